@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one error that a user can cause, and the one way an entry script ends."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
+
+_LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
+
+
+class UserError(Exception):
+    """Something the user gave cannot work: a setting, an annotation, a checkpoint, an argument.
+
+    The message names the file, the key, the value and what to do about it. It is always one line:
+    line breaks (a library's own message may be quoted in it) become single spaces.
+
+    Args:
+        message: the text; shown to the user as `error: <message>`.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(_LINE_BREAKS.sub(" ", str(message)).strip())
+
+
+def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
+    """Run an entry script's `main` on the command line and leave the process with its exit code.
+
+    A `UserError` becomes one line on stderr and exit code 2, Ctrl-C exit code 130; every other
+    exception is a defect of the program and keeps its traceback.
+
+    Args:
+        main: takes the arguments after the script's name; returns the exit code (None means 0).
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
+    try:
+        code = main(sys.argv[1:]) or 0
+    except UserError as error:
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        code = EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        code = EXIT_INTERRUPTED
+    sys.exit(code)

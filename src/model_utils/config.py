@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration: default_config.yaml, then the user's files, then the command line.
+
+`load_config` reads and checks everything once; the resulting `Config` does not change any more.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.errors import UserError
+from src.model_utils import config_cli, config_derived, config_yaml, config_zoo
+from src.model_utils.config_schema import RULES, SETTABLE
+from src.model_utils.config_types import coerce
+
+DEFAULT_CONFIG = str(Path(__file__).resolve().parents[2] / "default_config.yaml")
+COMMAND_LINE = "command line"
+PROGRAM = "program"
+
+
+class Config:
+    """All settings of a run, checked; read-only.
+
+    Keys are attributes: `config.img_width`. Lists come as tuples, `roi_layer` as a dict. What
+    follows from the keys is an attribute too (`config_derived.DERIVED`): `num_classes`,
+    `class_names` (without background), `feature_shapes`, `num_anchors`, `num_bboxes`, ... Two
+    configurations are equal when all their keys are. Iteration yields the keys.
+
+    Args:
+        values: every key but `extends`.
+        origins: where each value came from.
+        choices: the allowed values of the keys that have some.
+
+    Raises:
+        UserError: a value is wrong by itself or contradicts another.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        origins: Mapping[str, str],
+        choices: Mapping[str, Sequence[Any]],
+    ) -> None:
+        checked = {key: _check(key, values[key], origins[key], choices) for key in SETTABLE}
+        found = config_derived.contradiction(checked)
+        if found:
+            keys, problem = found
+            # The file to correct is the one that changed something, not the file of defaults.
+            sources = [origins[key] for key in keys]
+            changed = [name for name in sources if name != os.path.basename(DEFAULT_CONFIG)]
+            raise _value_error([*changed, *sources][0], keys[0], values[keys[0]], problem)
+        object.__setattr__(self, "_values", checked)
+        object.__setattr__(self, "_origins", dict(origins))
+        object.__setattr__(self, "_choices", choices)
+
+    def __getattr__(self, name: str) -> Any:
+        # Names with an underscore are looked up here only while a copy is being made.
+        if not name.startswith("_"):
+            if name in config_derived.DERIVED:
+                return config_derived.DERIVED[name](self._values)
+            if name in self._values:
+                value = self._values[name]
+                return dict(value) if isinstance(value, dict) else value
+        raise AttributeError(f"the configuration has no key {name!r}{_nearest(name)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"the configuration is read-only; use config.replace({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"the configuration is read-only; {name} stays")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return self._values == other._values if isinstance(other, Config) else NotImplemented
+
+    __hash__ = None  # roi_layer is a dict
+
+    def __repr__(self) -> str:
+        return f"Config({self.to_dict()!r})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every key with its value as plain YAML types (lists, not tuples); a copy."""
+        return {key: _plain(value) for key, value in self._values.items()}
+
+    def origin(self, key: str) -> str:
+        """Where a key's value came from: a YAML file as it was named, "command line" or "program".
+
+        Raises:
+            KeyError: no such key.
+        """
+        return self._origins[key]
+
+    def replace(self, **changes: Any) -> "Config":
+        """A copy with some keys changed, checked like the original.
+
+        Raises:
+            UserError: an unknown key, a wrong value, a contradiction.
+        """
+        for key in changes:
+            if key not in SETTABLE:
+                raise _unknown_key(PROGRAM, key)
+        origins = {**self._origins, **dict.fromkeys(changes, PROGRAM)}
+        return Config({**self._values, **changes}, origins, self._choices)
+
+    def save(self, path: str) -> None:
+        """Write a YAML file that loads again to an equal configuration; atomic.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        names = ("num_classes", "feature_shapes", "num_bboxes")
+        computed = ", ".join(f"{name} {_plain(getattr(self, name))}" for name in names)
+        config_yaml.write_atomic(
+            path,
+            self.to_dict(),
+            comments=(
+                "The effective configuration of a run; --config_path takes it as it is.",
+                f"Computed: {computed}",
+            ),
+        )
+
+
+def load_config(
+    argv: Sequence[str], description: str = "", default_path: str = DEFAULT_CONFIG
+) -> Config:
+    """Read the configuration of an entry script.
+
+    Args:
+        argv: the arguments after the script's name: `--config_path FILE`, `--key value`,
+            `--key=value`; lists as `"[8, 16]"` or as several arguments. `--help` prints every key
+            and leaves with exit code 0.
+        description: what the script does, for `--help`.
+        default_path: YAML file of three documents: values, help lines, choices.
+
+    Raises:
+        UserError: a file, key, type, value or combination that cannot work; names file, key and
+            remedy.
+    """
+    defaults, helps, choices = _read_default(default_path)
+    try:
+        config_path, arguments = config_cli.parse(argv, description, defaults, helps, choices)
+    except config_cli.UnknownArgumentError as error:
+        raise _unknown_key(COMMAND_LINE, error.key) from None
+    layers = [(os.path.basename(default_path), os.path.dirname(default_path), defaults)]
+    if config_path is not None:
+        layers += [
+            (path, os.path.dirname(path), values)
+            for path, values in config_yaml.read_chain(config_path)
+            if not _same_file(path, default_path)
+        ]
+    layers.append((COMMAND_LINE, "", arguments))
+
+    values, origins = _merge(layers)
+    config = Config({key: values[key] for key in SETTABLE}, origins, choices)
+    for key in values.keys() - RULES.keys():
+        problem = config_zoo.problem(key, values[key], config._values)
+        if problem:
+            raise _value_error(origins[key], key, values[key], problem)
+    return config
+
+
+def _read_default(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """The three documents of the file of defaults."""
+    documents = config_yaml.read_documents(path)
+    different = documents[0].keys() ^ RULES.keys()
+    if len(documents) != 3 or different:
+        raise UserError(
+            f"{path}: is not this version's file of defaults (keys that differ: "
+            f"{', '.join(sorted(map(str, different))) or 'none'}); restore it"
+        )
+    values, helps, choices = documents
+    values.pop(config_yaml.EXTENDS)
+    return values, helps, choices
+
+
+def _same_file(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _merge(
+    layers: Iterable[tuple[str, str, Mapping[str, Any]]],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Lay (origin, folder, values) layers over each other; returns values and origins of all keys.
+
+    Raises:
+        UserError: an unknown key, or one key under two names with two values.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    zoo_names = config_zoo.Translator()
+    for origin, folder, layer in layers:
+        for key in layer:
+            if key not in RULES and key not in config_zoo.ZOO_KEYS:
+                raise _unknown_key(origin, key)
+        try:
+            own = zoo_names.translate(layer)
+        except ValueError as error:
+            key, problem = error.args
+            raise _value_error(origin, key, layer.get(key), problem) from None
+        if "coco_classes" in own:
+            own["coco_classes"] = _read_class_file(own["coco_classes"], folder, origin)
+        values.update(own)
+        origins.update(dict.fromkeys(own, origin))
+    return values, origins
+
+
+def _read_class_file(value: Any, folder: str, origin: str) -> Any:
+    """The names in a text file with one on each line, when `value` names a `.txt` file."""
+    if not isinstance(value, str) or not value.endswith(".txt"):
+        return value
+    try:
+        text = Path(folder, os.path.expanduser(value)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _value_error(
+            origin,
+            "coco_classes",
+            value,
+            f"cannot be read ({error}); give a text file with a name on each line",
+        ) from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _check(key: str, value: Any, origin: str, choices: Mapping[str, Sequence[Any]]) -> Any:
+    """The value in its kept form, or a `UserError` that names where it came from."""
+    try:
+        checked = coerce(RULES[key], value)
+    except ValueError as error:
+        raise _value_error(origin, key, value, str(error)) from None
+    allowed = choices.get(key)
+    if allowed is None or checked in allowed:
+        return checked
+    folded = {str(choice).casefold(): choice for choice in allowed}
+    near = difflib.get_close_matches(str(checked).casefold(), folded, 1, 0.5)
+    hint = f"; did you mean {folded[near[0]]}?" if near else ""
+    raise _value_error(origin, key, value, f"is not one of {', '.join(map(str, allowed))}{hint}")
+
+
+def _value_error(origin: str, key: str, value: Any, problem: str) -> UserError:
+    shown = repr(list(value) if isinstance(value, tuple) else value)
+    if len(shown) > 80:
+        shown = shown[:77] + "..."
+    return UserError(f"{origin}: {key}: {shown} {problem}")
+
+
+def _unknown_key(origin: str, key: Any) -> UserError:
+    return UserError(f"{origin}: {str(key)!r} is not a key{_nearest(str(key)) or '; see --help'}")
+
+
+def _nearest(key: str) -> str:
+    """`; did you mean ...?` with the most similar key, or nothing."""
+    wanted = key.replace("-", "_").casefold()
+    known = [*RULES, *sorted(config_zoo.ZOO_KEYS), config_cli.CONFIG_PATH]
+    near = difflib.get_close_matches(wanted, known, 1, 0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _plain(value: Any) -> Any:
+    """The value with lists in place of tuples."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, dict) else value

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What follows from the configuration's keys: derived values, and combinations that cannot be.
+
+Every function takes the values of all keys of `config_schema.RULES`, each one checked by itself.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Values = Mapping[str, Any]
+
+RESNET_BLOCKS = {
+    "resnet_v1.5_50": (3, 4, 6, 3),
+    "resnet_v1_50": (3, 4, 6, 3),
+    "resnet_v1_101": (3, 4, 23, 3),
+    "resnet_v1_152": (3, 8, 36, 3),
+}
+STRIDES = (4, 8, 16, 32, 64)
+
+
+def feature_shapes(values: Values) -> tuple[tuple[int, int], ...]:
+    """(height, width) of P2 to P6; P6 is half of P5, rounded up."""
+    height, width = values["img_height"], values["img_width"]
+    shapes = [(height // stride, width // stride) for stride in STRIDES[:-1]]
+    return (*shapes, ((shapes[-1][0] + 1) // 2, (shapes[-1][1] + 1) // 2))
+
+
+def num_anchors(values: Values) -> int:
+    """Anchors at one position of a feature map."""
+    return len(values["anchor_scales"]) * len(values["anchor_ratios"])
+
+
+def num_bboxes(values: Values) -> int:
+    """Anchors of one image over all levels."""
+    return num_anchors(values) * sum(height * width for height, width in feature_shapes(values))
+
+
+# Attributes of a Config besides its keys. All but class_names are the model zoo's keys too, where a
+# given value must be the computed one.
+DERIVED: dict[str, Callable[[Values], Any]] = {
+    "num_classes": lambda v: len(v["coco_classes"]),
+    "class_names": lambda v: tuple(v["coco_classes"][1:]),
+    "feature_shapes": feature_shapes,
+    "num_anchors": num_anchors,
+    "num_bboxes": num_bboxes,
+    "num_bboxes_stage2": lambda v: v["rpn_proposal_max_num"],
+    "roi_sample_num": lambda v: v["num_expected_pos_stage2"] + v["num_expected_neg_stage2"],
+    "resnet_block": lambda v: RESNET_BLOCKS[v["backbone"]],
+    "resnet_in_channels": lambda v: (64, 256, 512, 1024),
+    "resnet_out_channels": lambda v: (256, 512, 1024, 2048),
+    "fpn_in_channels": lambda v: (256, 512, 1024, 2048),
+    "fpn_num_outs": lambda v: len(STRIDES),
+    "rpn_in_channels": lambda v: v["fpn_out_channels"],
+    "rpn_cls_out_channels": lambda v: 1,
+    "roi_align_out_channels": lambda v: v["fpn_out_channels"],
+    "roi_align_featmap_strides": lambda v: STRIDES[:-1],
+    "num_expected_total_stage2": lambda v: v["num_expected_neg_stage2"],
+    "rcnn_in_channels": lambda v: v["fpn_out_channels"],
+    "rcnn_num_layers": lambda v: 2,
+}
+
+# (lower, upper, why): the first key's value must not be above the second's.
+_ORDERED = (
+    ("neg_iou_thr", "pos_iou_thr", "an anchor cannot be a negative and a positive"),
+    ("neg_iou_thr_stage2", "pos_iou_thr_stage2", "a proposal cannot be a negative and a positive"),
+    ("num_expected_pos", "num_expected_neg", "which counts the positives too"),
+    ("num_expected_pos_stage2", "num_expected_neg_stage2", "which counts the positives too"),
+)
+
+
+def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
+    """The first combination of values that cannot be.
+
+    Returns:
+        None, or the keys that do not go together and what is wrong with the first one's value.
+    """
+    v = values
+    classes = len(v["coco_classes"])
+    if v["num_classes"] is not None and v["num_classes"] != classes:
+        return ("num_classes", "coco_classes"), (
+            f"contradicts coco_classes, which are {classes} with background; take num_classes out"
+        )
+    if v["anchor_strides"] != STRIDES:
+        return ("anchor_strides",), (
+            f"contradicts the network, whose strides are {list(STRIDES)}; take the key out"
+        )
+    for lower, upper, why in _ORDERED:
+        if v[lower] > v[upper]:
+            return (lower, upper), f"is above {upper} {v[upper]}, {why}; lower it or raise {upper}"
+    for name in ("train_data_type", "val_data_type"):
+        if v[name].startswith("/") or ".." in v[name].split("/"):
+            return (name,), "is not a folder inside coco_root; give its name, such as train2017"
+    return None

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that depends on the device: choosing it, joining processes, kinds of operators.
+
+MindSpore is imported inside the functions, so that help and wrong settings are answered at once.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from src.errors import UserError
+from src.model_utils import local_adapter
+
+if TYPE_CHECKING:
+    from src.model_utils.config import Config
+
+# With AVX-512, oneDNN takes its reference kernel for the plain NCHW convolutions that MindSpore
+# hands over, which is a hundred times slower than what it takes with AVX2.
+_CPU_ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"
+_CPU_ISA = "AVX2"
+# MindSpore's log level: errors. Its warnings are about its own internals and bury the run's output.
+_LOG_VARIABLE = "GLOG_v"
+_LOG_ERRORS = "3"
+
+
+class DeviceInfo(NamedTuple):
+    """Where this process runs.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world_size: number of processes that train together.
+        device_target: "CPU", "GPU" or "Ascend".
+        device_id: number of the accelerator on this machine; 0 on a CPU.
+    """
+
+    rank: int
+    world_size: int
+    device_target: str
+    device_id: int
+
+
+def prepare_environment(device_target: str) -> None:
+    """Set what must be in the environment before MindSpore is imported.
+
+    MindSpore's log is reduced to errors. On a CPU, oneDNN is kept from its slow AVX-512
+    convolutions. What the user has set stays.
+
+    Args:
+        device_target: "CPU", "GPU" or "Ascend".
+
+    Raises:
+        RuntimeError: MindSpore has been imported already, so that the instruction set cannot be
+            chosen.
+    """
+    os.environ.setdefault(_LOG_VARIABLE, _LOG_ERRORS)
+    if device_target != "CPU" or os.environ.get(_CPU_ISA_VARIABLE):
+        return
+    if "mindspore" in sys.modules:
+        raise RuntimeError(
+            "prepare_environment must run before mindspore is imported: "
+            f"{_CPU_ISA_VARIABLE} has no effect any more"
+        )
+    os.environ[_CPU_ISA_VARIABLE] = _CPU_ISA
+
+
+def init_device(config: "Config") -> DeviceInfo:
+    """Choose the device, switch to graph mode, seed MindSpore and join the other processes.
+
+    Processes are joined when a launcher started several of them (RANK_SIZE or msrun's or mpirun's
+    variables) or with `run_distribute`; gradients are then averaged over all of them.
+
+    Args:
+        config: uses device_target, device_id, run_distribute and seed.
+
+    Raises:
+        UserError: this machine does not have the device; `run_distribute` without a launcher; the
+            processes do not find each other.
+    """
+    target = config.device_target
+    launched = local_adapter.get_world_size() > 1 or bool(os.environ.get("MS_ROLE"))
+    if config.run_distribute and not launched:
+        raise UserError(
+            f"{config.origin('run_distribute')}: run_distribute: True, but no launcher started "
+            "this process; start it with msrun or scripts/run_distribute_train_*.sh, or leave "
+            "run_distribute out"
+        )
+    device_id = 0
+    if target != "CPU":
+        from_launcher = local_adapter.get_device_id()
+        device_id = config.device_id if from_launcher is None else from_launcher
+
+    import mindspore as ms
+
+    _select_device(config, device_id)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_seed(config.seed)
+    rank, world_size = _join_processes(config) if launched else (0, 1)
+    return DeviceInfo(rank, world_size, target, device_id)
+
+
+def _select_device(config: "Config", device_id: int) -> None:
+    """`mindspore.set_device`, with one line for a device that is not there."""
+    import mindspore as ms
+    from mindspore._c_expression import MSContext
+
+    target = config.device_target
+    origin = config.origin("device_target")
+    advice = "give --device_target CPU, or install the device's driver and libraries"
+    # Asked first, because set_device logs pages about missing libraries before it fails.
+    if not MSContext.get_instance().is_pkg_support_device(target):
+        raise UserError(
+            f"{origin}: device_target: {target!r} is not available to MindSpore {ms.__version__} "
+            f"on this machine; {advice}"
+        )
+    try:
+        ms.set_device(target, device_id)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{origin}: device_target: {target!r} with device_id {device_id} cannot be used "
+            f"({_first_line(error)}); {advice}"
+        ) from None
+
+
+def _join_processes(config: "Config") -> tuple[int, int]:
+    """Start the collective communication; returns (rank, world size)."""
+    import mindspore as ms
+    from mindspore.communication import get_group_size, get_rank, init
+
+    try:
+        init()  # hccl on Ascend, nccl on GPU, mccl on CPU
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{config.origin('run_distribute')}: run_distribute: the processes cannot join "
+            f"({_first_line(error)}); check the launcher's addresses and ports"
+        ) from None
+    rank, world_size = get_rank(), get_group_size()
+    ms.set_auto_parallel_context(
+        parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=world_size
+    )
+    return rank, world_size
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def barrier(world_size: int) -> None:
+    """Wait until every process is here; returns at once when there is only one.
+
+    Args:
+        world_size: of `DeviceInfo`.
+    """
+    if world_size <= 1:
+        return
+    import mindspore as ms
+
+    # An all-reduce of one number: mindspore.ops.communication.barrier does not support the CPU.
+    # asnumpy() is what waits, the operator itself only enters a queue.
+    ms.ops.AllReduce()(ms.Tensor([1.0], ms.float32)).asnumpy()
+
+
+def compute_dtype(config: "Config") -> str:
+    """Number format of the network's convolutions and dense layers: "float32" or "float16".
+
+    `compute_type: auto` means float16 on Ascend and GPU and float32 on a CPU.
+    """
+    if config.compute_type == "auto":
+        return "float32" if config.device_target == "CPU" else "float16"
+    return {"fp32": "float32", "fp16": "float16"}[config.compute_type]
+
+
+def nms_kind(device_target: str) -> str:
+    """How non-maximum suppression runs on a device.
+
+    Returns:
+        "kernel" (CPU, GPU): one operator; "matrix" (Ascend): array operations.
+    """
+    return _by_device(device_target, {"CPU": "kernel", "GPU": "kernel", "Ascend": "matrix"})
+
+
+def roi_align_kind(device_target: str) -> str:
+    """How RoIAlign runs on a device.
+
+    Returns:
+        "gather" (CPU): reads one flat table of all levels; "native" (GPU, Ascend): the operator.
+    """
+    return _by_device(device_target, {"CPU": "gather", "GPU": "native", "Ascend": "native"})
+
+
+def _by_device(device_target: str, kinds: dict[str, str]) -> str:
+    if device_target not in kinds:
+        raise ValueError(f"device_target must be one of {', '.join(kinds)}, not {device_target!r}")
+    return kinds[device_target]

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test shares: the environment MindSpore needs, the import path, the real data sets."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Both must be set before the first `import mindspore`. Without the first, oneDNN takes a reference
+# convolution on AVX-512 CPUs that is two hundred times slower; the second hides INFO/WARNING noise.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+os.environ.setdefault("GLOG_v", "3")
+
+REPO_ROOT = Path(__file__).resolve().parent.parent
+if str(REPO_ROOT) not in sys.path:
+    sys.path.insert(0, str(REPO_ROOT))
+
+
+def _data_set_root(name: str) -> Path:
+    """Folder of a real data set below ``FASTERRCNN_TEST_DATA``; skips when it is absent."""
+    base = os.environ.get("FASTERRCNN_TEST_DATA")
+    root = (Path(base) if base else REPO_ROOT.parent / "shared" / "data") / name
+    if not root.is_dir():
+        pytest.skip(
+            f"real data set '{name}' not found at {root}; "
+            "set FASTERRCNN_TEST_DATA to the folder that holds it"
+        )
+    return root.resolve()
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The repository's own folder."""
+    return REPO_ROOT
+
+
+@pytest.fixture(scope="session")
+def bccd_root() -> Path:
+    """COCO-layout folder of the blood-cell set (3 classes), or a skip with the reason."""
+    return _data_set_root("bccd")
+
+
+@pytest.fixture(scope="session")
+def coco128_root() -> Path:
+    """COCO-layout folder of the 128-image COCO sample (80 classes), or a skip with the reason."""
+    return _data_set_root("coco128")
