@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Anchors of a feature pyramid, computed once in NumPy."""
+import numpy as np
+
+
+class AnchorGenerator:
+    """Anchors of one pyramid level (Faster R-CNN, section 3.1.1; FPN, section 4.1).
+
+    Args:
+        stride: network-input pixels between neighbouring cells; also the base size.
+        scales: anchor side over stride, e.g. (8,).
+        ratios: height over width, e.g. (0.5, 1, 2).
+        offset: 1 for legacy coordinates (anchors are centred on the pixel grid's cell), 0 for
+            modern ones (anchors are centred on the cell's corner); see `box_ops`.
+        rounded: round the base anchors to whole pixels, as mmdetection 1.x and torchvision do.
+            detectron2 does not.
+    """
+
+    def __init__(self, stride, scales, ratios, offset, rounded=True):
+        self.stride = stride
+        self.base_anchors = _base_anchors(stride, scales, ratios, offset, rounded)
+
+    def grid(self, height, width):
+        """Return (height * width * len(base_anchors), 4) float32 xyxy, row by row, anchor last."""
+        x = np.arange(width, dtype=np.float32) * self.stride
+        y = np.arange(height, dtype=np.float32) * self.stride
+        shift_x, shift_y = np.meshgrid(x, y)
+        shifts = np.stack([shift_x, shift_y, shift_x, shift_y], axis=-1).reshape(-1, 1, 4)
+        return (shifts + self.base_anchors).reshape(-1, 4).astype(np.float32)
+
+
+def pyramid_anchors(feature_shapes, strides, scales, ratios, offset, rounded=True):
+    """Return a list with the (A_l, 4) float32 anchors of every level of `feature_shapes`."""
+    return [AnchorGenerator(stride, scales, ratios, offset, rounded).grid(*shape)
+            for stride, shape in zip(strides, feature_shapes, strict=True)]
+
+
+def feature_shapes(height, width, strides):
+    """Return [(rows, columns), ...] of the pyramid levels of a height x width network input."""
+    return [(-(-height // stride), -(-width // stride)) for stride in strides]
+
+
+def _base_anchors(stride, scales, ratios, offset, rounded):
+    root = np.sqrt(np.asarray(ratios, np.float64))
+    scales = np.asarray(scales, np.float64)
+    widths = (stride / root[:, None] * scales[None, :]).reshape(-1)
+    heights = (stride * root[:, None] * scales[None, :]).reshape(-1)
+    centre = 0.5 * (stride - 1) if offset else 0.0
+    half_w, half_h = 0.5 * (widths - offset), 0.5 * (heights - offset)
+    anchors = np.stack([centre - half_w, centre - half_h, centre + half_w, centre + half_h], -1)
+    return (np.round(anchors) if rounded else anchors).astype(np.float32)

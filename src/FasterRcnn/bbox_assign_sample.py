@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training targets of the first stage (RPN)."""
+from mindspore import nn, ops
+
+from .box_ops import gather_rows, shared_iou, split_coordinates
+from .matcher import hide_boxes
+
+ANCHOR_FILTERS = ("inside", "centred", "all")
+
+
+class BboxAssignSample(nn.Cell):
+    """Choose anchors to train the RPN on and compute what it should say of them.
+
+    Args:
+        matcher: `Matcher`.
+        sampler: `BalancedSampler`.
+        coder: `BoxCoder`.
+        offset: see `box_ops`.
+        anchor_filter: which anchors take part. "inside": those wholly inside the valid area
+            (Faster R-CNN, section 3.3; the model zoo); "centred": those whose centre is in it;
+            "all": even those in the padding (torchvision).
+    """
+
+    def __init__(self, matcher, sampler, coder, offset, anchor_filter):
+        super().__init__()
+        if anchor_filter not in ANCHOR_FILTERS:
+            raise ValueError(f"anchor filter {anchor_filter!r} is none of {ANCHOR_FILTERS}")
+        self.matcher = matcher
+        self.sampler = sampler
+        self.coder = coder
+        self.offset = offset
+        self.anchor_filter = anchor_filter
+
+    def construct(self, anchors, height_width, gt_boxes, gt_valid, gt_crowd, sampling_key):
+        """Choose and compute.
+
+        Args:
+            anchors: (A, 4) float32 of all levels.
+            height_width: (B, 2) float32, the valid area.
+            gt_boxes: (B, G, 4) float32.
+            gt_valid, gt_crowd: (B, G) bool, real boxes and crowd regions; padding is neither.
+            sampling_key: (B,) int32.
+
+        Returns:
+            index: (B, T) int32 into the anchors.
+            is_object: (B, T) bool, the objectness target.
+            chosen: (B, T) bool, False for unused places.
+            targets: (B, T, 4) float32 deltas; of use where `is_object`.
+        """
+        overlaps = shared_iou(anchors, hide_boxes(gt_boxes, gt_valid), self.offset)
+        crowd = shared_iou(anchors, hide_boxes(gt_boxes, gt_crowd), self.offset, "iof")
+        usable = self._usable(anchors, height_width)
+        gt_index, positive, negative = self.matcher(overlaps, crowd, usable)
+        index, is_object, chosen = self.sampler(positive, negative, sampling_key)
+
+        references = ops.gather(anchors, index, 0)
+        own_gt = gather_rows(gt_boxes, gather_rows(gt_index, index))
+        is_box = ops.broadcast_to(ops.expand_dims(is_object, -1), own_gt.shape)
+        targets = self.coder.encode(references, ops.select(is_box, own_gt, references))
+        return index, is_object, chosen, targets
+
+    def _usable(self, anchors, height_width):
+        """Return (B, A) bool."""
+        x1, y1, x2, y2 = split_coordinates(ops.expand_dims(anchors, 0))
+        height, width = height_width[:, 0:1], height_width[:, 1:2]
+        if self.anchor_filter == "inside":
+            starts = ops.logical_and(x1 >= 0, y1 >= 0)
+            ends = ops.logical_and(x2 <= width - self.offset, y2 <= height - self.offset)
+            return ops.logical_and(starts, ends)
+        if self.anchor_filter == "centred":
+            return ops.logical_and(0.5 * (x1 + x2) < width, 0.5 * (y1 + y2) < height)
+        return ops.logical_and(x2 >= x1, height > 0)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From class scores and deltas to the detections of an image (Fast R-CNN, section 4.4)."""
+import mindspore as ms
+from mindspore import nn, ops
+
+from .box_ops import clip_to, gather_rows, is_sizeable
+
+# Thinner boxes are artefacts of clipping, px.
+_MIN_SIZE = 1.0e-2
+
+
+class Detections(nn.Cell):
+    """Score threshold, class-wise NMS, the best `max_per_image`.
+
+    Args:
+        coder: `BoxCoder`.
+        nms: an NMS Cell of `nms.py`.
+        offset: see `box_ops`.
+        score_threshold: lower scores go.
+        max_candidates: (RoI, class) pairs an image, by score, that enter NMS; 0 for all.
+        max_per_image: K.
+    """
+
+    def __init__(self, coder, nms, offset, *, score_threshold, max_candidates, max_per_image):
+        super().__init__()
+        self.coder = coder
+        self.nms = nms
+        self.offset = offset
+        self.score_threshold = score_threshold
+        self.max_candidates = max_candidates
+        self.max_per_image = max_per_image
+
+    def construct(self, logits, deltas, rois, roi_valid, height_width):
+        """Detect.
+
+        Args:
+            logits: (B*R, 1 + C) with the background first.
+            deltas: (B*R, C, 4).
+            rois: (B, R, 4).
+            roi_valid: (B, R) bool.
+            height_width: (B, 2), what boxes are clipped to.
+
+        Returns:
+            boxes (B, K, 4) float32 in network-input pixels, scores (B, K) float32, labels (B, K)
+            int32 in 1..C and valid (B, K) bool, best first; zeros where not valid.
+        """
+        batch, num_rois = roi_valid.shape
+        num_classes = deltas.shape[1]
+        scores = ops.reshape(ops.softmax(logits, -1)[:, 1:], (batch, num_rois, num_classes))
+        scores = scores * ops.expand_dims(ops.cast(roi_valid, ms.float32), -1)
+        scores = ops.reshape(scores, (batch, num_rois * num_classes))
+        limit = self.max_candidates or scores.shape[1]
+        scores, pair = ops.topk(scores, min(limit, scores.shape[1]))
+        roi, group = _split_pair(pair, num_classes)
+
+        deltas = ops.reshape(deltas, (batch, num_rois * num_classes, 4))
+        boxes = self.coder.decode(gather_rows(rois, roi), gather_rows(deltas, pair))
+        boxes = clip_to(boxes, height_width)
+        valid = ops.logical_and(scores > self.score_threshold,
+                                is_sizeable(boxes, height_width, _MIN_SIZE, self.offset))
+        keep = self.nms(boxes, valid, group, num_classes)
+        return self._best(boxes, scores, group + 1, keep)
+
+    def _best(self, boxes, scores, labels, keep):
+        scores = ops.select(keep, scores, ops.zeros_like(scores))
+        scores, order = ops.topk(scores, min(self.max_per_image, scores.shape[1]))
+        valid = gather_rows(ops.cast(keep, ms.int32), order) > 0
+        boxes = gather_rows(boxes, order) * ops.expand_dims(ops.cast(valid, ms.float32), -1)
+        return boxes, scores, gather_rows(labels, order) * ops.cast(valid, ms.int32), valid
+
+
+def _split_pair(pair, num_classes):
+    """Return RoI and class (B, N) int32 of the flat index `pair`."""
+    roi = ops.cast(ops.floor((ops.cast(pair, ms.float32) + 0.5) / num_classes), ms.int32)
+    return roi, pair - roi * num_classes

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faster R-CNN: backbone, pyramid, RPN, proposals, RoIAlign, second stage."""
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+
+class FasterRcnn(nn.Cell):
+    """The detector for inference, assembled from its parts.
+
+    Args:
+        backbone: image -> C2..C5.
+        fpn_neck: C2..C5 -> P2..P6.
+        rpn_with_loss: P2..P6 -> logits and deltas of the anchors. (The name is that of published
+            checkpoints.)
+        rcnn: RoI features -> class logits and deltas.
+        anchors: (A_l, 4) float32 arrays, one a level.
+        proposals: `Proposal`.
+        roi_align: a Cell of `roi_align.py`.
+        detections: `Detections`.
+        num_roi_levels: how many levels, from P2, RoIs are pooled from.
+        compute_dtype: of the convolutions and dense layers; boxes are always float32.
+        clip_to_canvas: clip boxes to the whole input instead of the valid area, as the model
+            zoo's network does.
+    """
+
+    def __init__(self, backbone, fpn_neck, rpn_with_loss, rcnn, anchors, proposals, roi_align,
+                 detections, *, num_roi_levels=4, compute_dtype=ms.float32,
+                 clip_to_canvas=False):
+        super().__init__()
+        self.backbone = backbone
+        self.fpn_neck = fpn_neck
+        self.rpn_with_loss = rpn_with_loss
+        self.rcnn = rcnn
+        self.anchors = tuple(Tensor(level) for level in anchors)
+        self.proposals = proposals
+        self.roi_align = roi_align
+        self.detections = detections
+        self.num_roi_levels = num_roi_levels
+        self.clip_to_canvas = clip_to_canvas
+        if compute_dtype != ms.float32:
+            for part in (backbone, fpn_neck, rpn_with_loss, rcnn):
+                part.to_float(compute_dtype)
+
+    def construct(self, image, image_meta):
+        """Detect.
+
+        Args:
+            image: (B, 3, H, W) float32, normalised and padded; H and W multiples of 32.
+            image_meta: (B, 4) float32: height and width of the valid area, network-input pixels
+                per image pixel vertically and horizontally.
+
+        Returns:
+            boxes: (B, K, 4) float32 xyxy in pixels of the original image.
+            scores: (B, K) float32, falling.
+            labels: (B, K) int32, 1..C; 0 where not valid.
+            valid: (B, K) bool.
+        """
+        features, logits, deltas = self.extract(image)
+        bounds = self.clip_bounds(image, image_meta)
+        rois, roi_valid = self.proposals(logits, deltas, self.anchors, bounds)
+        class_logits, class_deltas = self.classify(features, rois)
+        boxes, scores, labels, valid = self.detections(class_logits, class_deltas, rois,
+                                                       roi_valid, bounds)
+        return boxes / _xyxy_scale(image_meta), scores, labels, valid
+
+    def extract(self, image):
+        """Return P2..P6 and the RPN's logits and deltas of each level."""
+        features = self.fpn_neck(self.backbone(image))
+        logits, deltas = self.rpn_with_loss(features)
+        return features, logits, deltas
+
+    def classify(self, features, rois):
+        """rois (B, R, 4) -> class logits (B*R, 1 + C) and deltas (B*R, C, 4)."""
+        return self.rcnn(self.roi_align(features[:self.num_roi_levels], rois))
+
+    def clip_bounds(self, image, image_meta):
+        """Return (B, 2): height and width that boxes are clipped to."""
+        if self.clip_to_canvas:
+            canvas = ops.stack((ops.full_like(image_meta[:, 0], float(image.shape[2])),
+                                ops.full_like(image_meta[:, 1], float(image.shape[3]))), 1)
+            return canvas
+        return image_meta[:, :2]
+
+
+class FasterRcnnWithLoss(nn.Cell):
+    """The detector's training losses (Faster R-CNN, section 3.2: approximate joint training).
+
+    Args:
+        network: `FasterRcnn`; parameter names stay its own.
+        proposals: `Proposal` with the training counts.
+        rpn_targets: `BboxAssignSample`.
+        rpn_loss: `RpnLoss`.
+        rcnn_targets: `BboxAssignSampleForRcnn`.
+        rcnn_loss: `RcnnLoss`.
+        rpn_weights, rcnn_weights: factors of the classification and the regression loss.
+    """
+
+    def __init__(self, network, proposals, rpn_targets, rpn_loss, rcnn_targets, rcnn_loss, *,
+                 rpn_weights=(1.0, 1.0), rcnn_weights=(1.0, 1.0)):
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.proposals = proposals
+        self.rpn_targets = rpn_targets
+        self.rpn_loss = rpn_loss
+        self.rcnn_targets = rcnn_targets
+        self.rcnn_loss = rcnn_loss
+        self.rpn_weights = rpn_weights
+        self.rcnn_weights = rcnn_weights
+        self.all_anchors = ops.concat(network.anchors, 0)
+
+    def construct(self, image, image_meta, gt_boxes, gt_labels, gt_valid, gt_crowd,
+                  sampling_key):
+        """Compute the losses of a batch.
+
+        Args:
+            image, image_meta: see `FasterRcnn.construct`.
+            gt_boxes: (B, G, 4) float32 xyxy in network-input pixels.
+            gt_labels: (B, G) int32, 1..C.
+            gt_valid: (B, G) bool, real boxes.
+            gt_crowd: (B, G) bool, crowd regions; padding is neither.
+            sampling_key: (B,) int32, decides the random choice of samples.
+
+        Returns:
+            rpn_loss, rcnn_loss, rpn_cls_loss, rpn_reg_loss, rcnn_cls_loss, rcnn_reg_loss:
+            float32 scalars; the first two are the weighted sums to train on.
+        """
+        features, logits, deltas = self.network.extract(image)
+        index, is_object, chosen, targets = self.rpn_targets(
+            self.all_anchors, image_meta[:, :2], gt_boxes, gt_valid, gt_crowd, sampling_key)
+        rpn_cls_loss, rpn_reg_loss = self.rpn_loss(
+            logits, deltas, ops.stop_gradient(index), is_object, chosen,
+            ops.stop_gradient(targets))
+
+        bounds = self.network.clip_bounds(image, image_meta)
+        proposals, proposal_valid = self.proposals(logits, deltas, self.network.anchors, bounds)
+        rois, labels, chosen, targets = self.rcnn_targets(
+            proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key)
+        class_logits, class_deltas = self.network.classify(features, ops.stop_gradient(rois))
+        rcnn_cls_loss, rcnn_reg_loss = self.rcnn_loss(
+            class_logits, class_deltas, labels, chosen, ops.stop_gradient(targets))
+
+        rpn_loss = _weighted(rpn_cls_loss, rpn_reg_loss, self.rpn_weights)
+        rcnn_loss = _weighted(rcnn_cls_loss, rcnn_reg_loss, self.rcnn_weights)
+        return rpn_loss, rcnn_loss, rpn_cls_loss, rpn_reg_loss, rcnn_cls_loss, rcnn_reg_loss
+
+
+def _weighted(cls_loss, reg_loss, weights):
+    return weights[0] * cls_loss + weights[1] * reg_loss
+
+
+def _xyxy_scale(image_meta):
+    """Return (B, 1, 4): network-input pixels per image pixel of x1, y1, x2, y2."""
+    scale_y, scale_x = image_meta[:, 2], image_meta[:, 3]
+    return ops.expand_dims(ops.stack((scale_x, scale_y, scale_x, scale_y), 1), 1)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feature pyramid network (Lin et al. 2017)."""
+from mindspore import nn, ops
+from mindspore.common.initializer import XavierUniform
+
+from .layers import conv2d
+
+
+class FeatPyramidNeck(nn.Cell):
+    """Lateral 1x1 convolutions, a top-down path by doubling, 3x3 smoothing, and P6 from P5.
+
+    Args:
+        in_channels: of C2 to C5, e.g. (256, 512, 1024, 2048).
+        out_channels: of every P level.
+    """
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.lateral_convs_list = nn.CellList(
+            [conv2d(channels, out_channels, 1, has_bias=True, init=XavierUniform())
+             for channels in in_channels])
+        self.fpn_convs_list = nn.CellList(
+            [conv2d(out_channels, out_channels, 3, has_bias=True, init=XavierUniform())
+             for _ in in_channels])
+        self.subsample = ops.MaxPool(1, 2, "same")
+
+    def construct(self, stages):
+        """C2..C5 (B, C_l, H_l, W_l) -> P2..P6 (B, out, H_l, W_l); P6 has half of P5's size."""
+        laterals = [conv(stage) for conv, stage in zip(self.lateral_convs_list, stages)]
+        merged = [laterals[-1]]
+        for lateral in laterals[-2::-1]:
+            merged.append(lateral + upsample_twice(merged[-1]))
+        outputs = [conv(level) for conv, level in zip(self.fpn_convs_list, merged[::-1])]
+        return tuple(outputs) + (self.subsample(outputs[-1]),)
+
+
+def upsample_twice(x):
+    """Nearest-neighbour doubling, (B, C, H, W) -> (B, C, 2H, 2W)."""
+    batch, channels, height, width = x.shape
+    x = ops.reshape(x, (batch, channels, height, 1, width, 1))
+    x = ops.broadcast_to(x, (batch, channels, height, 2, width, 2))
+    return ops.reshape(x, (batch, channels, 2 * height, 2 * width))

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolutions, dense layers and losses that several parts of the network share."""
+import mindspore as ms
+from mindspore import Parameter, nn, ops
+from mindspore.common.initializer import HeNormal, XavierUniform, initializer
+
+
+def conv2d(in_channels, out_channels, kernel_size, stride=1, *, has_bias=False, init=None):
+    """Return a Conv2d padded by half its kernel; He initialisation (fan out) unless given."""
+    init = init or HeNormal(mode="fan_out", nonlinearity="relu")
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, pad_mode="pad",
+                     padding=kernel_size // 2, has_bias=has_bias, weight_init=init,
+                     bias_init="zeros")
+
+
+class Dense(nn.Cell):
+    """Fully connected layer whose weight is (in, out), as published checkpoints store it."""
+
+    def __init__(self, in_channels, out_channels, init=None):
+        super().__init__()
+        shape = (in_channels, out_channels)
+        self.weight = Parameter(initializer(init or XavierUniform(), shape, ms.float32))
+        self.bias = Parameter(initializer("zeros", (out_channels,), ms.float32))
+
+    def construct(self, x):
+        """(N, in) -> (N, out)."""
+        weight = ops.cast(self.weight, x.dtype)
+        return ops.bias_add(ops.matmul(x, weight), ops.cast(self.bias, x.dtype))
+
+
+def smooth_l1(prediction, target, beta):
+    """Element-wise smooth L1 loss (Fast R-CNN, equation 3), quadratic below `beta`."""
+    difference = ops.abs(prediction - target)
+    quadratic = difference * difference * (0.5 / beta)
+    return ops.select(difference < beta, quadratic, difference - 0.5 * beta)
+
+
+def masked_sum(values, mask):
+    """Sum of `values` where `mask` (same shape, bool); a scalar."""
+    return ops.reduce_sum(ops.select(mask, values, ops.zeros_like(values)))

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Greedy non-maximum suppression for a whole batch at once."""
+import math
+
+import numpy as np
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from .box_ops import split_coordinates
+
+NMS_KINDS = ("kernel", "matrix")
+
+
+def build_nms(kind, iou_threshold, extent):
+    """Return the NMS Cell of a `kind` (see `KernelNms`, `MatrixNms`)."""
+    if kind == "kernel":
+        return KernelNms(iou_threshold, extent)
+    if kind == "matrix":
+        return MatrixNms(iou_threshold)
+    raise ValueError(f"NMS kind {kind!r} is none of {', '.join(NMS_KINDS)}")
+
+
+class KernelNms(nn.Cell):
+    """One call of MindSpore's NMSWithMask for all groups of all images.
+
+    Boxes of different groups (image, class) are moved to cells of their own on a square grid, so
+    that they never overlap: the grid keeps coordinates small and float32 exact to 1e-3 px. The
+    kernel measures IoU without the extra pixel in either convention, as the model zoo's does.
+
+    Args:
+        iou_threshold: a box that overlaps a better one by more than this goes.
+        extent: upper bound of the coordinates, px.
+    """
+
+    def __init__(self, iou_threshold, extent):
+        super().__init__()
+        self.kernel = ops.NMSWithMask(iou_threshold)
+        self.cell = float(extent) + 1.0
+
+    def construct(self, boxes, valid, groups=None, num_groups=1):
+        """Suppress.
+
+        Args:
+            boxes: (B, N, 4) float32, best first, between 0 and `extent`.
+            valid: (B, N) bool; other boxes neither stay nor suppress.
+            groups: (B, N) int32 below `num_groups`, or None: boxes of different groups never meet.
+
+        Returns:
+            (B, N) bool: the boxes to keep.
+        """
+        batch, number = valid.shape
+        boxes = ops.select(_to_boxes(valid), boxes, ops.zeros_like(boxes))
+        spread = boxes + _grid_shift(batch, number, groups, num_groups, self.cell)
+        # Rank-major order: the made-up scores then fall from row to row, so that the kernel's
+        # own sorting leaves every row where it is.
+        ranked = ops.reshape(ops.transpose(spread, (1, 0, 2)), (number * batch, 4))
+        _, _, keep = self.kernel(ops.concat((ranked, _falling_scores(number * batch)), 1))
+        keep = ops.transpose(ops.reshape(keep, (number, batch)), (1, 0))
+        return ops.logical_and(keep, valid)
+
+
+class MatrixNms(nn.Cell):
+    """The same result from (B, N, N) overlaps in float32.
+
+    For devices whose kernel works in float16, where the grid of `KernelNms` would not resolve a
+    pixel. A box stays if no better box that stays overlaps it: iterating this rule from "all
+    stay" settles the first k boxes after k rounds, in practice all of them after a dozen.
+    """
+
+    def __init__(self, iou_threshold):
+        super().__init__()
+        self.iou_threshold = iou_threshold
+
+    def construct(self, boxes, valid, groups=None, num_groups=1):
+        """See `KernelNms.construct`."""
+        suppresses = self._suppression(boxes, groups)
+        candidates = ops.cast(valid, ms.float32)
+        keep = candidates
+        before = ops.zeros_like(candidates)
+        while ops.reduce_sum(ops.abs(keep - before)) > 0:
+            before = keep
+            hits = ops.squeeze(ops.bmm(suppresses, ops.expand_dims(keep, -1)), -1)
+            keep = candidates * ops.cast(hits < 0.5, ms.float32)
+        return keep > 0.5
+
+    def _suppression(self, boxes, groups):
+        """Return (B, N, N) float32: 1 where the column's box is better and overlaps the row's."""
+        x1, y1, x2, y2 = split_coordinates(boxes)
+        width = ops.relu(_pairs(ops.minimum, x2) - _pairs(ops.maximum, x1))
+        height = ops.relu(_pairs(ops.minimum, y2) - _pairs(ops.maximum, y1))
+        overlap = width * height
+        area = (x2 - x1) * (y2 - y1)
+        union = _pairs(ops.add, area) - overlap
+        hit = ops.logical_and(overlap > self.iou_threshold * union, _is_better(boxes.shape[1]))
+        if groups is not None:
+            hit = ops.logical_and(hit, _pairs(ops.equal, groups))
+        return ops.cast(hit, ms.float32)
+
+
+def _pairs(operation, values):
+    return operation(ops.expand_dims(values, 2), ops.expand_dims(values, 1))
+
+
+def _to_boxes(mask):
+    return ops.broadcast_to(ops.expand_dims(mask, -1), mask.shape + (4,))
+
+
+def _grid_shift(batch, number, groups, num_groups, cell):
+    """Return (B, 1 or N, 4) float32: where each box's group lies on the grid."""
+    side = math.ceil(math.sqrt(batch * num_groups))
+    if groups is None:
+        return _image_shift(batch, side, cell)
+    group = ops.cast(groups, ms.float32) + _first_group(batch, num_groups)
+    row = ops.floor(group / side)
+    column = group - row * side
+    return ops.stack((column, row, column, row), -1) * cell
+
+
+@ops.constexpr
+def _image_shift(batch, side, cell):
+    row, column = np.divmod(np.arange(batch), side)
+    shift = np.stack([column, row, column, row], -1)[:, None].astype(np.float32) * cell
+    return Tensor(shift.astype(np.float32))
+
+
+@ops.constexpr
+def _first_group(batch, num_groups):
+    return Tensor(np.arange(batch, dtype=np.float32)[:, None] * num_groups)
+
+
+@ops.constexpr
+def _falling_scores(count):
+    return Tensor(-np.arange(count, dtype=np.float32)[:, None])
+
+
+@ops.constexpr
+def _is_better(number):
+    return Tensor(np.tril(np.ones((1, number, number), np.bool_), -1))

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From RPN outputs to proposals (Faster R-CNN, section 3.3; FPN, section 4.1)."""
+import mindspore as ms
+from mindspore import nn, ops
+
+from .box_ops import clip_to, gather_rows, is_sizeable
+
+_LOWEST = -1.0e30
+
+
+class Proposal(nn.Cell):
+    """The best anchors of every level, moved by their deltas, thinned by NMS.
+
+    Args:
+        coder: `BoxCoder`.
+        nms: an NMS Cell of `nms.py`.
+        offset: see `box_ops`.
+        nms_pre: anchors a level that go on by their score.
+        nms_post: boxes a level that may be left after NMS.
+        max_num: boxes an image over all levels.
+        min_size: shorter boxes go, px.
+    """
+
+    def __init__(self, coder, nms, offset, *, nms_pre, nms_post, max_num, min_size):
+        super().__init__()
+        self.coder = coder
+        self.nms = nms
+        self.offset = offset
+        self.nms_pre = nms_pre
+        self.nms_post = nms_post
+        self.max_num = max_num
+        self.min_size = min_size
+
+    def construct(self, logits, deltas, anchors, height_width):
+        """Propose.
+
+        Args:
+            logits: (B, A_l) of each level.
+            deltas: (B, A_l, 4) of each level.
+            anchors: (A_l, 4) of each level.
+            height_width: (B, 2), what boxes are clipped to.
+
+        Returns:
+            proposals: (B, N, 4) float32, best first; N is max_num or, if there are fewer
+                candidates in all, their number.
+            valid: (B, N) bool.
+        """
+        level_boxes, level_scores = (), ()
+        for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors):
+            boxes, scores = self._of_level(level_logits, level_deltas, level_anchors,
+                                           height_width)
+            level_boxes += (boxes,)
+            level_scores += (scores,)
+        boxes, scores = ops.concat(level_boxes, 1), ops.concat(level_scores, 1)
+        scores, order = ops.topk(scores, min(self.max_num, scores.shape[1]))
+        return ops.stop_gradient(gather_rows(boxes, order)), ops.stop_gradient(scores > _LOWEST)
+
+    def _of_level(self, logits, deltas, anchors, height_width):
+        """Return boxes (B, K, 4) and scores (B, K), `_LOWEST` for those that went."""
+        scores, order = ops.topk(logits, min(self.nms_pre, logits.shape[1]))
+        boxes = self.coder.decode(ops.gather(anchors, order, 0), gather_rows(deltas, order))
+        boxes = clip_to(boxes, height_width)
+        keep = self.nms(boxes, is_sizeable(boxes, height_width, self.min_size, self.offset))
+        rank = ops.cumsum(ops.cast(keep, ms.float32), 1)
+        keep = ops.logical_and(keep, rank <= self.nms_post)
+        return boxes, ops.select(keep, scores, ops.fill(ms.float32, scores.shape, _LOWEST))

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Second stage: box head and loss (Fast R-CNN, section 2; FPN, section 4.2)."""
+import mindspore as ms
+from mindspore import nn, ops
+from mindspore.common.initializer import Normal
+
+from .layers import Dense, masked_sum, smooth_l1
+
+
+class Rcnn(nn.Cell):
+    """Two shared dense layers, then class scores and class-specific deltas.
+
+    Args:
+        in_channels: of a flattened RoI feature.
+        hidden_channels: of the shared layers.
+        num_classes: with the background.
+    """
+
+    def __init__(self, in_channels, hidden_channels, num_classes):
+        super().__init__()
+        self.shared_fc_0 = Dense(in_channels, hidden_channels)
+        self.shared_fc_1 = Dense(hidden_channels, hidden_channels)
+        self.cls_scores = Dense(hidden_channels, num_classes, Normal(0.01))
+        self.reg_scores = Dense(hidden_channels, (num_classes - 1) * 4, Normal(0.001))
+
+    def construct(self, roi_features):
+        """(N, C, h, w) -> logits (N, num_classes) and deltas (N, num_classes - 1, 4), float32."""
+        x = ops.reshape(roi_features, (roi_features.shape[0], -1))
+        x = ops.relu(self.shared_fc_0(x))
+        x = ops.relu(self.shared_fc_1(x))
+        logits = ops.cast(self.cls_scores(x), ms.float32)
+        deltas = ops.cast(self.reg_scores(x), ms.float32)
+        return logits, ops.reshape(deltas, (x.shape[0], -1, 4))
+
+
+class RcnnLoss(nn.Cell):
+    """Softmax cross entropy and regression of the own class's box (Fast R-CNN, equation 1).
+
+    Both are divided by the number of chosen RoIs. `beta` is smooth L1's transition.
+    """
+
+    def __init__(self, beta):
+        super().__init__()
+        self.beta = beta
+
+    def construct(self, logits, deltas, labels, chosen, targets):
+        """Args: `Rcnn` outputs; labels (B, T), chosen (B, T), targets (B, T, 4).
+
+        Returns:
+            cls_loss, reg_loss.
+        """
+        labels, chosen = ops.reshape(labels, (-1,)), ops.reshape(chosen, (-1,))
+        is_object = labels > 0
+        log_probability = ops.log_softmax(logits, -1)
+        entropy = -_pick(ops.expand_dims(log_probability, -1), labels)[:, 0]
+        own_deltas = _pick(deltas, ops.relu(labels - 1))
+        distance = smooth_l1(own_deltas, ops.reshape(targets, (-1, 4)), self.beta)
+
+        number = ops.maximum(ops.reduce_sum(ops.cast(chosen, ms.float32)), 1.0)
+        cls_loss = masked_sum(entropy, chosen) / number
+        reg_loss = masked_sum(ops.reduce_sum(distance, -1), is_object) / number
+        return cls_loss, reg_loss
+
+
+def _pick(values, column):
+    """Return (N, D): of `values` (N, C, D) in every row the `column` (N,) int32."""
+    rows, columns, depth = values.shape
+    flat = ops.reshape(values, (rows * columns, depth))
+    start = ops.arange(0, rows * columns, columns, dtype=ms.int32)
+    return ops.gather(flat, start + column, 0)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ResNet feature extractor (He et al. 2015) with the stages C2 to C5 as outputs."""
+from mindspore import nn, ops
+
+from .layers import conv2d
+
+STEM_POOLS = ("same", "symmetric")
+NORMS = ("frozen_bn", "bn", "gn")
+_GROUPS = 32
+
+
+def norm_layer(kind, channels, eps):
+    """Return the normalisation layer of a `kind`.
+
+    "frozen_bn": BatchNorm with its stored statistics and fixed scale and shift; "bn": ordinary
+    BatchNorm (statistics move by 0.1 a step); "gn": GroupNorm with 32 groups (Wu & He 2018).
+    """
+    if kind == "gn":
+        return nn.GroupNorm(_GROUPS, channels, eps=eps)
+    if kind == "bn":
+        return nn.BatchNorm2d(channels, eps=eps, momentum=0.9)
+    if kind == "frozen_bn":
+        layer = nn.BatchNorm2d(channels, eps=eps, use_batch_statistics=False)
+        layer.gamma.requires_grad = False
+        layer.beta.requires_grad = False
+        return layer
+    raise ValueError(f"norm {kind!r} is none of {', '.join(NORMS)}")
+
+
+class Bottleneck(nn.Cell):
+    """Residual block of 1x1, 3x3 and 1x1 convolutions with the stride in the 3x3 (v1.5).
+
+    Args:
+        in_channels, out_channels: of the block; the inner width is a quarter of `out_channels`.
+        stride: of the block.
+        norm, eps: see `norm_layer`.
+    """
+
+    def __init__(self, in_channels, out_channels, stride, norm, eps):
+        super().__init__()
+        width = out_channels // 4
+        stride1, stride2 = self.split_stride(stride)
+        self.conv1 = conv2d(in_channels, width, 1, stride1)
+        self.bn1 = norm_layer(norm, width, eps)
+        self.conv2 = conv2d(width, width, 3, stride2)
+        self.bn2 = norm_layer(norm, width, eps)
+        self.conv3 = conv2d(width, out_channels, 1)
+        self.bn3 = norm_layer(norm, out_channels, eps)
+        self.has_projection = stride != 1 or in_channels != out_channels
+        if self.has_projection:
+            self.conv_down_sample = conv2d(in_channels, out_channels, 1, stride)
+            self.bn_down_sample = norm_layer(norm, out_channels, eps)
+
+    @staticmethod
+    def split_stride(stride):
+        """Return the strides of the first 1x1 and of the 3x3 convolution."""
+        return 1, stride
+
+    def construct(self, x):
+        """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
+        out = ops.relu(self.bn1(self.conv1(x)))
+        out = ops.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        if self.has_projection:
+            x = self.bn_down_sample(self.conv_down_sample(x))
+        return ops.relu(out + x)
+
+
+class ResNetFea(nn.Cell):
+    """ResNet without its classifier.
+
+    Args:
+        block: `Bottleneck` or a variant.
+        layer_nums: blocks a stage, e.g. (3, 4, 6, 3).
+        norm, eps: see `norm_layer`.
+        frozen_stages: how many of stem, layer1, ... layer4 keep their weights.
+        stem_pool: where the stem's 3x3 max pooling has its padding. "same": right and bottom
+            (the model zoo); "symmetric": all around (torchvision, detectron2, mmdetection).
+    """
+
+    def __init__(self, block, layer_nums, norm, eps, frozen_stages, stem_pool):
+        super().__init__()
+        if stem_pool not in STEM_POOLS:
+            raise ValueError(f"stem pool {stem_pool!r} is none of {', '.join(STEM_POOLS)}")
+        self.conv1 = conv2d(3, 64, 7, 2)
+        self.bn1 = norm_layer(norm, 64, eps)
+        self.symmetric_pool = stem_pool == "symmetric"
+        # After ReLU nothing is below zero, so padding with zeros is padding with -inf.
+        self.pool_padding = ops.Pad(((0, 0), (0, 0), (1, 1), (1, 1)))
+        self.maxpool = ops.MaxPool(3, 2, "valid" if self.symmetric_pool else "same")
+        channels, out_channels = 64, 256
+        stages = []
+        for number, count in enumerate(layer_nums):
+            stride = 1 if number == 0 else 2
+            blocks = [block(channels, out_channels, stride, norm, eps)]
+            blocks += [block(out_channels, out_channels, 1, norm, eps) for _ in range(count - 1)]
+            stages.append(nn.SequentialCell(blocks))
+            channels, out_channels = out_channels, out_channels * 2
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.frozen_stages = frozen_stages
+        self._freeze((self.conv1, self.bn1), *((stage,) for stage in stages))
+
+    def _freeze(self, *stages):
+        for cells in stages[:self.frozen_stages]:
+            for cell in cells:
+                for parameter in cell.trainable_params():
+                    parameter.requires_grad = False
+                self._fix_statistics(cell)
+
+    @staticmethod
+    def _fix_statistics(cell):
+        for _, layer in cell.cells_and_names():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.use_batch_statistics = False
+
+    def construct(self, x):
+        """(B, 3, H, W) normalised image -> C2, C3, C4, C5 with strides 4, 8, 16, 32."""
+        x = ops.relu(self.bn1(self.conv1(x)))
+        if self.symmetric_pool:
+            x = self.pool_padding(x)
+        x = self._thaw(self.maxpool(x), 1)
+        c2 = self._thaw(self.layer1(x), 2)
+        c3 = self._thaw(self.layer2(c2), 3)
+        c4 = self._thaw(self.layer3(c3), 4)
+        c5 = self._thaw(self.layer4(c4), 5)
+        return c2, c3, c4, c5
+
+    def _thaw(self, x, stage):
+        """Cut the gradient behind the last frozen stage: nothing there would use it."""
+        return ops.stop_gradient(x) if stage == self.frozen_stages else x

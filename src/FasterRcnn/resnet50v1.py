@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The block of the original ResNet ("v1.0", Caffe), where the first 1x1 convolution strides."""
+from .resnet import Bottleneck
+
+
+class BottleneckV1(Bottleneck):
+    """`Bottleneck` with the stride in the first 1x1 convolution."""
+
+    @staticmethod
+    def split_stride(stride):
+        """See `Bottleneck.split_stride`."""
+        return stride, 1

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RoIAlign over a feature pyramid (Mask R-CNN, section 3; level choice: FPN, equation 1)."""
+import math
+
+import numpy as np
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from .box_ops import split_coordinates
+
+ROI_ALIGN_KINDS = ("gather", "native")
+_LEVEL_EPS = 1.0e-6
+# RoIs that are pooled together: bounds the memory of the gathered corners (200 KB a RoI of 7x7).
+_CHUNK = 512
+
+
+def build_roi_align(kind, *, strides, out_size, sample_num, finest_scale, offset, aligned):
+    """Return the RoIAlign Cell of a `kind`: "gather" (one pass, CPU) or "native" (GPU, Ascend).
+
+    Args:
+        strides: of the pyramid levels that are pooled, e.g. (4, 8, 16, 32).
+        out_size: bins a side.
+        sample_num: samples a bin and side.
+        finest_scale: RoIs below twice this side, px, go to the first level, below four times to
+            the second, and so on.
+        offset: see `box_ops`; a legacy RoI reaches to the end of its last pixel.
+        aligned: move RoIs by half a feature cell, so that features sit at cell centres
+            (detectron2's ROIAlignV2).
+    """
+    if kind not in ROI_ALIGN_KINDS:
+        raise ValueError(f"RoIAlign kind {kind!r} is none of {', '.join(ROI_ALIGN_KINDS)}")
+    cell = GatherRoiAlign if kind == "gather" else NativeRoiAlign
+    return cell(LevelChooser(len(strides), finest_scale, offset), strides, out_size, sample_num,
+                offset, aligned)
+
+
+class LevelChooser(nn.Cell):
+    """The pyramid level of every RoI by its size."""
+
+    def __init__(self, num_levels, finest_scale, offset):
+        super().__init__()
+        self.highest = float(num_levels - 1)
+        self.finest_scale = finest_scale
+        self.offset = offset
+
+    def construct(self, rois):
+        """rois (R, 4) -> levels (R,) int32."""
+        x1, y1, x2, y2 = split_coordinates(rois)
+        width, height = x2 - x1 + self.offset, y2 - y1 + self.offset
+        scale = ops.sqrt(ops.relu(width * height)) / self.finest_scale
+        if self.offset:
+            octave = ops.log(scale + _LEVEL_EPS) / math.log(2.0)
+        else:
+            octave = ops.log(ops.maximum(scale, _LEVEL_EPS)) / math.log(2.0) + _LEVEL_EPS
+        return ops.cast(ops.clamp(ops.floor(octave), 0.0, self.highest), ms.int32)
+
+
+class GatherRoiAlign(nn.Cell):
+    """All levels in one pass: every RoI reads only the cells it needs.
+
+    The levels become one table of cells. A bin is a weighted sum of 4 * sample_num ** 2 rows of
+    it: one gather and one batched matrix product; the weights need no gradient.
+    """
+
+    def __init__(self, choose_level, strides, out_size, sample_num, offset, aligned):
+        super().__init__()
+        self.choose_level = choose_level
+        self.out_size = out_size
+        self.samples = out_size * sample_num
+        self.corners = 2 * sample_num
+        self.offset = offset
+        self.half_cell = 0.5 if aligned else 0.0
+        self.scales = Tensor(1.0 / np.array(strides, np.float32))
+        steps = (np.arange(self.samples, dtype=np.float32) + 0.5) / self.samples
+        self.steps = Tensor(steps[None])
+
+    def construct(self, features, rois):
+        """Pool.
+
+        Args:
+            features: (B, C, H_l, W_l) of each level.
+            rois: (B, R, 4) float32 in network-input pixels.
+
+        Returns:
+            (B*R, C, out_size, out_size) float32.
+        """
+        batch, number = rois.shape[:2]
+        channels = features[0].shape[1]
+        shapes = _spatial_shapes(features)
+        table = _cell_table(features)
+        image = ops.cast(_image_of_roi(batch, number), ms.float32)
+        rows, weights = self._corners_of(ops.reshape(rois, (-1, 4)), image, shapes, batch)
+
+        pooled = ()
+        for start in range(0, batch * number, _CHUNK):
+            chunk = rows[start:start + _CHUNK]
+            cells = ops.gather(table, ops.reshape(chunk, (-1,)), 0)
+            cells = ops.reshape(cells, (-1, self.corners ** 2, channels))
+            bins = ops.bmm(ops.reshape(weights[start:start + _CHUNK], (-1, 1, self.corners ** 2)),
+                           cells)
+            pooled += (ops.reshape(bins, (-1, self.out_size ** 2, channels)),)
+        pooled = pooled[0] if len(pooled) == 1 else ops.concat(pooled, 0)
+        pooled = ops.transpose(pooled, (0, 2, 1))
+        return ops.reshape(pooled, (batch * number, channels, self.out_size, self.out_size))
+
+    def _corners_of(self, rois, image, shapes, batch):
+        """Return table rows (int32) and weights (float32), both (R, bins, corners ** 2)."""
+        level = self.choose_level(rois)
+        scale = ops.gather(self.scales, level, 0)
+        heights, widths, starts = _level_constants(shapes, batch)
+        height, width = ops.gather(heights, level, 0), ops.gather(widths, level, 0)
+        first_row = ops.gather(starts, level, 0) + image * height * width
+
+        x1, y1, x2, y2 = split_coordinates(rois)
+        row, row_weight = self._axis(y1, y2, scale, height)
+        column, column_weight = self._axis(x1, x2, scale, width)
+        row = ops.expand_dims(first_row, 1) + row * ops.expand_dims(width, 1)
+        index = ops.expand_dims(row, 2) + ops.expand_dims(column, 1)
+        weight = ops.expand_dims(row_weight, 2) * ops.expand_dims(column_weight, 1)
+        return ops.cast(self._by_bin(index), ms.int32), ops.stop_gradient(self._by_bin(weight))
+
+    def _axis(self, low, high, scale, size):
+        """Return the cells (R, bins * corners) that one axis of the bins reads, and weights."""
+        start = low * scale - self.half_cell
+        length = (high + self.offset) * scale - self.half_cell - start
+        if not self.half_cell:
+            length = ops.maximum(length, 1.0)
+        position = ops.expand_dims(start, 1) + ops.expand_dims(length, 1) * self.steps
+        size = ops.expand_dims(size, 1)
+        inside = ops.logical_and(position >= -1.0, position <= size)
+        position = ops.maximum(ops.minimum(position, size - 1.0), 0.0)
+        first = ops.floor(position)
+        second = ops.minimum(first + 1.0, size - 1.0)
+        share = ops.cast(inside, ms.float32) * (self.out_size / self.samples)
+        fraction = position - first
+        cells = ops.stack((first, second), -1)
+        weights = ops.stack((share - fraction * share, fraction * share), -1)
+        flat = (position.shape[0], 2 * self.samples)
+        return ops.reshape(cells, flat), ops.reshape(weights, flat)
+
+    def _by_bin(self, values):
+        """(R, bins * corners, bins * corners) -> (R, bins ** 2, corners ** 2)."""
+        number = values.shape[0]
+        bins, corners = self.out_size, self.corners
+        values = ops.reshape(values, (number, bins, corners, bins, corners))
+        values = ops.transpose(values, (0, 1, 3, 2, 4))
+        return ops.reshape(values, (number, bins ** 2, corners ** 2))
+
+
+class NativeRoiAlign(nn.Cell):
+    """MindSpore's ROIAlign operator on every level; each RoI keeps the result of its own."""
+
+    def __init__(self, choose_level, strides, out_size, sample_num, offset, aligned):
+        super().__init__()
+        self.choose_level = choose_level
+        self.shifts = [0.5 * stride if aligned else 0.0 for stride in strides]
+        self.pools = [ops.ROIAlign(out_size, out_size, 1.0 / stride, sample_num, int(offset))
+                      for stride in strides]
+
+    def construct(self, features, rois):
+        """See `GatherRoiAlign.construct`."""
+        batch, number = rois.shape[:2]
+        rois = ops.reshape(rois, (-1, 4))
+        level = self.choose_level(rois)
+        image = ops.expand_dims(ops.cast(_image_of_roi(batch, number), ms.float32), 1)
+        pooled = 0.0
+        for index, pool in enumerate(self.pools):
+            placed = ops.concat((image, rois - self.shifts[index]), 1)
+            own = ops.cast(ops.equal(level, index), ms.float32)
+            feature = ops.cast(features[index], ms.float32)
+            pooled = pooled + pool(feature, placed) * ops.reshape(own, (-1, 1, 1, 1))
+        return pooled
+
+
+def _cell_table(features):
+    """Return (sum of B*H_l*W_l, C) float32: all cells of all levels, level by level."""
+    tables = ()
+    for feature in features:
+        cells = ops.transpose(ops.cast(feature, ms.float32), (0, 2, 3, 1))
+        tables += (ops.reshape(cells, (-1, feature.shape[1])),)
+    return ops.concat(tables, 0)
+
+
+def _spatial_shapes(features):
+    shapes = ()
+    for feature in features:
+        shapes += (feature.shape[2:],)
+    return shapes
+
+
+@ops.constexpr
+def _level_constants(shapes, batch):
+    """Return heights, widths and first table rows of the levels, (L,) float32 each.
+
+    float32 counts exactly up to 16.7 million rows, 136 images of 768x1280.
+    """
+    sizes = np.array(shapes, np.float32)
+    rows = np.concatenate([[0], np.cumsum(batch * sizes[:, 0] * sizes[:, 1])])[:-1]
+    return Tensor(sizes[:, 0]), Tensor(sizes[:, 1]), Tensor(rows.astype(np.float32))
+
+
+@ops.constexpr
+def _image_of_roi(batch, number):
+    return Tensor(np.repeat(np.arange(batch, dtype=np.int32), number))

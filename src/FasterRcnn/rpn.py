@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Region proposal network: head and loss (Faster R-CNN, section 3.1)."""
+import mindspore as ms
+from mindspore import nn, ops
+from mindspore.common.initializer import Normal
+
+from .box_ops import gather_rows
+from .layers import conv2d, masked_sum, smooth_l1
+
+
+class RpnRegClsBlock(nn.Cell):
+    """A 3x3 convolution, then objectness and deltas of every anchor by 1x1 convolutions."""
+
+    def __init__(self, in_channels, feat_channels, num_anchors):
+        super().__init__()
+        self.rpn_conv = conv2d(in_channels, feat_channels, 3, has_bias=True, init=Normal(0.01))
+        self.rpn_cls = conv2d(feat_channels, num_anchors, 1, has_bias=True, init=Normal(0.01))
+        self.rpn_reg = conv2d(feat_channels, num_anchors * 4, 1, has_bias=True, init=Normal(0.01))
+
+    def construct(self, x):
+        """(B, in, H, W) -> logits (B, H*W*anchors) and deltas (B, H*W*anchors, 4), float32."""
+        x = ops.relu(self.rpn_conv(x))
+        logits = ops.transpose(ops.cast(self.rpn_cls(x), ms.float32), (0, 2, 3, 1))
+        deltas = ops.transpose(ops.cast(self.rpn_reg(x), ms.float32), (0, 2, 3, 1))
+        batch = x.shape[0]
+        return ops.reshape(logits, (batch, -1)), ops.reshape(deltas, (batch, -1, 4))
+
+
+class RPN(nn.Cell):
+    """The head, shared by all pyramid levels.
+
+    Args:
+        in_channels, feat_channels: of the 3x3 convolution.
+        num_anchors: anchors a cell.
+    """
+
+    def __init__(self, in_channels, feat_channels, num_anchors):
+        super().__init__()
+        # A list of one: checkpoints know the head as rpn_convs_list.0.
+        self.rpn_convs_list = nn.CellList([RpnRegClsBlock(in_channels, feat_channels,
+                                                          num_anchors)])
+
+    def construct(self, features):
+        """P2..P6 -> tuples with the (B, A_l) logits and the (B, A_l, 4) deltas of each level."""
+        logits, deltas = (), ()
+        for feature in features:
+            level_logits, level_deltas = self.rpn_convs_list[0](feature)
+            logits += (level_logits,)
+            deltas += (level_deltas,)
+        return logits, deltas
+
+
+class RpnLoss(nn.Cell):
+    """Objectness and regression loss of the chosen anchors (Faster R-CNN, equation 1).
+
+    Args:
+        beta: transition of the smooth L1 loss.
+        expected: divide by this many anchors an image, as the model zoo does; None: by the number
+            really chosen in the batch (torchvision).
+    """
+
+    def __init__(self, beta, expected):
+        super().__init__()
+        self.beta = beta
+        self.expected = expected
+
+    def construct(self, logits, deltas, index, is_object, chosen, targets):
+        """Args: `RPN` outputs and `BboxAssignSample` outputs. Returns cls_loss, reg_loss."""
+        logits = gather_rows(ops.concat(logits, 1), index)
+        deltas = gather_rows(ops.concat(deltas, 1), index)
+        objectness = ops.cast(is_object, ms.float32)
+        entropy = ops.relu(logits) - logits * objectness + ops.log1p(ops.exp(-ops.abs(logits)))
+        distance = ops.reduce_sum(smooth_l1(deltas, targets, self.beta), -1)
+
+        if self.expected is None:
+            number = ops.maximum(ops.reduce_sum(ops.cast(chosen, ms.float32)), 1.0)
+        else:
+            number = float(self.expected * logits.shape[0])
+        return masked_sum(entropy, chosen) / number, masked_sum(distance, is_object) / number

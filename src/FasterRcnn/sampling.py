@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random choice of training samples without hidden state.
+
+The choice depends on the image's `sampling_key` alone, not on the batch it comes in, the rank or
+what ran before: that makes runs repeatable and resumable, and one process with a double batch
+equal to two processes.
+"""
+import numpy as np
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from .box_ops import gather_rows
+
+_LOWEST = -3.0e9  # below every int32
+
+
+class BalancedSampler(nn.Cell):
+    """Choose at most `num_total` candidates, of them at most `num_pos` positives.
+
+    (Faster R-CNN, section 3.1.3: negatives fill up what positives leave free.)
+    """
+
+    def __init__(self, num_pos, num_total):
+        super().__init__()
+        self.num_pos = num_pos
+        self.num_total = num_total
+
+    def construct(self, positive, negative, sampling_key):
+        """Choose.
+
+        Args:
+            positive, negative: (B, N) bool, never both; what is neither is never chosen.
+            sampling_key: (B,) int32, any value.
+
+        Returns:
+            index: (B, T) int32 positions of the chosen ones, positives first; T is
+                min(num_total, N).
+            is_positive: (B, T) bool.
+            chosen: (B, T) bool; False where candidates ran out (`index` is arbitrary there).
+        """
+        number = positive.shape[1]
+        total = min(self.num_total, number)
+        most_pos = min(self.num_pos, total)
+        priority = _random_priority(sampling_key, number)
+
+        pos_index = _best(priority, positive, most_pos)
+        neg_index = _best(priority, negative, total)
+        num_pos = ops.minimum(_count(positive), most_pos)
+        num_neg = ops.minimum(_count(negative), total - num_pos)
+
+        slot = ops.broadcast_to(_slots(total), (positive.shape[0], total))
+        is_positive = slot < num_pos
+        source = ops.select(is_positive, slot, slot - num_pos + most_pos)
+        index = gather_rows(ops.concat((pos_index, neg_index), 1), source)
+        return index, is_positive, slot < num_pos + num_neg
+
+
+def _random_priority(sampling_key, number):
+    """Return (B, number) float32: multiply-add hashing of the key, in wrapping int32 arithmetic."""
+    bias, stride = _hash_constants(number)
+    return ops.cast(bias + ops.expand_dims(sampling_key, 1) * stride, ms.float32)
+
+
+def _best(priority, candidate, k):
+    lowest = ops.fill(ms.float32, priority.shape, _LOWEST)
+    return ops.topk(ops.select(candidate, priority, lowest), k)[1]
+
+
+def _count(mask):
+    """Return (B, 1) int32."""
+    return ops.cast(ops.reduce_sum(ops.cast(mask, ms.float32), 1), ms.int32).expand_dims(1)
+
+
+@ops.constexpr
+def _hash_constants(number):
+    rng = np.random.Generator(np.random.PCG64(number))
+    values = rng.integers(-2**31, 2**31, size=(2, 1, number), dtype=np.int64).astype(np.int32)
+    return Tensor(values[0]), Tensor(values[1] | 1)
+
+
+@ops.constexpr
+def _slots(total):
+    return Tensor(np.arange(total, dtype=np.int32)[None])

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the network that a configuration describes."""
+import mindspore as ms
+
+from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
+from src.FasterRcnn.backbones import STAGE_CHANNELS, build_backbone
+from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
+from src.FasterRcnn.bbox_assign_sample_stage2 import BboxAssignSampleForRcnn
+from src.FasterRcnn.box_ops import BoxCoder, pixel_offset
+from src.FasterRcnn.detections import Detections
+from src.FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
+from src.FasterRcnn.fpn_neck import FeatPyramidNeck
+from src.FasterRcnn.matcher import Matcher
+from src.FasterRcnn.nms import build_nms
+from src.FasterRcnn.proposal_generator import Proposal
+from src.FasterRcnn.rcnn import Rcnn, RcnnLoss
+from src.FasterRcnn.roi_align import build_roi_align
+from src.FasterRcnn.rpn import RPN, RpnLoss
+from src.FasterRcnn.sampling import BalancedSampler
+from src.model_utils.device_adapter import compute_dtype, nms_kind, roi_align_kind
+
+_ROI_LEVELS = 4  # RoIs are pooled from P2 to P5
+
+
+def build_detector(config):
+    """Return the `FasterRcnn` that `config` describes, with freshly initialised weights."""
+    offset = pixel_offset(config.box_convention)
+    coder = _rcnn_coder(config, offset)
+    nms = _nms(config, config.test_iou_thr)
+    return FasterRcnn(
+        backbone=build_backbone(config.backbone, norm=config.norm, eps=config.bn_eps,
+                                frozen_stages=config.frozen_stages, stem_pool=config.stem_pool),
+        fpn_neck=FeatPyramidNeck(STAGE_CHANNELS, config.fpn_out_channels),
+        rpn_with_loss=RPN(config.fpn_out_channels, config.rpn_feat_channels,
+                          len(config.anchor_scales) * len(config.anchor_ratios)),
+        rcnn=Rcnn(config.fpn_out_channels * config.roi_layer["out_size"] ** 2,
+                  config.rcnn_fc_out_channels, config.num_classes),
+        anchors=pyramid_anchors(
+            feature_shapes(config.img_height, config.img_width, config.anchor_strides),
+            config.anchor_strides, config.anchor_scales, config.anchor_ratios, offset,
+            config.anchor_rounding),
+        proposals=_proposals(config, offset, training=False),
+        roi_align=_roi_align(config, offset),
+        detections=Detections(coder, nms, offset, score_threshold=config.test_score_thr,
+                              max_candidates=config.test_pre_nms_num,
+                              max_per_image=config.test_max_per_img),
+        num_roi_levels=_ROI_LEVELS,
+        compute_dtype=getattr(ms, compute_dtype(config)))
+
+
+def build_loss(network, config):
+    """Return the `FasterRcnnWithLoss` around `network`, the Cell to differentiate."""
+    offset = pixel_offset(config.box_convention)
+    legacy = config.box_convention == "legacy"
+    rpn_targets = BboxAssignSample(
+        Matcher(config.pos_iou_thr, config.neg_iou_thr, config.min_pos_iou, steal=legacy),
+        BalancedSampler(config.num_expected_pos, config.num_expected_neg),
+        _rpn_coder(config, offset), offset, config.anchor_filter)
+    rcnn_targets = BboxAssignSampleForRcnn(
+        Matcher(config.pos_iou_thr_stage2, config.neg_iou_thr_stage2,
+                config.min_pos_iou_stage2 if legacy else None, steal=legacy),
+        BalancedSampler(config.num_expected_pos_stage2, config.num_expected_neg_stage2),
+        _rcnn_coder(config, offset), offset)
+    return FasterRcnnWithLoss(
+        network, _proposals(config, offset, training=True), rpn_targets,
+        RpnLoss(config.rpn_loss_beta, config.num_expected_neg if legacy else None),
+        rcnn_targets, RcnnLoss(config.rcnn_loss_beta),
+        rpn_weights=(config.rpn_loss_cls_weight, config.rpn_loss_reg_weight),
+        rcnn_weights=(config.rcnn_loss_cls_weight, config.rcnn_loss_reg_weight))
+
+
+def _rpn_coder(config, offset):
+    return BoxCoder(config.rpn_target_means, config.rpn_target_stds, offset)
+
+
+def _rcnn_coder(config, offset):
+    return BoxCoder(config.rcnn_target_means, config.rcnn_target_stds, offset)
+
+
+def _nms(config, threshold):
+    return build_nms(nms_kind(config.device_target), threshold,
+                     max(config.img_height, config.img_width))
+
+
+def _proposals(config, offset, *, training):
+    if training:
+        threshold = config.rpn_proposal_nms_thr
+        counts = {"nms_pre": config.rpn_proposal_nms_pre,
+                  "nms_post": config.rpn_proposal_nms_post,
+                  "max_num": config.rpn_proposal_max_num,
+                  "min_size": config.rpn_proposal_min_bbox_size}
+    else:
+        threshold = config.rpn_nms_thr
+        counts = {"nms_pre": config.rpn_nms_pre, "nms_post": config.rpn_nms_post,
+                  "max_num": config.rpn_max_num, "min_size": config.rpn_min_bbox_min_size}
+    return Proposal(_rpn_coder(config, offset), _nms(config, threshold), offset, **counts)
+
+
+def _roi_align(config, offset):
+    return build_roi_align(
+        roi_align_kind(config.device_target), strides=config.anchor_strides[:_ROI_LEVELS],
+        out_size=config.roi_layer["out_size"], sample_num=config.roi_layer["sample_num"],
+        finest_scale=config.roi_align_finest_scale, offset=offset,
+        aligned=config.roi_align_aligned)
