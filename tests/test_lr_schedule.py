@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Schedules by their definition: warm-up, milestones in epochs, cosine, the linear rule."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.lr_schedule import learning_rates, scaled_rate, warmup_factors
+
+
+def _rates(lr_type="step", **changes):
+    options = dict(
+        steps_per_epoch=10, epochs=6, warmup_steps=5, warmup_ratio=0.1, milestones=(4, 5.5)
+    )
+    return learning_rates(lr_type, 0.2, **{**options, **changes})
+
+
+def test_step_schedule_with_warmup_and_fractional_milestone():
+    rates = _rates()
+    assert rates.dtype == np.float32 and rates.shape == (60,)
+    np.testing.assert_allclose(rates[:6], 0.2 * np.array([0.1, 0.28, 0.46, 0.64, 0.82, 1.0]), 1e-6)
+    np.testing.assert_allclose(rates[6:40], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(rates[40:55], 0.02, rtol=1e-6)
+    np.testing.assert_allclose(rates[55:], 0.002, rtol=1e-6)
+
+
+def test_dynamic_is_the_model_zoos_name_of_cosine():
+    np.testing.assert_array_equal(_rates("dynamic"), _rates("cosine"))
+    assert not np.array_equal(_rates("dynamic"), _rates("step"))
+
+
+def test_cosine_ends_at_the_smallest_rate():
+    rates = _rates("cosine", min_ratio=0.01)
+    np.testing.assert_allclose(rates[5], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(rates[-1], 0.002, rtol=1e-5)
+    np.testing.assert_allclose(rates[32], 0.2 * (0.01 + 0.99 * 0.5), rtol=1e-6)  # half way
+    assert (np.diff(rates[5:]) <= 0).all()
+
+
+def test_no_warmup_begins_at_the_full_rate():
+    assert _rates(warmup_steps=0)[0] == np.float32(0.2)
+
+
+def test_a_run_shorter_than_its_warmup_never_reaches_the_full_rate():
+    rates = _rates(warmup_steps=1000, milestones=())
+    assert rates.shape == (60,) and (np.diff(rates) > 0).all() and rates[-1] < 0.2 * 0.16
+
+
+def test_a_longer_run_begins_with_the_shorter_one():
+    np.testing.assert_array_equal(_rates(epochs=8)[:60], _rates(epochs=6))
+
+
+def test_milestones_after_the_end_change_nothing():
+    np.testing.assert_array_equal(_rates(milestones=(50,)), _rates(milestones=()))
+
+
+def test_linear_rule():
+    assert scaled_rate(0.02, global_batch=4, base_batch=16) == pytest.approx(0.005)
+    assert scaled_rate(0.02, global_batch=32, base_batch=16) == pytest.approx(0.04)
+    with pytest.raises(ValueError, match="positive"):
+        scaled_rate(0.02, global_batch=0, base_batch=16)
+
+
+@pytest.mark.parametrize("changes", [{"lr_type": "poly"}, {"epochs": 0}, {"steps_per_epoch": 0}])
+def test_impossible_schedules_are_refused(changes):
+    with pytest.raises(ValueError):
+        _rates(**changes)
+
+
+@given(
+    total=st.integers(1, 300),
+    warmup=st.integers(0, 400),
+    ratio=st.floats(0, 1),
+)
+def test_warmup_rises_from_its_ratio_to_one(total, warmup, ratio):
+    factors = warmup_factors(total, warmup_steps=warmup, warmup_ratio=ratio)
+    assert factors.shape == (total,) and (np.diff(factors) >= 0).all()
+    assert factors[0] == (ratio if warmup else 1.0)
+    assert factors.max() <= 1.0 and (factors[warmup:] == 1.0).all()
