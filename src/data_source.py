@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a split's annotations and images are by the configuration, and what of them is wanted."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+
+from src.annotations import AnnotationReport, ImageRecord, read_coco, read_txt
+from src.errors import UserError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where a split comes from and what of it is wanted.
+
+    Attributes:
+        kind: "coco" or "txt".
+        split: "train" or "val".
+        anno_path, image_dir: as given (relative to the working folder or absolute).
+        class_names: without the background, in label order.
+        keep_empty: keep images without boxes.
+        max_boxes: largest boxes kept an image; 0 = all.
+        skip_bad_images: leave out missing and undecodable images.
+        mindrecord_dir: folder of the record sets.
+    """
+
+    kind: str
+    split: str
+    anno_path: str
+    image_dir: str
+    class_names: tuple[str, ...]
+    keep_empty: bool
+    max_boxes: int
+    skip_bad_images: bool
+    mindrecord_dir: str
+
+    def settings(self) -> dict:
+        """Everything but the content that decides what the records are."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "split": self.split,
+            "class_names": list(self.class_names),
+            "keep_empty": self.keep_empty,
+            "max_boxes": self.max_boxes,
+            "skip_bad_images": self.skip_bad_images,
+        }
+
+    def name(self) -> str:
+        """Folder name of the record set: readable, and different for different settings."""
+        stem = os.path.splitext(os.path.basename(self.anno_path))[0]
+        return f"{stem}-{self.split}-{digest(self.settings())[:8]}"
+
+    def read(self, *, max_boxes: int) -> tuple[list[ImageRecord], AnnotationReport]:
+        """Read the annotations."""
+        reader = read_coco if self.kind == "coco" else read_txt
+        return reader(
+            self.anno_path,
+            self.image_dir,
+            self.class_names,
+            keep_empty=self.keep_empty,
+            max_boxes=max_boxes,
+        )
+
+
+def data_source(config, split: str) -> DataSource:
+    """The source of split "train" or "val" as the configuration describes it.
+
+    dataset coco: coco_root/<instance_set with {} = the split's data type>, images in
+    coco_root/<data type>; for "val", anno_path replaces the annotation file if given. Otherwise:
+    TXT, anno_path and image_dir, in both of which {} stands for the split's data type too.
+
+    Raises:
+        UserError: a needed key is empty or its folder is missing.
+    """
+    data_type = config.train_data_type if split == "train" else config.val_data_type
+    if str(config.dataset).lower() == "coco":
+        root = _needed(config, "coco_root", "the folder with images and annotations")
+        anno_path = os.path.join(root, config.instance_set.replace("{}", data_type))
+        if split == "val" and config.anno_path:
+            anno_path = config.anno_path
+        kind, image_dir, folder_keys = "coco", os.path.join(root, data_type), "coco_root"
+        folder_keys += f" and {split}_data_type"
+        default_dir = os.path.join(root, "MindRecord_COCO")
+    else:
+        root = _needed(config, "image_dir", "the folder that the rows' file names start from")
+        anno_path = _needed(config, "anno_path", "the TXT file").replace("{}", data_type)
+        kind, image_dir, folder_keys = "txt", root.replace("{}", data_type), "image_dir"
+        default_dir = os.path.join(root.split("{}")[0], "MindRecord_TXT")
+    if not os.path.isdir(image_dir):
+        raise UserError(f"image folder {image_dir} does not exist; check {folder_keys}")
+    return DataSource(
+        kind=kind,
+        split=split,
+        anno_path=anno_path,
+        image_dir=image_dir,
+        class_names=tuple(config.class_names),
+        keep_empty=split != "train" or not config.skip_empty_images,
+        max_boxes=int(config.num_gts) if split == "train" else 0,
+        skip_bad_images=bool(config.skip_bad_images),
+        mindrecord_dir=os.path.abspath(config.mindrecord_dir or default_dir),
+    )
+
+
+def digest(content) -> str:
+    """SHA-256 of something that JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a file's content.
+
+    Raises:
+        UserError: it is missing or cannot be read.
+    """
+    try:
+        with open(path, "rb") as stream:
+            total = hashlib.sha256()
+            while block := stream.read(1 << 20):
+                total.update(block)
+            return total.hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"annotation file {path} does not exist; check the data settings") from None
+    except OSError as error:
+        raise UserError(f"annotation file {path} cannot be read: {error.strerror}") from None
+
+
+def _needed(config, key: str, meaning: str) -> str:
+    value = getattr(config, key)
+    if not value:
+        raise UserError(f"{key} is empty; set it to {meaning}")
+    return value

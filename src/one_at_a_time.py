@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process makes a folder while the others wait, by a lock that the system frees when its holder
+dies.
+
+Whoever holds the lock may remove what dead holders left behind.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+from src.errors import UserError
+
+_POLL_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def exclusive(folder: str, started: float, timeout: float) -> Iterator[None]:
+    """Hold the lock of `folder`, which need not exist.
+
+    Args:
+        folder: what is worked on; the lock is a hidden file beside it.
+        started: when the caller's work began, seconds since the epoch.
+        timeout: longest wait, seconds.
+
+    Raises:
+        UserError: the lock cannot be made, the wait was too long, or the process that was waited
+            for failed (`report_failure`) after `started`.
+    """
+    path = beside(folder, "lock")
+    try:
+        lock = open(path, "a")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {os.path.dirname(folder)}: {error.strerror}; set mindrecord_dir to a "
+            "folder that you may write to"
+        ) from None
+    with lock:
+        told = False
+        while not _try_lock(lock, path):
+            if time.time() - started >= timeout:
+                raise UserError(
+                    f"waited {timeout:g} s for another process to convert the data of {folder}; "
+                    "raise convert_timeout if it is still at work"
+                )
+            if not told:
+                say(f"waiting for another process that converts the data of {folder}")
+                told = True
+            time.sleep(_POLL_SECONDS)
+        message = _failure_since(folder, started)
+        if message:
+            raise UserError(f"the conversion by another process failed: {message}")
+        yield
+
+
+def _try_lock(lock, path: str) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"cannot lock {path}: {error.strerror}; set mindrecord_dir to a local folder"
+        ) from None
+    return True
+
+
+def report_failure(folder: str, error: BaseException) -> None:
+    """Tell the processes that wait for `folder` why this one, which holds the lock, gave up."""
+    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    with contextlib.suppress(OSError):
+        write_json(beside(folder, "failed"), {"time": time.time(), "message": message})
+
+
+def _failure_since(folder: str, started: float) -> str:
+    """Why a conversion failed that ended after `started` (s since the epoch); "" if none did."""
+    try:
+        with open(beside(folder, "failed"), encoding="utf-8") as stream:
+            failure = json.load(stream)
+        return failure["message"] if failure["time"] >= started else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def beside(folder: str, purpose: str) -> str:
+    """Path of a hidden sibling of `folder`, e.g. its lock."""
+    parent, name = os.path.split(folder)
+    return os.path.join(parent, f".{name}.{purpose}")
+
+
+def write_json(path: str, content: dict) -> None:
+    """Write a JSON file in one step."""
+    temporary = f"{path}.{os.getpid()}.part"
+    with open(temporary, "w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1)
+    os.replace(temporary, path)
+
+
+def say(line: str) -> None:
+    """A line to the user, beside the program's output."""
+    print(line, file=sys.stderr, flush=True)

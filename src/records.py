@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One annotated image as the program sees it, the cleaning of its boxes, and the report of that."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+EXAMPLES_PER_FINDING = 3
+
+# What can be found in annotations and images, in the order of the report, and how it reads in the
+# report. None of these stops a run: what does is a UserError.
+FINDINGS = {
+    "unknown_image": "annotations of images that the file does not list, ignored",
+    "other_class": "boxes of classes outside the configured list, ignored",
+    "non_finite": "boxes with NaN or infinite coordinates, dropped",
+    "degenerate": "boxes without a positive width and height, dropped",
+    "bad_image": "missing or undecodable images, skipped",
+    "size_mismatch": "images whose real size differs from the stated one, real size used",
+    "outside": "boxes entirely outside their image, dropped",
+    "clipped": "boxes partly outside their image, clipped",
+    "empty_image": "images without a usable box, left out",
+    "too_many": "boxes beyond the largest of a crowded image, dropped",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageRecord:
+    """One image with its boxes.
+
+    Attributes:
+        image_id: the id in the annotation file; results are keyed by it.
+        file_name: the name as written in the annotation file, folders included.
+        image_path: absolute path of the image.
+        boxes: (N, 4) float32, xyxy in pixels of the image as a viewer shows it; x2 = x + width.
+        labels: (N,) int32, 1..C in the order of the configured classes.
+        crowd: (N,) bool, True for a region that holds a crowd of objects.
+        stated_size: (height, width) that the annotation file gives, None where it gives none. Files
+            are often wrong here (pictures turned by EXIF above all), so boxes are clipped to the
+            real size alone.
+    """
+
+    image_id: int | str
+    file_name: str
+    image_path: str
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    stated_size: tuple[int, int] | None = None
+
+    def select(self, index: np.ndarray) -> "ImageRecord":
+        """This record with only the boxes that `index` (mask or positions) selects."""
+        if index.dtype == bool and index.all():
+            return self
+        return replace(
+            self, boxes=self.boxes[index], labels=self.labels[index], crowd=self.crowd[index]
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """True when there is nothing to learn from: no box, or only crowd regions."""
+        return not bool((~self.crowd).any())
+
+
+@dataclass
+class AnnotationReport:
+    """What reading annotations and converting images found: totals, and counts with the first
+    examples.
+
+    Attributes:
+        source: the annotation file, for the report's heading.
+        num_images: images kept.
+        num_boxes: boxes kept, crowd regions included.
+        num_crowd: crowd regions kept.
+        counts: finding (a key of FINDINGS) -> how many.
+        examples: finding -> the first few, in words.
+    """
+
+    source: str = ""
+    num_images: int = 0
+    num_boxes: int = 0
+    num_crowd: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, finding: str, example: str = "", count: int = 1) -> None:
+        """Count a finding; keep `example` if it is among the first."""
+        if finding not in FINDINGS:
+            raise KeyError(finding)
+        if count <= 0:
+            return
+        self.counts[finding] = self.counts.get(finding, 0) + count
+        shown = self.examples.setdefault(finding, [])
+        if example and len(shown) < EXAMPLES_PER_FINDING:
+            shown.append(example)
+
+    def set_totals(self, records: list[ImageRecord]) -> None:
+        """Take the totals from the records that were kept."""
+        self.num_images = len(records)
+        self.num_boxes = sum(len(record.labels) for record in records)
+        self.num_crowd = sum(int(record.crowd.sum()) for record in records)
+
+    def lines(self) -> list[str]:
+        """The report in words: one heading, then one line a finding with its first examples."""
+        crowd = f" ({self.num_crowd} of them crowd regions)" if self.num_crowd else ""
+        heading = f"{self.num_images} images, {self.num_boxes} boxes{crowd}"
+        result = [f"{self.source}: {heading}" if self.source else heading]
+        for finding, text in FINDINGS.items():
+            count = self.counts.get(finding, 0)
+            if not count:
+                continue
+            shown = self.examples.get(finding, [])
+            rest = ", ..." if count > len(shown) and shown else ""
+            examples = f": {'; '.join(shown)}{rest}" if shown else ""
+            result.append(f"  {count} {text}{examples}")
+        return result
+
+
+def clean_boxes(record: ImageRecord, report: AnnotationReport) -> ImageRecord:
+    """Drop boxes that are no rectangles at all (non-finite, or without positive width and height).
+
+    Args:
+        record: boxes may still be of any floating type, so that overflow to infinity is seen here.
+        report: gets the counts and the first examples.
+
+    Returns:
+        The record with boxes as float32.
+    """
+    with np.errstate(over="ignore"):
+        boxes = np.asarray(record.boxes, np.float64).reshape(-1, 4).astype(np.float32)
+    finite = np.isfinite(boxes).all(axis=1)
+    positive = finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    for finding, hit in (("non_finite", ~finite), ("degenerate", finite & ~positive)):
+        for index in np.flatnonzero(hit):
+            report.add(finding, f"{record.file_name} {_box_text(record.boxes[index])}")
+    return replace(record, boxes=boxes).select(positive)
+
+
+def fit_boxes(
+    record: ImageRecord, height: int, width: int, report: AnnotationReport
+) -> ImageRecord:
+    """Clip boxes to the real image, drop those that lie outside it.
+
+    Args:
+        record: with cleaned boxes.
+        height, width: of the image as a viewer shows it, pixels.
+        report: gets the counts and the first examples.
+    """
+    limits = np.array([width, height, width, height], np.float32)
+    clipped = np.clip(record.boxes, 0, limits)
+    inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    changed = inside & (clipped != record.boxes).any(axis=1)
+    for finding, hit in (("outside", ~inside), ("clipped", changed)):
+        for index in np.flatnonzero(hit):
+            report.add(
+                finding,
+                f"{record.file_name} ({width}x{height}) {_box_text(record.boxes[index])}",
+            )
+    return replace(record, boxes=clipped).select(inside)
+
+
+def limit_boxes(record: ImageRecord, max_boxes: int, report: AnnotationReport) -> ImageRecord:
+    """Keep the `max_boxes` largest boxes, in their original order; 0 = no limit.
+
+    Crowd regions are large and teach nothing: they give way to objects first.
+    """
+    surplus = len(record.labels) - max_boxes
+    if max_boxes <= 0 or surplus <= 0:
+        return record
+    sides = record.boxes[:, 2:] - record.boxes[:, :2]
+    area = sides[:, 0].astype(np.float64) * sides[:, 1]
+    order = np.lexsort((-area, record.crowd))
+    report.add("too_many", f"{record.file_name} has {len(record.labels)} boxes", surplus)
+    return record.select(np.sort(order[:max_boxes]))
+
+
+def _box_text(box: np.ndarray) -> str:
+    return "[" + ", ".join(f"{float(value):g}" for value in box) + "]"
