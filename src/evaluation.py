@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation: a detector over the validation images, and what COCO says of its results."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from src.callbacks import StatusLine, clock_time
+from src.checkpoint import describe_model, load_detector, require_file
+from src.coco_eval import (
+    CocoSummary,
+    category_ids_of,
+    coco_from_records,
+    detections_to_results,
+    evaluate_results,
+    load_ground_truth,
+    write_results,
+)
+from src.dataset import create_eval_dataset, iterate
+from src.detector import build_detector
+from src.errors import UserError
+from src.mindrecord import MindRecordSet, data_source, ensure_mindrecord
+from src.model_utils.device_adapter import init_device
+
+SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """What detections are compared with.
+
+    Attributes:
+        source: the file's name, for messages.
+        data: COCO annotation dict.
+        category_ids: (C,) the file's category id of labels 1..C.
+    """
+
+    source: str
+    data: Mapping[str, Any]
+    category_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What a detector found.
+
+    Attributes:
+        image_ids: the images that were looked at, each once.
+        results: COCO results.
+        images_per_second: without the first batch, which compiles the graph (unless it is the only
+            one).
+    """
+
+    image_ids: list[int | str]
+    results: list[dict[str, Any]]
+    images_per_second: float
+
+
+def read_ground_truth(config: Any, mindrecord_set: MindRecordSet) -> GroundTruth:
+    """Return what an evaluation compares with.
+
+    COCO data: the annotation file itself, the one that the images were converted from (`anno_path`
+    if given), as other evaluations of it read it. TXT data: the records.
+
+    Raises:
+        UserError: when the file cannot be used, or lacks a class.
+    """
+    source = mindrecord_set.anno_path
+    if data_source(config, "val").kind == "coco":
+        data = load_ground_truth(source)
+    else:
+        data = coco_from_records(mindrecord_set.records, config.class_names)
+    return GroundTruth(source, data, category_ids_of(data, config.class_names, source))
+
+
+def detect(
+    network: nn.Cell,
+    config: Any,
+    mindrecord_set: MindRecordSet,
+    category_ids: Sequence[int],
+    *,
+    status: StatusLine | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Detections | None:
+    """Run the network over the validation images, each exactly once.
+
+    Args:
+        network: detector in evaluation mode: (image, image_meta) -> boxes, scores, labels, valid.
+        mindrecord_set: the validation images; `config.max_val_images` limits them.
+        category_ids: (C,) the annotation file's category id of labels 1..C.
+        should_stop: asked after every batch; the evaluation is given up when it says so.
+
+    Returns:
+        What was found, or None when it was given up.
+    """
+    total = min(config.max_val_images or mindrecord_set.num_images, mindrecord_set.num_images)
+    image_ids: list[int | str] = []
+    results: list[dict[str, Any]] = []
+    started = first_done = last_line = time.perf_counter()
+    in_first = 0
+    dataset = create_eval_dataset(config, mindrecord_set)
+    for image, image_meta, image_index in iterate(dataset):
+        outputs = [output.asnumpy() for output in network(image, image_meta)]
+        index = image_index.asnumpy()
+        rows = np.flatnonzero(index >= 0)  # -1 fills the last batch up
+        ids = [mindrecord_set.image_ids[index[i]] for i in rows]
+        image_ids += ids
+        results += detections_to_results(ids, *(output[rows] for output in outputs), category_ids)
+        now = time.perf_counter()
+        if first_done == started:
+            first_done, in_first = now, len(image_ids)
+        if status:
+            speed = (len(image_ids) - in_first) / max(now - first_done, 1e-9)
+            left = f"  left {clock_time((total - len(image_ids)) / speed)}" if speed else ""
+            due = now - last_line >= SECONDS_BETWEEN_LINES
+            last_line = now if due else last_line
+            text = f"evaluated {len(image_ids)}/{total}  {speed:.1f} images/s{left}"
+            status.show(text, keep=due)
+        if should_stop():
+            return None
+    finished = time.perf_counter()
+    if len(image_ids) == in_first:
+        first_done, in_first = started, 0
+    speed = (len(image_ids) - in_first) / max(finished - first_done, 1e-9)
+    return Detections(image_ids, results, speed)
+
+
+def evaluate(
+    network: nn.Cell,
+    config: Any,
+    mindrecord_set: MindRecordSet,
+    truth: GroundTruth,
+    *,
+    result_path: str | Path | None = None,
+    status: StatusLine | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[CocoSummary, Detections] | None:
+    """Detect, write the results file if it has a path, and compare with the ground truth.
+
+    The network is put into evaluation mode and left there.
+
+    Returns:
+        COCO's numbers and the detections, or None when `should_stop` gave the evaluation up.
+    """
+    network.set_train(False)
+    detections = detect(
+        network, config, mindrecord_set, truth.category_ids, status=status, should_stop=should_stop
+    )
+    if detections is None:
+        return None
+    if result_path is not None:
+        write_results(result_path, detections.results)
+    summary = evaluate_results(
+        truth.data,
+        detections.results,
+        config.class_names,
+        image_ids=detections.image_ids,
+        name=truth.source,
+    )
+    return summary, detections
+
+
+def result_path_of(config: Any) -> Path:
+    """Return where the results JSON goes: `result_file`, or results.json in `output_dir`."""
+    return Path(config.result_file or Path(config.output_dir, "results.json"))
+
+
+def run_evaluation(config: Any) -> int:
+    """Evaluate `checkpoint_path` as eval.py does: report on the standard output, results as JSON.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: for anything in the configuration, the data or the checkpoint that cannot work.
+    """
+    if not config.checkpoint_path:
+        raise UserError(
+            f"checkpoint_path is empty ({config.origin('checkpoint_path')}); "
+            "give the detector to evaluate with --checkpoint_path FILE"
+        )
+    status = StatusLine()
+    require_file(config.checkpoint_path, "checkpoint_path")
+    init_device(config)
+    network = build_detector(config)
+    meta, notes = load_detector(network, config.checkpoint_path, describe_model(config))
+    position = f" (epoch {meta['epoch']})" if "epoch" in meta else ""
+    status.say(f"checkpoint {config.checkpoint_path}{position}")
+    for note in notes:
+        status.say(f"  note: {note}")
+    mindrecord_set = ensure_mindrecord(config, "val")
+    truth = read_ground_truth(config, mindrecord_set)
+    result_path = result_path_of(config)
+    summary, detections = evaluate(
+        network, config, mindrecord_set, truth, result_path=result_path, status=status
+    )
+    config.save(str(result_path.parent / "config.yaml"))
+    for line in (*summary.lines, "", *summary.table(), ""):
+        status.say(line)
+    status.say(
+        f"{summary.num_images} images, {len(detections.results)} detections, "
+        f"{detections.images_per_second:.2f} images/s (device_target {config.device_target}, "
+        f"MindSpore {ms.__version__})"
+    )
+    status.say(f"results: {result_path.resolve()}")
+    return 0

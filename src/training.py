@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training: the loop, visible from end to end."""
+
+import sys
+from typing import Any
+
+from src.callbacks import StopSignals
+from src.dataset import create_train_dataset
+from src.training_run import Run, TrainingDiverged
+
+EXIT_DIVERGED = 3  # losses or gradients are not finite: neither the user's input nor a defect
+
+
+def run_training(config: Any) -> int:
+    """Train as train.py does.
+
+    Returns:
+        The exit code: 0; 143 or 130 after a SIGTERM or Ctrl-C; `EXIT_DIVERGED` when the losses blew
+        up.
+
+    Raises:
+        UserError: for anything in the configuration, the data or the checkpoints that cannot work.
+    """
+    run = Run(config)
+    try:
+        with StopSignals(run.status.say) as stop:
+            return train(run, stop)
+    except TrainingDiverged as error:
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return EXIT_DIVERGED
+
+
+def train(run: Run, stop: StopSignals) -> int:
+    """Run the epochs that are left; return the exit code."""
+    at = run.position
+    if at.step == run.steps and not run.evaluate(stop):  # stopped before this epoch was evaluated
+        return run.leave(stop)
+    while run.next_epoch():
+        batches = create_train_dataset(
+            run.config, run.data, epoch=at.epoch, rank=run.rank, world_size=run.world_size,
+            skip_steps=at.step,
+        )  # fmt: skip
+        for batch in run.until_stopped(batches, stop):
+            losses, grad_norm = run.step(run.loss_scale(), *batch[:-1])
+            at.step, at.global_step = at.step + 1, at.global_step + 1
+            losses = losses.asnumpy()
+            run.check(losses, float(grad_norm.asnumpy()), image_index=batch[-1])
+            run.log.update(at.epoch, at.step, losses)
+            run.progress.update(
+                at.epoch, at.step, run.rates[at.global_step - 1], float(losses[0] + losses[1])
+            )
+            if run.agree(stop.wanted()):
+                return run.leave(stop)
+        if stop.wanted():
+            return run.leave(stop)
+        if at.step != run.steps:
+            raise RuntimeError(f"epoch {at.epoch} ended after {at.step} of {run.steps} steps")
+        if at.epoch % run.config.save_checkpoint_epochs == 0 or at.epoch == run.epochs:
+            run.save()
+        if not run.evaluate(stop):
+            return run.leave(stop)
+    return run.finish()

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results and COCO numbers: ground truth as detections, id kinds, empty results, per-class AP."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.coco_eval import (
+    category_ids_of,
+    coco_from_records,
+    detections_to_results,
+    evaluate_results,
+    load_ground_truth,
+    write_results,
+)
+from src.errors import UserError
+
+
+def _ground_truth(image_ids=(1, 2, 3), categories=((7, "cat"), (3, "dog"))):
+    annotations = []
+    for i, image_id in enumerate(image_ids):
+        for k, (category_id, _) in enumerate(categories):
+            box = [10.0 + 5 * i, 20.0 + 30 * k, 40.0 + i, 25.0]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": category_id,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "images": [{"id": image_id, "file_name": f"{image_id}.jpg"} for image_id in image_ids],
+        "annotations": annotations,
+        "categories": [{"id": c, "name": name} for c, name in categories],
+    }
+
+
+def _as_detections(data, class_names):
+    """Feed the ground truth (without crowds) through the writer, image by image."""
+    ids = category_ids_of(data, class_names)
+    results = []
+    for image in data["images"]:
+        own = [
+            a
+            for a in data["annotations"]
+            if a["image_id"] == image["id"] and not a.get("iscrowd") and a["category_id"] in ids
+        ]
+        xywh = np.array([a["bbox"] for a in own], np.float32).reshape(-1, 4)
+        boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
+        labels = np.array([ids.index(a["category_id"]) + 1 for a in own], np.int32)
+        pad = 3  # invalid rows must not count
+        results += detections_to_results(
+            [image["id"]],
+            np.pad(boxes, ((0, pad), (0, 0)), constant_values=5.0)[None],
+            np.pad(np.ones(len(own), np.float32), (0, pad))[None],
+            np.pad(labels, (0, pad), constant_values=1)[None],
+            np.pad(np.ones(len(own), bool), (0, pad))[None],
+            ids,
+        )
+    return results
+
+
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+@pytest.mark.parametrize("name", ["bccd", "coco128"])
+def test_ground_truth_as_detections_is_perfect(name, split, request, tmp_path):
+    root = request.getfixturevalue(f"{name}_root")
+    path = root / "annotations" / f"instances_{split}.json"
+    data = load_ground_truth(path)
+    class_names = [category["name"] for category in data["categories"]]
+    results = _as_detections(data, class_names)
+    write_results(tmp_path / "results.json", results)
+    results = json.loads((tmp_path / "results.json").read_text())
+    summary = evaluate_results(path, results, class_names)
+    assert len(results) == sum(not a.get("iscrowd") for a in data["annotations"])
+    assert summary.ap == pytest.approx(1.0, abs=1e-9) and summary.ap50 == pytest.approx(1.0)
+    assert len(summary.lines) == 12
+    assert summary.lines[0].endswith("= 1.000") and "AP" in summary.lines[0]
+    assert min(row.ap for row in summary.per_class if row.num_boxes) == pytest.approx(1.0)
+
+
+def test_crowds_neither_help_nor_harm():
+    data = _ground_truth()
+    data["annotations"][0]["iscrowd"] = 1
+    results = _as_detections(data, ["cat", "dog"])
+    assert len(results) == 5
+    # A detection inside the crowd is ignored, one elsewhere would be a false positive.
+    inside = {"image_id": 1, "category_id": 7, "bbox": [12.0, 22.0, 5.0, 5.0], "score": 2.0}
+    summary = evaluate_results(data, [*results, inside], ["cat", "dog"])
+    assert summary.ap == pytest.approx(1.0)
+    outside = {**inside, "bbox": [200.0, 200.0, 5.0, 5.0]}
+    assert evaluate_results(data, [*results, outside], ["cat", "dog"]).ap < 0.9
+    assert [row.num_boxes for row in summary.per_class] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "image_ids",
+    [("a", "b/c.d", "0003"), (2**40, -5, 0), (1, "1", "two"), ("10", "9", "100")],
+)
+def test_any_kind_of_image_id(image_ids):
+    data = _ground_truth(image_ids)
+    results = _as_detections(data, ["dog", "cat"])
+    assert {result["image_id"] for result in results} == set(image_ids)
+    assert evaluate_results(data, results, ["dog", "cat"]).ap == pytest.approx(1.0)
+    swapped = {image_ids[0]: image_ids[1], image_ids[1]: image_ids[0]}
+    for result in results:
+        result["image_id"] = swapped.get(result["image_id"], result["image_id"])
+    assert evaluate_results(data, results, ["dog", "cat"]).ap < 0.8  # keyed by id, not by order
+
+
+def test_no_detection_at_all():
+    summary = evaluate_results(_ground_truth(), [], ["cat", "dog"])
+    assert summary.ap == 0.0 and len(summary.lines) == 12
+    assert summary.table()[1].split() == ["cat", "3", "0", "0.000", "0.000"]
+
+
+def test_no_ground_truth_at_all():
+    data = {**_ground_truth(), "annotations": []}
+    box = {"image_id": 1, "category_id": 7, "bbox": [0.0, 0.0, 5.0, 5.0], "score": 0.5}
+    summary = evaluate_results(data, [box], ["cat", "dog"])
+    assert summary.ap == -1.0
+    assert summary.table()[1].split() == ["cat", "0", "1", "-", "-"]
+
+
+def test_classes_select_and_order_the_table():
+    data = _ground_truth()
+    results = [r for r in _as_detections(data, ["cat", "dog"]) if r["category_id"] == 3]
+    summary = evaluate_results(data, results, ["dog", "cat"])
+    assert [(row.name, row.ap) for row in summary.per_class] == [
+        ("dog", pytest.approx(1.0)),
+        ("cat", 0.0),
+    ]
+    assert summary.ap == pytest.approx(0.5)
+    assert evaluate_results(data, results, ["dog"]).ap == pytest.approx(1.0)
+
+
+def test_only_the_evaluated_images_count():
+    data = _ground_truth()
+    results = [r for r in _as_detections(data, ["cat", "dog"]) if r["image_id"] != 3]
+    summary = evaluate_results(data, results, ["cat", "dog"], image_ids=[2, 1])
+    assert summary.ap == pytest.approx(1.0) and summary.num_images == 2
+    assert evaluate_results(data, results, ["cat", "dog"]).ap < 0.7
+
+
+def test_missing_area_and_iscrowd_are_made_up():
+    data = _ground_truth()
+    results = _as_detections(data, ["cat", "dog"])
+    for annotation in data["annotations"]:
+        del annotation["area"], annotation["iscrowd"]
+    before = json.dumps(data)
+    assert evaluate_results(data, results, ["cat", "dog"]).ap == pytest.approx(1.0)
+    assert json.dumps(data) == before  # left as it was
+
+
+def test_records_become_coco():
+    records = [
+        SimpleNamespace(
+            image_id="x",
+            file_name="a/x.jpg",
+            boxes=np.array([[1, 2, 11, 22], [0, 0, 5, 5]], np.float32),
+            labels=np.array([2, 1], np.int32),
+            crowd=np.array([False, True]),
+        ),
+        SimpleNamespace(
+            image_id="empty",
+            file_name="e.jpg",
+            boxes=np.zeros((0, 4), np.float32),
+            labels=np.zeros(0, np.int32),
+            crowd=np.zeros(0, bool),
+        ),
+    ]
+    data = coco_from_records(records, ["cat", "dog"])
+    assert [image["id"] for image in data["images"]] == ["x", "empty"]
+    first, second = data["annotations"]
+    assert first["bbox"] == [1.0, 2.0, 10.0, 20.0] and first["area"] == 200.0
+    assert (first["category_id"], second["iscrowd"]) == (2, 1)
+    json.dumps(data)
+    assert evaluate_results(data, _as_detections(data, ["cat", "dog"]), ["cat", "dog"]).ap > 0.999
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.integers(0, 6),
+    images=st.integers(1, 3),
+)
+def test_the_writer_keeps_valid_rows_only_and_their_values(seed, count, images):
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 500, (images, count, 2, 2)).astype(np.float32)
+    boxes = np.concatenate([corners.min(2), corners.max(2)], -1)
+    scores = rng.random((images, count), np.float32)
+    labels = rng.integers(1, 4, (images, count))
+    valid = rng.random((images, count)) < 0.5
+    ids = [f"image {i}" for i in range(images)]
+    results = detections_to_results(ids, boxes, scores, labels, valid, [90, 5, 17])
+    assert len(results) == valid.sum()
+    where = np.argwhere(valid)
+    for (i, k), result in zip(where, results, strict=True):
+        x, y, w, h = result["bbox"]
+        np.testing.assert_allclose([x, y, x + w, y + h], boxes[i, k], atol=2e-4)
+        assert result["image_id"] == ids[i]
+        assert result["category_id"] == [90, 5, 17][labels[i, k] - 1]
+        assert result["score"] == scores[i, k]
+    json.dumps(results, allow_nan=False)
+
+
+def test_values_that_json_cannot_hold_are_left_out():
+    boxes = np.array([[[0, 0, 5, 5], [np.nan, 0, 5, 5], [0, 0, np.inf, 5]]], np.float32)
+    results = detections_to_results(
+        [1], boxes, np.ones((1, 3)), np.ones((1, 3), int), np.ones((1, 3), bool), [1]
+    )
+    assert [result["bbox"] for result in results] == [[0, 0, 5, 5]]
+
+
+def test_results_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new folder" / "results.json"
+    write_results(path, [{"a": 1}])
+    assert json.loads(path.read_text()) == [{"a": 1}]
+    with pytest.raises(TypeError):
+        write_results(path, [{"a": object()}])
+    assert json.loads(path.read_text()) == [{"a": 1}]
+
+
+def test_unwritable_results_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write the results.*result_file"):
+        write_results(tmp_path / "file" / "results.json", [])
+
+
+def _broken(tmp_path, content):
+    path = tmp_path / "annotations.json"
+    path.write_text(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "cannot read the annotation file"),
+        ("{", "not a JSON file"),
+        ("[]", 'no list "images"'),
+        ('{"images": [], "categories": []}', 'no list "annotations"'),
+        ('{"images": [], "annotations": {}, "categories": []}', 'no list "annotations"'),
+    ],
+)
+def test_unusable_annotation_files(tmp_path, content, message):
+    path = tmp_path / "none.json" if content is None else _broken(tmp_path, content)
+    with pytest.raises(UserError, match=message) as raised:
+        load_ground_truth(path)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_unknown_class_and_unknown_image():
+    data = _ground_truth()
+    with pytest.raises(UserError, match="no category named 'fox'.*cat, dog"):
+        evaluate_results(data, [], ["cat", "fox"])
+    with pytest.raises(UserError, match="no image with id 'other' .1 of 2"):
+        evaluate_results(data, [], ["cat"], image_ids=[1, "other"])

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole training runs of a tiny detector: outputs, determinism, stopping, resuming, diverging."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+import tiny_run
+from mindspore import Tensor
+from tiny_run import CLASS_NAMES, arguments, make_data, tiny_config, use_tiny_detector
+
+from src.callbacks import CheckpointKeeper, StopSignals
+from src.checkpoint import read_checkpoint
+from src.errors import UserError
+from src.training import EXIT_DIVERGED, run_training, train
+from src.training_run import MAX_SKIPPED_STEPS, Run, TrainingDiverged
+
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("training data"))
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    use_tiny_detector(monkeypatch.setattr)
+
+
+@pytest.fixture(scope="module")
+def whole_run(root, tmp_path_factory):
+    """An uninterrupted run with evaluation after every epoch."""
+    output = tmp_path_factory.mktemp("whole run")
+    with pytest.MonkeyPatch.context() as patch:
+        use_tiny_detector(patch.setattr)
+        assert run_training(tiny_config(root, output, eval_interval=1)) == 0
+    return output
+
+
+def _arrays(output, name="faster_rcnn-3_5.ckpt"):
+    return read_checkpoint(Path(output, "ckpt_0", name)).arrays
+
+
+def _same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+
+
+def _log(output):
+    return Path(output, "loss_0.log").read_text()
+
+
+def _stop_after(monkeypatch, epoch, step, number=signal.SIGTERM):
+    """Send ourselves a signal in the middle of a step."""
+    original = Run.check
+
+    def check(self, *args, **kwargs):
+        if (self.position.epoch, self.position.step) == (epoch, step):
+            os.kill(os.getpid(), number)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Run, "check", check)
+
+
+def test_what_a_run_leaves(whole_run):
+    names = sorted(path.name for path in (whole_run / "ckpt_0").iterdir())
+    assert names == [
+        "best.ckpt", "checkpoints.json",
+        "faster_rcnn-1_5.ckpt", "faster_rcnn-2_5.ckpt", "faster_rcnn-3_5.ckpt",
+    ]  # fmt: skip
+    assert sorted(path.name for path in whole_run.iterdir()) == [
+        "ckpt_0", "config.yaml", "loss_0.log",
+    ]  # fmt: skip
+    places = re.findall(r"epoch: (\d) step: (\d), .*total_loss: ([\d.]+)", _log(whole_run))
+    assert [(int(e), int(s)) for e, s, _ in places] == [
+        (epoch, step) for epoch in (1, 2, 3) for step in (2, 4, 5)
+    ]
+    assert float(places[-1][2]) < float(places[0][2])
+    meta = read_checkpoint(whole_run / "ckpt_0" / "faster_rcnn-2_5.ckpt").meta
+    assert (meta["epoch"], meta["step_in_epoch"], meta["global_step"]) == (2, 5, 10)
+    assert meta["class_names"] == list(CLASS_NAMES) and meta["box_convention"] == "legacy"
+    best = read_checkpoint(whole_run / "ckpt_0" / "best.ckpt")
+    assert best.meta["best"]["epoch"] == best.meta["epoch"]
+    assert not any(name.startswith("moments.") for name in best.arrays)
+
+
+def test_one_seed_one_run(root, whole_run, tmp_path, capsys):
+    # Without evaluation and with other worker counts: neither touches the training.
+    assert run_training(tiny_config(root, tmp_path / "a", num_parallel_workers=1)) == 0
+    assert _log(tmp_path / "a") == _log(whole_run)
+    assert _same(_arrays(tmp_path / "a"), _arrays(whole_run))
+    out = capsys.readouterr().out
+    assert "learning rate 0.05: base_lr 0.4 for 16 images a step, scaled to 2" in out
+    assert re.search(r"epoch 3/3 step 4/5  lr 0\.050000 .* ms/step .* images/s  left 0:00:0", out)
+    assert str(tmp_path / "a") in out
+    assert run_training(tiny_config(root, tmp_path / "b", seed=6)) == 0
+    assert _log(tmp_path / "b") != _log(whole_run)
+
+
+@pytest.mark.parametrize(
+    "number, codes, epoch, step",
+    [
+        (signal.SIGTERM, {143}, 2, 3),
+        (signal.SIGINT, {130, 143}, 1, 5),  # MindSpore makes a SIGTERM of it during a graph run
+        (signal.SIGTERM, {143}, 3, 5),
+    ],
+)
+def test_stopped_and_resumed_is_the_same_run(
+    root, whole_run, tmp_path, monkeypatch, number, codes, epoch, step
+):
+    config = tiny_config(root, tmp_path, eval_interval=1)
+    with monkeypatch.context() as patch:
+        _stop_after(patch, epoch, step, number)
+        assert run_training(config) in codes
+    assert (tmp_path / "ckpt_0" / f"faster_rcnn-{epoch}_{step}.ckpt").is_file()
+    assert _log(tmp_path) != _log(whole_run) or (epoch, step) == (3, 5)
+    assert run_training(config.replace(resume="auto")) == 0
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert _same(_arrays(tmp_path, "best.ckpt"), _arrays(whole_run, "best.ckpt"))
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(root, whole_run, tmp_path, monkeypatch):
+    config = tiny_config(root, tmp_path)
+
+    def die(self, losses, grad_norm, image_index):
+        if (self.position.epoch, self.position.step) == (2, 4):
+            raise MemoryError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "check", die)
+        with pytest.raises(MemoryError):
+            run_training(config)
+    (tmp_path / "ckpt_0" / ".saving-1-faster_rcnn-2_5.ckpt").write_bytes(b"half")
+    assert run_training(config.replace(resume=str(tmp_path / "ckpt_0"))) == 0
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert not list((tmp_path / "ckpt_0").glob(".saving-*"))
+
+
+def test_stopping_during_evaluation(root, whole_run, tmp_path, monkeypatch):
+    import src.evaluation
+
+    original = src.evaluation.detections_to_results
+
+    def stop_then_write(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    config = tiny_config(root, tmp_path, eval_interval=2, save_checkpoint_epochs=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(src.evaluation, "detections_to_results", stop_then_write)
+        assert run_training(config) == 143
+    # Saved although no checkpoint was due, and evaluated after all when the run goes on.
+    assert (tmp_path / "ckpt_0" / "faster_rcnn-2_5.ckpt").is_file()
+    assert not (tmp_path / "ckpt_0" / "best.ckpt").exists()
+    assert run_training(config.replace(resume="auto")) == 0
+    assert (tmp_path / "ckpt_0" / "best.ckpt").is_file()
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+
+
+def test_resume_auto_begins_and_ends(root, tmp_path, capsys):
+    config = tiny_config(root, tmp_path, resume="auto", epoch_size=1)
+    assert run_training(config) == 0
+    assert "a new run begins" in capsys.readouterr().out
+    before = _arrays(tmp_path, "faster_rcnn-1_5.ckpt")
+    assert run_training(config) == 0
+    assert "resumed" in capsys.readouterr().out
+    assert _same(before, _arrays(tmp_path, "faster_rcnn-1_5.ckpt"))
+    assert run_training(config.replace(epoch_size=2)) == 0  # a longer run may go on
+    assert (tmp_path / "ckpt_0" / "faster_rcnn-2_5.ckpt").is_file()
+
+
+def test_only_so_many_checkpoints(root, tmp_path):
+    config = tiny_config(root, tmp_path, epoch_size=4, keep_checkpoint_max=2)
+    assert run_training(config) == 0
+    names = ["faster_rcnn-3_5.ckpt", "faster_rcnn-4_5.ckpt"]
+    assert sorted(path.name for path in (tmp_path / "ckpt_0").glob("*.ckpt")) == names
+    assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == names
+
+
+def test_steps_limit(root, tmp_path):
+    assert run_training(tiny_config(root, tmp_path, steps_per_epoch_limit=2, epoch_size=2)) == 0
+    assert (tmp_path / "ckpt_0" / "faster_rcnn-2_2.ckpt").is_file()
+
+
+def test_fine_tuning_on_other_classes(root, whole_run, tmp_path, capsys):
+    pre_trained = whole_run / "ckpt_0" / "best.ckpt"
+    config = tiny_config(
+        root, tmp_path, pre_trained=pre_trained, coco_classes="fox,cat", epoch_size=1, base_lr=1e-9
+    )
+    assert run_training(config) == 0
+    assert "starts fresh: rcnn.cls_scores.weight is (4, 8) in the file" in capsys.readouterr().out
+    old, new = read_checkpoint(pre_trained).arrays, _arrays(tmp_path, "faster_rcnn-1_5.ckpt")
+    np.testing.assert_allclose(
+        new["rcnn.shared_fc_0.weight"], old["rcnn.shared_fc_0.weight"], atol=1e-6
+    )
+    assert new["rcnn.cls_scores.weight"].shape == (3, 8)
+
+
+# ------------------------------------------------------------------ losses that are not finite
+
+
+def _poison(monkeypatch, at, loss=None, grad_norm=None):
+    """Let the step at position `at` of the run report another loss or gradient norm."""
+    original = Run.check
+
+    def check(self, losses, norm, image_index):
+        if self.position.global_step in at:
+            losses = losses.copy()
+            losses[3] = losses[3] if loss is None else loss
+            norm = norm if grad_norm is None else grad_norm
+        return original(self, losses, norm, image_index)
+
+    monkeypatch.setattr(Run, "check", check)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run(root, tmp_path, monkeypatch, capsys, value):
+    _poison(monkeypatch, {7}, loss=value)
+    assert run_training(tiny_config(root, tmp_path)) == EXIT_DIVERGED == 3
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: a loss is not finite")
+    assert "epoch 2 step 2 (step 7 of the run" in error
+    for name in ("rpn_loss", "rcnn_loss", "rpn_cls_loss", "rcnn_cls_loss", "rcnn_reg_loss"):
+        assert f"{name} 0." in error or f"{name} 1." in error
+    assert f"rpn_reg_loss {value}" in error
+    ids = [int(i) for i in re.search(r"images \[(.*?)\]", error)[1].split(",")]
+    assert len(ids) == 2 and set(ids) <= {100 + 3 * i for i in range(tiny_run.NUM_TRAIN)}
+
+
+def test_a_real_divergence(root, tmp_path, capsys):
+    config = tiny_config(root, tmp_path, base_lr=1e30, warmup_step=0, grad_clip=False)
+    assert run_training(config) == EXIT_DIVERGED
+    assert "a loss is not finite at epoch 1" in capsys.readouterr().err
+
+
+def test_overflowed_gradients_are_skipped_and_halve_the_scale(root, tmp_path, monkeypatch, capsys):
+    _poison(monkeypatch, {2, 3}, grad_norm=float("inf"))
+    config = tiny_config(root, tmp_path, loss_scale=1024, dynamic_loss_scale=True, epoch_size=1)
+    assert run_training(config) == 0
+    assert capsys.readouterr().out.count("gradients overflowed, step skipped") == 2
+    meta = read_checkpoint(tmp_path / "ckpt_0" / "faster_rcnn-1_5.ckpt").meta
+    assert meta["loss_scaler"] == {"scale": 256.0, "good_steps": 2}
+
+
+def test_a_dynamic_scale_is_resumed(root, whole_run, tmp_path, monkeypatch):
+    config = tiny_config(root, tmp_path, loss_scale=1024, dynamic_loss_scale=True)
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 2, 2)
+        assert run_training(config) == 143
+    run = Run(config.replace(resume="auto"))
+    assert run.scaler.state() == {"scale": 1024.0, "good_steps": 7}
+    assert train(run, StopSignals()) == 0
+    assert _same(_arrays(tmp_path), _arrays(whole_run))  # a power of two changes no bit
+
+
+def test_gradients_that_never_become_finite_stop_the_run(root, tmp_path):
+    run = Run(tiny_config(root, tmp_path))
+    index, losses = Tensor([0, 1], ms.int32), np.ones(6, np.float32)
+    for _ in range(MAX_SKIPPED_STEPS):
+        run.check(losses, float("nan"), index)
+    with pytest.raises(TrainingDiverged, match="gradients of 51 steps in a row"):
+        run.check(losses, float("nan"), index)
+
+
+# ------------------------------------------------------------------ bad input
+
+
+def _other_run(output):
+    return str(Path(output, "ckpt_0", "faster_rcnn-3_5.ckpt"))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (lambda p, w: {"pre_trained": p / "no.ckpt"}, "no such file; set pre_trained"),
+        (lambda p, w: {"pre_trained": p}, "a folder; set pre_trained"),
+        (lambda p, w: {"pre_trained": w / "config.yaml"}, "not a .ckpt file"),
+        (lambda p, w: {"pre_trained": _other_run(w), "box_convention": "modern"}, "box_convention"),
+        (lambda p, w: {"pre_trained": _other_run(w), "backbone": "resnet_v1_101"}, "backbone"),
+        (lambda p, w: {"resume": p / "no.ckpt"}, "no such file; set resume"),
+        (lambda p, w: {"resume": p}, "holds no faster_rcnn-"),
+        (lambda p, w: {"resume": w / "ckpt_0" / "best.ckpt"}, "no optimizer state"),
+        (lambda p, w: {"resume": _other_run(w), "batch_size": 5}, "had batch_size 2"),
+        (lambda p, w: {"resume": _other_run(w), "seed": 6}, "had seed 5"),
+        (lambda p, w: {"resume": _other_run(w), "steps_per_epoch_limit": 3}, "steps_per_epoch 5"),
+        (lambda p, w: {"resume": _other_run(w), "coco_classes": "cat,dog"}, "trained on 3 classes"),
+        (lambda p, w: {"resume": _other_run(w), "coco_classes": "dog,cat,fox"}, "in its order"),
+        (lambda p, w: {"resume": _other_run(w), "backbone": "resnet_v1_50"}, "backbone"),
+        (lambda p, w: {"output_dir": w / "config.yaml"}, "cannot be written"),
+        (lambda p, w: {"batch_size": 11}, "lower batch_size"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained(root, whole_run, tmp_path, changes, message):
+    given = changes(tmp_path, whole_run)
+    config = tiny_config(root, given.pop("output_dir", tmp_path / "out"), **given)
+    with pytest.raises(UserError, match=message) as raised:
+        run_training(config)
+    assert "\n" not in str(raised.value)
+
+
+# ------------------------------------------------------------------ from the outside
+
+
+@pytest.mark.slow
+def test_a_process_told_to_stop(root, whole_run, tmp_path):
+    """SIGTERM to a real process, whenever it comes; then kill -9; then on to the end."""
+    command = [sys.executable, tiny_run.__file__, *arguments(root, tmp_path, resume="auto")]
+    log = tmp_path / "loss_0.log"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not (log.exists() and log.read_text()):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    assert process.returncode in (143, 0)
+    done = subprocess.run(command, capture_output=True, timeout=120, text=True)
+    assert done.returncode == 0, done.stderr
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_help_and_errors_answer_without_mindspore(repo_root, script):
+    started = time.perf_counter()
+    shown = subprocess.run(
+        [sys.executable, "-X", "importtime", script, "--help"],
+        cwd=repo_root, capture_output=True, text=True,
+    )  # fmt: skip
+    assert shown.returncode == 0 and "--coco_root" in shown.stdout
+    assert "mindspore" not in shown.stderr
+    assert time.perf_counter() - started < 10
+    wrong = subprocess.run(
+        [sys.executable, script, "--bach_size", "3"], cwd=repo_root, capture_output=True, text=True
+    )
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "batch_size" in wrong.stderr
