@@ -124,13 +124,8 @@ class TrainOneStep(nn.Cell):
     def construct(self, loss_scale, *batch):
         (_, losses), gradients = self.loss_and_grads(loss_scale, *batch)
         gradients = self.reducer(gradients)
-        # Unscale before squaring: the square of a scaled gradient would overflow long before it
-        # does.
         unscale = 1.0 / loss_scale
-        squares = ops.zeros((), ms.float32)
-        for gradient in gradients:
-            squares = squares + ops.square(gradient * unscale).sum()
-        norm = ops.sqrt(squares)
+        norm = global_norm(gradients) * unscale
         factor = unscale
         if self.clip_norm > 0:
             factor = factor * ops.minimum(self.clip_norm / (norm + 1e-6), Tensor(1.0, ms.float32))
@@ -142,3 +137,15 @@ class TrainOneStep(nn.Cell):
         else:
             ops.assign_add(self.optimizer.global_step, self.one_step)
         return losses, norm
+
+
+def global_norm(gradients):
+    """L2 norm over all tensors of a tuple; a float32 scalar.
+
+    As products of a row with itself: MindSpore's sum takes ten times as long on a CPU.
+    """
+    squares = ops.zeros((1, 1), ms.float32)
+    for gradient in gradients:
+        row = ops.cast(ops.reshape(gradient, (1, -1)), ms.float32)
+        squares = squares + ops.MatMul(transpose_b=True)(row, row)
+    return ops.sqrt(ops.reshape(squares, ()))

@@ -26,8 +26,8 @@ class Matcher(nn.Cell):
 
     Args:
         pos_iou_thr, neg_iou_thr: see above.
-        min_pos_iou: a ground-truth box's best candidates become positive, too, if they overlap it
-            by at least this much (and at all); None: they don't.
+        min_pos_iou: a ground-truth box's best usable candidates become positive, too, if they
+            overlap it by at least this much (and at all); None: they don't.
         steal: such a candidate goes to the box it is the best of (mmdetection 1.x, the model
             zoo; of several boxes the last), not to the box that overlaps it most (torchvision,
             detectron2).
@@ -54,9 +54,13 @@ class Matcher(nn.Cell):
             negative: (B, N) bool.
         """
         gt_index, best = ops.ArgMaxWithValue(axis=1)(overlaps)
+        gt_index = ops.cast(gt_index, ms.int32)
         positive = best >= self.pos_iou_thr
         if self.min_pos_iou is not None:
-            best_of = self._best_candidates(overlaps)
+            # The best of those that take part: an anchor across the border must not spend the
+            # only match of a box there.
+            shown = ops.expand_dims(ops.cast(usable, ms.float32), 1)
+            best_of = self._best_candidates(overlaps * shown)
             is_best = best_of > 0
             positive = ops.logical_or(positive, is_best)
             if self.steal:

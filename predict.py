@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detect objects in images: python predict.py --input IMAGE|FOLDER ... --checkpoint_path FILE."""
+
+import argparse
+from collections.abc import Sequence
+
+from src.errors import UserError, run_entry
+from src.model_utils.config import load_config
+from src.model_utils.device_adapter import prepare_environment
+
+DESCRIPTION = """\
+Detect objects in images: draws the boxes and writes them as JSON.
+
+--input PATH [PATH ...]  images, or folders whose images are taken
+--min_score SCORE        detections below it are left out (default: 0.5)
+
+Without --config_path, the config.yaml that training saved beside the checkpoint is taken. Results
+go to --output_dir: NAME.png for each image and predictions.json. All other keys:"""
+
+
+def parse_arguments(argv: Sequence[str]) -> tuple[list[str], float, list[str]]:
+    """Split the command line into this program's own arguments and those of the configuration.
+
+    Returns:
+        inputs, the lowest score, the other arguments.
+
+    Raises:
+        UserError: no input, or a score outside 0..1.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--input", nargs="+", default=[])
+    parser.add_argument("--min_score", default="0.5")
+    try:
+        own, rest = parser.parse_known_args(argv)
+        min_score = float(own.min_score)
+    except argparse.ArgumentError as error:
+        raise UserError(f"command line: {error}; see --help") from None
+    except ValueError:
+        raise UserError(f"command line: --min_score {own.min_score!r} is not a number") from None
+    asks_for_help = "-h" in rest or "--help" in rest
+    if not own.input and not asks_for_help:
+        raise UserError("command line: nothing to look at; give --input IMAGE or FOLDER")
+    if not 0.0 <= min_score <= 1.0:
+        raise UserError(f"command line: --min_score {min_score} is not between 0 and 1")
+    return own.input, min_score, rest
+
+
+def main(argv: Sequence[str]) -> int:
+    """Predict as the arguments say; return the exit code."""
+    inputs, min_score, rest = parse_arguments(argv)
+    from src.prediction import find_images, with_saved_config
+
+    config = load_config(with_saved_config(rest), description=DESCRIPTION)
+    paths = find_images(inputs)
+    prepare_environment(config.device_target)
+    from src.prediction import run_prediction  # only now: MindSpore reads the environment at import
+
+    return run_prediction(config, paths, min_score)
+
+
+if __name__ == "__main__":
+    run_entry(main)

@@ -1,0 +1,251 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# Shell functions of the launchers: argument checks, run folders, and running Python with its exit
+# code kept. Sourced, never run. Exit code 2 means that the arguments are wrong and nothing was
+# started.
+
+REPO_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+BACKBONES=(resnet_v1.5_50 resnet_v1_50 resnet_v1_101 resnet_v1_152)
+
+# die CODE MESSAGE: one line on stderr, then leave.
+die() {
+    printf 'error: %s\n' "$2" >&2
+    exit "$1"
+}
+
+# wrong_arguments USAGE MESSAGE: what is wrong, how it is meant, exit code 2.
+wrong_arguments() {
+    printf 'error: %s\n%s\n' "$2" "$1" >&2
+    exit 2
+}
+
+# absolute_path PATH: PATH itself when absolute, else below the caller's folder; need not exist.
+absolute_path() {
+    case $1 in
+        /*) printf '%s\n' "$1" ;;
+        ./*) printf '%s/%s\n' "${PWD%/}" "${1#./}" ;;
+        *) printf '%s/%s\n' "${PWD%/}" "$1" ;;
+    esac
+}
+
+# environment_is_active: a virtual environment, or a conda environment that is not `base`.
+environment_is_active() {
+    [[ -n ${VIRTUAL_ENV:-} ]] && return 0
+    [[ -n ${CONDA_PREFIX:-} && ${CONDA_DEFAULT_ENV:-base} != base ]]
+}
+
+# find_python: prints the interpreter to use: $PYTHON, the active environment's `python`, the
+# repository's .venv, and at last `python` or `python3` of PATH.
+find_python() {
+    if [[ -n ${PYTHON:-} ]]; then
+        command -v -- "$PYTHON" || die 2 "PYTHON='$PYTHON' is not a program that can be run"
+    elif environment_is_active && command -v python; then
+        return 0
+    elif [[ -x $REPO_ROOT/.venv/bin/python ]]; then
+        printf '%s\n' "$REPO_ROOT/.venv/bin/python"
+    else
+        command -v python || command -v python3 ||
+            die 2 "no python found: install Python 3.11 or set PYTHON to an interpreter"
+    fi
+}
+
+check_backbone() { # USAGE BACKBONE
+    local name
+    for name in "${BACKBONES[@]}"; do
+        [[ $2 == "$name" ]] && return 0
+    done
+    wrong_arguments "$1" "unknown BACKBONE '$2', choose one of: ${BACKBONES[*]}"
+}
+
+check_file() { # USAGE ARGUMENT_NAME PATH
+    [[ -f $3 ]] || wrong_arguments "$1" "$2 is not a file: '$3'"
+    [[ -r $3 ]] || wrong_arguments "$1" "$2 cannot be read: '$3'"
+}
+
+check_folder() { # USAGE ARGUMENT_NAME PATH
+    [[ -d $3 ]] || wrong_arguments "$1" "$2 is not a folder: '$3'"
+}
+
+check_mindrecord_dir() { # USAGE PATH; the folder may be missing, the run then makes it
+    [[ -d $2 || ! -e $2 ]] || wrong_arguments "$1" "MINDRECORD_DIR is not a folder: '$2'"
+}
+
+# config_for_backbone BACKBONE: the YAML file that belongs to it.
+config_for_backbone() {
+    case $1 in
+        resnet_v1_101) printf '%s\n' "$REPO_ROOT/default_config_101.yaml" ;;
+        resnet_v1_152) printf '%s\n' "$REPO_ROOT/default_config_152.yaml" ;;
+        *) printf '%s\n' "$REPO_ROOT/default_config.yaml" ;;
+    esac
+}
+
+# option_value KEY ARGS...: prints the last value of `--KEY VALUE` or `--KEY=VALUE`; status 1 when
+# absent.
+option_value() {
+    local key=$1 value found=1
+    shift
+    while (($#)); do
+        case $1 in
+            "--$key="*) value=${1#*=} found=0 ;;
+            "--$key") value=${2-} found=0 ;;
+        esac
+        shift
+    done
+    ((found == 0)) && printf '%s\n' "$value"
+    return "$found"
+}
+
+# split_arguments USAGE FEWEST MOST ARGS...: fills POSITIONAL with what stands before the first
+# `--key` and OPTIONS with the rest, which goes to the Python program as it is.
+split_arguments() {
+    local usage=$1 fewest=$2 most=$3
+    shift 3
+    POSITIONAL=() OPTIONS=()
+    case ${1-} in
+        -h | --help)
+            printf '%s\n' "$usage"
+            exit 0
+            ;;
+    esac
+    while (($#)) && [[ $1 != --* ]]; do
+        POSITIONAL+=("$1")
+        shift
+    done
+    OPTIONS=("$@")
+    ((${#POSITIONAL[@]} >= fewest && ${#POSITIONAL[@]} <= most)) ||
+        wrong_arguments "$usage" "${#POSITIONAL[@]} arguments given, $fewest to $most expected"
+}
+
+# choose_run_folder NAME OPTIONS...: makes the run's folder in the caller's folder and prints its
+# path. An existing folder is never written over: NAME, NAME_1, NAME_2, ... Only `--resume auto`
+# goes on in the newest one. `--output_dir DIR` names another folder.
+choose_run_folder() {
+    local name=$1 folder number=0 newest=
+    shift
+    if folder=$(option_value output_dir "$@"); then
+        folder=$(absolute_path "$folder")
+        mkdir -p -- "$folder" 2>/dev/null || die 2 "cannot make the run folder '$folder'"
+        printf '%s\n' "$folder"
+        return 0
+    fi
+    folder=$(absolute_path "$name")
+    while [[ -e $folder ]]; do
+        [[ -d $folder ]] && newest=$folder
+        number=$((number + 1))
+        folder=$(absolute_path "${name}_$number")
+    done
+    if [[ -n $newest && $(option_value resume "$@") == auto ]]; then
+        printf '%s\n' "$newest"
+        return 0
+    fi
+    mkdir -- "$folder" 2>/dev/null || die 2 "cannot make the run folder '$folder'"
+    printf '%s\n' "$folder"
+}
+
+# run_logged FOLDER COMMAND...: runs COMMAND in the caller's folder; what it prints goes to the
+# terminal and to FOLDER/log.txt. SIGINT, SIGTERM and SIGHUP are handed on, so that a stopped run
+# saves its checkpoint. Returns COMMAND's exit code.
+run_logged() {
+    local folder=$1 log=$1/log.txt child writer signalled status
+    shift
+    printf 'run folder: %s\nlog: %s\n' "$folder" "$log"
+    # The log writer outlives every signal: it ends when the run closes its output.
+    exec 3> >(trap '' INT TERM HUP; exec tee -a -- "$log")
+    writer=$!
+    # In a process group of its own the run gets the terminal's Ctrl-C only once, from here.
+    set -m
+    "$@" </dev/null >&3 2>&1 3>&- &
+    child=$!
+    exec 3>&-
+    set +m
+    trap 'signalled=1; kill -INT "$child" 2>/dev/null' INT
+    trap 'signalled=1; kill -TERM "$child" 2>/dev/null' TERM HUP
+    # A trapped signal ends `wait` early: wait again until the run itself is over.
+    while :; do
+        signalled=0 status=0
+        wait "$child" || status=$?
+        ((signalled)) || break
+    done
+    trap - INT TERM HUP
+    wait "$writer" 2>/dev/null || true
+    if ((status == 0)); then
+        printf 'finished, see %s\n' "$folder"
+    else
+        printf 'failed with exit code %d, see %s\n' "$status" "$log" >&2
+    fi
+    return "$status"
+}
+
+# One device, whatever an earlier distributed run left in the shell. DEVICE_ID stays the user's.
+single_device_environment() {
+    export DEVICE_NUM=1 RANK_SIZE=1 RANK_ID=0 PYTHONUNBUFFERED=1
+    [[ -z ${DEVICE_ID:-} || $DEVICE_ID =~ ^[0-9]+$ ]] ||
+        die 2 "DEVICE_ID is not a device number: '$DEVICE_ID'"
+}
+
+# standalone_train DEVICE_TARGET ARGS...: what run_standalone_train_{ascend,gpu,cpu}.sh do.
+standalone_train() {
+    local target=$1 usage python folder command
+    usage="Usage: bash ${0##*/} [PRETRAINED_MODEL] [BACKBONE] [COCO_ROOT] \
+[MINDRECORD_DIR](option) [--key value ...]
+  PRETRAINED_MODEL  backbone or detector checkpoint, or: none
+  BACKBONE          ${BACKBONES[*]}
+  COCO_ROOT         folder with annotations/, train2017/, val2017/
+  MINDRECORD_DIR    where converted data is kept (default: the config file's)
+  --key value       any key of the config file; --config_path FILE takes another file
+The run's folder train/ (or train_1/, ...) is made in the current folder."
+    shift
+    split_arguments "$usage" 3 4 "$@"
+    set -- "${POSITIONAL[@]}"
+    [[ $1 == none ]] || check_file "$usage" PRETRAINED_MODEL "$1"
+    check_backbone "$usage" "$2"
+    check_folder "$usage" COCO_ROOT "$3"
+    [[ -z ${4-} ]] || check_mindrecord_dir "$usage" "$4"
+
+    command=(--device_target "$target" --backbone "$2" --coco_root "$(absolute_path "$3")")
+    [[ -z ${4-} ]] || command+=(--mindrecord_dir "$(absolute_path "$4")")
+    [[ $1 == none ]] || command+=(--pre_trained "$(absolute_path "$1")")
+    launch train "$2"
+}
+
+# standalone_eval DEVICE_TARGET ARGS...: what run_eval_{ascend,gpu,cpu}.sh do.
+standalone_eval() {
+    local target=$1 usage python folder command
+    usage="Usage: bash ${0##*/} [VALIDATION_JSON_FILE] [CHECKPOINT_PATH] [BACKBONE] [COCO_ROOT] \
+[MINDRECORD_DIR](option) [--key value ...]
+  VALIDATION_JSON_FILE  annotations of the validation images
+  CHECKPOINT_PATH       checkpoint of a trained detector
+  BACKBONE              ${BACKBONES[*]}
+  COCO_ROOT             folder with annotations/, train2017/, val2017/
+  MINDRECORD_DIR        where converted data is kept (default: the config file's)
+  --key value           any key of the config file; --config_path FILE takes another file
+The run's folder eval/ (or eval_1/, ...) is made in the current folder."
+    shift
+    split_arguments "$usage" 4 5 "$@"
+    set -- "${POSITIONAL[@]}"
+    check_file "$usage" VALIDATION_JSON_FILE "$1"
+    check_file "$usage" CHECKPOINT_PATH "$2"
+    check_backbone "$usage" "$3"
+    check_folder "$usage" COCO_ROOT "$4"
+    [[ -z ${5-} ]] || check_mindrecord_dir "$usage" "$5"
+
+    command=(--device_target "$target" --backbone "$3" --coco_root "$(absolute_path "$4")")
+    [[ -z ${5-} ]] || command+=(--mindrecord_dir "$(absolute_path "$5")")
+    command+=(--anno_path "$(absolute_path "$1")" --checkpoint_path "$(absolute_path "$2")")
+    launch eval "$3"
+}
+
+# launch NAME BACKBONE: runs NAME.py with the caller's `command` and OPTIONS, in a fresh run folder.
+launch() {
+    local config
+    if config=$(option_value config_path "${OPTIONS[@]}"); then
+        [[ -f $config ]] || die 2 "--config_path is not a file: '$config'"
+    else
+        config=$(config_for_backbone "$2")
+    fi
+    python=$(find_python) || exit
+    single_device_environment
+    folder=$(choose_run_folder "$1" "${OPTIONS[@]}") || exit
+    run_logged "$folder" "$python" "$REPO_ROOT/$1.py" --config_path "$(absolute_path "$config")" \
+        "${command[@]}" "${OPTIONS[@]}" --output_dir "$folder"
+}

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Checks and tests: ruff, shellcheck, then pytest with the arguments given here.
+#   bash scripts/run_tests.sh                     everything
+#   bash scripts/run_tests.sh -m "not slow" -x    pytest's own options
+# Makes .venv and installs what is missing when no environment is active. PYTHON chooses the
+# interpreter.
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+source "$REPO_ROOT/scripts/environment.sh"
+
+ensure_environment "$REPO_ROOT/requirements-dev.txt"
+cd -- "$REPO_ROOT"
+"$PYTHON" -m ruff check .
+shellcheck -x -P scripts scripts/*.sh .ci/run
+exec "$PYTHON" -m pytest "$@"

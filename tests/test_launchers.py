@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shell launchers, with a stand-in for Python that records how it was called."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TARGETS = {"ascend": "Ascend", "gpu": "GPU", "cpu": "CPU"}
+BACKBONES = ("resnet_v1.5_50", "resnet_v1_50", "resnet_v1_101", "resnet_v1_152")
+
+# Called as `python`: notes arguments, folder and environment, prints, leaves with $STAND_IN_EXIT.
+STAND_IN = f"""#!{sys.executable}
+import json, os, sys, time
+with open(os.environ["STAND_IN_RECORD"], "w") as file:
+    json.dump({{"argv": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}}, file)
+print("to stdout", flush=True)
+print("to stderr", file=sys.stderr, flush=True)
+if "STAND_IN_WAIT" in os.environ:
+    import signal
+    def stop(number, frame):
+        print("saved after signal", number, flush=True)
+        time.sleep(0.3)
+        sys.exit(40 + number)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    open(os.environ["STAND_IN_WAIT"], "w").close()
+    time.sleep(30)
+sys.exit(int(os.environ.get("STAND_IN_EXIT", "0")))
+"""
+
+
+@dataclass
+class Call:
+    """What came of one launch."""
+
+    code: int
+    stdout: str
+    stderr: str
+    record: dict | None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """``--key value`` pairs that the stand-in got; later ones count."""
+        argv = self.record["argv"][1:]
+        assert len(argv) % 2 == 0 and all(key.startswith("--") for key in argv[::2]), argv
+        return dict(zip(argv[::2], argv[1::2], strict=True))
+
+
+class Bench:
+    """A folder with a COCO root, a checkpoint and a stand-in `python` first in PATH."""
+
+    def __init__(self, root: Path, repo: Path) -> None:
+        self.root, self.repo = root, repo
+        self.work = root / "work folder"
+        self.coco = root / "coco root"
+        self.checkpoint = root / "a model.ckpt"
+        self.annotations = self.coco / "annotations" / "instances val.json"
+        self.work.mkdir()
+        self.annotations.parent.mkdir(parents=True)
+        self.annotations.write_text("{}")
+        self.checkpoint.write_text("")
+        binaries = root / "bin"
+        binaries.mkdir()
+        (binaries / "python").write_text(STAND_IN)
+        (binaries / "python").chmod(0o755)
+        self.record_file = root / "record.json"
+        # As in an activated environment, so that a .venv of the repository is not preferred.
+        self.environment = {
+            "PATH": f"{binaries}:/usr/bin:/bin",
+            "HOME": str(root),
+            "VIRTUAL_ENV": str(root),
+            "STAND_IN_RECORD": str(self.record_file),
+        }
+
+    def command(self, script: str, *arguments: object) -> list[str]:
+        return ["bash", str(self.repo / "scripts" / script), *map(str, arguments)]
+
+    def run(self, script, *arguments, cwd=None, **environment) -> Call:
+        self.record_file.unlink(missing_ok=True)
+        done = subprocess.run(
+            self.command(script, *arguments),
+            cwd=cwd or self.work,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        called = self.record_file.exists()
+        record = json.loads(self.record_file.read_text()) if called else None
+        return Call(done.returncode, done.stdout, done.stderr, record)
+
+    def train(self, *arguments, target="cpu", **settings) -> Call:
+        return self.run(f"run_standalone_train_{target}.sh", *arguments, **settings)
+
+    def evaluate(self, *arguments, target="cpu", **settings) -> Call:
+        return self.run(f"run_eval_{target}.sh", *arguments, **settings)
+
+
+@pytest.fixture
+def bench(tmp_path, repo_root) -> Bench:
+    return Bench(tmp_path, repo_root)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_train_passes_its_arguments_on(bench, target):
+    call = bench.train("none", "resnet_v1.5_50", bench.coco, target=target)
+    assert call.code == 0, call.stderr
+    assert call.record["argv"][0] == str(bench.repo / "train.py")
+    assert call.options == {
+        "--config_path": str(bench.repo / "default_config.yaml"),
+        "--device_target": TARGETS[target],
+        "--backbone": "resnet_v1.5_50",
+        "--coco_root": str(bench.coco),
+        "--output_dir": str(bench.work / "train"),
+    }
+    assert str(bench.work / "train") in call.stdout
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_eval_passes_its_arguments_on(bench, target):
+    arguments = (bench.annotations, bench.checkpoint, "resnet_v1_50", bench.coco, "mr")
+    call = bench.evaluate(*arguments, target=target)
+    assert call.code == 0, call.stderr
+    assert call.record["argv"][0] == str(bench.repo / "eval.py")
+    assert call.options == {
+        "--config_path": str(bench.repo / "default_config.yaml"),
+        "--device_target": TARGETS[target],
+        "--backbone": "resnet_v1_50",
+        "--coco_root": str(bench.coco),
+        "--mindrecord_dir": str(bench.work / "mr"),
+        "--anno_path": str(bench.annotations),
+        "--checkpoint_path": str(bench.checkpoint),
+        "--output_dir": str(bench.work / "eval"),
+    }
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_each_backbone_has_its_config_file(bench, backbone):
+    suffix = {"resnet_v1_101": "_101", "resnet_v1_152": "_152"}.get(backbone, "")
+    config = bench.repo / f"default_config{suffix}.yaml"
+    call = bench.train("none", backbone, bench.coco)
+    assert call.options["--config_path"] == str(config)
+    assert config.is_file()
+
+
+def test_pretrained_model_and_mindrecord_folder(bench):
+    call = bench.train(bench.checkpoint, "resnet_v1_101", bench.coco, bench.root / "not yet/mr")
+    assert call.options["--pre_trained"] == str(bench.checkpoint)
+    assert call.options["--mindrecord_dir"] == str(bench.root / "not yet/mr")
+    assert not (bench.root / "not yet").exists()
+
+
+def test_relative_paths_belong_to_the_callers_folder(bench):
+    call = bench.train("../a model.ckpt", "resnet_v1_50", "../coco root", "./mr")
+    assert call.record["cwd"] == str(bench.work)
+    for key in ("--pre_trained", "--coco_root"):
+        assert os.path.samefile(
+            call.options[key], bench.checkpoint if key == "--pre_trained" else bench.coco
+        )
+    assert call.options["--mindrecord_dir"] == str(bench.work / "mr")
+
+
+def test_options_are_passed_through_after_the_launchers_own(bench):
+    config = bench.work / "my config.yaml"
+    config.write_text("")
+    extra = ["--config_path", "my config.yaml", "--img_height", "256", "--coco_classes", "a b"]
+    call = bench.train("none", "resnet_v1_50", bench.coco, *extra)
+    assert call.options["--config_path"] == "my config.yaml"
+    assert call.options["--img_height"] == "256" and call.options["--coco_classes"] == "a b"
+    assert call.record["argv"].index("--img_height") > call.record["argv"].index("--coco_root")
+    call = bench.train("none", "resnet_v1_50", bench.coco, f"--config_path={config}")
+    assert call.code == 0
+    assert str(bench.repo / "default_config.yaml") not in call.record["argv"]
+
+
+def test_started_from_the_root_folder(bench):
+    """No run folder can be made in / without being root, so one is named."""
+    out = bench.root / "out"
+    relative = str(bench.coco).lstrip("/")
+    call = bench.train("none", "resnet_v1_50", relative, "--output_dir", out, cwd="/")
+    assert call.code == 0, call.stderr
+    assert call.record["cwd"] == "/"
+    assert call.options["--coco_root"] == str(bench.coco)
+    assert (out / "log.txt").is_file()
+
+
+def test_script_called_through_a_relative_path(bench):
+    done = subprocess.run(
+        ["bash", "run_standalone_train_cpu.sh", "none", "resnet_v1_50", str(bench.coco)]
+        + ["--output_dir", str(bench.root / "out")],
+        cwd=bench.repo / "scripts",
+        env=bench.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(bench.record_file.read_text())["argv"][0] == str(bench.repo / "train.py")
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        ([], "0 arguments given"),
+        (["none", "resnet_v1_50"], "2 arguments given"),
+        (["none", "resnet_v1_50", "{coco}", "mr", "more"], "5 arguments given"),
+        (["none", "resnet50", "{coco}"], "unknown BACKBONE 'resnet50'"),
+        (["none", "", "{coco}"], "unknown BACKBONE ''"),
+        (["missing.ckpt", "resnet_v1_50", "{coco}"], "PRETRAINED_MODEL is not a file"),
+        (["{coco}", "resnet_v1_50", "{coco}"], "PRETRAINED_MODEL is not a file"),
+        (["none", "resnet_v1_50", "nowhere"], "COCO_ROOT is not a folder: 'nowhere'"),
+        (["none", "resnet_v1_50", "{checkpoint}"], "COCO_ROOT is not a folder"),
+        (["none", "resnet_v1_50", "{coco}", "{checkpoint}"], "MINDRECORD_DIR is not a folder"),
+        (["none", "resnet_v1_50", "{coco}", "--config_path", "no.yaml"], "--config_path"),
+    ],
+)
+def test_wrong_training_arguments_start_nothing(bench, arguments, complaint):
+    given = [a.format(coco=bench.coco, checkpoint=bench.checkpoint) for a in arguments]
+    call = bench.train(*given)
+    assert call.code == 2
+    assert complaint in call.stderr.splitlines()[0]
+    assert call.record is None and list(bench.work.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        ([], "0 arguments given"),
+        (["no.json", "{checkpoint}", "resnet_v1_50", "{coco}"], "VALIDATION_JSON_FILE is not"),
+        (["{json}", "no.ckpt", "resnet_v1_50", "{coco}"], "CHECKPOINT_PATH is not a file"),
+        (["{json}", "{checkpoint}", "vgg", "{coco}"], "unknown BACKBONE 'vgg'"),
+        (["{json}", "{checkpoint}", "resnet_v1_50", "no"], "COCO_ROOT is not a folder"),
+    ],
+)
+def test_wrong_evaluation_arguments_start_nothing(bench, arguments, complaint):
+    names = {"coco": bench.coco, "checkpoint": bench.checkpoint, "json": bench.annotations}
+    call = bench.evaluate(*(a.format(**names) for a in arguments))
+    assert call.code == 2
+    assert complaint in call.stderr.splitlines()[0] and "Usage:" in call.stderr
+    assert call.record is None and list(bench.work.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", ["run_standalone_train_cpu.sh", "run_eval_gpu.sh"])
+def test_help(bench, script):
+    call = bench.run(script, "--help")
+    assert (call.code, call.stderr) == (0, "")
+    assert call.stdout.startswith(f"Usage: bash {script} [") and "BACKBONE" in call.stdout
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 143])
+def test_the_exit_code_is_the_runs(bench, code):
+    call = bench.train("none", "resnet_v1_50", bench.coco, STAND_IN_EXIT=str(code))
+    assert call.code == code
+    assert ("finished" in call.stdout) == (code == 0)
+    assert (f"exit code {code}" in call.stderr) == (code != 0)
+
+
+def test_output_goes_to_terminal_and_log(bench):
+    call = bench.train("none", "resnet_v1_50", bench.coco)
+    assert (bench.work / "train/log.txt").read_text() == "to stdout\nto stderr\n"
+    assert "to stdout\nto stderr\n" in call.stdout
+
+
+def test_an_earlier_run_is_never_written_over(bench):
+    folders = []
+    for number in range(3):
+        call = bench.train("none", "resnet_v1_50", bench.coco)
+        folders.append(Path(call.options["--output_dir"]).name)
+        (bench.work / folders[-1] / "mine.txt").write_text(str(number))
+    assert folders == ["train", "train_1", "train_2"]
+    assert [(bench.work / f / "mine.txt").read_text() for f in folders] == ["0", "1", "2"]
+
+
+def test_resume_auto_goes_on_in_the_newest_run_folder(bench):
+    for folder in ("train", "train_1"):
+        (bench.work / folder).mkdir()
+    (bench.work / "train_1/log.txt").write_text("before\n")
+    call = bench.train("none", "resnet_v1_50", bench.coco, "--resume", "auto")
+    assert call.options["--output_dir"] == str(bench.work / "train_1")
+    assert (bench.work / "train_1/log.txt").read_text() == "before\nto stdout\nto stderr\n"
+    call = bench.train("none", "resnet_v1_50", bench.coco, "--resume", "x.ckpt")
+    assert call.options["--output_dir"] == str(bench.work / "train_2")
+
+
+def test_environment_of_a_single_device_run(bench):
+    arguments = ("none", "resnet_v1_50", bench.coco)
+    environment = bench.train(*arguments, RANK_SIZE="8", RANK_ID="3").record["env"]
+    assert (environment["RANK_SIZE"], environment["RANK_ID"]) == ("1", "0")
+    assert "DEVICE_ID" not in environment
+    assert bench.train(*arguments, DEVICE_ID="5").record["env"]["DEVICE_ID"] == "5"
+    call = bench.train(*arguments, DEVICE_ID="five")
+    assert call.code == 2 and "DEVICE_ID" in call.stderr and call.record is None
+
+
+def test_python_can_be_chosen(bench):
+    chosen = bench.root / "my python"
+    chosen.write_text("#!/bin/sh\nexit 17\n")
+    chosen.chmod(0o755)
+    arguments = ("none", "resnet_v1_50", bench.coco)
+    assert bench.train(*arguments, PYTHON=str(chosen)).code == 17
+    call = bench.train(*arguments, PYTHON="no-such-python")
+    assert call.code == 2 and "PYTHON='no-such-python'" in call.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to the script", "as a terminal does"])
+def test_a_signal_reaches_the_run_which_may_finish(bench, number, send):
+    started = bench.root / "started"
+    process = subprocess.Popen(
+        bench.command("run_standalone_train_cpu.sh", "none", "resnet_v1_50", bench.coco),
+        cwd=bench.work,
+        env={**bench.environment, "STAND_IN_WAIT": str(started)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 20
+    while not started.exists():
+        assert time.monotonic() < deadline, "the stand-in did not start"
+        time.sleep(0.02)
+    send(process.pid, number)
+    stdout, _ = process.communicate(timeout=20)
+    assert process.returncode == 40 + number
+    assert f"saved after signal {int(number)}" in stdout
+    assert f"saved after signal {int(number)}" in (bench.work / "train/log.txt").read_text()
