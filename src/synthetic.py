@@ -26,10 +26,14 @@ from src.errors import UserError, run_entry
 CLASS_NAMES = ("circle", "square", "triangle", "star")
 MARKER = "synthetic.json"
 # Raise when the same parameters give other pictures than before: older folders are then made anew.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 _MIN_VISIBLE = 0.5  # of a shape's area; below that its class cannot be told
 _MIN_CONTRAST = 60.0  # between a shape and what it is drawn on, mean over the channels (0..255)
+# The middle of each class's range of hues, in OpenCV's 0..180: a network that trains for minutes
+# learns colours long before outlines.
+_HUES = {"circle": 0, "square": 55, "triangle": 110, "star": 150}
+_HUE_SPREAD = 12
 _PLACEMENT_TRIES = 30
 _JPEG_QUALITY = 92
 
@@ -46,7 +50,7 @@ class SyntheticParameters:
         seed: any non-negative integer.
     """
 
-    train: int = 400
+    train: int = 320
     val: int = 60
     width: int = 288
     height: int = 192
@@ -119,7 +123,7 @@ def make_image(
             mask = _random_mask(rng, CLASS_NAMES[label], parameters)
             if _hides_too_much(owner, mask, areas):
                 continue
-            _paint(rng, image, mask)
+            _paint(rng, image, mask, CLASS_NAMES[label])
             owner[mask > 127] = len(classes)
             classes.append(label)
             areas.append(int(np.count_nonzero(mask > 127)))
@@ -131,12 +135,13 @@ def make_image(
 
 
 def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """(height, width, 3) float32 in 0..255: a mix of coarse and fine blotches and stripes."""
-    base = rng.uniform(50, 205, 3).astype(np.float32)
-    image = np.broadcast_to(base, (height, width, 3)).copy()
-    for cells, strength in ((3, 35.0), (8, 20.0), (24, 12.0)):
-        grid = rng.uniform(-1, 1, (max(2, cells * height // width), cells, 3)).astype(np.float32)
-        image += strength * cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+    """(height, width, 3) float32 in 0..255: nearly grey, coarse and fine blotches and stripes."""
+    base = rng.uniform(60, 195) + rng.uniform(-15, 15, 3)
+    image = np.broadcast_to(base.astype(np.float32), (height, width, 3)).copy()
+    for cells, strength in ((3, 30.0), (8, 20.0), (24, 12.0)):
+        grid = rng.uniform(-1, 1, (max(2, cells * height // width), cells)).astype(np.float32)
+        blotches = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+        image += strength * blotches[..., None]
     if rng.random() < 0.5:
         angle, period = rng.uniform(0, np.pi), rng.uniform(6, 40)
         y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -150,12 +155,23 @@ def _draw_distractors(rng: np.random.Generator, image: np.ndarray) -> None:
     height, width = image.shape[:2]
     for _ in range(int(rng.integers(0, 5))):
         start, end = rng.integers(0, (width, height), (2, 2)).tolist()
-        color = rng.uniform(20, 235, 3).tolist()
+        color = _greyish(rng)
         cv2.line(image, start, end, color, int(rng.integers(1, 4)), cv2.LINE_AA)
     for _ in range(int(rng.integers(0, 12))):
         center = rng.integers(0, (width, height)).tolist()
-        color = rng.uniform(20, 235, 3).tolist()
+        color = _greyish(rng)
         cv2.circle(image, center, int(rng.integers(1, 4)), color, -1, cv2.LINE_AA)
+
+
+def _greyish(rng: np.random.Generator) -> list[float]:
+    return np.clip(rng.uniform(20, 235) + rng.uniform(-20, 20, 3), 0, 255).tolist()
+
+
+def _class_color(rng: np.random.Generator, name: str) -> np.ndarray:
+    """(3,) float64 RGB: a strong colour of the class's range of hues."""
+    hue = (_HUES[name] + rng.uniform(-_HUE_SPREAD, _HUE_SPREAD)) % 180
+    hsv = np.array([[[hue, rng.uniform(160, 255), rng.uniform(150, 250)]]])
+    return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)[0, 0].astype(np.float64)
 
 
 def _random_mask(
@@ -184,12 +200,14 @@ def _hides_too_much(owner: np.ndarray, mask: np.ndarray, areas: list[int]) -> bo
     return any(seen < _MIN_VISIBLE * area for seen, area in zip(kept, areas, strict=True))
 
 
-def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> None:
+def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, name: str) -> None:
     """Blend a shape into `image` in place: unlike its surroundings, shaded, maybe outlined."""
     under = image[mask > 127].mean(axis=0)
-    color = rng.uniform(15, 240, 3)
-    while np.abs(color - under).mean() < _MIN_CONTRAST:
-        color = rng.uniform(15, 240, 3)
+    color = _class_color(rng, name)
+    for _ in range(_PLACEMENT_TRIES):
+        if np.abs(color - under).mean() >= _MIN_CONTRAST:
+            break
+        color = _class_color(rng, name)
     height, width = mask.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     slope = rng.uniform(-0.25, 0.25, 2)

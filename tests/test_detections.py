@@ -23,10 +23,10 @@ ROI_VALID = RNG.random((2, ROIS_PER_IMAGE)) < 0.8
 SETTINGS = {"score_threshold": 0.05, "max_candidates": 40, "max_per_image": 15, "threshold": 0.5}
 
 
-def _cell(kind="kernel", **changes):
+def _cell(kind="kernel", offset=0.0, **changes):
     values = {**SETTINGS, **changes}
     nms = build_nms(kind, values.pop("threshold"), 96)
-    return Detections(BoxCoder((0.0,) * 4, STDS, 0.0), nms, 0.0, **values)
+    return Detections(BoxCoder((0.0,) * 4, STDS, offset), nms, offset, **values)
 
 
 def _detect(roi_valid=ROI_VALID, logits=LOGITS, **changes):
@@ -88,7 +88,7 @@ def test_every_setting_changes_the_outcome(change):
     base = {"max_per_image": 100}  # more than there are: no other limit hides the effect
     usual = _check(_detect(**base), **base)
     changed = _check(_detect(**{**base, **change}), **{**base, **change})
-    assert (0 < changed).all() and (changed < usual).all()
+    assert (changed > 0).all() and (changed < usual).all()
 
 
 def test_zero_candidates_means_all():
@@ -135,3 +135,15 @@ def test_nothing_found_is_all_zero():
     logits[:, 0] = 30.0  # background everywhere
     for part in _detect(logits=logits):
         assert not part.any()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_no_box_comes_out_empty_or_inside_out(offset):
+    """A legacy width of half a pixel would end before it starts."""
+    deltas = DELTAS.copy()
+    deltas[::2, :, 2] = -20.0  # exp(-4) of 8 to 25 px
+    cell = _cell(offset=offset, max_per_image=100)
+    boxes, _, _, valid = in_graph(cell, LOGITS, deltas, ROIS, ROI_VALID, BOUNDS)
+    sides = (boxes[..., 2:] - boxes[..., :2])[valid]
+    assert len(sides) > 10 and (sides >= 0.009).all()
+    assert (sides[:, 0] < 1).any() == (offset == 0)

@@ -77,10 +77,11 @@ def test_agrees_with_numpy(kind):
     ids=lambda change: next(iter(change)),
 )
 def test_every_setting_changes_the_outcome(change):
-    proposals, valid = _propose(**change)
+    base = {**SETTINGS, "max_num": 100}  # more than there are: no other limit hides the effect
+    proposals, valid = _propose(**{**base, **change})
     for image in range(2):
-        before = _plain_propose(image, **SETTINGS)
-        expected = _plain_propose(image, **{**SETTINGS, **change})
+        before = _plain_propose(image, **base)
+        expected = _plain_propose(image, **{**base, **change})
         got = proposals[image][valid[image]]
         assert 0 < len(expected) < len(before)
         np.testing.assert_allclose(got, expected, atol=1e-3)
@@ -93,7 +94,7 @@ def test_counts_respect_their_limits():
 
 
 def test_invalid_places_are_last_and_valid_boxes_lie_inside():
-    proposals, valid = _propose(min_size=10.0)
+    proposals, valid = _propose(min_size=10.0, max_num=100)
     assert valid.any(1).all() and not valid.all(1).any()
     for image, (height, width) in enumerate(BOUNDS):
         count = valid[image].sum()

@@ -5,7 +5,7 @@ from mindspore import nn, ops
 
 from .box_ops import clip_to, gather_rows, is_sizeable
 
-# Thinner boxes are artefacts of clipping, px.
+# Less than this from x1 to x2, px, is an artefact (legacy sizes below a pixel even turn negative).
 _MIN_SIZE = 1.0e-2
 
 
@@ -25,7 +25,7 @@ class Detections(nn.Cell):
         super().__init__()
         self.coder = coder
         self.nms = nms
-        self.offset = offset
+        self.offset, self.min_size = offset, offset + _MIN_SIZE
         self.score_threshold = score_threshold
         self.max_candidates = max_candidates
         self.max_per_image = max_per_image
@@ -57,7 +57,7 @@ class Detections(nn.Cell):
         boxes = self.coder.decode(gather_rows(rois, roi), gather_rows(deltas, pair))
         boxes = clip_to(boxes, height_width)
         valid = ops.logical_and(scores > self.score_threshold,
-                                is_sizeable(boxes, height_width, _MIN_SIZE, self.offset))
+                                is_sizeable(boxes, height_width, self.min_size, self.offset))
         keep = self.nms(boxes, valid, group, num_classes)
         return self._best(boxes, scores, group + 1, keep)
 

@@ -124,7 +124,7 @@ class GatherRoiAlign(nn.Cell):
         """Return the cells (R, bins * corners) that one axis of the bins reads, and weights."""
         start = low * scale - self.half_cell
         length = (high + self.offset) * scale - self.half_cell - start
-        if not self.half_cell:
+        if not (self.half_cell or self.offset):  # the model zoo's operator does neither
             length = ops.maximum(length, 1.0)
         position = ops.expand_dims(start, 1) + ops.expand_dims(length, 1) * self.steps
         size = ops.expand_dims(size, 1)
@@ -154,9 +154,10 @@ class NativeRoiAlign(nn.Cell):
     def __init__(self, choose_level, strides, out_size, sample_num, offset, aligned):
         super().__init__()
         self.choose_level = choose_level
+        self.offset = offset
         self.shifts = [0.5 * stride if aligned else 0.0 for stride in strides]
-        self.pools = [ops.ROIAlign(out_size, out_size, 1.0 / stride, sample_num, int(offset))
-                      for stride in strides]
+        self.shortest = [0.0 if aligned or offset else float(stride) for stride in strides]
+        self.pools = [ops.ROIAlign(out_size, out_size, 1.0 / s, sample_num, 1) for s in strides]
 
     def construct(self, features, rois):
         """See `GatherRoiAlign.construct`."""
@@ -166,10 +167,10 @@ class NativeRoiAlign(nn.Cell):
         image = ops.expand_dims(ops.cast(_image_of_roi(batch, number), ms.float32), 1)
         pooled = 0.0
         for index, pool in enumerate(self.pools):
-            placed = ops.concat((image, rois - self.shifts[index]), 1)
-            own = ops.cast(ops.equal(level, index), ms.float32)
-            feature = ops.cast(features[index], ms.float32)
-            pooled = pooled + pool(feature, placed) * ops.reshape(own, (-1, 1, 1, 1))
+            read = _operator_rois(rois, self.offset, self.shifts[index], self.shortest[index])
+            own = ops.reshape(ops.cast(ops.equal(level, index), ms.float32), (-1, 1, 1, 1))
+            values = pool(ops.cast(features[index], ms.float32), ops.concat((image, read), 1))
+            pooled = pooled + values * own
         return pooled
 
 
@@ -203,3 +204,13 @@ def _level_constants(shapes, batch):
 @ops.constexpr
 def _image_of_roi(batch, number):
     return Tensor(np.repeat(np.arange(batch, dtype=np.int32), number))
+
+
+def _operator_rois(rois, offset, shift, shortest):
+    """Return `rois` (R, 4) as the ROIAlign operator must be told them.
+
+    Its gradient knows the legacy convention only, whatever `roi_end_mode` is: a RoI ends one pixel
+    later, and may be shorter than a cell. So modern RoIs are put into those terms.
+    """
+    start, end = rois[:, :2], ops.maximum(rois[:, 2:], rois[:, :2] + shortest)
+    return ops.concat((start - shift, end - shift - (1.0 - offset)), 1)
