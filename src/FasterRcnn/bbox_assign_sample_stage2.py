@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training samples and targets of the second stage (RCNN)."""
-import numpy as np
-
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .box_ops import batched_iou, gather_rows

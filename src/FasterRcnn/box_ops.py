@@ -9,7 +9,6 @@ it; `pixel_offset` turns a convention's name into it.
 import math
 
 import numpy as np
-
 from mindspore import Tensor, nn, ops
 
 CONVENTIONS = ("legacy", "modern")
@@ -38,7 +37,7 @@ def _row(values):
 
 @ops.constexpr
 def _own_pairs(batch, rows):
-    """Return the int32 rows of a (batch * rows, batch) block table that pair an image with itself."""
+    """Return the int32 rows of a (batch * rows, batch) table that pair an image with itself."""
     image, row = np.divmod(np.arange(batch * rows), rows)
     return Tensor(((image * rows + row) * batch + image).astype(np.int32))
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which candidate box belongs to which ground-truth box."""
-import numpy as np
-
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 # Where padded ground truth is moved to: no candidate reaches there.

@@ -2,9 +2,8 @@
 """Greedy non-maximum suppression for a whole batch at once."""
 import math
 
-import numpy as np
-
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .box_ops import split_coordinates

@@ -2,9 +2,8 @@
 """RoIAlign over a feature pyramid (Mask R-CNN, section 3; level choice: FPN, equation 1)."""
 import math
 
-import numpy as np
-
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .box_ops import split_coordinates

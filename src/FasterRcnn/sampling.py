@@ -5,9 +5,8 @@ The choice depends on the image's `sampling_key` alone, not on the batch it come
 what ran before: that makes runs repeatable and resumable, and one process with a double batch
 equal to two processes.
 """
-import numpy as np
-
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .box_ops import gather_rows
