@@ -142,10 +142,10 @@ class TrainOneStep(nn.Cell):
 def global_norm(gradients):
     """L2 norm over all tensors of a tuple; a float32 scalar.
 
-    As products of a row with itself: MindSpore's sum takes ten times as long on a CPU.
+    Row by row first: MindSpore's sum over everything at once runs on one thread on a CPU.
     """
-    squares = ops.zeros((1, 1), ms.float32)
+    squares = ops.zeros((), ms.float32)
     for gradient in gradients:
-        row = ops.cast(ops.reshape(gradient, (1, -1)), ms.float32)
-        squares = squares + ops.MatMul(transpose_b=True)(row, row)
-    return ops.sqrt(ops.reshape(squares, ()))
+        rows = ops.reshape(ops.square(gradient), (gradient.shape[0], -1))
+        squares = squares + ops.reduce_sum(ops.reduce_sum(rows, 1))
+    return ops.sqrt(squares)

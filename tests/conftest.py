@@ -29,6 +29,13 @@ def _data_set_root(name: str) -> Path:
     return root.resolve()
 
 
+def pytest_sessionstart() -> None:
+    """Choose the device before any test runs an operator: afterwards MindSpore refuses to."""
+    import mindspore
+
+    mindspore.set_device("CPU", 0)
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     """The repository's own folder."""

@@ -12,7 +12,9 @@ import pytest
 
 # Plays an interpreter, its pip and its venv module. What it is asked goes to calls.jsonl; what it
 # answers is in $PLAY. A copy in .venv/ plays the environment's interpreter.
-STAND_IN = f"""#!{sys.executable}
+# (The second line is a command to sh and a string to Python: a #! line cannot hold a space.)
+STAND_IN = f"""#!/bin/sh
+"exec" "{sys.executable}" "$0" "$@"
 import json, os, shutil, sys
 here, play = os.path.abspath(sys.argv[0]), json.loads(os.environ["PLAY"])
 calls, given = os.environ["CALLS"], sys.argv[1:]
