@@ -15,7 +15,8 @@ Detect objects in images: draws the boxes and writes them as JSON.
 --min_score SCORE        detections below it are left out (default: 0.5)
 
 Without --config_path, the config.yaml that training saved beside the checkpoint is taken. Results
-go to --output_dir: NAME.png for each image and predictions.json. All other keys:"""
+go to --output_dir (default: predictions): NAME.png for each image and predictions.json. All other
+keys:"""
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[list[str], float, list[str]]:
@@ -48,9 +49,11 @@ def parse_arguments(argv: Sequence[str]) -> tuple[list[str], float, list[str]]:
 def main(argv: Sequence[str]) -> int:
     """Predict as the arguments say; return the exit code."""
     inputs, min_score, rest = parse_arguments(argv)
-    from src.prediction import find_images, with_saved_config
+    from src.prediction import DEFAULT_OUTPUT, find_images, with_saved_config
 
     config = load_config(with_saved_config(rest), description=DESCRIPTION)
+    if config.origin("output_dir") != "command line":  # a file's is where training writes
+        config = config.replace(output_dir=DEFAULT_OUTPUT)
     paths = find_images(inputs)
     prepare_environment(config.device_target)
     from src.prediction import run_prediction  # only now: MindSpore reads the environment at import

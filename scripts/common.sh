@@ -13,10 +13,9 @@ die() {
     exit "$1"
 }
 
-# wrong_arguments USAGE MESSAGE: what is wrong, how it is meant, exit code 2.
+# wrong_arguments MESSAGE: what is wrong and where it is told how it is meant, exit code 2.
 wrong_arguments() {
-    printf 'error: %s\n%s\n' "$2" "$1" >&2
-    exit 2
+    die 2 "$1; see: bash $0 --help"
 }
 
 # absolute_path PATH: PATH itself when absolute, else below the caller's folder; need not exist.
@@ -49,25 +48,25 @@ find_python() {
     fi
 }
 
-check_backbone() { # USAGE BACKBONE
+check_backbone() { # BACKBONE
     local name
     for name in "${BACKBONES[@]}"; do
-        [[ $2 == "$name" ]] && return 0
+        [[ $1 == "$name" ]] && return 0
     done
-    wrong_arguments "$1" "unknown BACKBONE '$2', choose one of: ${BACKBONES[*]}"
+    wrong_arguments "unknown BACKBONE '$1', choose one of: ${BACKBONES[*]}"
 }
 
-check_file() { # USAGE ARGUMENT_NAME PATH
-    [[ -f $3 ]] || wrong_arguments "$1" "$2 is not a file: '$3'"
-    [[ -r $3 ]] || wrong_arguments "$1" "$2 cannot be read: '$3'"
+check_file() { # ARGUMENT_NAME PATH
+    [[ -f $2 ]] || wrong_arguments "$1 is not a file: '$2'"
+    [[ -r $2 ]] || wrong_arguments "$1 cannot be read: '$2'"
 }
 
-check_folder() { # USAGE ARGUMENT_NAME PATH
-    [[ -d $3 ]] || wrong_arguments "$1" "$2 is not a folder: '$3'"
+check_folder() { # ARGUMENT_NAME PATH
+    [[ -d $2 ]] || wrong_arguments "$1 is not a folder: '$2'"
 }
 
-check_mindrecord_dir() { # USAGE PATH; the folder may be missing, the run then makes it
-    [[ -d $2 || ! -e $2 ]] || wrong_arguments "$1" "MINDRECORD_DIR is not a folder: '$2'"
+check_mindrecord_dir() { # PATH; the folder may be missing, the run then makes it
+    [[ -d $1 || ! -e $1 ]] || wrong_arguments "MINDRECORD_DIR is not a folder: '$1'"
 }
 
 # config_for_backbone BACKBONE: the YAML file that belongs to it.
@@ -108,43 +107,66 @@ split_arguments() {
             ;;
     esac
     while (($#)) && [[ $1 != --* ]]; do
+        [[ $1 != -* ]] || wrong_arguments "'$1' is no argument: options are written --key value"
         POSITIONAL+=("$1")
         shift
     done
     OPTIONS=("$@")
+    while (($#)); do
+        [[ $1 != --* || $1 == *=* || $1 == --help || ($# -gt 1 && $2 != --*) ]] ||
+            wrong_arguments "$1 has no value"
+        shift
+    done
     ((${#POSITIONAL[@]} >= fewest && ${#POSITIONAL[@]} <= most)) ||
-        wrong_arguments "$usage" "${#POSITIONAL[@]} arguments given, $fewest to $most expected"
+        wrong_arguments "${#POSITIONAL[@]} arguments given, $fewest to $most expected"
 }
 
-# choose_run_folder NAME OPTIONS...: makes the run's folder in the caller's folder and prints its
-# path. An existing folder is never written over: NAME, NAME_1, NAME_2, ... Only `--resume auto`
-# goes on in the newest one. `--output_dir DIR` names another folder.
+# has_checkpoint FOLDER: whether the run in it lists a checkpoint to go on from.
+has_checkpoint() {
+    local list=$1/ckpt_0/checkpoints.json
+    [[ -f $list && -r $list && $(<"$list") == *.ckpt\"* ]]
+}
+
+# choose_run_folder NAME OPTIONS...: makes the run's folder in the caller's folder; its path goes to
+# RUN_FOLDER. An existing folder is never written over: NAME, NAME_1, NAME_2, ... Only
+# `--resume auto` goes on in the newest one that has a checkpoint. `--output_dir DIR` names another
+# folder. FOLDER_IS_NEW says whether this call made it.
 choose_run_folder() {
-    local name=$1 folder number=0 newest=
+    local name=$1 folder number=0 newest='' parents=()
     shift
     if folder=$(option_value output_dir "$@"); then
-        folder=$(absolute_path "$folder")
-        mkdir -p -- "$folder" 2>/dev/null || die 2 "cannot make the run folder '$folder'"
-        printf '%s\n' "$folder"
-        return 0
+        [[ -n $folder ]] || wrong_arguments "--output_dir is empty"
+        RUN_FOLDER=$(absolute_path "$folder")
+        parents=(-p)
+    else
+        folder=$(absolute_path "$name")
+        while [[ -e $folder ]]; do
+            has_checkpoint "$folder" && newest=$folder
+            number=$((number + 1))
+            folder=$(absolute_path "${name}_$number")
+        done
+        RUN_FOLDER=$folder
+        if [[ -n $newest && $(option_value resume "$@") == auto ]]; then
+            RUN_FOLDER=$newest
+        fi
     fi
-    folder=$(absolute_path "$name")
-    while [[ -e $folder ]]; do
-        [[ -d $folder ]] && newest=$folder
-        number=$((number + 1))
-        folder=$(absolute_path "${name}_$number")
-    done
-    if [[ -n $newest && $(option_value resume "$@") == auto ]]; then
-        printf '%s\n' "$newest"
-        return 0
-    fi
-    mkdir -- "$folder" 2>/dev/null || die 2 "cannot make the run folder '$folder'"
-    printf '%s\n' "$folder"
+    FOLDER_IS_NEW=0
+    [[ -d $RUN_FOLDER ]] && return
+    # Without -p, mkdir fails when another launch was faster.
+    mkdir "${parents[@]}" -- "$RUN_FOLDER" 2>/dev/null ||
+        die 2 "cannot make the run folder '$RUN_FOLDER'"
+    FOLDER_IS_NEW=1
+}
+
+# remove_without_results FOLDER: removes a run folder that holds nothing but its log.txt.
+remove_without_results() {
+    [[ $(ls -A -- "$1") == log.txt ]] && rm -- "$1/log.txt" && rmdir -- "$1"
 }
 
 # run_logged FOLDER COMMAND...: runs COMMAND in the caller's folder; what it prints goes to the
 # terminal and to FOLDER/log.txt. SIGINT, SIGTERM and SIGHUP are handed on, so that a stopped run
-# saves its checkpoint. Returns COMMAND's exit code.
+# saves its checkpoint. When COMMAND was given something wrong (exit code 2), a new run folder
+# without results is removed. Returns COMMAND's exit code.
 run_logged() {
     local folder=$1 log=$1/log.txt child writer signalled status
     shift
@@ -170,6 +192,9 @@ run_logged() {
     wait "$writer" 2>/dev/null || true
     if ((status == 0)); then
         printf 'finished, see %s\n' "$folder"
+    elif ((status == 2 && FOLDER_IS_NEW)) && [[ $folder == "$RUN_FOLDER" ]] &&
+        remove_without_results "$folder"; then
+        printf 'failed with exit code 2, see above; %s is removed\n' "$folder" >&2
     else
         printf 'failed with exit code %d, see %s\n' "$status" "$log" >&2
     fi
@@ -185,7 +210,7 @@ single_device_environment() {
 
 # standalone_train DEVICE_TARGET ARGS...: what run_standalone_train_{ascend,gpu,cpu}.sh do.
 standalone_train() {
-    local target=$1 usage python folder command
+    local target=$1 usage python command
     usage="Usage: bash ${0##*/} [PRETRAINED_MODEL] [BACKBONE] [COCO_ROOT] \
 [MINDRECORD_DIR](option) [--key value ...]
   PRETRAINED_MODEL  backbone or detector checkpoint, or: none
@@ -197,20 +222,24 @@ The run's folder train/ (or train_1/, ...) is made in the current folder."
     shift
     split_arguments "$usage" 3 4 "$@"
     set -- "${POSITIONAL[@]}"
-    [[ $1 == none ]] || check_file "$usage" PRETRAINED_MODEL "$1"
-    check_backbone "$usage" "$2"
-    check_folder "$usage" COCO_ROOT "$3"
-    [[ -z ${4-} ]] || check_mindrecord_dir "$usage" "$4"
+    [[ $1 == none ]] || check_file PRETRAINED_MODEL "$1"
+    check_backbone "$2"
+    check_folder COCO_ROOT "$3"
+    [[ -z ${4-} ]] || check_mindrecord_dir "$4"
 
     command=(--device_target "$target" --backbone "$2" --coco_root "$(absolute_path "$3")")
     [[ -z ${4-} ]] || command+=(--mindrecord_dir "$(absolute_path "$4")")
-    [[ $1 == none ]] || command+=(--pre_trained "$(absolute_path "$1")")
+    if [[ $1 == none ]]; then
+        command+=(--pre_trained "") # whatever the config file says
+    else
+        command+=(--pre_trained "$(absolute_path "$1")")
+    fi
     launch train "$2"
 }
 
 # standalone_eval DEVICE_TARGET ARGS...: what run_eval_{ascend,gpu,cpu}.sh do.
 standalone_eval() {
-    local target=$1 usage python folder command
+    local target=$1 usage python command
     usage="Usage: bash ${0##*/} [VALIDATION_JSON_FILE] [CHECKPOINT_PATH] [BACKBONE] [COCO_ROOT] \
 [MINDRECORD_DIR](option) [--key value ...]
   VALIDATION_JSON_FILE  annotations of the validation images
@@ -223,11 +252,11 @@ The run's folder eval/ (or eval_1/, ...) is made in the current folder."
     shift
     split_arguments "$usage" 4 5 "$@"
     set -- "${POSITIONAL[@]}"
-    check_file "$usage" VALIDATION_JSON_FILE "$1"
-    check_file "$usage" CHECKPOINT_PATH "$2"
-    check_backbone "$usage" "$3"
-    check_folder "$usage" COCO_ROOT "$4"
-    [[ -z ${5-} ]] || check_mindrecord_dir "$usage" "$5"
+    check_file VALIDATION_JSON_FILE "$1"
+    check_file CHECKPOINT_PATH "$2"
+    check_backbone "$3"
+    check_folder COCO_ROOT "$4"
+    [[ -z ${5-} ]] || check_mindrecord_dir "$5"
 
     command=(--device_target "$target" --backbone "$3" --coco_root "$(absolute_path "$4")")
     [[ -z ${5-} ]] || command+=(--mindrecord_dir "$(absolute_path "$5")")
@@ -245,7 +274,8 @@ launch() {
     fi
     python=$(find_python) || exit
     single_device_environment
-    folder=$(choose_run_folder "$1" "${OPTIONS[@]}") || exit
-    run_logged "$folder" "$python" "$REPO_ROOT/$1.py" --config_path "$(absolute_path "$config")" \
-        "${command[@]}" "${OPTIONS[@]}" --output_dir "$folder"
+    choose_run_folder "$1" "${OPTIONS[@]}"
+    run_logged "$RUN_FOLDER" "$python" "$REPO_ROOT/$1.py" \
+        --config_path "$(absolute_path "$config")" "${command[@]}" "${OPTIONS[@]}" \
+        --output_dir "$RUN_FOLDER"
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Evaluates a checkpoint on the CPU: run without arguments for the usage.
+# Evaluates a checkpoint on the CPU: --help prints the usage.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 standalone_eval CPU "$@"

@@ -15,7 +15,7 @@ usage="Usage: bash ${0##*/} [FOLDER](option) [--key value ...]
 split_arguments "$usage" 0 1 "$@"
 config=$REPO_ROOT/configs/quickstart.yaml
 work=$(absolute_path "${POSITIONAL[0]-$REPO_ROOT/quickstart}")
-mkdir -p -- "$work" 2>/dev/null || wrong_arguments "$usage" "cannot make the folder '$work'"
+mkdir -p -- "$work" 2>/dev/null || wrong_arguments "cannot make the folder '$work'"
 
 ensure_environment "$REPO_ROOT/requirements.txt"
 single_device_environment
@@ -29,7 +29,8 @@ echo "== 1/4 synthetic data set"
 PYTHONPATH=$REPO_ROOT "$PYTHON" -m src.synthetic --output "$data"
 
 echo "== 2/4 training"
-folder=$(choose_run_folder train "${OPTIONS[@]}")
+choose_run_folder train "${OPTIONS[@]}"
+folder=$RUN_FOLDER
 run_logged "$folder" "$PYTHON" "$REPO_ROOT/train.py" "${common[@]}" --output_dir "$folder"
 
 echo "== 3/4 evaluation"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Trains on one Ascend device: run without arguments for the usage.
+# Trains on one Ascend device: --help prints the usage.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 standalone_train Ascend "$@"

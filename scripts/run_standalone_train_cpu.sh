@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Trains on the CPU: run without arguments for the usage.
+# Trains on the CPU: --help prints the usage.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 standalone_train CPU "$@"

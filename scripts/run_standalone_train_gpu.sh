@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Trains on one GPU device: run without arguments for the usage.
+# Trains on one GPU device: --help prints the usage.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 standalone_train GPU "$@"

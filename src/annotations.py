@@ -30,6 +30,7 @@ __all__ = [
     "clean_boxes",
     "fit_boxes",
     "limit_boxes",
+    "load_coco",
     "read_coco",
     "read_txt",
 ]
@@ -68,7 +69,7 @@ def read_coco(
         UserError: the file is missing, broken, contradicts itself, lacks a class, or leaves no
             image.
     """
-    data = _load_json(anno_path)
+    data = load_coco(anno_path)
     labels_by_category = _category_labels(data["categories"], class_names, anno_path)
     images = _coco_images(data["images"], anno_path)
     report = AnnotationReport(source=str(anno_path))
@@ -175,7 +176,12 @@ def _finish(records, report, anno_path) -> tuple[list[ImageRecord], AnnotationRe
 # --------------------------------------------------------------------------- COCO
 
 
-def _load_json(path: str) -> dict:
+def load_coco(path: str) -> dict:
+    """Read a COCO instances file: an object with lists of images, annotations and categories.
+
+    Raises:
+        UserError: the file is missing, not UTF-8, not JSON, or something else.
+    """
     try:
         data = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
@@ -183,6 +189,8 @@ def _load_json(path: str) -> dict:
             f"annotation file {path} is not valid JSON: line {error.lineno}, column {error.colno}: "
             f"{error.msg}; write or download it again"
         ) from None
+    except ValueError:  # Python's limit
+        raise UserError(f"annotation file {path} has a number of too many digits") from None
     except RecursionError:
         raise UserError(f"annotation file {path} is not a COCO file: nested too deeply") from None
     if not isinstance(data, dict):

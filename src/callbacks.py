@@ -234,7 +234,7 @@ class CheckpointKeeper:
             return None
 
     def write_index(self) -> None:
-        """Write the list; a new run does it first, so that nothing older is ever resumed from."""
+        """Write the list; a new run begins with it, so that nothing older is ever resumed from."""
         with _writing(self.folder / self.INDEX):
             write_text_atomic(
                 self.folder / self.INDEX, json.dumps({"checkpoints": self.names}, indent=1) + "\n"

@@ -37,6 +37,9 @@ _BACKBONE_ONLY = re.compile(r"(conv1|bn1|layer[1-4])\.")
 # What weights cannot be used without, and what makes them worse when it differs.
 _MODEL_KEYS = ("backbone", "norm", "box_convention")
 _INPUT_KEYS = (
+    "img_width",
+    "img_height",
+    "keep_ratio",
     "pixel_mean",
     "pixel_std",
     "channel_order",
@@ -49,7 +52,9 @@ _INPUT_KEYS = (
     "rpn_target_stds",
     "rcnn_target_means",
     "rcnn_target_stds",
+    "roi_layer",
     "roi_align_aligned",
+    "roi_align_finest_scale",
     "stem_pool",
 )
 
@@ -138,13 +143,16 @@ def require_file(path: str | Path, key: str) -> Path:
         UserError: when it does not.
     """
     path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such file; set {key} to a checkpoint (.ckpt)")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise UserError(f"{path}: {reason}; set {key} to a checkpoint (.ckpt)") from None
     if path.is_dir():
         raise UserError(f"{path}: a folder; set {key} to a checkpoint file (.ckpt) in it")
     if not path.name.endswith("ckpt"):
         raise UserError(f"{path}: not a .ckpt file; set {key} to a MindSpore checkpoint")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise UserError(f"{path}: an empty file; set {key} to another checkpoint")
     return path
 
@@ -271,11 +279,16 @@ def load_training_state(
             f"{checkpoint.path}: holds no state of a training run; set {key} to a "
             f"{PREFIX}-*.ckpt of the run, or start from these weights with pre_trained"
         )
+    if not any(STATE_NAMES.match(name) for name in checkpoint.arrays):
+        raise UserError(
+            f"{checkpoint.path}: holds weights but no optimizer state, as best.ckpt does; set "
+            f"{key} to a {PREFIX}-*.ckpt, or start from these weights with pre_trained"
+        )
     check_model(checkpoint, expected, same_heads=True)
     for name, value in contract.items():
-        if checkpoint.meta.get(name) != value:
+        if checkpoint.meta.get(name, value) != value:
             raise UserError(
-                f"{checkpoint.path}: its run had {name} {checkpoint.meta.get(name)}, this one has "
+                f"{checkpoint.path}: its run had {name} {checkpoint.meta[name]}, this one has "
                 f"{value}; resume with the same data and settings, or start anew with pre_trained"
             )
     _assign_all(network, checkpoint, key)

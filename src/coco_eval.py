@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import math
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from src.annotations import load_coco
 from src.errors import UserError
 
 AP, AP50, AP75 = 0, 1, 2  # where they stand among the twelve numbers
@@ -141,26 +143,7 @@ def load_ground_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: when there is no such file, it is not JSON, or not COCO instances.
     """
-    if isinstance(source, Mapping):
-        return dict(source)
-    path = Path(source)
-    try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot read the annotation file of the evaluation "
-            f"({error.strerror or error}); check anno_path or coco_root"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path}: not a JSON file ({error}); give COCO instances JSON") from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(data, dict) or not isinstance(data.get(key), list):
-            raise UserError(
-                f'{path}: no list "{key}", so not COCO instances with ground truth; '
-                "give the instances_*.json of the evaluated images"
-            )
-    return data
+    return dict(source) if isinstance(source, Mapping) else load_coco(str(source))
 
 
 def category_ids_of(
@@ -240,8 +223,8 @@ def evaluate_results(
     data = load_ground_truth(source)
     name = name or ("annotations" if isinstance(source, Mapping) else str(source))
     category_ids = category_ids_of(data, class_names, name)
-    # pycocotools sorts image ids and holds them in numpy arrays, so mixed and string ids would
-    # break it: inside, an image's id is its position.
+    # pycocotools sorts ids and holds them in numpy arrays, so mixed and string ids would break it:
+    # inside, the id of an image or a category is its position.
     known = {image["id"] for image in data["images"]}
     wanted = list(dict.fromkeys(known_ids(data) if image_ids is None else image_ids))
     absent = [image_id for image_id in wanted if image_id not in known]
@@ -251,15 +234,16 @@ def evaluate_results(
             "images are not in it); give the annotation file of the evaluated images"
         )
     position = {image_id: index for index, image_id in enumerate(wanted, start=1)}
-    truth = _index(data["annotations"], position, set(category_ids), with_score=False)
-    found = _index(results, position, set(category_ids), with_score=True)
+    category = {id_: index for index, id_ in enumerate(dict.fromkeys(category_ids), start=1)}
+    truth = _index(data["annotations"], position, category, with_score=False)
+    found = _index(results, position, category, with_score=True)
 
     captured = io.StringIO()
     with contextlib.redirect_stdout(captured):
-        ground, detected = (_as_coco(part, position, category_ids) for part in (truth, found))
+        ground, detected = (_as_coco(part, position, category) for part in (truth, found))
         evaluation = COCOeval(ground, detected, "bbox")
         evaluation.params.imgIds = sorted(position.values())
-        evaluation.params.catIds = sorted(set(category_ids))
+        evaluation.params.catIds = sorted(category.values())
         evaluation.evaluate()
         evaluation.accumulate()
         captured.truncate(0)
@@ -269,7 +253,9 @@ def evaluate_results(
     return CocoSummary(
         stats=np.asarray(evaluation.stats, np.float64),
         lines=lines,
-        per_class=_per_class(evaluation, truth, found, category_ids, class_names),
+        per_class=_per_class(
+            evaluation, truth, found, [category[id_] for id_ in category_ids], class_names
+        ),
         num_images=len(wanted),
     )
 
@@ -279,19 +265,19 @@ def known_ids(data: Mapping[str, Any]) -> list[int | str]:
     return [image["id"] for image in data["images"]]
 
 
-def _index(entries, position, categories, *, with_score):
+def _index(entries, position, category, *, with_score):
     """Return copies of the entries that take part, with inner ids and all keys COCO reads."""
     chosen = []
     for entry in entries:
-        if entry["image_id"] not in position or entry["category_id"] not in categories:
+        if entry["image_id"] not in position or entry["category_id"] not in category:
             continue
-        bbox = [float(value) for value in entry["bbox"]]
-        if len(bbox) != 4 or not all(math.isfinite(value) for value in bbox):
+        bbox = [_finite(value) for value in entry["bbox"]]
+        if len(bbox) != 4 or None in bbox:
             continue
         item = {
             "id": len(chosen) + 1,
             "image_id": position[entry["image_id"]],
-            "category_id": entry["category_id"],
+            "category_id": category[entry["category_id"]],
             "bbox": bbox,
             "area": bbox[2] * bbox[3],
             "iscrowd": 0,
@@ -299,20 +285,31 @@ def _index(entries, position, categories, *, with_score):
         if with_score:
             item["score"] = float(entry["score"])
         else:
-            item["area"] = float(entry.get("area", item["area"]))
+            area = _finite(entry.get("area"))
+            item["area"] = item["area"] if area is None else area
             item["iscrowd"] = int(entry.get("iscrowd", 0))
         chosen.append(item)
     return chosen
 
 
-def _as_coco(annotations, position, category_ids):
+def _finite(value):
+    """Return the number as a float, None for anything that is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer beyond the range of floats
+        return None
+
+
+def _as_coco(annotations, position, category):
     """Return a pycocotools COCO object of entries from `_index`."""
     from pycocotools.coco import COCO
 
     coco = COCO()
     coco.dataset = {
         "images": [{"id": index} for index in position.values()],
-        "categories": [{"id": category_id} for category_id in dict.fromkeys(category_ids)],
+        "categories": [{"id": index} for index in category.values()],
         "annotations": copy.deepcopy(annotations),
     }
     coco.createIndex()

@@ -92,6 +92,12 @@ def data_source(config, split: str) -> DataSource:
         default_dir = os.path.join(root.split("{}")[0], "MindRecord_TXT")
     if not os.path.isdir(image_dir):
         raise UserError(f"image folder {image_dir} does not exist; check {folder_keys}")
+    folder = os.path.abspath(config.mindrecord_dir or default_dir)
+    if not _is_utf8(folder) or not _is_utf8(os.path.basename(anno_path)):
+        raise UserError(
+            f"mindrecord_dir {folder}: MindRecord files need a path in UTF-8; set mindrecord_dir "
+            "to one, and name the annotation file so"
+        )
     return DataSource(
         kind=kind,
         split=split,
@@ -101,7 +107,7 @@ def data_source(config, split: str) -> DataSource:
         keep_empty=split != "train" or not config.skip_empty_images,
         max_boxes=int(config.num_gts) if split == "train" else 0,
         skip_bad_images=bool(config.skip_bad_images),
-        mindrecord_dir=os.path.abspath(config.mindrecord_dir or default_dir),
+        mindrecord_dir=folder,
     )
 
 
@@ -126,6 +132,14 @@ def file_digest(path: str) -> str:
         raise UserError(f"annotation file {path} does not exist; check the data settings") from None
     except OSError as error:
         raise UserError(f"annotation file {path} cannot be read: {error.strerror}") from None
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:  # of a byte that Python holds as half a surrogate pair
+        return False
+    return True
 
 
 def _needed(config, key: str, meaning: str) -> str:

@@ -2,6 +2,7 @@
 """Boxes drawn on images, one by one or as a sheet of many."""
 
 import colorsys
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from src.errors import UserError
+from src.image_ops import decode_image
 
 # Told apart by colour-blind readers too (Okabe and Ito), without the black that vanishes on photos.
 _PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#D55E00", "#009E73", "#0072B2")
@@ -33,6 +35,25 @@ class Boxes:
     xyxy: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     names: Sequence[str] = ()
     scores: Sequence[float] = ()
+
+
+def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an image file to draw on: (H, W, 3) uint8 RGB, as a viewer shows it.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or is no picture.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"image {path} cannot be read: {reason}") from error
+    try:
+        return decode_image(data, str(path))
+    except UserError:
+        raise UserError(
+            f"image {path} is no picture or a damaged one ({len(data)} bytes)"
+        ) from None
 
 
 def class_color(index: int) -> str:
@@ -79,12 +100,12 @@ def draw_boxes(
     for i in order if len(predicted.scores) else range(len(predicted.names)):
         name = predicted.names[i]
         color = colors.setdefault(name, class_color(len(colors)))
-        box = [float(v) * scale for v in predicted.xyxy[i]]
+        box = _scaled(predicted.xyxy[i], scale, size, line)
         _rectangle(pen, box, color, 2 * line)
         text = f"{name} {predicted.scores[i]:.2f}" if len(predicted.scores) else name
         tags.append((box, text, color))
     for box in true.xyxy if true is not None else ():
-        _dashed_rectangle(pen, [float(v) * scale for v in box], line)
+        _dashed_rectangle(pen, _scaled(box, scale, size, line), line)
     for box, text, color in tags:
         _tag(pen, box, text, color, font, size)
     return picture
@@ -148,6 +169,16 @@ def load_font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(
         str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size
     )
+
+
+def _scaled(box: np.ndarray, scale: float, size: tuple[int, int], line: int) -> list[float]:
+    """The (4,) xyxy box in the picture's pixels, cut just where its lines are out of sight.
+
+    Drawing takes as long as its lines are, and a file may hold any number.
+    """
+    margin = 2 * line + 2
+    highest = np.array([*size, *size], np.float64) + margin
+    return np.clip(np.asarray(box, np.float64) * scale, -margin, highest).tolist()
 
 
 def _rectangle(pen: ImageDraw.ImageDraw, box: Sequence[float], color: str, line: int) -> None:
@@ -227,19 +258,22 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[str], Any]) 
     """Call `write` with the name of a temporary file beside `path`, then rename it to `path`.
 
     Raises:
-        UserError: the folder cannot be made or written to.
+        UserError: the folder cannot be made or written to, or the write fails (a full disk, a
+            folder of that name).
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        # Only a part of the name, which may be as long as the file system allows.
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
+        os.close(handle)
+        try:
+            write(name)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
     except OSError as error:
-        raise UserError(f"picture {path} cannot be written: {error.strerror}") from error
-    os.close(handle)
-    try:
-        write(name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error

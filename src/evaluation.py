@@ -200,7 +200,8 @@ def run_evaluation(config: Any) -> int:
     summary, detections = evaluate(
         network, config, mindrecord_set, truth, result_path=result_path, status=status
     )
-    config.save(str(result_path.parent / "config.yaml"))
+    # Under a name of its own: results may go into the folder of a training run.
+    saved = config.save_in(result_path.parent, "eval_config.yaml")
     for line in (*summary.lines, "", *summary.table(), ""):
         status.say(line)
     status.say(
@@ -209,4 +210,5 @@ def run_evaluation(config: Any) -> int:
         f"MindSpore {ms.__version__})"
     )
     status.say(f"results: {result_path.resolve()}")
+    status.say(f"configuration: {saved.resolve()}")
     return 0

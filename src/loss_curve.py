@@ -12,7 +12,7 @@ import numpy as np
 from src.drawing import write_atomically
 from src.errors import UserError
 
-_LINE = re.compile(r"epoch:\s*(\d+)\s+step:\s*(\d+),\s*(.+)")
+_LINE = re.compile(r"epoch:\s*(\d{1,9})\s+step:\s*(\d{1,9}),\s*(.+)")
 _VALUE = re.compile(r"(\w+):\s*([-+\w.]+)")
 # Colours that colour-blind readers tell apart too (Okabe and Ito).
 _CURVES = {

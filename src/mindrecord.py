@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import time
-import zipfile
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -161,7 +160,7 @@ def _open_current(
         )
         if index["settings"] != source.settings() or not complete:
             return None, f"the records in {folder} are damaged"
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError):
+    except Exception:  # whatever a file of other bytes provokes
         return None, f"the records in {folder} are damaged"
     if index["content"] != content:
         return None, f"{source.anno_path} has changed since its records were made"

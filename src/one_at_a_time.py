@@ -101,5 +101,5 @@ def write_json(path: str, content: dict) -> None:
 
 
 def say(line: str) -> None:
-    """A line to the user, beside the program's output."""
-    print(line, file=sys.stderr, flush=True)
+    """A line to the user about how things go; stderr is for what ends the program."""
+    print(line, file=sys.stdout, flush=True)

@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prediction: a detector over image files, its boxes drawn and written as JSON."""
 
+import contextlib
+import itertools
 import json
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.drawing import Boxes, class_color, draw_boxes, write_atomically
-from src.errors import UserError
-from src.image_ops import preprocess_image, read_image
+from src.drawing import Boxes, class_color, draw_boxes, read_picture, write_atomically
+from src.errors import EXIT_USER_ERROR, UserError
+from src.image_ops import preprocess_image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 PREDICTIONS = "predictions.json"
+DEFAULT_OUTPUT = "predictions"  # below the working folder
 _SMALLEST_PICTURE = 640  # smaller images are enlarged to this, or class names would cover them
 
 
@@ -23,26 +27,33 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
     """Image files in the order given; a folder stands for the images in it, sorted by name.
 
     Raises:
-        UserError: a path that does not exist, or a folder without images.
+        UserError: a path that does not exist or cannot be looked at, or a folder without images.
     """
     paths: list[Path] = []
     for given in map(Path, inputs):
-        if given.is_dir():
-            inside = sorted(p for p in given.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not inside:
-                raise UserError(f"--input {given}: no images in it ({', '.join(IMAGE_SUFFIXES)})")
-            paths += inside
-        elif given.is_file():
-            paths.append(given)
-        else:
-            raise UserError(f"--input {given}: no such file or folder")
+        try:
+            found = _images_at(given)
+        except OSError as error:
+            raise UserError(f"--input {given}: {error.strerror or error}") from error
+        if not found:
+            raise UserError(f"--input {given}: no images in it ({', '.join(IMAGE_SUFFIXES)})")
+        paths += found
     return paths
+
+
+def _images_at(given: Path) -> list[Path]:
+    """The image files of one input; passes an OSError on."""
+    if given.is_dir():
+        return sorted(p for p in given.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if given.is_file():
+        return [given]
+    raise UserError(f"--input {given}: no such file or folder")
 
 
 def with_saved_config(argv: Sequence[str]) -> list[str]:
     """Add ``--config_path`` of the configuration that training saved, unless one is given.
 
-    A run's folder holds ``config.yaml`` and ``ckpt_<rank>/``, so the file is looked for in the
+    A run's folder holds ``config.yaml`` and ``ckpt_0/``, so the file is looked for in the
     checkpoint's folder and in the one above.
     """
     argv = list(argv)
@@ -54,10 +65,11 @@ def with_saved_config(argv: Sequence[str]) -> list[str]:
             checkpoint = argv[position + 1]
         elif argument.startswith("--checkpoint_path="):
             checkpoint = argument.split("=", 1)[1]
-    for folder in Path(checkpoint).absolute().parents[:2] if checkpoint else ():
-        if (folder / "config.yaml").is_file():
-            # Where training read and wrote is of no interest here.
-            return ["--config_path", str(folder / "config.yaml"), "--output_dir", ".", *argv]
+    # A path that cannot be looked at is reported when the checkpoint is read.
+    with contextlib.suppress(OSError):
+        for folder in Path(checkpoint).absolute().parents[:2] if checkpoint else ():
+            if (folder / "config.yaml").is_file():
+                return ["--config_path", str(folder / "config.yaml"), *argv]
     return argv
 
 
@@ -75,21 +87,61 @@ def picture_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
+def refuse_to_overwrite(paths: Sequence[Path], output: Path) -> None:
+    """Make sure that no result goes where an image of `paths` is.
+
+    Raises:
+        UserError: one would, or `output` cannot be looked at.
+    """
+    try:
+        images = {path.resolve(): path for path in paths}
+        for name in (*picture_names(paths), PREDICTIONS):
+            taken = images.get((output / name).resolve())
+            if taken is not None:
+                raise UserError(
+                    f"--output_dir {output}: {output / name} would overwrite the image {taken}; "
+                    "choose another folder"
+                )
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that go in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--output_dir {output}: {reason}") from error
+
+
 def batches_of(
-    paths: Sequence[Path], config: Any, size: int
-) -> Iterator[tuple[list[np.ndarray], np.ndarray, np.ndarray]]:
-    """Images read and prepared, `size` at a time.
+    pictures: Iterator[tuple[int, np.ndarray]], config: Any, size: int
+) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray, np.ndarray]]:
+    """Images prepared, `size` at a time.
+
+    Args:
+        pictures: (position, (H, W, 3) uint8 RGB) of each image.
+        config: how the network's input is made.
+        size: images in a batch.
 
     Yields:
-        the images as (H, W, 3) uint8 RGB; the network's input (size, 3, img_height, img_width)
-        float32 and its meta (size, 4) float32. The last batch is filled up with copies, so that one
-        compiled graph serves all.
+        the batch's `pictures`; the network's input (size, 3, img_height, img_width) float32 and its
+        meta (size, 4) float32. The last batch is filled up with copies, so that one compiled graph
+        serves all.
     """
-    for start in range(0, len(paths), size):
-        pictures = [read_image(str(path)) for path in paths[start : start + size]]
-        prepared = [preprocess_image(rgb, config) for rgb in pictures]
+    while batch := list(itertools.islice(pictures, size)):
+        prepared = [preprocess_image(rgb, config) for _, rgb in batch]
         prepared += prepared[-1:] * (size - len(prepared))
-        yield pictures, np.stack([p[0] for p in prepared]), np.stack([p[1] for p in prepared])
+        yield batch, np.stack([p[0] for p in prepared]), np.stack([p[1] for p in prepared])
+
+
+def read_pictures(
+    paths: Sequence[Path], unreadable: list[Path]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (position in `paths`, (H, W, 3) uint8 RGB) of each image that can be read.
+
+    The others are reported and put into `unreadable`.
+    """
+    for position, path in enumerate(paths):
+        try:
+            yield position, read_picture(path)
+        except UserError as error:
+            sys.stdout.flush()
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            unreadable.append(path)
 
 
 def entry_of(
@@ -149,16 +201,18 @@ def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
         The exit code.
 
     Raises:
-        UserError: no checkpoint, one that does not fit, or an image that cannot be read.
+        UserError: no checkpoint, one that does not fit, or results that cannot be written or would
+            overwrite an image.
     """
+    if not config.checkpoint_path:
+        raise UserError("checkpoint_path is empty; give the detector with --checkpoint_path FILE")
+    refuse_to_overwrite(paths, Path(config.output_dir))
     from mindspore import Tensor
 
     from src.checkpoint import describe_model, load_detector
     from src.detector import build_detector
     from src.model_utils.device_adapter import init_device
 
-    if not config.checkpoint_path:
-        raise UserError("checkpoint_path is empty; give the detector with --checkpoint_path FILE")
     # The network itself drops what is below test_score_thr.
     if min_score < config.test_score_thr:
         config = config.replace(test_score_thr=min_score)
@@ -168,24 +222,49 @@ def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
     for note in notes:
         print(f"note: {note}")
     network.set_train(False)
+
+    def detect(image: np.ndarray, meta: np.ndarray) -> list[np.ndarray]:
+        return [output.asnumpy() for output in network(Tensor(image), Tensor(meta))]
+
+    return write_predictions(detect, config, paths, min_score)
+
+
+def write_predictions(
+    detect: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]],
+    config: Any,
+    paths: Sequence[Path],
+    min_score: float,
+) -> int:
+    """Detect in each image, draw what was found, and write ``predictions.json``.
+
+    Args:
+        detect: the network: image (B, 3, H, W) and meta (B, 4) -> boxes (B, K, 4), scores, labels
+            and valid (B, K), as `entry_of` takes them.
+        config, paths, min_score: as in `run_prediction`.
+
+    Returns:
+        The exit code: 2 when an image could not be read; the others are written all the same.
+    """
     output = Path(config.output_dir)
-    size = min(config.test_batch_size, len(paths))
     names = picture_names(paths)
     entries: list[dict[str, Any]] = []
-    for pictures, image, meta in batches_of(paths, config, size):
-        outputs = [o.asnumpy() for o in network(Tensor(image), Tensor(meta))]
-        for row, rgb in enumerate(pictures):
-            path, name = paths[len(entries)], names[len(entries)]
-            found = [o[row] for o in outputs]
-            entry = entry_of(path, rgb, found, config.class_names, min_score)
-            draw_entry(entry, rgb, config.class_names, output / name)
+    unreadable: list[Path] = []
+    pictures = read_pictures(paths, unreadable)
+    for batch, image, meta in batches_of(pictures, config, min(config.test_batch_size, len(paths))):
+        outputs = detect(image, meta)
+        for row, (position, rgb) in enumerate(batch):
+            path, png = paths[position], output / names[position]
+            entry = entry_of(path, rgb, [o[row] for o in outputs], config.class_names, min_score)
+            draw_entry(entry, rgb, config.class_names, png)
             counts = Counter(d["class"] for d in entry["detections"])
             summary = ", ".join(f"{n} {c}" for c, n in counts.items()) or "nothing found"
-            print(f"{path}: {summary} -> {output / name}")
+            print(f"{path}: {summary} -> {png}")
             entries.append(entry)
     write_atomically(output / PREDICTIONS, lambda name: _write_json(name, entries))
     print(f"predictions: {output / PREDICTIONS}")
-    return 0
+    if unreadable:
+        print(f"not in them: {len(unreadable)} of {len(paths)} images, which cannot be read")
+    return EXIT_USER_ERROR if unreadable else 0
 
 
 def _write_json(path: str | os.PathLike[str], content: Any) -> None:

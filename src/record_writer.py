@@ -221,14 +221,14 @@ class _writing_to:
 
 
 class Progress:
-    """Images a second and time left, on stderr.
+    """Images a second and time left, on the standard output.
 
     On a terminal one line that updates itself, elsewhere a line now and then.
     """
 
     def __init__(self, total: int, title: str, stream=None) -> None:
         self._total, self._title = total, title
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream = stream if stream is not None else sys.stdout
         self._terminal = self._stream.isatty()
         self._done = 0
         self._start = self._shown = time.monotonic()

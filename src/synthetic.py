@@ -21,6 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from src.arguments import ArgumentParser
 from src.errors import UserError, run_entry
 
 CLASS_NAMES = ("circle", "square", "triangle", "star")
@@ -36,6 +37,16 @@ _HUES = {"circle": 0, "square": 55, "triangle": 110, "star": 150}
 _HUE_SPREAD = 12
 _PLACEMENT_TRIES = 30
 _JPEG_QUALITY = 92
+# Least and most of each parameter; beyond the upper ones memory or file names would run out.
+_LIMITS = {
+    "train": (1, 1_000_000),
+    "val": (1, 1_000_000),
+    "width": (32, 4096),
+    "height": (32, 4096),
+    "min_size": (8, 4096),
+    "min_shapes": (1, 1000),
+    "max_shapes": (1, 1000),
+}
 
 
 @dataclass(frozen=True)
@@ -67,10 +78,11 @@ class SyntheticParameters:
                 raise UserError(
                     f"--{low} {getattr(self, low)} is above --{high} {getattr(self, high)}"
                 )
-        limits = {"train": 1, "val": 1, "width": 32, "height": 32, "min_size": 8, "min_shapes": 1}
-        for name, least in limits.items():
-            if getattr(self, name) < least:
-                raise UserError(f"--{name} is {getattr(self, name)}, it must be at least {least}")
+        for name, (least, most) in _LIMITS.items():
+            if not least <= getattr(self, name) <= most:
+                raise UserError(
+                    f"--{name} is {getattr(self, name)}, it must be from {least} to {most}"
+                )
         if self.seed < 0:
             raise UserError(f"--seed is {self.seed}, it must not be negative")
         if self.max_size > min(self.width, self.height):
@@ -275,7 +287,7 @@ def _is_complete(folder: Path, parameters: SyntheticParameters) -> bool:
     """Whether `folder` holds a whole set made from these parameters by this generator."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     if marker != _marker(parameters):
         return False
@@ -305,7 +317,16 @@ def generate(output: str | os.PathLike[str], parameters: SyntheticParameters) ->
         UserError: parameters that make no sense, a folder with other content, no right to write.
     """
     parameters.check()
-    output = Path(output).absolute()
+    try:
+        return _generate(Path(output).absolute(), parameters)
+    except OSError as error:
+        raise UserError(
+            f"--output {output}: the set cannot be written there: {error.strerror or error}"
+        ) from error
+
+
+def _generate(output: Path, parameters: SyntheticParameters) -> bool:
+    """`generate` for an absolute path and checked parameters; passes an OSError on."""
     if _is_complete(output, parameters):
         return False
     if (
@@ -316,11 +337,8 @@ def generate(output: str | os.PathLike[str], parameters: SyntheticParameters) ->
         raise UserError(
             f"--output {output} holds something other than a synthetic set: choose another folder"
         )
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise UserError(f"--output {output}: cannot write there: {error}") from error
+    output.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         whole = work / "new"
         (whole / "annotations").mkdir(parents=True)
@@ -337,7 +355,7 @@ def generate(output: str | os.PathLike[str], parameters: SyntheticParameters) ->
 
 def main(argv: list[str]) -> int:
     """Command line: ``--output DIR`` and one option for each field of `SyntheticParameters`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m src.synthetic",
         description="Make a COCO-layout data set of drawn shapes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -52,7 +52,7 @@ def train(run: Run, stop: StopSignals) -> int:
             )
             if run.agree(stop.wanted()):
                 return run.leave(stop)
-        if stop.wanted():
+        if run.agree(stop.wanted()):
             return run.leave(stop)
         if at.step != run.steps:
             raise RuntimeError(f"epoch {at.epoch} ended after {at.step} of {run.steps} steps")

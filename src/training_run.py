@@ -22,6 +22,7 @@ from src.checkpoint import (
     require_file,
     save_checkpoint,
 )
+from src.data_source import file_digest
 from src.dataset import iterate, steps_per_epoch
 from src.detector import build_detector, build_loss
 from src.errors import UserError
@@ -54,7 +55,7 @@ class Run:
 
     Attributes:
         config, rank, world_size, status: as their names say.
-        data: the training images.
+        data, annotations: the training images; what tells their annotation file from others.
         steps, epochs: steps an epoch, epochs of the whole run.
         rates: (epochs * steps,) float32, the learning rate of every step.
         step: `TrainOneStep`.
@@ -69,6 +70,7 @@ class Run:
         self.folder = Path(config.output_dir)
         self.keeper = self._prepare_folder()
         self.data = ensure_mindrecord(config, "train", self.rank, self.world_size)
+        self.annotations = file_digest(self.data.anno_path)
         self.steps = steps_per_epoch(config, self.data, self.world_size)
         self.epochs = config.epoch_size
         self.validation = self._prepare_validation()
@@ -98,8 +100,7 @@ class Run:
             interval=config.log_interval,
         )
         self.vote = _StopVote() if self.world_size > 1 else None
-        if self.rank == 0:
-            config.save(str(self.folder / "config.yaml"))
+        self._begin()
         self.status.say(
             f"training on {self.data.num_images} images: {self.epochs} epochs of {self.steps} "
             f"steps, batch {config.batch_size} on {self.world_size} device(s); output in "
@@ -135,7 +136,8 @@ class Run:
         """Stop a run that has diverged; count and adapt to steps whose gradients overflowed.
 
         Raises:
-            TrainingDiverged: for a loss that is not finite, or too many skipped steps in a row.
+            TrainingDiverged: for a loss that is not finite, or too many skipped steps in a row; the
+                other ranks learn of it when they `agree` after this step.
         """
         at = self.position
         finite = bool(np.isfinite(grad_norm))
@@ -148,6 +150,7 @@ class Run:
                     f" (loss scale now {self.scaler.scale:g})"
                 )
             return
+        self.agree(False, diverged=True)
         named = ", ".join(f"{n} {v:.5g}" for n, v in zip(LOSS_NAMES, losses, strict=True))
         ids = [self.data.image_ids[i] for i in image_index.asnumpy()]
         cause = (
@@ -161,9 +164,23 @@ class Run:
             "lower base_lr, lengthen warmup_step or set grad_clip, and look at these images' boxes"
         )
 
-    def agree(self, stop: bool) -> bool:
-        """Say whether to stop now: all ranks after the same step, once one wants to."""
-        return bool(self.vote(Tensor(float(stop), ms.float32)) > 0) if self.vote else stop
+    def agree(self, stop: bool, *, diverged: bool = False) -> bool:
+        """Say whether to stop now: all ranks after the same step, once one wants to.
+
+        Raises:
+            TrainingDiverged: another rank has `diverged`, and leaves; so must this one, which would
+                wait for it for ever.
+        """
+        if self.vote is None:
+            return stop
+        votes = self.vote(Tensor([stop, diverged], ms.float32)).asnumpy()
+        if votes[1] and not diverged:
+            raise TrainingDiverged(
+                f"another rank stopped at epoch {self.position.epoch} step {self.position.step}, "
+                f"because its losses or gradients are not finite; see the error of that rank "
+                f"(this is rank {self.rank})"
+            )
+        return bool(votes[0])
 
     def save(self) -> None:
         """Write the checkpoint of the current position (rank 0), unless it is there already."""
@@ -223,8 +240,12 @@ class Run:
         keeper = CheckpointKeeper(
             self.folder / "ckpt_0", self.config.keep_checkpoint_max, resume=bool(resume_path)
         )
-        if self.rank == 0:
-            keeper.write_index()
+        listed = None if resume_path else CheckpointKeeper.read_index(keeper.folder)
+        if listed:
+            raise UserError(
+                f"{keeper.folder}: holds the checkpoints of another run (newest {listed[-1]}); go "
+                "on with it by --resume auto, or choose another output_dir"
+            )
         removed = remove_leftovers(keeper.folder) if self.rank == 0 else 0
         if removed:
             self.status.say(f"removed {removed} half-written file(s) from {keeper.folder}")
@@ -236,6 +257,14 @@ class Run:
             return None
         data = ensure_mindrecord(self.config, "val", self.rank, self.world_size)
         return (data, read_ground_truth(self.config, data)) if self.rank == 0 else None
+
+    def _begin(self) -> None:
+        """Leave the run's mark on its folder, now that nothing can keep it from beginning."""
+        if self.rank == 0:
+            self.keeper.write_index()
+            saved = self.config.save_in(self.folder)
+            if saved.name != "config.yaml":
+                self.status.say(f"config.yaml is yours; the effective one is {saved}")
 
     def _learning_rates(self) -> np.ndarray:
         config = self.config
@@ -289,6 +318,7 @@ class Run:
             "steps_per_epoch": self.steps,
             "num_images": self.data.num_images,
             "seed": self.config.seed,
+            "annotations_sha256": self.annotations,
         }
 
     def _meta(self) -> dict[str, Any]:
@@ -311,7 +341,7 @@ class Run:
             return None
         # Every rank goes on from what rank 0 saved.
         folder = self.folder / "ckpt_0" if wanted == "auto" else Path(wanted)
-        if wanted != "auto" and not folder.is_dir():
+        if wanted != "auto" and not os.path.isdir(folder):  # False for a name that is too long
             return folder
         listed = CheckpointKeeper.read_index(folder)
         latest = find_latest(folder) if listed is None else None
@@ -338,6 +368,11 @@ class Run:
             describe_model(self.config),
             self._contract(),
         )
+        if meta["epoch"] > self.epochs:
+            raise UserError(
+                f"{path}: stands at step {meta['step_in_epoch']} of epoch {meta['epoch']}, but "
+                f"epoch_size is {self.epochs}; raise epoch_size, or resume an earlier checkpoint"
+            )
         self.position = Position(meta["epoch"], meta["step_in_epoch"], meta["global_step"])
         self.scaler.restore(meta["loss_scaler"])
         self.skipped, self.best = meta["skipped"], meta["best"]

@@ -6,23 +6,62 @@
 works alone.
 """
 
-import argparse
 import json
+import math
 import os
+import reprlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from src.arguments import ArgumentParser
 from src.coco_eval import load_ground_truth
-from src.drawing import Boxes, draw_contact_sheet
+from src.drawing import Boxes, draw_contact_sheet, read_picture
 from src.errors import UserError, run_entry
-from src.image_ops import read_image
 from src.loss_curve import draw_loss_curve
 
 LOSS_CURVE, DETECTIONS = "loss_curve.png", "detections.png"
+_FARTHEST = 1e9  # pixels; sums and multiples of larger numbers may overflow
+_LONGEST_NAME = 80  # letters; more would not fit on a picture
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) or _is_number(value)
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
+def _is_bbox(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 4 and all(map(_is_number, value))
+
+
+_Check = tuple[Callable[[Any], bool], str]
+_ID: _Check = (_is_id, "a number or a text")
+_BOX: dict[str, _Check] = {
+    "image_id": _ID,
+    "category_id": _ID,
+    "bbox": (_is_bbox, "four numbers x, y, width, height"),
+}
+# What the entries of each list need to be drawn.
+_FIELDS: dict[str, dict[str, _Check]] = {
+    "images": {"id": _ID, "file_name": (_is_file_name, "a file name")},
+    "categories": {"id": _ID, "name": _ID},
+    "annotations": _BOX,
+    "results": {**_BOX, "score": (_is_number, "a number")},
+}
 
 
 def draw_detections(
@@ -47,9 +86,9 @@ def draw_detections(
     Raises:
         UserError: a file that cannot be read or does not fit the others.
     """
-    truth = load_ground_truth(annotations)
-    detections = results if isinstance(results, list) else _read_results(results)
-    names = {category["id"]: str(category["name"]) for category in truth["categories"]}
+    truth = _read_annotations(annotations)
+    detections = _read_results(results)
+    names = {entry["id"]: _printable(str(entry["name"])) for entry in truth["categories"]}
     images = truth["images"]
     if not images:
         raise UserError(f"no images to draw for {png}: the annotations list none")
@@ -61,8 +100,9 @@ def draw_detections(
         image = images[index]
         predicted = _boxes(found_of[image["id"]], names, "results")
         true = _boxes(true_of[image["id"]], names, "annotations")
-        text = f"{image['file_name']}: {len(predicted.names)} predicted, {len(true.names)} true"
-        rgb = read_image(str(Path(image_dir, image["file_name"])))
+        file_name = _printable(image["file_name"])
+        text = f"{file_name}: {len(predicted.names)} predicted, {len(true.names)} true"
+        rgb = read_picture(Path(image_dir, image["file_name"]))
         pictures.append((rgb, predicted, true, text))
     draw_contact_sheet(
         pictures,
@@ -72,20 +112,56 @@ def draw_detections(
     )
 
 
-def _read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The entries of a COCO results file, each with image_id, category_id, bbox and score."""
+def _read_annotations(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """COCO annotations whose entries can be drawn."""
+    name = "annotations" if isinstance(source, Mapping) else f"annotation file {source}"
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        truth = load_ground_truth(source)
+    except RecursionError:
+        raise UserError(f"{name} is nested too deeply for COCO instances") from None
+    for key in ("images", "categories", "annotations"):
+        _check_entries(truth[key], key, name)
+    return truth
+
+
+def _read_results(
+    source: str | os.PathLike[str] | list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """The entries of a COCO results file, each with image_id, category_id, bbox and score."""
+    if isinstance(source, list):
+        _check_entries(source, "results", "results")
+        return source
+    try:
+        content = json.loads(Path(source).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"results file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"results file {path} is not JSON: {error}") from error
-    needed = {"image_id", "category_id", "bbox", "score"}
-    if not isinstance(content, list) or not all(
-        isinstance(entry, dict) and needed <= entry.keys() for entry in content
-    ):
-        raise UserError(f"results file {path} is not a COCO results list: write it with eval.py")
+        raise UserError(f"results file {source} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"results file {source} is not JSON: {error}") from error
+    name = f"results file {source} is not a COCO results list that eval.py writes"
+    if not isinstance(content, list):
+        raise UserError(name)
+    _check_entries(content, "results", name)
     return content
+
+
+def _check_entries(entries: list[Any], kind: str, source: str) -> None:
+    """Raise `UserError` for the first of the entries that misses what `_FIELDS[kind]` names."""
+    for index, entry in enumerate(entries):
+        place = f"{source}: {kind}[{index}]"
+        if not isinstance(entry, Mapping):
+            raise UserError(f"{place} is {reprlib.repr(entry)}, not an object")
+        for key, (fits, meaning) in _FIELDS[kind].items():
+            if key not in entry:
+                raise UserError(f'{place} has no "{key}"')
+            if not fits(entry[key]):
+                value = reprlib.repr(entry[key])
+                raise UserError(f'{place}: "{key}" is {value}, it must be {meaning}')
+
+
+def _printable(text: str) -> str:
+    """A name as it can be drawn: one line of letters that a font may have, not too long."""
+    letters = (letter if letter.isprintable() else "?" for letter in text[:_LONGEST_NAME])
+    return "".join(letters)
 
 
 def _by_image(entries: Iterable[Mapping[str, Any]]) -> dict[Any, list[Mapping[str, Any]]]:
@@ -100,8 +176,9 @@ def _boxes(entries: list[Mapping[str, Any]], names: Mapping[Any, str], source: s
     """COCO entries (bbox is x, y, width, height) as boxes to draw."""
     unknown = {entry["category_id"] for entry in entries} - names.keys()
     if unknown:
-        raise UserError(f"{source} with unknown category ids: {sorted(unknown)}")
-    xywh = np.array([entry["bbox"] for entry in entries], np.float32).reshape(-1, 4)
+        raise UserError(f"{source} with unknown category ids: {sorted(unknown, key=repr)[:8]}")
+    xywh = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    xywh = xywh.clip(-_FARTHEST, _FARTHEST)
     return Boxes(
         xyxy=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
         names=[names[entry["category_id"]] for entry in entries],
@@ -111,7 +188,7 @@ def _boxes(entries: list[Mapping[str, Any]], names: Mapping[Any, str], source: s
 
 def main(argv: list[str]) -> int:
     """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m src.visualize",
         description="Draw the loss curve of a run and boxes on validation images.",
     )
@@ -128,6 +205,8 @@ def main(argv: list[str]) -> int:
         raise UserError("nothing to draw: give --log, or --results with --anno and --image_dir")
     if options.max_images < 1:
         raise UserError(f"--max_images is {options.max_images}, it must be at least 1")
+    if not 0.0 <= options.min_score <= 1.0:
+        raise UserError(f"--min_score is {options.min_score}, it must be between 0 and 1")
     if options.log:
         draw_loss_curve(options.log, output / LOSS_CURVE)
         print(f"loss curve: {output / LOSS_CURVE}")

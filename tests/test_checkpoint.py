@@ -279,3 +279,19 @@ def test_check_model_accepts_files_without_meta(saved):
     checkpoint = read_checkpoint(saved[0])
     checkpoint.meta.clear()
     assert check_model(checkpoint, tiny_model(box_convention="modern"), same_heads=True) == []
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("img_width", 96), ("keep_ratio", False), ("roi_align_finest_scale", 28)],
+)
+def test_another_use_of_the_image_is_pointed_out(saved, key, value):
+    _, notes = load_detector(tiny_network(), saved[0], tiny_model(**{key: value}))
+    assert len(notes) == 1 and notes[0].startswith(f"trained with {key} ")
+
+
+def test_weights_alone_are_not_resumed(tmp_path):
+    network, optimizer, _ = tiny_trained(steps=0)
+    save_checkpoint(tmp_path / "best.ckpt", network, meta={**tiny_model(), "global_step": 3})
+    with pytest.raises(UserError, match="holds weights but no optimizer state.*pre_trained"):
+        load_training_state(network, optimizer, tmp_path / "best.ckpt", tiny_model(), {})

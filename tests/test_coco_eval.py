@@ -242,11 +242,13 @@ def _broken(tmp_path, content):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (None, "cannot read the annotation file"),
-        ("{", "not a JSON file"),
-        ("[]", 'no list "images"'),
-        ('{"images": [], "categories": []}', 'no list "annotations"'),
-        ('{"images": [], "annotations": {}, "categories": []}', 'no list "annotations"'),
+        (None, "does not exist"),
+        ("{", "is not valid JSON: line 1"),
+        ("[]", "its top level is a list"),
+        ('{"images": [], "categories": []}', "has no 'annotations'"),
+        ('{"images": [], "annotations": {}, "categories": []}', "is a dict, not a list"),
+        ("[" * 100000, "nested too deeply"),
+        ('{"images": ' + "9" * 5000, "a number of too many digits"),
     ],
 )
 def test_unusable_annotation_files(tmp_path, content, message):
@@ -262,3 +264,32 @@ def test_unknown_class_and_unknown_image():
         evaluate_results(data, [], ["cat", "fox"])
     with pytest.raises(UserError, match="no image with id 'other' .1 of 2"):
         evaluate_results(data, [], ["cat"], image_ids=[1, "other"])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    path = _broken(tmp_path, "\ufeff" + json.dumps(_ground_truth()))
+    assert load_ground_truth(path) == _ground_truth()
+
+
+@pytest.mark.parametrize("area", [None, "large", True, float("nan"), 10**400])
+def test_an_area_that_is_no_number_is_computed(area):
+    data = _ground_truth()
+    results = _as_detections(data, ["cat", "dog"])
+    expected = evaluate_results(data, results, ["cat", "dog"]).stats
+    for annotation in data["annotations"]:
+        annotation["area"] = area
+    np.testing.assert_array_equal(evaluate_results(data, results, ["cat", "dog"]).stats, expected)
+
+
+def test_category_ids_of_two_kinds():
+    data = _ground_truth()
+    expected = evaluate_results(data, _as_detections(data, ["cat"]), ["cat", "dog"])
+    other = {category["id"]: category["id"] for category in data["categories"]}
+    (dog,) = [category["id"] for category in data["categories"] if category["name"] == "dog"]
+    other[dog] = "d"
+    for entry in data["categories"]:
+        entry["id"] = other[entry["id"]]
+    for entry in data["annotations"]:
+        entry["category_id"] = other[entry["category_id"]]
+    summary = evaluate_results(data, _as_detections(data, ["cat"]), ["cat", "dog"])
+    assert summary.per_class == expected.per_class and summary.ap == expected.ap

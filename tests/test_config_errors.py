@@ -54,6 +54,8 @@ BAD_VALUES = [
     ("train_data_type: ../other", "is not a folder inside coco_root"),
     ("coco_root: 2024-01-01", "is a date, not a text; put it in quotes"),
     ('coco_root: "a\\nb"', "has a line break"),
+    ('coco_root: "\\udcff"', "has a byte that is not UTF-8 text"),
+    ("seed: 0x" + "f" * 5000, "is not a finite number"),
     ("roi_layer: 7", "is not a mapping"),
     ("roi_layer: {size: 7}", "has the unknown part 'size'"),
     ("roi_layer: {type: RoIPool}", "RoIAlign is the only one"),
@@ -198,3 +200,15 @@ def test_yaml_merge_keys_are_no_duplicates(tmp_path):
 def test_every_way_to_write_an_exponent_is_a_number(number, tmp_path):
     path = write(tmp_path / "a.yaml", f"weight_decay: {number}\n")
     assert load_config(["--config_path", path]).weight_decay == 1e-4
+
+
+def test_aliases_of_aliases_end(tmp_path):
+    lines = ["seed: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    keys = ["batch_size", "base_lr", "num_gts", "momentum", "img_width", "img_height", "epoch_size"]
+    for level, key in enumerate(keys):
+        lines.append(f"{key}: &a{level + 1} [{', '.join([f'*a{level}'] * 9)}]")
+    line = message(["--config_path", write(tmp_path / "a.yaml", "\n".join(lines))])
+    assert "line 4, column 25: more than 20 aliases; correct the YAML" in line
+    text = "sgd_step: &a [8, 11]\nanchor_ratios: [*a, *a]"
+    line = message(["--config_path", write(tmp_path / "b.yaml", text)])
+    assert "anchor_ratios: [[8, 11], [8, 11]] has the element [8, 11]" in line

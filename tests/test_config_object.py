@@ -210,3 +210,19 @@ def test_saving_below_a_file_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="config.yaml: the configuration cannot be written"):
         BASE.save(str(tmp_path / "file" / "config.yaml"))
+
+
+def test_the_file_that_was_read_is_never_replaced(tmp_path):
+    (tmp_path / "config.yaml").write_text("extends: base/config.yaml\nseed: 3  # mine\n")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.yaml").write_text("batch_size: 4\n")
+    config = load_config(["--config_path", str(tmp_path / "config.yaml")]).replace(num_gts=9)
+    before = {path: path.read_text() for path in tmp_path.rglob("config.yaml")}
+    for folder in (tmp_path, tmp_path / "base"):
+        assert config.save_in(folder) == folder / "effective_config.yaml"
+        assert load_config(["--config_path", str(folder / "effective_config.yaml")]) == config
+    assert {path: path.read_text() for path in tmp_path.rglob("config.yaml")} == before
+    assert config.save_in(tmp_path / "new") == tmp_path / "new" / "config.yaml"
+    assert config.save_in(tmp_path / "new") == tmp_path / "new" / "config.yaml"
+    again = load_config(["--config_path", str(tmp_path / "effective_config.yaml")])
+    assert again.save_in(tmp_path, "config.yaml") == tmp_path / "config.yaml"

@@ -16,11 +16,15 @@ TARGETS = {"ascend": "Ascend", "gpu": "GPU", "cpu": "CPU"}
 BACKBONES = ("resnet_v1.5_50", "resnet_v1_50", "resnet_v1_101", "resnet_v1_152")
 
 # Called as `python`: notes arguments, folder and environment, prints, leaves with $STAND_IN_EXIT.
-STAND_IN = f"""#!{sys.executable}
+# (The second line is a command to sh and a string to Python: a #! line cannot hold a space.)
+STAND_IN = f"""#!/bin/sh
+"exec" "{sys.executable}" "$0" "$@"
 import json, os, sys, time
 with open(os.environ["STAND_IN_RECORD"], "w") as file:
     json.dump({{"argv": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}}, file)
 print("to stdout", flush=True)
+if "STAND_IN_LEAVES" in os.environ:
+    open(os.path.join(sys.argv[-1], os.environ["STAND_IN_LEAVES"]), "w").close()
 print("to stderr", file=sys.stderr, flush=True)
 if "STAND_IN_WAIT" in os.environ:
     import signal
@@ -118,6 +122,7 @@ def test_train_passes_its_arguments_on(bench, target):
         "--device_target": TARGETS[target],
         "--backbone": "resnet_v1.5_50",
         "--coco_root": str(bench.coco),
+        "--pre_trained": "",
         "--output_dir": str(bench.work / "train"),
     }
     assert str(bench.work / "train") in call.stdout
@@ -218,13 +223,18 @@ def test_script_called_through_a_relative_path(bench):
         (["none", "resnet_v1_50", "{checkpoint}"], "COCO_ROOT is not a folder"),
         (["none", "resnet_v1_50", "{coco}", "{checkpoint}"], "MINDRECORD_DIR is not a folder"),
         (["none", "resnet_v1_50", "{coco}", "--config_path", "no.yaml"], "--config_path"),
+        (["none", "resnet_v1_50", "{coco}", "-x"], "'-x' is no argument"),
+        (["none", "resnet_v1_50", "{coco}", "--output_dir", "--seed", "2"], "--output_dir has no"),
+        (["none", "resnet_v1_50", "{coco}", "--seed", "2", "--output_dir"], "--output_dir has no"),
+        (["none", "resnet_v1_50", "{coco}", "--output_dir="], "--output_dir is empty"),
     ],
 )
 def test_wrong_training_arguments_start_nothing(bench, arguments, complaint):
     given = [a.format(coco=bench.coco, checkpoint=bench.checkpoint) for a in arguments]
     call = bench.train(*given)
     assert call.code == 2
-    assert complaint in call.stderr.splitlines()[0]
+    (line,) = call.stderr.splitlines()
+    assert line.startswith("error: ") and complaint in line
     assert call.record is None and list(bench.work.iterdir()) == []
 
 
@@ -242,7 +252,9 @@ def test_wrong_evaluation_arguments_start_nothing(bench, arguments, complaint):
     names = {"coco": bench.coco, "checkpoint": bench.checkpoint, "json": bench.annotations}
     call = bench.evaluate(*(a.format(**names) for a in arguments))
     assert call.code == 2
-    assert complaint in call.stderr.splitlines()[0] and "Usage:" in call.stderr
+    (line,) = call.stderr.splitlines()
+    script = bench.repo / "scripts/run_eval_cpu.sh"
+    assert complaint in line and line.endswith(f"; see: bash {script} --help")
     assert call.record is None and list(bench.work.iterdir()) == []
 
 
@@ -278,14 +290,44 @@ def test_an_earlier_run_is_never_written_over(bench):
 
 
 def test_resume_auto_goes_on_in_the_newest_run_folder(bench):
-    for folder in ("train", "train_1"):
-        (bench.work / folder).mkdir()
+    lists = {"train": ["a-1_2.ckpt"], "train_1": ["a-1_2.ckpt", "a-2_2.ckpt"], "train_2": []}
+    for folder, names in lists.items():
+        (bench.work / folder / "ckpt_0").mkdir(parents=True)
+        index = json.dumps({"checkpoints": names}, indent=1)
+        (bench.work / folder / "ckpt_0/checkpoints.json").write_text(index)
+    (bench.work / "train_3").mkdir()
     (bench.work / "train_1/log.txt").write_text("before\n")
     call = bench.train("none", "resnet_v1_50", bench.coco, "--resume", "auto")
     assert call.options["--output_dir"] == str(bench.work / "train_1")
     assert (bench.work / "train_1/log.txt").read_text() == "before\nto stdout\nto stderr\n"
     call = bench.train("none", "resnet_v1_50", bench.coco, "--resume", "x.ckpt")
-    assert call.options["--output_dir"] == str(bench.work / "train_2")
+    assert call.options["--output_dir"] == str(bench.work / "train_4")
+
+
+def test_resume_auto_without_a_checkpoint_begins_a_new_folder(bench):
+    (bench.work / "train/ckpt_0").mkdir(parents=True)
+    (bench.work / "train/ckpt_0/checkpoints.json").write_text('{"checkpoints": []}')
+    call = bench.train("none", "resnet_v1_50", bench.coco, "--resume=auto")
+    assert Path(call.record["argv"][-1]) == bench.work / "train_1"
+
+
+@pytest.mark.parametrize("options", [[], ["--output_dir", "train"]])
+def test_a_refused_run_leaves_no_folder(bench, options):
+    call = bench.train("none", "resnet_v1_50", bench.coco, *options, STAND_IN_EXIT="2")
+    assert call.code == 2 and "to stderr" in call.stdout
+    assert "log.txt" not in call.stderr and list(bench.work.iterdir()) == []
+    call = bench.train("none", "resnet_v1_50", bench.coco, *options, STAND_IN_EXIT="1")
+    assert call.code == 1 and (bench.work / "train/log.txt").is_file()
+
+
+def test_a_refused_run_leaves_what_others_made(bench):
+    arguments = ("none", "resnet_v1_50", bench.coco, "--output_dir", "mine")
+    (bench.work / "mine").mkdir()
+    assert bench.train(*arguments, STAND_IN_EXIT="2").code == 2
+    assert (bench.work / "mine/log.txt").is_file()
+    call = bench.train(*arguments[:3], STAND_IN_EXIT="2", STAND_IN_LEAVES=".result")
+    assert call.code == 2
+    assert {p.name for p in (bench.work / "train").iterdir()} == {"log.txt", ".result"}
 
 
 def test_environment_of_a_single_device_run(bench):

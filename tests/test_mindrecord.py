@@ -164,10 +164,10 @@ def test_training_leaves_out_what_evaluation_keeps(root):
 
 def test_a_second_run_reuses(root, capsys):
     first = ensure_mindrecord(make_config(root), "train")
-    assert "converting" in capsys.readouterr().err
+    assert "converting" in capsys.readouterr().out
     written = os.stat(first.files[0]).st_mtime_ns
     second = ensure_mindrecord(make_config(root), "train")
-    assert "converting" not in capsys.readouterr().err
+    assert "converting" not in capsys.readouterr().out
     assert second.path == first.path and second.fingerprint == first.fingerprint
     assert os.stat(second.files[0]).st_mtime_ns == written
     assert second.image_ids == first.image_ids
@@ -175,6 +175,20 @@ def test_a_second_run_reuses(root, capsys):
     np.testing.assert_array_equal(second.sizes, first.sizes)
     for one, other in zip(first.records, second.records, strict=True):
         np.testing.assert_array_equal(one.boxes, other.boxes)
+
+
+def test_an_error_is_all_that_goes_to_stderr(root, capsys):
+    (root / "train2017" / "img_0.v1.jpg").write_bytes(b"broken")
+    with pytest.raises(UserError):
+        ensure_mindrecord(make_config(root), "train")
+    shown = capsys.readouterr()
+    assert shown.err == "" and "converting" in shown.out
+
+
+def test_a_folder_whose_name_is_not_utf8(root):
+    config = make_config(root, mindrecord_dir=os.fsdecode(b"/tmp/\xff"))
+    with pytest.raises(UserError, match="mindrecord_dir.*UTF-8"):
+        ensure_mindrecord(config, "train")
 
 
 def change_image(root):
@@ -193,6 +207,13 @@ def damage_index(root):
     path.write_bytes(path.read_bytes()[:200])
 
 
+def damage_compression(root):
+    (path,) = (root / "MindRecord_COCO").glob("*/index.npz")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 10] = 77  # a compression that nobody knows
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -200,6 +221,7 @@ def damage_index(root):
         (change_image, "1 images have changed since their records were made (first: img_2.v1.jpg)"),
         (damage_records, "are damaged"),
         (damage_index, "are damaged"),
+        (damage_compression, "are damaged"),
     ],
 )
 def test_a_changed_source_is_converted_again(root, capsys, change, words):
@@ -207,9 +229,9 @@ def test_a_changed_source_is_converted_again(root, capsys, change, words):
     capsys.readouterr()
     change(root)
     second = ensure_mindrecord(make_config(root), "train")
-    assert words in capsys.readouterr().err
+    assert words in capsys.readouterr().out
     assert second.path == first.path
-    damaged = change in (damage_records, damage_index)
+    damaged = "damaged" in words
     assert (second.fingerprint == first.fingerprint) == damaged
     for row, path in zip(rows_of(second), second.image_paths, strict=True):
         assert row["image"].tobytes() == Path(path).read_bytes()
@@ -255,7 +277,7 @@ def test_a_moved_data_set_is_reused(root, tmp_path, capsys):
     moved = tmp_path / "elsewhere"
     shutil.move(root, moved)
     record_set = ensure_mindrecord(make_config(moved), "train")
-    assert "converting" not in capsys.readouterr().err
+    assert "converting" not in capsys.readouterr().out
     assert Path(record_set.image_paths[0]).read_bytes() and len(rows_of(record_set)) == 7
 
 

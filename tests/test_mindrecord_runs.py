@@ -97,8 +97,8 @@ def test_two_processes_convert_once(root):
     """
     both = [start(root, slow) for _ in range(2)]
     outputs = [process.communicate(timeout=90) for process in both]
-    assert [out for out, _ in outputs] == ["images 7\n"] * 2
-    assert sum("converting /" in err or ": converting" in err for _, err in outputs) == 1
+    assert [out.splitlines()[-1] for out, _ in outputs] == ["images 7"] * 2
+    assert sum(": converting" in out for out, _ in outputs) == 1
     assert not leftovers(root / "MindRecord_COCO")
 
 
@@ -114,7 +114,7 @@ def test_waiting_for_a_process_that_fails(root):
         mindrecord.write_records = fail
         """,
     )
-    assert process.stdout.readline() == "started\n"
+    assert "started\n" in iter(process.stdout.readline, "")
     before = time.monotonic()
     with pytest.raises(UserError, match="conversion by another process failed: image 7 is bad"):
         ensure_mindrecord(make_config(root), "train")

@@ -5,23 +5,31 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import predict
 from predict import parse_arguments
 from src.errors import UserError
 from src.image_ops import InputFormat
 from src.prediction import (
+    PREDICTIONS,
     batches_of,
     draw_entry,
     entry_of,
     find_images,
     picture_names,
+    read_pictures,
+    refuse_to_overwrite,
     with_saved_config,
+    write_predictions,
 )
+
+TOO_LONG = "x" * 5000
 
 
 def test_arguments_are_split():
@@ -66,6 +74,8 @@ def test_folders_stand_for_their_images(tmp_path):
         find_images([str(tmp_path / "empty")])
     with pytest.raises(UserError, match="no such file"):
         find_images([str(tmp_path / "gone.jpg")])
+    with pytest.raises(UserError, match="too long"):
+        find_images([TOO_LONG])
 
 
 @pytest.mark.parametrize("spelling", [["--checkpoint_path", "{}"], ["--checkpoint_path={}"]])
@@ -81,6 +91,8 @@ def test_the_runs_own_config_is_found(tmp_path, spelling):
     chosen = [*argv, "--config_path", "x.yaml"]
     assert with_saved_config(chosen) == chosen
     assert with_saved_config([]) == []
+    too_long = ["--checkpoint_path", f"{TOO_LONG}/{TOO_LONG}"]
+    assert with_saved_config(too_long) == too_long
 
 
 def test_pictures_of_equal_names_do_not_overwrite_each_other():
@@ -94,9 +106,9 @@ def test_batches_have_one_shape_and_keep_every_image(tmp_path):
     for i, size in enumerate(sizes):
         Image.new("RGB", size, (i, 0, 0)).save(tmp_path / f"{i}.png")
     paths = [tmp_path / f"{i}.png" for i in range(3)]
-    batches = list(batches_of(paths, InputFormat(height=32, width=64), 2))
-    assert [len(pictures) for pictures, _, _ in batches] == [2, 1]
-    shapes = [p.shape[:2] for pictures, _, _ in batches for p in pictures]
+    batches = list(batches_of(read_pictures(paths, []), InputFormat(height=32, width=64), 2))
+    assert [[position for position, _ in batch] for batch, _, _ in batches] == [[0, 1], [2]]
+    shapes = [rgb.shape[:2] for batch, _, _ in batches for _, rgb in batch]
     assert shapes == [(h, w) for w, h in sizes]
     for _, image, meta in batches:
         assert image.shape == (2, 3, 32, 64) and image.dtype == np.float32
@@ -124,12 +136,75 @@ def test_an_entry_keeps_valid_and_sure_detections(tmp_path):
     draw_entry({**entry, "detections": []}, rgb, ("cat", "dog"), tmp_path / "none.png")
 
 
+@pytest.mark.parametrize("image, output", [("a.png", "."), ("out/a.png", "link")])
+def test_no_result_goes_where_an_image_is(tmp_path, monkeypatch, image, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to("out")
+    Path(image).write_text("precious")
+    with pytest.raises(UserError, match=f"would overwrite the image {image}"):
+        refuse_to_overwrite([Path(image)], Path(output))
+    refuse_to_overwrite([Path(image)], Path("elsewhere"))
+
+
+@dataclass(frozen=True)
+class Settings(InputFormat):
+    """The keys that writing predictions asks for."""
+
+    height: int = 32
+    width: int = 64
+    output_dir: str = "out"
+    test_batch_size: int = 2
+    class_names: tuple[str, ...] = ("cat", "dog")
+
+
+def one_box_each(image, meta):
+    """Stands for the network: the same detection in every image."""
+    count = len(image)
+    boxes = np.tile(np.float32([[[1, 2, 9, 8]]]), (count, 1, 1))
+    return boxes, np.full((count, 1), 0.9), np.full((count, 1), 2), np.full((count, 1), True)
+
+
+def test_an_unreadable_image_does_not_cost_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = ["a.png", "bad.png", "b.png", "gone.png", "c.png"]
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (20, 10)).save(name)
+    Path("bad.png").write_text("no picture")
+    assert write_predictions(one_box_each, Settings(), [Path(n) for n in names], 0.5) == 2
+    entries = json.loads(Path("out", PREDICTIONS).read_text())
+    assert [e["file"] for e in entries] == ["a.png", "b.png", "c.png"]
+    assert all(e["detections"][0]["class"] == "dog" for e in entries)
+    written = {p.name for p in Path("out").iterdir()}
+    assert written == {"a.png", "b.png", "c.png", PREDICTIONS}
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: image bad.png") and second.startswith("error: image gone.png")
+    assert "skip_bad_images" not in first + second
+    assert write_predictions(one_box_each, Settings(), [Path("a.png")], 0.5) == 0
+
+
+@pytest.mark.parametrize(
+    "options, folder",
+    [([], "predictions"), (["--output_dir", "."], "."), (["--output_dir=x"], "x")],
+)
+def test_results_go_to_a_folder_of_their_own(tmp_path, monkeypatch, options, folder):
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_text("")
+    Path("config.yaml").write_text("output_dir: train")
+    seen = []
+    monkeypatch.setattr("predict.prepare_environment", lambda target: None)
+    monkeypatch.setattr("src.prediction.run_prediction", lambda config, *rest: seen.append(config))
+    predict.main(["--input", "a.png", "--checkpoint_path", "ckpt_0/c.ckpt", *options])
+    assert [config.output_dir for config in seen] == [folder]
+
+
 @pytest.mark.parametrize(
     "arguments, code, text",
     [
         (["--help"], 0, "--min_score"),
         ([], 2, "error: command line: nothing to look at"),
         (["--input", "gone.jpg"], 2, "error: --input gone.jpg"),
+        (["--input", TOO_LONG], 2, "error: --input xxx"),
     ],
 )
 def test_the_program_answers_without_the_network(tmp_path, repo_root, arguments, code, text):

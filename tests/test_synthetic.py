@@ -143,9 +143,14 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(synthetic, "_write_split", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         generate(tmp_path / "set", SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_impossible_path_is_one_line():
+    with pytest.raises(UserError, match="too long"):
+        generate("x" * 5000, SMALL)
 
 
 @pytest.mark.parametrize(
@@ -158,12 +163,22 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         ({"max_size": 65}, "--max_size"),
         ({"min_shapes": 9}, "--min_shapes"),
         ({"seed": -1}, "--seed"),
+        ({"width": 10**6}, "--width is 1000000, it must be from 32 to 4096"),
+        ({"height": 5000}, "--height"),
+        ({"train": 10**9}, "--train"),
+        ({"max_shapes": 10**30}, "--max_shapes"),
     ],
 )
 def test_parameters_that_make_no_sense(tmp_path, changes, named):
     with pytest.raises(UserError, match=named):
         generate(tmp_path / "set", SyntheticParameters(**{**SMALL.__dict__, **changes}))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("argv", [[], ["--output", "d", "--seed", "x"], ["--output", "d", "-z"]])
+def test_command_line_mistakes(argv):
+    with pytest.raises(UserError, match="command line: "):
+        synthetic.main(argv)
 
 
 def test_command_line(tmp_path, repo_root):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole training runs of a tiny detector: outputs, determinism, stopping, resuming, diverging."""
 
+import json
 import os
 import re
 import signal
@@ -295,6 +296,11 @@ def _other_run(output):
         (lambda p, w: {"resume": _other_run(w), "coco_classes": "cat,dog"}, "trained on 3 classes"),
         (lambda p, w: {"resume": _other_run(w), "coco_classes": "dog,cat,fox"}, "in its order"),
         (lambda p, w: {"resume": _other_run(w), "backbone": "resnet_v1_50"}, "backbone"),
+        (lambda p, w: {"resume": _other_run(w), "epoch_size": 2}, "but epoch_size is 2"),
+        (lambda p, w: {"resume": p / ("x" * 300)}, "File name too long; set resume"),
+        (lambda p, w: {"pre_trained": p / ("x" * 300)}, "File name too long; set pre_trained"),
+        (lambda p, w: {"output_dir": p / ("x" * 300)}, "cannot be written"),
+        (lambda p, w: {"output_dir": w}, "another run .newest faster_rcnn-3_5.ckpt.*--resume auto"),
         (lambda p, w: {"output_dir": w / "config.yaml"}, "cannot be written"),
         (lambda p, w: {"batch_size": 11}, "lower batch_size"),
     ],
@@ -305,6 +311,53 @@ def test_what_cannot_be_trained(root, whole_run, tmp_path, changes, message):
     with pytest.raises(UserError, match=message) as raised:
         run_training(config)
     assert "\n" not in str(raised.value)
+
+
+def test_a_start_that_fails_keeps_the_list_of_checkpoints(root, whole_run, tmp_path):
+    (tmp_path / "ckpt_0").mkdir()
+    index = tmp_path / "ckpt_0" / "checkpoints.json"
+    index.write_text('{"checkpoints": ["gone.ckpt"]}')
+    with pytest.raises(UserError, match="lower batch_size"):
+        run_training(tiny_config(root, tmp_path, batch_size=11))
+    assert "gone" in index.read_text()
+    Run(tiny_config(root, tmp_path))
+    assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == []
+
+
+def test_other_boxes_are_not_resumed_with(root, whole_run, tmp_path):
+    other = make_data(tmp_path / "other")
+    path = other / "annotations" / "instances_train.json"
+    data = json.loads(path.read_text())
+    data["annotations"][0]["bbox"][2] -= 1
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="its run had annotations_sha256"):
+        run_training(tiny_config(other, tmp_path / "out", resume=_other_run(whole_run)))
+
+
+# ------------------------------------------------------------------ several ranks
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_one_rank_that_diverged_takes_the_others_along(root, tmp_path, monkeypatch, capsys, own):
+    votes = []
+
+    def vote(wishes):  # what AllReduce gives: our wishes, and those of another rank
+        votes.append(wishes.asnumpy().tolist())
+        return wishes + Tensor([0.0, float(not own and len(votes) == 3)], ms.float32)
+
+    original = Run.__init__
+
+    def init(self, config):
+        original(self, config)
+        self.vote = vote
+
+    monkeypatch.setattr(Run, "__init__", init)
+    if own:
+        _poison(monkeypatch, {3}, loss=float("nan"))
+    assert run_training(tiny_config(root, tmp_path)) == EXIT_DIVERGED
+    error = capsys.readouterr().err
+    assert ("a loss is not finite" if own else "another rank stopped at epoch 1 step 3") in error
+    assert votes == [[0, 0], [0, 0], [0, float(own)]]  # every rank votes once a step
 
 
 # ------------------------------------------------------------------ from the outside

@@ -201,6 +201,75 @@ def test_results_that_cannot_be_drawn(detections, content, complaint):
     assert not (detections / "s.png").exists()
 
 
+BAD_ENTRIES = [
+    ("images", 3, "not an object"),
+    ("images", {"file_name": "a.png"}, 'no "id"'),
+    ("images", {"id": 1}, 'no "file_name"'),
+    ("images", {"id": ["x"], "file_name": "a.png"}, '"id" is'),
+    ("images", {"id": 1, "file_name": 7}, '"file_name" is 7'),
+    ("images", {"id": 1, "file_name": "a\0.png"}, '"file_name" is'),
+    ("categories", {"id": 7}, 'no "name"'),
+    ("categories", {"name": "cell"}, 'no "id"'),
+    ("categories", {"id": {}, "name": "cell"}, '"id" is'),
+    ("annotations", {"image_id": "x", "category_id": 7}, 'no "bbox"'),
+    ("annotations", {"category_id": 7, "bbox": [0, 0, 1, 1]}, 'no "image_id"'),
+    ("annotations", {"image_id": "x", "category_id": 7, "bbox": [0, 0, 1]}, '"bbox" is'),
+    ("annotations", {"image_id": "x", "category_id": 7, "bbox": [0, 0, 1, "1"]}, '"bbox" is'),
+    ("annotations", {"image_id": "x", "category_id": 7, "bbox": [0, 0, 1, 10**400]}, '"bbox" is'),
+    ("results", None, "not an object"),
+    ("results", {"score": "high"}, '"score" is'),
+    ("results", {"score": float("nan")}, '"score" is'),
+    ("results", {"image_id": []}, '"image_id" is'),
+    ("results", {"category_id": {"a": 1}}, '"category_id" is'),
+    ("results", {"bbox": [0, 0, float("nan"), 1]}, '"bbox" is'),
+    ("results", {"bbox": "0 0 1 1"}, '"bbox" is'),
+]
+
+
+@pytest.mark.parametrize("kind, entry, complaint", BAD_ENTRIES)
+def test_malformed_entries_are_named(detections, kind, entry, complaint):
+    truth = json.loads((detections / "anno.json").read_text())
+    results = json.loads((detections / "results.json").read_text())
+    if kind == "results":
+        results.append({**results[0], **entry} if entry else entry)
+    else:
+        truth[kind].append(entry)
+    (detections / "anno.json").write_text(json.dumps(truth))
+    (detections / "results.json").write_text(json.dumps(results))
+    arguments = (detections / "results.json", detections / "anno.json", detections)
+    with pytest.raises(UserError) as caught:
+        draw_detections(*arguments, detections / "s.png")
+    assert complaint in str(caught.value) and f"{kind}[" in str(caught.value)
+    assert "anno.json" in str(caught.value) or "results.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["anno.json", "results.json"])
+def test_deeply_nested_json_is_refused(detections, name):
+    (detections / name).write_text("[" * 100_000)
+    arguments = (detections / "results.json", detections / "anno.json", detections)
+    with pytest.raises(UserError, match=name):
+        draw_detections(*arguments, detections / "s.png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_endless_boxes_and_strange_names_are_drawn(detections):
+    truth = json.loads((detections / "anno.json").read_text())
+    truth["categories"][0]["name"] = "two\nlines \ud800 " + "long " * 1000
+    for bbox in ([0, 0, 1e7, 1e7], [-1e300, 5, 1e308, 1e308], [1e308, 0, 1e308, 1], [9, 9, -5, 0]):
+        truth["annotations"].append({**truth["annotations"][0], "bbox": bbox})
+    results = [{**a, "score": 0.9} for a in truth["annotations"]]
+    draw_detections(results, truth, detections, detections / "s.png")
+    assert (detections / "s.png").is_file()
+
+
+def test_a_picture_that_cannot_be_read_is_one_line(detections):
+    (detections / "b.png").write_text("no picture")
+    arguments = (detections / "results.json", detections / "anno.json", detections)
+    with pytest.raises(UserError, match="b.png is no picture") as caught:
+        draw_detections(*arguments, detections / "s.png")
+    assert "skip_bad_images" not in str(caught.value)
+
+
 def test_no_image_no_sheet(tmp_path):
     with pytest.raises(UserError, match="no image"):
         draw_contact_sheet([], tmp_path / "s.png", class_names=[])
@@ -218,6 +287,18 @@ def test_a_failed_write_keeps_the_old_picture(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"] and path.read_text() == "old"
 
 
+def test_a_write_that_fails_is_the_users_to_mend(tmp_path):
+    def full(name):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="p.png cannot be written: No space left"):
+        write_atomically(tmp_path / "p.png", full)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="folder cannot be written"):
+        write_atomically(tmp_path / "folder", lambda name: None)
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
 def test_command_line_draws_both(detections, log, capsys):
     arguments = ["--log", str(log), "--results", str(detections / "results.json")]
     arguments += ["--anno", str(detections / "anno.json"), "--image_dir", str(detections)]
@@ -232,6 +313,9 @@ def test_command_line_draws_both(detections, log, capsys):
         ([], "nothing to draw"),
         (["--results", "r.json"], "--anno"),
         (["--log", "x", "--max_images", "0"], "--max_images"),
+        (["--log", "x", "--max_images", "many"], "command line: argument --max_images"),
+        (["--log", "x", "--min_score", "nan"], "--min_score is nan"),
+        (["--log", "x", "--unknown"], "command line: unrecognized"),
     ],
 )
 def test_command_line_mistakes(arguments, complaint):

@@ -13,7 +13,7 @@ from typing import Any
 from src.errors import UserError
 from src.model_utils import config_cli, config_derived, config_yaml, config_zoo
 from src.model_utils.config_schema import RULES, SETTABLE
-from src.model_utils.config_types import coerce
+from src.model_utils.config_types import coerce, shown
 
 DEFAULT_CONFIG = str(Path(__file__).resolve().parents[2] / "default_config.yaml")
 COMMAND_LINE = "command line"
@@ -32,6 +32,7 @@ class Config:
         values: every key but `extends`.
         origins: where each value came from.
         choices: the allowed values of the keys that have some.
+        files: the YAML files that it was read from, also an attribute.
 
     Raises:
         UserError: a value is wrong by itself or contradicts another.
@@ -42,6 +43,7 @@ class Config:
         values: Mapping[str, Any],
         origins: Mapping[str, str],
         choices: Mapping[str, Sequence[Any]],
+        files: Sequence[str] = (),
     ) -> None:
         checked = {key: _check(key, values[key], origins[key], choices) for key in SETTABLE}
         found = config_derived.contradiction(checked)
@@ -54,6 +56,7 @@ class Config:
         object.__setattr__(self, "_values", checked)
         object.__setattr__(self, "_origins", dict(origins))
         object.__setattr__(self, "_choices", choices)
+        object.__setattr__(self, "files", tuple(files))
 
     def __getattr__(self, name: str) -> Any:
         # Names with an underscore are looked up here only while a copy is being made.
@@ -104,7 +107,7 @@ class Config:
             if key not in SETTABLE:
                 raise _unknown_key(PROGRAM, key)
         origins = {**self._origins, **dict.fromkeys(changes, PROGRAM)}
-        return Config({**self._values, **changes}, origins, self._choices)
+        return Config({**self._values, **changes}, origins, self._choices, self.files)
 
     def save(self, path: str) -> None:
         """Write a YAML file that loads again to an equal configuration; atomic.
@@ -122,6 +125,25 @@ class Config:
                 f"Computed: {computed}",
             ),
         )
+
+    def save_in(self, folder: str | Path, name: str = "config.yaml") -> Path:
+        """Save in a run's folder, but never over a file that this configuration was read from.
+
+        Args:
+            folder: made when missing.
+            name: the file's name; `effective_<name>` where it would replace a file of the user.
+
+        Returns:
+            The file.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        path = Path(folder, name)
+        while any(_same_file(str(path), read) for read in self.files):
+            path = path.with_name(f"effective_{path.name}")
+        self.save(str(path))
+        return path
 
 
 def load_config(
@@ -152,10 +174,11 @@ def load_config(
             for path, values in config_yaml.read_chain(config_path)
             if not _same_file(path, default_path)
         ]
+    files = [os.path.abspath(path) for path, *_ in layers[1:]]
     layers.append((COMMAND_LINE, "", arguments))
 
     values, origins = _merge(layers)
-    config = Config({key: values[key] for key in SETTABLE}, origins, choices)
+    config = Config({key: values[key] for key in SETTABLE}, origins, choices, files)
     for key in values.keys() - RULES.keys():
         problem = config_zoo.problem(key, values[key], config._values)
         if problem:
@@ -240,10 +263,10 @@ def _check(key: str, value: Any, origin: str, choices: Mapping[str, Sequence[Any
 
 
 def _value_error(origin: str, key: str, value: Any, problem: str) -> UserError:
-    shown = repr(list(value) if isinstance(value, tuple) else value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
-    return UserError(f"{origin}: {key}: {shown} {problem}")
+    text = shown(list(value) if isinstance(value, tuple) else value)
+    if len(text) > 80:
+        text = text[:77] + "..."
+    return UserError(f"{origin}: {key}: {text} {problem}")
 
 
 def _unknown_key(origin: str, key: Any) -> UserError:

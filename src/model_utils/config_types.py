@@ -3,6 +3,7 @@
 
 import math
 import os
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,18 @@ class Rule:
     nullable: bool = False
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 80
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
 _LIST_ELEMENT = {"ints": "int", "floats": "float", "classes": "str"}
+
+
+def shown(value: Any) -> str:
+    """`repr`, cut short: aliases can make a small YAML file hold a huge value."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # a number of more digits than Python writes out
+        return f"a {type(value).__name__}"
 
 
 def is_list(kind: str) -> bool:
@@ -88,7 +100,7 @@ def _coerce_item(rule: Rule, kind: str, item: Any) -> Any:
     try:
         return _coerce_scalar(rule, kind, item)
     except ValueError as error:
-        raise ValueError(f"has the element {item!r}, which {error}") from None
+        raise ValueError(f"has the element {shown(item)}, which {error}") from None
 
 
 def _coerce_scalar(rule: Rule, kind: str, value: Any) -> Any:
@@ -114,6 +126,8 @@ def _coerce_text(rule: Rule, value: Any) -> str:
     text = "" if value is None else value
     if not isinstance(text, str):
         raise ValueError(f"is a {type(value).__name__}, not a text; put it in quotes")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("has a byte that is not UTF-8 text; rename the file or folder")
     if "\0" in text or "\n" in text:
         raise ValueError("has a line break or a zero byte in it; take it out")
     if len(text) < rule.min_length:
@@ -145,7 +159,8 @@ def _coerce_roi_layer(value: Any) -> dict[str, Any]:
     unknown = [key for key in value if key not in ROI_LAYER_DEFAULT]
     if unknown:
         raise ValueError(
-            f"has the unknown part {unknown[0]!r}; its parts are {', '.join(ROI_LAYER_DEFAULT)}"
+            f"has the unknown part {shown(unknown[0])}; its parts are "
+            f"{', '.join(ROI_LAYER_DEFAULT)}"
         )
     layer = {**ROI_LAYER_DEFAULT, **value}
     if layer["type"] != "RoIAlign":
@@ -154,7 +169,7 @@ def _coerce_roi_layer(value: Any) -> dict[str, Any]:
         try:
             layer[part] = _coerce_scalar(Rule("int", low=1, high=high), "int", layer[part])
         except ValueError as error:
-            raise ValueError(f"has {part} {layer[part]!r}, which {error}") from None
+            raise ValueError(f"has {part} {shown(layer[part])}, which {error}") from None
     return layer
 
 
@@ -174,7 +189,7 @@ def coerce_classes(value: Any) -> tuple[str, ...]:
     names = []
     for name in value:
         if not isinstance(name, str):
-            raise ValueError(f"has the name {name!r}, which is not a text; put it in quotes")
+            raise ValueError(f"has the name {shown(name)}, which is not a text; put it in quotes")
         if not name.strip() or "\n" in name:
             raise ValueError("has an empty name or a line break in one; take it out")
         names.append(name)

@@ -15,13 +15,26 @@ import yaml
 from src.errors import UserError
 
 EXTENDS = "extends"
+MAX_ALIASES = 20  # in a file
 
 
 class _StrictLoader(yaml.SafeLoader):
     """The safe loader that refuses duplicate keys and takes `1e-4` for the number it is.
 
-    YAML 1.1 wants a point and a sign in the exponent and reads a text otherwise.
+    YAML 1.1 wants a point and a sign in the exponent and reads a text otherwise. It refuses more
+    than a few aliases too: lists of aliases of lists of aliases grow beyond all bounds.
     """
+
+    _aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self._aliases += 1
+            if self._aliases > MAX_ALIASES:
+                raise yaml.composer.ComposerError(
+                    None, None, f"more than {MAX_ALIASES} aliases", self.peek_event().start_mark
+                )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()

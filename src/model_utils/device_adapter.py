@@ -81,8 +81,7 @@ def init_device(config: "Config") -> DeviceInfo:
     if config.run_distribute and not launched:
         raise UserError(
             f"{config.origin('run_distribute')}: run_distribute: True, but no launcher started "
-            "this process; start it with msrun or scripts/run_distribute_train_*.sh, or leave "
-            "run_distribute out"
+            "this process; start it with msrun, or leave run_distribute out"
         )
     device_id = 0
     if target != "CPU":
