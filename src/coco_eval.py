@@ -218,8 +218,6 @@ def evaluate_results(
         UserError: for an unreadable file, an unknown class, or an evaluated image that the file
         lacks.
     """
-    from pycocotools.cocoeval import COCOeval
-
     data = load_ground_truth(source)
     name = name or ("annotations" if isinstance(source, Mapping) else str(source))
     category_ids = category_ids_of(data, class_names, name)
@@ -238,6 +236,21 @@ def evaluate_results(
     truth = _index(data["annotations"], position, category, with_score=False)
     found = _index(results, position, category, with_score=True)
 
+    evaluation, lines = _run_pycocotools(truth, found, position, category)
+    return CocoSummary(
+        stats=np.asarray(evaluation.stats, np.float64),
+        lines=lines,
+        per_class=_per_class(
+            evaluation, truth, found, [category[id_] for id_ in category_ids], class_names
+        ),
+        num_images=len(wanted),
+    )
+
+
+def _run_pycocotools(truth, found, position, category):
+    """Return the finished COCOeval and the twelve lines that it prints."""
+    from pycocotools.cocoeval import COCOeval
+
     captured = io.StringIO()
     with contextlib.redirect_stdout(captured):
         ground, detected = (_as_coco(part, position, category) for part in (truth, found))
@@ -249,15 +262,7 @@ def evaluate_results(
         captured.truncate(0)
         captured.seek(0)
         evaluation.summarize()
-    lines = tuple(line for line in captured.getvalue().splitlines() if line.strip())
-    return CocoSummary(
-        stats=np.asarray(evaluation.stats, np.float64),
-        lines=lines,
-        per_class=_per_class(
-            evaluation, truth, found, [category[id_] for id_ in category_ids], class_names
-        ),
-        num_images=len(wanted),
-    )
+    return evaluation, tuple(line for line in captured.getvalue().splitlines() if line.strip())
 
 
 def known_ids(data: Mapping[str, Any]) -> list[int | str]:

@@ -360,4 +360,4 @@ def test_leaving_in_the_middle_ends_the_process(root):
         timeout=60,
         env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},
     )
-    assert done.returncode == 0 and done.stdout == "left\n", done.stderr
+    assert done.returncode == 0 and done.stdout.endswith("left\n"), done.stderr

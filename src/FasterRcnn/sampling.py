@@ -2,8 +2,8 @@
 """Random choice of training samples without hidden state.
 
 The choice depends on the image's `sampling_key` alone, not on the batch it comes in, the rank or
-what ran before: that makes runs repeatable and resumable, and one process with a double batch
-equal to two processes.
+what ran before: that makes runs repeatable and resumable, and two processes choose what one
+process with a double batch does.
 """
 import mindspore as ms
 import numpy as np

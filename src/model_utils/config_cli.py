@@ -3,10 +3,11 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
+from src.arguments import ArgumentParser
 from src.errors import UserError
 from src.model_utils import config_yaml
 from src.model_utils.config_schema import RULES, SECTIONS, SETTABLE
@@ -27,13 +28,6 @@ class UnknownArgumentError(Exception):
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.key = key
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that complains with a `UserError`."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{_ORIGIN}: {message}; see --help")
 
 
 def parse(
@@ -77,9 +71,9 @@ def _build(
     defaults: Mapping[str, Any],
     helps: Mapping[str, str],
     choices: Mapping[str, Sequence[Any]],
-) -> _Parser:
+) -> ArgumentParser:
     """The parser; only options that are given end up in its namespace."""
-    parser = _Parser(
+    parser = ArgumentParser(
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the description's lines
