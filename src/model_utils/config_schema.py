@@ -59,6 +59,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
     },
     "Boxes": {
         "box_convention": _NAME,
+        "clip_to_canvas": _BOOL,
     },
     "First stage (RPN): head, matching, sampling, loss": {
         "rpn_feat_channels": _COUNT,
