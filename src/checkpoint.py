@@ -56,6 +56,11 @@ _INPUT_KEYS = (
     "roi_align_aligned",
     "roi_align_finest_scale",
     "stem_pool",
+    "bn_eps",
+    "clip_to_canvas",
+    "fpn_out_channels",
+    "rpn_feat_channels",
+    "rcnn_fc_out_channels",
 )
 
 
@@ -230,7 +235,7 @@ def check_model(
 
 def load_detector(
     network: nn.Cell,
-    path: str | Path,
+    checkpoint: Checkpoint | str | Path,
     expected: Mapping[str, Any] | None = None,
     *,
     key: str = "checkpoint_path",
@@ -238,6 +243,7 @@ def load_detector(
     """Load a whole detector: every parameter of `network` comes from the file.
 
     Args:
+        checkpoint: a file, or what `read_checkpoint` made of one.
         expected: `describe_model` of the configuration, checked when given.
         key: the setting that named the file, for errors.
 
@@ -247,7 +253,8 @@ def load_detector(
     Raises:
         UserError: for an unreadable file, or one that holds another network.
     """
-    checkpoint = read_checkpoint(path, key)
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read_checkpoint(checkpoint, key)
     notes = check_model(checkpoint, expected or {}, same_heads=True)
     _assign_all(network, checkpoint, key)
     return checkpoint.meta, notes

@@ -2,6 +2,7 @@
 """Builds the network that a configuration describes."""
 import mindspore as ms
 
+from src.checkpoint import describe_model, load_detector
 from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
 from src.FasterRcnn.backbones import STAGE_CHANNELS, build_backbone
 from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
@@ -48,6 +49,21 @@ def build_detector(config):
         num_roi_levels=_ROI_LEVELS,
         compute_dtype=getattr(ms, compute_dtype(config)),
         clip_to_canvas=config.clip_to_canvas)
+
+
+def load_network(config, checkpoint):
+    """Build the detector of `config` for evaluation, with the weights of a `Checkpoint`.
+
+    Returns:
+        The network, and notes for the user.
+
+    Raises:
+        UserError: the weights do not fit the configuration.
+    """
+    network = build_detector(config)
+    _, notes = load_detector(network, checkpoint, describe_model(config))
+    network.set_train(False)
+    return network, notes
 
 
 def build_loss(network, config):
