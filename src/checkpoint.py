@@ -112,11 +112,23 @@ def save_checkpoint(
     Raises:
         UserError: when the file cannot be written.
     """
+    parameters = list(network.get_parameters())
+    if optimizer is not None:
+        parameters += _optimizer_state(optimizer)
+    save_parameters(path, parameters, meta)
+
+
+def save_parameters(
+    path: str | Path,
+    parameters: Sequence[ms.Parameter],
+    meta: Mapping[str, Any] | None = None,
+    *,
+    key: str = "output_dir",
+) -> None:
+    """Write named parameters with `meta`, atomically; `key` named the file, for errors."""
     path = Path(path)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
-    entries = [{"name": p.name, "data": p} for p in network.get_parameters()]
-    if optimizer is not None:
-        entries += [{"name": p.name, "data": p} for p in _optimizer_state(optimizer)]
+    entries = [{"name": p.name, "data": p} for p in parameters]
     try:
         with _quiet():
             append = {META_KEY: json.dumps(meta or {})}
@@ -128,7 +140,7 @@ def save_checkpoint(
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path}: cannot write the checkpoint ({error}); free some space or "
-            "choose another output_dir"
+            f"choose another {key}"
         ) from error
 
 
