@@ -35,7 +35,7 @@ STATE_NAMES = re.compile(
 )
 _BACKBONE_ONLY = re.compile(r"(conv1|bn1|layer[1-4])\.")
 # What weights cannot be used without, and what makes them worse when it differs.
-_MODEL_KEYS = ("backbone", "norm", "box_convention")
+_STRICT_KEYS = ("backbone", "norm", "box_convention")
 _INPUT_KEYS = (
     "img_width",
     "img_height",
@@ -61,7 +61,9 @@ _INPUT_KEYS = (
     "fpn_out_channels",
     "rpn_feat_channels",
     "rcnn_fc_out_channels",
+    "unused_outputs",
 )
+MODEL_KEYS = (*_STRICT_KEYS, *_INPUT_KEYS)  # the configuration keys that a checkpoint carries
 
 
 @dataclass
@@ -81,7 +83,7 @@ class Checkpoint:
 
 def describe_model(config: Any) -> dict[str, Any]:
     """Return what a checkpoint must say about the model it belongs to."""
-    described = {k: getattr(config, k) for k in (*_MODEL_KEYS, *_INPUT_KEYS)}
+    described = {k: getattr(config, k) for k in MODEL_KEYS}
     described["class_names"] = config.class_names
     return {k: list(v) if isinstance(v, tuple) else v for k, v in described.items()}
 
@@ -222,7 +224,7 @@ def check_model(
         UserError: when the weights would mean something else under this configuration.
     """
     meta, notes = checkpoint.meta, []
-    for key in _MODEL_KEYS:
+    for key in _STRICT_KEYS:
         batch_norms = key == "norm" and {meta.get(key), expected.get(key)} == {"bn", "frozen_bn"}
         if key in meta and key in expected and meta[key] != expected[key] and not batch_norms:
             raise UserError(

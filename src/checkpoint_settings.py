@@ -9,7 +9,7 @@ known by its parameters' names.
 import re
 from typing import Any
 
-from src.checkpoint import STATE_NAMES, Checkpoint, canonical_name
+from src.checkpoint import MODEL_KEYS, STATE_NAMES, Checkpoint, canonical_name
 from src.checkpoint_families import MODEL_ZOO, family_settings
 from src.model_utils.config import DEFAULT_CONFIG, Config
 
@@ -28,9 +28,9 @@ def stored_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     meta = checkpoint.meta
     if not meta:
         return _model_zoo_settings(checkpoint)
-    described = {key: value for key, value in meta.items() if key != "settings"}
-    if "class_names" in described:
-        described["coco_classes"] = described.pop("class_names")
+    described = {key: meta[key] for key in MODEL_KEYS if key in meta}
+    if "class_names" in meta:
+        described["coco_classes"] = meta["class_names"]
     return {**described, **meta.get("settings", {})}
 
 

@@ -35,7 +35,7 @@ def build_detector(config):
         rpn_with_loss=RPN(config.fpn_out_channels, config.rpn_feat_channels,
                           len(config.anchor_scales) * len(config.anchor_ratios)),
         rcnn=Rcnn(config.fpn_out_channels * config.roi_layer["out_size"] ** 2,
-                  config.rcnn_fc_out_channels, config.num_classes),
+                  config.rcnn_fc_out_channels, config.num_classes, config.unused_outputs),
         anchors=pyramid_anchors(
             feature_shapes(config.img_height, config.img_width, config.anchor_strides),
             config.anchor_strides, config.anchor_scales, config.anchor_ratios, offset,

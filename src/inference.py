@@ -56,7 +56,7 @@ class Detector:
         self.config, self.notes = adopt_settings(config, self._checkpoint)
         self.class_names: tuple[str, ...] = self.config.class_names
         self._networks: dict[tuple[int, int], Any] = {}
-        self._network(self.config.img_height, self.config.img_width)
+        self.network(self.config.img_height, self.config.img_width)
 
     def __call__(self, image: np.ndarray, valid_hw: np.ndarray | None = None) -> list[Found]:
         """Detect in normalised images.
@@ -93,13 +93,13 @@ class Detector:
     def _run(self, image: np.ndarray, meta: np.ndarray) -> list[Found]:
         from mindspore import Tensor
 
-        network = self._network(*image.shape[2:])
+        network = self.network(*image.shape[2:])
         outputs = network(Tensor(image), Tensor(meta.astype(np.float32)))
         boxes, scores, labels, valid = (output.asnumpy() for output in outputs)
         return [Found(*(x[i][valid[i]] for x in (boxes, scores, labels)))
                 for i in range(len(valid))]  # fmt: skip
 
-    def _network(self, height: int, width: int) -> Any:
+    def network(self, height: int, width: int) -> Any:
         """Return the network of a canvas, built when it is first asked for."""
         if (height, width) not in self._networks:
             from src.detector import load_network

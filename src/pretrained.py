@@ -79,9 +79,12 @@ def load_pretrained(
     by_name = {canonical_name(name): name for name in network_parameters}
     report = LoadReport(checkpoint.path, len(network_parameters), notes=notes)
     values: dict[str, np.ndarray] = {}
+    unused = checkpoint.meta.get("unused_outputs", 0) - (expected or {}).get("unused_outputs", 0)
     for name, array in checkpoint.arrays.items():
         if STATE_NAMES.match(name):
             continue
+        if unused > 0 and name.startswith("rcnn.cls_scores."):
+            array = np.delete(array, np.s_[1 : 1 + unused], axis=-1)
         target = by_name.get(canonical_name(name))
         if target is None:
             report.unused.append(name)

@@ -37,7 +37,8 @@ class Detections(nn.Cell):
         """Detect.
 
         Args:
-            logits: (B*R, 1 + C) with the background first.
+            logits: (B*R, 1 + C) with the background first; outputs between it and the last C are
+                of no class.
             deltas: (B*R, C, 4).
             rois: (B, R, 4).
             roi_valid: (B, R) bool.
@@ -49,7 +50,7 @@ class Detections(nn.Cell):
         """
         batch, num_rois = roi_valid.shape
         num_classes = deltas.shape[1]
-        scores = ops.reshape(ops.softmax(logits, -1)[:, 1:], (batch, num_rois, num_classes))
+        scores = ops.reshape(ops.softmax(logits, -1)[:, -num_classes:], (batch, num_rois, num_classes))
         scores = scores * ops.expand_dims(ops.cast(roi_valid, ms.float32), -1)
         scores = ops.reshape(scores, (batch, num_rois * num_classes))
         limit = self.max_candidates or scores.shape[1]

@@ -14,17 +14,22 @@ class Rcnn(nn.Cell):
         in_channels: of a flattened RoI feature.
         hidden_channels: of the shared layers.
         num_classes: with the background.
+        unused_outputs: scores between the background's and the classes' that belong to no class.
+            (torchvision's COCO detectors have them.)
     """
 
-    def __init__(self, in_channels, hidden_channels, num_classes):
+    def __init__(self, in_channels, hidden_channels, num_classes, unused_outputs=0):
         super().__init__()
         self.shared_fc_0 = Dense(in_channels, hidden_channels)
         self.shared_fc_1 = Dense(hidden_channels, hidden_channels)
-        self.cls_scores = Dense(hidden_channels, num_classes, Normal(0.01))
+        self.cls_scores = Dense(hidden_channels, num_classes + unused_outputs, Normal(0.01))
         self.reg_scores = Dense(hidden_channels, (num_classes - 1) * 4, Normal(0.001))
 
     def construct(self, roi_features):
-        """(N, C, h, w) -> logits (N, num_classes) and deltas (N, num_classes - 1, 4), float32."""
+        """(N, C, h, w) -> logits (N, num_classes + unused_outputs) and deltas (N, num_classes - 1, 4).
+
+        Both are float32.
+        """
         x = ops.reshape(roi_features, (roi_features.shape[0], -1))
         x = ops.relu(self.shared_fc_0(x))
         x = ops.relu(self.shared_fc_1(x))
@@ -51,8 +56,10 @@ class RcnnLoss(nn.Cell):
         """
         labels, chosen = ops.reshape(labels, (-1,)), ops.reshape(chosen, (-1,))
         is_object = labels > 0
+        unused = logits.shape[1] - 1 - deltas.shape[1]
+        own_output = labels + unused * ops.cast(is_object, ms.int32)
         log_probability = ops.log_softmax(logits, -1)
-        entropy = -_pick(ops.expand_dims(log_probability, -1), labels)[:, 0]
+        entropy = -_pick(ops.expand_dims(log_probability, -1), own_output)[:, 0]
         own_deltas = _pick(deltas, ops.relu(labels - 1))
         distance = smooth_l1(own_deltas, ops.reshape(targets, (-1, 4)), self.beta)
 

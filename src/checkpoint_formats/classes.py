@@ -34,8 +34,8 @@ class ClassPicker:
     origin: str
 
     def scores(self, array: np.ndarray) -> np.ndarray:
-        """(outputs, ...) of the file -> (1 + C, ...), the background first."""
-        return array[[self.background, *self.outputs]]
+        """(outputs, ...) of the file -> the background, the unused ones, the classes."""
+        return array[[self.background, *self.unused, *self.outputs]]
 
     def deltas(self, array: np.ndarray) -> np.ndarray:
         """(outputs * 4, ...) of the file -> (C * 4, ...); a wrong length stays as it is."""
@@ -47,9 +47,10 @@ class ClassPicker:
         return array[rows]
 
     @property
-    def left_out(self) -> int:
-        """How many outputs belong to no class of ours."""
-        return self.total - 1 - len(self.outputs)
+    def unused(self) -> tuple[int, ...]:
+        """The file's outputs of no class of ours: kept, as the softmax goes over them too."""
+        used = {self.background, *self.outputs}
+        return tuple(output for output in range(self.total) if output not in used)
 
 
 def pick_classes(

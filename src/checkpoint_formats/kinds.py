@@ -240,8 +240,9 @@ def _fill_detector(
         if transposed and name.endswith(".weight") and name.startswith("rcnn."):
             remarks.append("transposed")
         if name.startswith((_CLS, _REG)):
-            if picker.left_out:
-                remarks.append(f"{picker.left_out} outputs left out")
+            if picker.unused:
+                kept = "kept as unused_outputs" if name.startswith(_CLS) else "left out"
+                remarks.append(f"{len(picker.unused)} other outputs {kept}")
             if name.startswith(_CLS) and picker.background:
                 remarks.append("background moved to the front")
             if name.startswith(_REG) and picker.background_deltas:
@@ -255,8 +256,9 @@ def _fill_detector(
             f"{taker.path}: has {deltas} box deltas for {places} classes, where 4 for each are "
             "expected; class-agnostic heads cannot be converted"
         )
-    shapes = detector_shapes(backbone, len(picker.names) + 1)
+    shapes = detector_shapes(backbone, len(picker.names) + 1, unused_outputs=len(picker.unused))
     conversion.arrays, conversion.rows = taker.take_all(shapes, fit, note)
+    conversion.settings["unused_outputs"] = len(picker.unused)
     conversion.class_names = picker.names
     conversion.kind += f", {backbone}"
     conversion.assumed.append(f"{len(picker.names)} classes: {picker.origin}")

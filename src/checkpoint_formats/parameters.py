@@ -38,13 +38,16 @@ def _add(shapes: Shapes, conv: str, norm: str, inputs: int, outputs: int, kernel
         shapes[f"{norm}.{kind}"] = (outputs,)
 
 
-def detector_shapes(backbone: str, num_classes: int, num_anchors: int = 3) -> Shapes:
+def detector_shapes(
+    backbone: str, num_classes: int, num_anchors: int = 3, unused_outputs: int = 0
+) -> Shapes:
     """Return name -> shape of a detector's parameters, in the network's order.
 
     Args:
         backbone: a key of `RESNET_BLOCKS`.
         num_classes: with the background.
         num_anchors: at a position of a feature map.
+        unused_outputs: class scores of no class.
     """
     shapes = backbone_shapes(backbone)
     for number, width in enumerate(_WIDTHS):
@@ -58,7 +61,7 @@ def detector_shapes(backbone: str, num_classes: int, num_anchors: int = 3) -> Sh
     for name, inputs, outputs in (
         ("shared_fc_0", _CHANNELS * _OUT_SIZE**2, _HIDDEN),
         ("shared_fc_1", _HIDDEN, _HIDDEN),
-        ("cls_scores", _HIDDEN, num_classes),
+        ("cls_scores", _HIDDEN, num_classes + unused_outputs),
         ("reg_scores", _HIDDEN, 4 * (num_classes - 1)),
     ):
         # The network's dense layers are (in, out).

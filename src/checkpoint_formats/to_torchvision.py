@@ -48,17 +48,25 @@ def to_torchvision(source: Source) -> Conversion:
     _check_meta(source)
     taker = Taker(source, str, canonical_name)
     state = taker.drop(STATE_NAMES.match)
-    names = tuple(meta["class_names"])
-    shapes = detector_shapes(meta["backbone"], len(names) + 1)
+    names, unused = tuple(meta["class_names"]), meta.get("unused_outputs", 0)
+    shapes = detector_shapes(meta["backbone"], len(names) + 1, unused_outputs=unused)
     arrays, rows = taker.take_all(shapes)
     as_coco = len(names) == len(COCO_IDS) and set(names) == COCO_IDS.keys()
+    total = COCO_OUTPUTS if as_coco else len(names) + 1 + unused
     outputs = [COCO_IDS[name] for name in names] if as_coco else list(range(1, len(names) + 1))
-    total = COCO_OUTPUTS if as_coco else len(names) + 1
+    others = [output for output in range(1, total) if output not in outputs]
+    if unused not in (0, len(others)):
+        raise UserError(
+            f"{source.path}: has {unused} unused_outputs, but {total} outputs leave room for "
+            f"{len(others)}; convert it from its origin anew"
+        )
 
     conversion = Conversion(source, f"detector for torchvision's Faster R-CNN, {total} outputs")
     for row in rows:
         target = naming.TORCHVISION(row.target)
-        array, note = _for_torchvision(row.target, arrays[row.target], outputs, total)
+        array, note = _for_torchvision(
+            row.target, arrays[row.target], [0, *others[:unused], *outputs], total
+        )
         conversion.arrays[target] = array
         conversion.rows.append(Row(row.source, target, array.shape, note))
     if state:
@@ -92,7 +100,10 @@ def _check_meta(source: Source) -> None:
 def _for_torchvision(
     name: str, array: np.ndarray, outputs: list[int], total: int
 ) -> tuple[np.ndarray, str]:
-    """Return our parameter's array in torchvision's shape, and what was done to it."""
+    """Return our parameter's array in torchvision's shape, and what was done to it.
+
+    `outputs`: torchvision's output of each of our scores, the background's first.
+    """
     if not name.startswith("rcnn."):
         return array, ""
     remarks = []
@@ -103,13 +114,14 @@ def _for_torchvision(
         spread = np.zeros((total, *array.shape[1:]), np.float32)
         if name.endswith(".bias"):
             spread[:] = _NEVER
-        spread[[0, *outputs]] = array
+        spread[outputs] = array
         array = spread
-        if total > len(outputs) + 1:
+        if total > len(outputs):
             remarks.append("classes at COCO's ids, the others never win")
     elif name.startswith("rcnn.reg_scores."):
         spread = np.zeros((total, 4, *array.shape[1:]), np.float32)
-        spread[outputs] = array.reshape(-1, 4, *array.shape[1:])
+        deltas = array.reshape(-1, 4, *array.shape[1:])
+        spread[outputs[-len(deltas) :]] = deltas
         array = spread.reshape(total * 4, *array.shape[1:])
         remarks.append("zeros for the background")
     return np.ascontiguousarray(array), ", ".join(remarks)

@@ -100,6 +100,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "num_expected_pos_stage2": _COUNT,
         "num_expected_neg_stage2": _COUNT,
         "rcnn_fc_out_channels": _COUNT,
+        "unused_outputs": _COUNT_OR_ZERO,
         "rcnn_target_means": _DELTA_MEANS,
         "rcnn_target_stds": _DELTA_STDS,
         "rcnn_loss_cls_weight": _NOT_NEGATIVE,

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agreement with other implementations on equal weights: measured, and as a table.
+
+    python -m tests.parity
+
+The files in tests/reference hold what torchvision's Faster R-CNN and the model zoo's own network
+computed in fp32 on weights that follow from names and shapes (recipe.py). The same weights go
+through convert_checkpoint.py, or are loaded as they are, and the outcomes are compared. Ends with
+exit code 1 when a row misses its bar.
+"""
+
+import contextlib
+import functools
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from src.convert_checkpoint import main as convert_main
+from src.inference import Detector
+from src.model_utils.config import load_config
+from tests.recipe import make_weight
+
+REFERENCE = Path(__file__).parent / "reference"
+BOX_TOLERANCE, SCORE_TOLERANCE = 0.05, 1e-4  # px; of a probability
+LEVEL_TOLERANCE = LOSS_TOLERANCE = 1e-4
+GRADIENT_TOLERANCE = 1e-3
+LOSSES = (
+    "rpn_loss", "rcnn_loss", "rpn_cls_loss", "rpn_reg_loss", "rcnn_cls_loss", "rcnn_reg_loss",
+)  # fmt: skip
+_TORCHVISION_LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
+_NUM_GTS = 16
+
+
+class Row(NamedTuple):
+    """One comparison."""
+
+    against: str
+    what: str
+    measured: str
+    bar: str
+    met: bool
+
+
+@functools.cache
+def reference(name):
+    """The arrays of a reference file."""
+    with np.load(REFERENCE / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+@functools.cache
+def _folder():
+    return tempfile.TemporaryDirectory()
+
+
+def recipe_weights(file):
+    """Every parameter of a *_params.json by the recipe."""
+    shapes = json.loads((REFERENCE / file).read_text())
+    return {name: make_weight(name, shape) for name, shape in shapes.items()}
+
+
+@functools.cache
+def torchvision_checkpoint(class_names=None):
+    """The .ckpt that convert_checkpoint.py makes of torchvision's state_dict.
+
+    `class_names`: of the 90 outputs beside the background; None: COCO's 80 are picked.
+    """
+    from safetensors.numpy import save_file
+
+    source = Path(_folder().name, "torchvision.safetensors")
+    save_file(recipe_weights("torchvision_r50_params.json"), str(source))
+    output = Path(_folder().name, f"torchvision_{len(class_names or ())}.ckpt")
+    classes = ["--coco_classes", *class_names] if class_names else []
+    _convert("--ckpt_file", source, "--output", output, *classes)
+    return output
+
+
+@functools.cache
+def model_zoo_checkpoint(converted):
+    """The model zoo's checkpoint as it is published, or through convert_checkpoint.py."""
+    import mindspore as ms
+
+    source = Path(_folder().name, "faster_rcnn.ckpt")
+    weights = recipe_weights("ancestor_r50_params.json")
+    ms.save_checkpoint([{"name": n, "data": ms.Tensor(a)} for n, a in weights.items()], str(source))
+    if not converted:
+        return source
+    output = Path(_folder().name, "converted.ckpt")
+    _convert("--ckpt_file", source, "--output", output, "--backbone", "resnet_v1_50")
+    return output
+
+
+def _convert(*arguments):
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert convert_main([*map(str, arguments), "--overwrite"]) == 0
+
+
+def normalised_input(name, config):
+    """The reference's images as the configuration wants them, and their valid sizes."""
+    arrays = reference(name)
+    image, valid_hw = arrays["image_uint8"].astype(np.float64), arrays["valid_hw"]
+    padding = np.ones(image.shape, bool)
+    for number, (height, width) in enumerate(valid_hw):
+        padding[number, :height, :width] = False
+    image[padding] = 0
+    image = (image - np.array(config.pixel_mean)) / np.array(config.pixel_std)
+    if not config.pad_before_normalize:
+        image[padding] = 0
+    return np.ascontiguousarray(image.transpose(0, 3, 1, 2), np.float32), valid_hw
+
+
+def _share_found(found, arrays, image, most=None, labels=None):
+    """Share of a reference image's best detections that `found` has, and the largest distances."""
+    boxes, scores, classes = (arrays[f"det_{part}_{image}"] for part in
+                              ("boxes", "scores", "labels"))  # fmt: skip
+    hits, furthest, most_off = [], 0.0, 0.0
+    for index in np.argsort(-scores, kind="stable")[:most]:
+        label = classes[index] if labels is None else labels.get(int(classes[index]))
+        if label is None:
+            continue
+        distance = np.abs(found.boxes - boxes[index]).max(1)
+        error = np.abs(found.scores - scores[index])
+        fits = (found.labels == label) & (distance < BOX_TOLERANCE) & (error < SCORE_TOLERANCE)
+        hits.append(fits.any())
+        if fits.any():
+            furthest = max(furthest, distance[fits].min())
+            most_off = max(most_off, error[fits].min())
+    return hits, furthest, most_off
+
+
+def detection_row(against, what, found, arrays, most=None, labels=None):
+    parts = [_share_found(one, arrays, i, most, labels) for i, one in enumerate(found)]
+    hits = [hit for part in parts for hit in part[0]]
+    box, score = max(part[1] for part in parts), max(part[2] for part in parts)
+    text = f"{sum(hits)} of {len(hits)}; within {box:.1e} px, score {score:.1e}"
+    bar = f"99 % within {BOX_TOLERANCE} px, score {SCORE_TOLERANCE:g}"
+    return Row(against, what, text, bar, len(hits) > 20 and np.mean(hits) >= 0.99)
+
+
+@functools.cache
+def torchvision_detector(num_classes=90):
+    """The converted detector; with 80 classes those of COCO, with 90 every output has a name."""
+    names = tuple(f"output {n}" for n in range(1, 91)) if num_classes == 90 else None
+    return Detector(torchvision_checkpoint(names), device_target="CPU", img_height=256,
+                    img_width=320)  # fmt: skip
+
+
+def torchvision_stages():
+    """Rows: pyramid, proposals and detections of one pass through the network."""
+    import mindspore as ms
+    from mindspore import Tensor
+
+    from tests.stages import Stages
+
+    arrays = reference("torchvision_r50")
+    detector = torchvision_detector()
+    image, valid_hw = normalised_input("torchvision_r50", detector.config)
+    meta = np.concatenate([valid_hw, np.ones((2, 2))], 1).astype(np.float32)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    outputs = [x.asnumpy() for x in Stages(detector.network(256, 320))(Tensor(image), Tensor(meta))]
+    rows = []
+    for number, level in enumerate(outputs[:5], 2):
+        off = np.abs(level.reshape(-1)[arrays[f"p{number}_index"]] - arrays[f"p{number}_value"])
+        worst = off.max() / float(arrays[f"p{number}_std"])
+        rows.append(Row("torchvision", f"P{number} samples, relative to its std", f"{worst:.1e}",
+                        f"{LEVEL_TOLERANCE:g}", worst <= LEVEL_TOLERANCE))  # fmt: skip
+    proposals, valid = outputs[5:7]
+    distance = np.concatenate([
+        np.abs(arrays[f"proposals_{i}"][:, None] - proposals[i][valid[i]][None]).max(2).min(1)
+        for i in range(2)
+    ])  # fmt: skip
+    share = (distance < BOX_TOLERANCE).mean()
+    rows.append(Row("torchvision", f"{len(distance)} proposals with one of ours near",
+                    f"{100 * share:.2f} %", f"99.5 % within {BOX_TOLERANCE} px",
+                    share >= 0.995))  # fmt: skip
+    return rows
+
+
+def torchvision_detections():
+    """Rows: the detections through the documented call, all outputs and COCO's 80 classes."""
+    from src.checkpoint_families import COCO_IDS
+
+    arrays = reference("torchvision_r50")
+    rows = []
+    for number, what in ((90, "detections"), (80, "detections, COCO's 80 of the 91 outputs")):
+        detector = torchvision_detector(number)
+        labels = None if number == 90 else {
+            COCO_IDS[name]: label for label, name in enumerate(detector.class_names, 1)
+        }  # fmt: skip
+        found = detector(*normalised_input("torchvision_r50", detector.config))
+        rows.append(detection_row("torchvision", what, found, arrays, None, labels))
+    return rows
+
+
+@functools.cache
+def torchvision_training():
+    """Rows: the four losses and the gradient of every trainable parameter, nothing sampled."""
+    from src.checkpoint_formats.naming import TORCHVISION
+
+    arrays = reference("torchvision_r50")
+    detector = torchvision_detector()
+    everything = 20460  # anchors, and more than there are proposals
+    config = detector.config.replace(
+        frozen_stages=0, anchor_filter="all", num_gts=_NUM_GTS, rcnn_loss_beta=1 / 9,
+        rpn_proposal_min_bbox_size=1e-3, num_expected_pos=everything, num_expected_neg=everything,
+        num_expected_pos_stage2=2016, num_expected_neg_stage2=2016, img_height=256, img_width=320,
+    )  # fmt: skip
+    boxes, labels = np.zeros((2, _NUM_GTS, 4), np.float32), np.zeros((2, _NUM_GTS), np.int32)
+    for image in range(2):
+        count = len(arrays[f"gt_labels_{image}"])
+        boxes[image, :count] = arrays[f"gt_boxes_{image}"]
+        labels[image, :count] = arrays[f"gt_labels_{image}"]
+    losses, norms = _losses_and_gradients(
+        torchvision_checkpoint(tuple(detector.class_names)), config,
+        normalised_input("torchvision_r50", config), boxes, labels,
+    )  # fmt: skip
+    rows = []
+    for name, loss in zip(_TORCHVISION_LOSSES, losses[2:], strict=True):
+        off = abs(loss / float(arrays[name]) - 1)
+        rows.append(Row("torchvision", name, f"{off:.1e}", f"{LOSS_TOLERANCE:g}",
+                        off <= LOSS_TOLERANCE))  # fmt: skip
+    expected = {key.removeprefix("grad_l2:"): float(value) for key, value in arrays.items()
+                if key.startswith("grad_l2:")}  # fmt: skip
+    got = {TORCHVISION(name): norm for name, norm in norms.items()}
+    assert got.keys() == expected.keys()
+    off = {name: abs(got[name] / expected[name] - 1) for name in expected}
+    worst = max(off, key=off.get)
+    rows.append(Row("torchvision", f"gradient norms of {len(off)} parameters",
+                    f"{off[worst]:.1e} ({worst})", f"{GRADIENT_TOLERANCE:g}",
+                    off[worst] <= GRADIENT_TOLERANCE))  # fmt: skip
+    return rows
+
+
+def model_zoo_detections():
+    """Rows: the 100 best detections of both ResNet-50."""
+    rows = []
+    for backbone, converted in (("resnet_v1.5_50", False), ("resnet_v1_50", True)):
+        name = f"ancestor_r50_{backbone.split('_')[1]}_eval"
+        detector = Detector(
+            model_zoo_checkpoint(converted), device_target="CPU", img_height=256, img_width=320,
+            test_max_per_img=300, **({} if converted else {"backbone": backbone}),
+        )  # fmt: skip
+        found = detector(*normalised_input(name, detector.config))
+        rows.append(detection_row("model zoo", f"{backbone}, 100 best detections", found,
+                                   reference(name), 100))  # fmt: skip
+    return rows
+
+
+@functools.cache
+def model_zoo_losses():
+    """Rows: the six losses, every candidate sampled."""
+    arrays = reference("ancestor_r50_v1.5_train")
+    detector = Detector(model_zoo_checkpoint(False), device_target="CPU", img_height=256,
+                        img_width=320)  # fmt: skip
+    config = detector.config.replace(
+        num_gts=_NUM_GTS, num_expected_pos=512, num_expected_neg=20460,
+        num_expected_pos_stage2=512, num_expected_neg_stage2=2100,
+    )  # fmt: skip
+    labels = np.where(arrays["gt_valid"], arrays["gt_labels"], 0).astype(np.int32)
+    losses, _ = _losses_and_gradients(
+        model_zoo_checkpoint(False), config, normalised_input("ancestor_r50_v1.5_train", config),
+        arrays["gt_boxes"], labels, gradients=False,
+    )  # fmt: skip
+    off = [abs(loss / float(arrays[name]) - 1) for name, loss in zip(LOSSES, losses, strict=True)]
+    return [Row("model zoo", name, f"{o:.1e}", f"{LOSS_TOLERANCE:g}", o <= LOSS_TOLERANCE)
+            for name, o in zip(LOSSES, off, strict=True)]  # fmt: skip
+
+
+def _losses_and_gradients(path, config, image_and_size, boxes, labels, *, gradients=True):
+    """The six losses, and the L2 norm of every trainable parameter's gradient by name."""
+    from mindspore import Tensor
+
+    from src.checkpoint import read_checkpoint
+    from src.detector import build_loss, load_network
+    from tests.stages import LossAndGradients
+
+    image, valid_hw = image_and_size
+    meta = np.concatenate([valid_hw, np.ones((2, 2))], 1).astype(np.float32)
+    valid = labels > 0
+    batch = (image, meta, boxes, labels, valid, np.zeros_like(valid), np.array([5, 77], np.int32))
+    loss = build_loss(load_network(config, read_checkpoint(path))[0], config)
+    cell = LossAndGradients(loss) if gradients else loss
+    cell.set_train(True)
+    outputs = cell(*(Tensor(np.ascontiguousarray(x)) for x in batch))
+    (_, losses), grads = outputs if gradients else ((None, outputs), ())
+    names = [weight.name for weight in cell.weights] if gradients else []
+    norms = {name: np.linalg.norm(grad.asnumpy().astype(np.float64))
+             for name, grad in zip(names, grads, strict=True)}  # fmt: skip
+    return [float(value.asnumpy()) for value in losses], norms
+
+
+def batch_of_two():
+    """Row: two images at once or one after the other."""
+    detector = torchvision_detector()
+    image, valid_hw = normalised_input("torchvision_r50", detector.config)
+    together = detector(image, valid_hw)
+    apart = [detector(image[i : i + 1], valid_hw[i : i + 1])[0] for i in range(2)]
+    same = all(len(a.boxes) == len(b.boxes) and (a.labels == b.labels).all()
+               for a, b in zip(together, apart, strict=True))  # fmt: skip
+    pairs = list(zip(together, apart, strict=True)) if same else []
+    box = max((np.abs(a.boxes - b.boxes).max() for a, b in pairs), default=np.inf)
+    score = max((np.abs(a.scores - b.scores).max() for a, b in pairs), default=np.inf)
+    return [Row("itself", "a batch of two and two batches of one", f"{box:.1e} px, {score:.1e}",
+                f"{BOX_TOLERANCE} px, {SCORE_TOLERANCE:g}",
+                box < BOX_TOLERANCE and score < SCORE_TOLERANCE)]  # fmt: skip
+
+
+COMPARISONS = (
+    torchvision_stages, torchvision_detections, torchvision_training, model_zoo_detections,
+    model_zoo_losses, batch_of_two,
+)  # fmt: skip
+
+
+def main():
+    """Measure everything and print the table."""
+    from src.model_utils.device_adapter import init_device, prepare_environment
+
+    prepare_environment("CPU")
+    init_device(load_config(["--device_target", "CPU"]))
+    missed = 0
+    head = Row("against", "what", "measured", "bar", True)
+    widths = (12, 44, 46, 38)
+    print("  ".join(text.ljust(width) for text, width in zip(head, widths, strict=False)))
+    for comparison in COMPARISONS:
+        for row in comparison():
+            print("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=False)),
+                  "" if row.met else "MISSED", flush=True)  # fmt: skip
+            missed += not row.met
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network with its inner stages, or its gradients, as outputs."""
+
+import mindspore as ms
+from mindspore import nn, ops
+
+
+class Stages(nn.Cell):
+    """Inference with the pyramid and the proposals as outputs: P2..P6, boxes, valid."""
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, image, image_meta):
+        network = self.network
+        features, logits, deltas = network.extract(image)
+        bounds = network.clip_bounds(image, image_meta)
+        rois, valid = network.proposals(logits, deltas, network.anchors, bounds)
+        return features + (rois, valid)
+
+
+class LossAndGradients(nn.Cell):
+    """((total, the six losses), the gradients of all trainable parameters, `weights`)."""
+
+    def __init__(self, loss):
+        super().__init__(auto_prefix=False)
+        self.loss = loss
+        self.weights = ms.ParameterTuple(loss.trainable_params())
+        self.differentiate = ops.value_and_grad(self.total, None, self.weights, has_aux=True)
+
+    def total(self, *batch):
+        losses = self.loss(*batch)
+        return losses[0] + losses[1], losses
+
+    def construct(self, *batch):
+        return self.differentiate(*batch)
