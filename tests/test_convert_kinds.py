@@ -140,12 +140,18 @@ def check_heads(result, arrays, cls, reg, fc, outputs, shift):
     rows = list(outputs)
     np.testing.assert_array_equal(result.arrays["rcnn.cls_scores.weight"],
                                   arrays[f"{cls}.weight"][rows].T)  # fmt: skip
-    np.testing.assert_array_equal(result.arrays["rcnn.cls_scores.bias"], arrays[f"{cls}.bias"][rows])
+    np.testing.assert_array_equal(
+        result.arrays["rcnn.cls_scores.bias"], arrays[f"{cls}.bias"][rows]
+    )
     deltas = [4 * (row - shift) + side for row in rows[1:] for side in range(4)]
     np.testing.assert_array_equal(result.arrays["rcnn.reg_scores.weight"],
                                   arrays[f"{reg}.weight"][deltas].T)  # fmt: skip
-    np.testing.assert_array_equal(result.arrays["rcnn.reg_scores.bias"], arrays[f"{reg}.bias"][deltas])
-    np.testing.assert_array_equal(result.arrays["rcnn.shared_fc_0.weight"], arrays[f"{fc}.weight"].T)
+    np.testing.assert_array_equal(
+        result.arrays["rcnn.reg_scores.bias"], arrays[f"{reg}.bias"][deltas]
+    )
+    np.testing.assert_array_equal(
+        result.arrays["rcnn.shared_fc_0.weight"], arrays[f"{fc}.weight"].T
+    )
 
 
 TORCHVISION_BOX = ("roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred",
@@ -323,7 +329,9 @@ def test_mmdetection(depth, version):
     arrays = foreign.fill(foreign.mmdetection(depth, version=version))
     result = converted(arrays, {"meta": {"epoch": 12}})
     outputs = range(81) if version == 1 else (80, *range(80))
-    check_heads(result, arrays, *BOX["mmdetection_1" if version == 1 else "mmdetection"], outputs, 0)
+    check_heads(
+        result, arrays, *BOX["mmdetection_1" if version == 1 else "mmdetection"], outputs, 0
+    )
     settings = result.settings
     assert settings["backbone"] == BACKBONE[depth]
     assert settings["box_convention"] == ("legacy" if version == 1 else "modern")
