@@ -11,43 +11,15 @@ from mindspore import Tensor, nn, ops
 from network_helpers import small_config, tensors
 from recipe import make_weight
 
+from src.checkpoint_formats.naming import TORCHVISION
+from src.checkpoint_formats.parameters import detector_shapes
 from src.detector import build_detector, build_loss
 
 REFERENCE = Path(__file__).parent / "reference"
 ALL_ANCHORS, ALL_ROIS, NUM_GTS = 20460, 2016, 16
 GRADIENT_TOLERANCE = 5e-3  # what rounding leaves after fifty layers of fp32
-_PREFIXES = (
-    ("backbone.body.", "backbone."),
-    ("backbone.fpn.inner_blocks.", "fpn_neck.lateral_convs_list."),
-    ("backbone.fpn.layer_blocks.", "fpn_neck.fpn_convs_list."),
-    ("rpn.head.conv.0.0.", "rpn_with_loss.rpn_convs_list.0.rpn_conv."),
-    ("rpn.head.cls_logits.", "rpn_with_loss.rpn_convs_list.0.rpn_cls."),
-    ("rpn.head.bbox_pred.", "rpn_with_loss.rpn_convs_list.0.rpn_reg."),
-    ("roi_heads.box_head.fc6.", "rcnn.shared_fc_0."),
-    ("roi_heads.box_head.fc7.", "rcnn.shared_fc_1."),
-    ("roi_heads.box_predictor.cls_score.", "rcnn.cls_scores."),
-    ("roi_heads.box_predictor.bbox_pred.", "rcnn.reg_scores."),
-)
-_BATCH_NORM = {
-    "weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
-    "running_var": "moving_variance",
-}  # fmt: skip
 
 pytestmark = pytest.mark.slow
-
-
-def our_name(name):
-    """torchvision's parameter name -> ours."""
-    old, new = next(pair for pair in _PREFIXES if name.startswith(pair[0]))
-    name = new + name[len(old) :]
-    if new.startswith("fpn_neck."):
-        return name.replace(".0.weight", ".weight").replace(".0.bias", ".bias")
-    name = name.replace("downsample.0", "conv_down_sample")
-    name = name.replace("downsample.1", "bn_down_sample")
-    layer, _, kind = name.rpartition(".")
-    if layer.rpartition(".")[2].startswith("bn"):
-        kind = _BATCH_NORM[kind]
-    return f"{layer}.{kind}"
 
 
 def our_weight(name, values):
@@ -80,7 +52,9 @@ def config():
 def names():
     """Our parameter name -> torchvision's."""
     shapes = json.loads((REFERENCE / "torchvision_r50_params.json").read_text())
-    return {our_name(name): name for name in shapes if "num_batches_tracked" not in name}
+    ours = {name: TORCHVISION(name) for name in detector_shapes("resnet_v1.5_50", 91)}
+    assert set(ours.values()) == shapes.keys()
+    return ours
 
 
 @pytest.fixture(scope="module")
