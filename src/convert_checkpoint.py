@@ -173,7 +173,10 @@ def _write_checkpoint(output: Path, conversion: "Conversion", config: Config) ->
 
     meta = make_meta(conversion, config)
     parameters = [Parameter(Tensor(a), name=n) for n, a in conversion.arrays.items()]
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output}: its folder cannot be made ({error})") from error
     save_parameters(output, parameters, meta, key="--output")
 
 

@@ -287,6 +287,18 @@ def test_wrong_arguments(tmp_path, monkeypatch, arguments, message):
     assert Path("a.ckpt").read_text() == "keep me"
 
 
+def test_an_output_that_cannot_be_written(own_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "b.safetensors"
+    with pytest.raises(UserError, match="cannot be written"):
+        convert(own_file, "--to", "torchvision", "--output", below)
+    path = tmp_path / "r.safetensors"
+    arrays = foreign.fill(foreign.resnet(50))
+    save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, path)
+    with pytest.raises(UserError, match="its folder cannot be made"):
+        convert(path, "--output", below.with_suffix(".ckpt"))
+
+
 def test_the_input_is_never_written_over(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_checkpoint("a.ckpt", tiny_network())
