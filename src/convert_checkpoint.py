@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.arguments import ArgumentParser
+from src.checkpoint_formats.reading import read_source, require_source
 from src.errors import UserError, run_entry
 from src.model_utils.config import DEFAULT_CONFIG, Config, load_config
 from src.model_utils.device_adapter import prepare_environment
@@ -70,11 +71,11 @@ def main(argv: Sequence[str]) -> int:
     options = make_parser().parse_args(argv)
     config = _read_config(options)
     output = _choose_output(options)
+    path = require_source(options.ckpt_file)
     prepare_environment("CPU")
-    from src.checkpoint_formats.reading import read_source, require_source
-    from src.checkpoint_formats.table import conversion_lines
+    from src.checkpoint_formats.table import conversion_lines  # only now: these import MindSpore
 
-    source = read_source(require_source(options.ckpt_file))
+    source = read_source(path)
     if options.to:
         from src.checkpoint_formats.to_torchvision import to_torchvision
 
@@ -172,7 +173,10 @@ def _write_checkpoint(output: Path, conversion: "Conversion", config: Config) ->
 
     meta = make_meta(conversion, config)
     parameters = [Parameter(Tensor(a), name=n) for n, a in conversion.arrays.items()]
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output}: its folder cannot be made ({error})") from error
     save_parameters(output, parameters, meta, key="--output")
 
 

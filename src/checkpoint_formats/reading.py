@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from src.checkpoint import read_checkpoint
 from src.checkpoint_formats.numpy_pickle import NotOnlyArraysError, load_arrays
 from src.data_source import file_digest
 from src.errors import UserError
@@ -84,6 +83,8 @@ def read_source(path: str | Path) -> Source:
         elif path.suffix == ".pkl":
             source = _read_pickle(path)
         elif path.suffix == ".ckpt" and not _is_zip(path):
+            from src.checkpoint import read_checkpoint  # only now: it imports MindSpore
+
             checkpoint = read_checkpoint(path, KEY)
             source = Source(path, checkpoint.arrays, meta=checkpoint.meta)
         else:

@@ -7,6 +7,11 @@ from typing import Any
 
 from src.checkpoint_formats.conversion import Conversion, Row, group_names
 
+# Of our names, and of torchvision's.
+_PART = re.compile(
+    r"backbone\.layer\d|(?:fpn_neck|rpn_with_loss|rcnn)\.\w+|"
+    r"backbone\.body\.(?:layer\d)?|backbone\.fpn\.\w+|rpn\.head|roi_heads\.\w+\.\w+"
+)
 _SPARSE = 4  # so many parameters of a part are listed one by one
 
 
@@ -62,8 +67,8 @@ def rows_lines(rows: Sequence[Row], *, full: bool = False) -> Iterator[str]:
 
 def _part(name: str) -> str:
     """The part of a network that a parameter belongs to: a stage, a list of layers, a head."""
-    stage = re.match(r"backbone\.layer\d|(?:fpn_neck|rpn_with_loss|rcnn)\.\w+", name)
-    return stage[0] if stage else name.partition(".")[0]
+    part = _PART.match(name)
+    return part[0] if part else name.rpartition(".")[0].partition(".")[0]
 
 
 def _shape(shape: Sequence[int]) -> str:

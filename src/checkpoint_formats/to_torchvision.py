@@ -158,14 +158,22 @@ def write_state_dict(path: str, suffix: str, arrays: dict[str, np.ndarray]) -> N
         OSError: the file cannot be written.
     """
     if suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
-        save_file(arrays, path, metadata={"format": "pt"})
+        try:
+            save_file(arrays, path, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
     else:
         require_torch(Path(path))
         import torch
 
-        torch.save({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, path)
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        try:
+            torch.save(tensors, path)
+        except RuntimeError as error:  # a full disk
+            raise OSError(str(error)) from error
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 

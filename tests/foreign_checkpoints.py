@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of other programs' networks, by the names that those programs use.
+
+Written from the programs, not from src: what the converter is held against.
+"""
+
+import zlib
+
+import numpy as np
+
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+TORCH_NORM = ("weight", "bias", "running_mean", "running_var")
+MINDSPORE_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def quick(name, shape):
+    """float32 values that tell names apart, and rows and columns of matrices; cheap to make."""
+    seed = np.float32(1 + zlib.crc32(name.encode()) % 9973)
+    if len(shape) == 4:
+        return np.broadcast_to(seed, shape)
+    values = np.arange(int(np.prod(shape)), dtype=np.float32)
+    return (values % 8191 / 8192 + seed).reshape(shape)
+
+
+def fill(shapes, make=quick):
+    return {name: make(name, tuple(shape)) for name, shape in shapes.items()}
+
+
+def _resnet_layers(depth):
+    """(stage, block, part, out, in, kernel) of every convolution; part 0 is the projection."""
+    channels = 64
+    for stage, count in enumerate(BLOCKS[depth]):
+        width = 64 * 2**stage
+        for block in range(count):
+            yield stage, block, 1, width, channels, 1
+            yield stage, block, 2, width, width, 3
+            yield stage, block, 3, 4 * width, width, 1
+            if block == 0:
+                yield stage, block, 0, 4 * width, channels, 1
+            channels = 4 * width
+
+
+def resnet(depth, prefix="", projection="downsample", norm=TORCH_NORM, counters=False):
+    """torchvision's, mmdetection's (prefix) and MindSpore's (projection, norm) backbones."""
+    shapes = {f"{prefix}conv1.weight": (64, 3, 7, 7)}
+    shapes |= {f"{prefix}bn1.{kind}": (64,) for kind in norm}
+    for stage, block, part, out, inputs, kernel in _resnet_layers(depth):
+        at = f"{prefix}layer{stage + 1}.{block}."
+        conv, bn = (f"conv{part}", f"bn{part}") if part else (f"{projection}.0", f"{projection}.1")
+        shapes[f"{at}{conv}.weight"] = (out, inputs, kernel, kernel)
+        shapes |= {f"{at}{bn}.{kind}": (out,) for kind in norm}
+        if counters:
+            shapes[f"{at}{bn}.num_batches_tracked"] = ()
+    return shapes
+
+
+def detectron2_resnet(depth, prefix="backbone.bottom_up."):
+    shapes = {f"{prefix}stem.conv1.weight": (64, 3, 7, 7)}
+    shapes |= {f"{prefix}stem.conv1.norm.{kind}": (64,) for kind in TORCH_NORM}
+    for stage, block, part, out, inputs, kernel in _resnet_layers(depth):
+        at = f"{prefix}res{stage + 2}.{block}.{f'conv{part}' if part else 'shortcut'}"
+        shapes[f"{at}.weight"] = (out, inputs, kernel, kernel)
+        shapes |= {f"{at}.norm.{kind}": (out,) for kind in TORCH_NORM}
+    return shapes
+
+
+def _biased(**layers):
+    shapes = {}
+    for layer, shape in layers.items():
+        shapes[f"{layer}.weight"], shapes[f"{layer}.bias"] = shape, shape[:1]
+    return shapes
+
+
+def _heads(lateral, output, rpn, box, outputs, deltas):
+    """Biased layers; `rpn` and `box` name three and four of them."""
+    layers = {}
+    for level in range(4):
+        layers[lateral(level)] = (256, 256 * 2**level, 1, 1)
+        layers[output(level)] = (256, 256, 3, 3)
+    layers |= zip(rpn, [(256, 256, 3, 3), (3, 256, 1, 1), (12, 256, 1, 1)], strict=True)
+    layers |= zip(
+        box, [(1024, 12544), (1024, 1024), (outputs, 1024), (4 * deltas, 1024)], strict=True
+    )
+    return _biased(**layers)
+
+
+def torchvision(depth=50, outputs=91, old=False):
+    dot = "" if old else ".0"
+    return resnet(depth, "backbone.body.") | _heads(
+        lambda n: f"backbone.fpn.inner_blocks.{n}{dot}",
+        lambda n: f"backbone.fpn.layer_blocks.{n}{dot}",
+        ("rpn.head.conv" if old else "rpn.head.conv.0.0", "rpn.head.cls_logits",
+         "rpn.head.bbox_pred"),
+        ("roi_heads.box_head.fc6", "roi_heads.box_head.fc7",
+         "roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"),
+        outputs, outputs,
+    )  # fmt: skip
+
+
+def detectron2(depth=50, outputs=81):
+    head = "proposal_generator.rpn_head."
+    return detectron2_resnet(depth) | _heads(
+        lambda n: f"backbone.fpn_lateral{n + 2}",
+        lambda n: f"backbone.fpn_output{n + 2}",
+        (f"{head}conv", f"{head}objectness_logits", f"{head}anchor_deltas"),
+        ("roi_heads.box_head.fc1", "roi_heads.box_head.fc2",
+         "roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"),
+        outputs, outputs - 1,
+    )  # fmt: skip
+
+
+def mmdetection(depth=50, outputs=81, version=2):
+    box = "bbox_head" if version == 1 else "roi_head.bbox_head"
+    return resnet(depth, "backbone.", counters=True) | _heads(
+        lambda n: f"neck.lateral_convs.{n}.conv",
+        lambda n: f"neck.fpn_convs.{n}.conv",
+        ("rpn_head.rpn_conv", "rpn_head.rpn_cls", "rpn_head.rpn_reg"),
+        (f"{box}.shared_fcs.0", f"{box}.shared_fcs.1", f"{box}.fc_cls", f"{box}.fc_reg"),
+        outputs, outputs if version == 1 else outputs - 1,
+    )  # fmt: skip
+
+
+def fold_norms(arrays):
+    """Caffe's BatchNorm: nothing but scale and shift."""
+    for name, array in arrays.items():
+        if name.endswith("running_mean"):
+            array[...] = 0
+        elif name.endswith("running_var"):
+            array[...] = np.float32(1 - 1e-5)
+    return arrays
+
+
+def cell_anchors():
+    """detectron2's buffers: xyxy around 0, of 32 to 512 pixels, 0.5, 1 and 2 high over wide."""
+    arrays = {}
+    for level in range(5):
+        side = 32 * 2**level
+        rows = []
+        for ratio in (0.5, 1.0, 2.0):
+            width = np.sqrt(side * side / ratio)
+            rows.append([-width / 2, -width * ratio / 2, width / 2, width * ratio / 2])
+        arrays[f"proposal_generator.anchor_generator.cell_anchors.{level}"] = np.array(
+            rows, np.float32
+        )
+    return arrays
