@@ -29,8 +29,8 @@ class UserError(Exception):
 def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     """Run an entry script's `main` on the command line and leave the process with its exit code.
 
-    A `UserError` becomes one line on stderr and exit code 2, Ctrl-C exit code 130; every other
-    exception is a defect of the program and keeps its traceback.
+    A `UserError` or a package that is not installed becomes one line on stderr and exit code 2,
+    Ctrl-C exit code 130; every other exception is a defect of the program and keeps its traceback.
 
     Args:
         main: takes the arguments after the script's name; returns the exit code (None means 0).
@@ -43,6 +43,18 @@ def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     except UserError as error:
         sys.stdout.flush()
         print(f"error: {error}", file=sys.stderr, flush=True)
+        code = EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("src", "tests", ""):
+            raise
+        sys.stdout.flush()
+        print(
+            f"error: the package {package} is not installed for {sys.executable}; run `python -m pip "
+            "install -r requirements.txt`, or start the interpreter that has it",
+            file=sys.stderr,
+            flush=True,
+        )
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)

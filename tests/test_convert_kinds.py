@@ -66,16 +66,14 @@ def test_the_listed_parameters_are_the_built_networks(backbone):
 def test_families_name_only_keys_of_the_configuration():
     defaults = load_config([])
     for family, settings in families.FAMILIES.items():
-        # The clipping is a key of the network that older configurations do not have.
-        known = {key: value for key, value in settings.items() if key != "clip_to_canvas"}
-        assert known.keys() <= set(SETTABLE), family
-        assert defaults.replace(**known).box_convention == settings["box_convention"]
+        assert settings.keys() <= set(SETTABLE), family
+        assert defaults.replace(**settings).box_convention == settings["box_convention"]
     assert defaults.class_names == COCO
     assert families.COCO_IDS["stop sign"] == 13 and families.COCO_IDS["toothbrush"] == 90
     assert families.FAMILIES["model_zoo"]["pad_before_normalize"] is True
     zoo = [k for k, v in families.FAMILIES["model_zoo"].items()
-           if k in SETTABLE and defaults.to_dict()[k] != v]  # fmt: skip
-    assert zoo == ["pad_before_normalize"]  # the defaults are the model zoo's else
+           if defaults.to_dict()[k] != v]  # fmt: skip
+    assert zoo == ["pad_before_normalize", "clip_to_canvas"]  # the defaults are the zoo's else
 
 
 # ------------------------------------------------------------------ classifiers
@@ -138,10 +136,13 @@ def test_detectron2_backbones(folded):
 def check_heads(result, arrays, cls, reg, fc, outputs, shift):
     """`outputs`: the file's rows of the background and the classes; reg's begin at `shift`."""
     rows = list(outputs)
+    unused = [row for row in range(len(arrays[f"{cls}.bias"])) if row not in rows]
+    assert result.settings["unused_outputs"] == len(unused)
+    scores = [rows[0], *unused, *rows[1:]]
     np.testing.assert_array_equal(result.arrays["rcnn.cls_scores.weight"],
-                                  arrays[f"{cls}.weight"][rows].T)  # fmt: skip
+                                  arrays[f"{cls}.weight"][scores].T)  # fmt: skip
     np.testing.assert_array_equal(
-        result.arrays["rcnn.cls_scores.bias"], arrays[f"{cls}.bias"][rows]
+        result.arrays["rcnn.cls_scores.bias"], arrays[f"{cls}.bias"][scores]
     )
     deltas = [4 * (row - shift) + side for row in rows[1:] for side in range(4)]
     np.testing.assert_array_equal(result.arrays["rcnn.reg_scores.weight"],
@@ -164,7 +165,7 @@ COCO_OUTPUTS = [0, *(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66
 def test_torchvision_detector(depth, old):
     arrays = foreign.fill(foreign.torchvision(depth, old=old))
     result = converted(arrays)
-    shapes = detector_shapes(BACKBONE[depth], 81)
+    shapes = detector_shapes(BACKBONE[depth], 81, unused_outputs=10)
     assert {n: a.shape for n, a in result.arrays.items()} == shapes
     check_heads(result, arrays, *TORCHVISION_BOX, COCO_OUTPUTS, 0)
     check_backbone(result, arrays, {
@@ -239,7 +240,7 @@ def test_coco_classes_are_picked_by_name_in_the_configurations_order():
     names = ("dog", "person", "toothbrush")
     result = converted(arrays, class_names=names, names_given=True)
     check_heads(result, arrays, *TORCHVISION_BOX, (0, 18, 1, 90), 0)
-    assert any("88" not in row.note and "87 outputs left out" in row.note for row in result.rows)
+    assert any("88" not in row.note and "87 other outputs kept" in row.note for row in result.rows)
     ninety = tuple(f"class {n}" for n in range(90))
     result = converted(arrays, class_names=ninety, names_given=True)
     check_heads(result, arrays, *TORCHVISION_BOX, range(91), 0)

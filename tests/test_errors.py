@@ -65,3 +65,12 @@ def test_main_gets_the_arguments_without_the_script(repo_root, monkeypatch):
         run_entry(lambda argv: seen.extend(argv))
     assert seen == ["--seed", "3"]
     assert stop.value.code == 0
+
+
+def test_a_missing_package_is_one_line_that_says_how_to_install_it(repo_root):
+    done = _run("import no_such_package.part", repo_root)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "package no_such_package is not installed" in done.stderr
+    assert "requirements.txt" in done.stderr
+    own = _run("import src.no_such_module", repo_root)
+    assert own.returncode == 1 and "Traceback" in own.stderr, "a defect of the program"

@@ -4,10 +4,10 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Parameter, Tensor, nn
 from tiny_detector import same_values, tiny_model, tiny_network, values_of
 
-from src.checkpoint import canonical_name, load_detector, save_checkpoint
+from src.checkpoint import canonical_name, load_detector, save_checkpoint, save_parameters
 from src.errors import UserError
 from src.pretrained import load_pretrained
 
@@ -124,3 +124,16 @@ def test_a_deeper_backbone_does_not_pass_for_a_shallower_one(tmp_path):
 )
 def test_canonical_names(old, new):
     assert canonical_name(old) == new == canonical_name(new)
+
+
+def test_outputs_of_no_class_are_left_out_of_a_fresh_start(tmp_path):
+    """A detector converted from torchvision scores them too; the classes' scores are loaded."""
+    values = np.arange(24, dtype=np.float32).reshape(4, 6)
+    wide = Parameter(Tensor(values), "rcnn.cls_scores.weight")
+    path = tmp_path / "wide.ckpt"
+    save_parameters(path, [wide], {"unused_outputs": 2})
+    target = nn.Cell()
+    target.scores = Parameter(Tensor(np.zeros((4, 4), np.float32)), "rcnn.cls_scores.weight")
+    report = load_pretrained(target, path, {"unused_outputs": 0})
+    assert report.loaded == ["rcnn.cls_scores.weight"] and not report.fresh
+    np.testing.assert_array_equal(target.scores.asnumpy(), values[:, [0, 3, 4, 5]])

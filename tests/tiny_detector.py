@@ -136,6 +136,12 @@ def tiny_settings(**changes):
         rcnn_target_stds=(0.1, 0.1, 0.2, 0.2),
         roi_align_aligned=False,
         stem_pool="same",
+        bn_eps=1e-5,
+        clip_to_canvas=False,
+        fpn_out_channels=256,
+        rpn_feat_channels=256,
+        rcnn_fc_out_channels=1024,
+        unused_outputs=0,
     )
     return SimpleNamespace(**{**values, **changes})
 

@@ -50,7 +50,8 @@ class Detections(nn.Cell):
         """
         batch, num_rois = roi_valid.shape
         num_classes = deltas.shape[1]
-        scores = ops.reshape(ops.softmax(logits, -1)[:, -num_classes:], (batch, num_rois, num_classes))
+        scores = ops.softmax(logits, -1)[:, logits.shape[1] - num_classes:]
+        scores = ops.reshape(scores, (batch, num_rois, num_classes))
         scores = scores * ops.expand_dims(ops.cast(roi_valid, ms.float32), -1)
         scores = ops.reshape(scores, (batch, num_rois * num_classes))
         limit = self.max_candidates or scores.shape[1]

@@ -26,9 +26,9 @@ class Rcnn(nn.Cell):
         self.reg_scores = Dense(hidden_channels, (num_classes - 1) * 4, Normal(0.001))
 
     def construct(self, roi_features):
-        """(N, C, h, w) -> logits (N, num_classes + unused_outputs) and deltas (N, num_classes - 1, 4).
+        """Return logits (N, num_classes + unused_outputs) and deltas (N, num_classes - 1, 4).
 
-        Both are float32.
+        Both are float32; `roi_features` is (N, C, h, w).
         """
         x = ops.reshape(roi_features, (roi_features.shape[0], -1))
         x = ops.relu(self.shared_fc_0(x))
