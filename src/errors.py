@@ -50,8 +50,8 @@ def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             raise
         sys.stdout.flush()
         print(
-            f"error: the package {package} is not installed for {sys.executable}; run `python -m pip "
-            "install -r requirements.txt`, or start the interpreter that has it",
+            f"error: the package {package} is not installed for {sys.executable}; run "
+            "`python -m pip install -r requirements.txt`, or start the interpreter that has it",
             file=sys.stderr,
             flush=True,
         )
