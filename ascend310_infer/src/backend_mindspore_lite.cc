@@ -27,11 +27,10 @@ DataType FromLite(mindspore::DataType type) {
   }
 }
 
-void Require(const mindspore::Status &status, const char *step) {
+void Require(const mindspore::Status &status, const char *step, const char *advice) {
   if (status.IsOk()) return;
   const std::string text = std::string("MindSpore Lite: ") + step + " failed: " +
-                           mindspore::Status::CodeAsString(status.StatusCode()) + " " +
-                           status.GetErrDescription();
+                           mindspore::Status::CodeAsString(status.StatusCode()) + " " + advice;
   throw BackendError(text.c_str());
 }
 
@@ -54,7 +53,10 @@ class MindSporeLiteBackend : public Backend {
     } else {
       context->MutableDeviceInfo().push_back(std::make_shared<mindspore::CPUDeviceInfo>());
     }
-    Require(model_.Build(std::string(path), mindspore::kMindIR, context), "Model::Build");
+    Require(model_.Build(std::string(path), mindspore::kMindIR, context), "Model::Build",
+            device.ascend ? "Is there an Ascend device with its driver and CANN, and is the library "
+                            "new enough for this MINDIR? See its messages above"
+                          : "Is the library new enough for this MINDIR? See its messages above");
     if (model_.GetInputs().empty()) throw BackendError("MindSpore Lite: the model has no inputs");
   }
 
@@ -72,7 +74,7 @@ class MindSporeLiteBackend : public Backend {
       std::memcpy(target, inputs[i].bytes.data(), inputs[i].bytes.size());
     }
     std::vector<mindspore::MSTensor> results;
-    Require(model_.Predict(tensors, &results), "Model::Predict");
+    Require(model_.Predict(tensors, &results), "Model::Predict", "See its messages above");
     std::vector<Tensor> outputs;
     for (const auto &result : results) {
       Tensor output{{FromLite(result.DataType()), result.Shape()}, {}};

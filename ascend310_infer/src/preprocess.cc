@@ -33,11 +33,18 @@ bool MayBeTransparent(const Bytes &bytes) {
   return true;
 }
 
-// Fails on a JPEG that ends early: OpenCV 4 fills the rest with grey without an error.
+// Whether a JPEG ends before its end marker. OpenCV 4.6 fills what is missing with grey without an
+// error; the version that Python has refuses it.
 bool IsCutJpeg(const Bytes &bytes) {
   if (!StartsWith(bytes, kJpeg)) return false;
+  std::size_t position = 2;  // of a segment's marker; a thumbnail's end marker is inside a segment
+  while (position + 4 <= bytes.size() && bytes[position] == 0xff && bytes[position + 1] != 0xda) {
+    const bool fill = bytes[position + 1] == 0xff;
+    position += fill ? 1 : 2 + bytes[position + 2] * 256U + bytes[position + 3];
+  }
   constexpr std::array<unsigned char, 2> end{0xff, 0xd9};
-  return std::find_end(bytes.begin(), bytes.end(), end.begin(), end.end()) == bytes.end();
+  const auto start = bytes.begin() + static_cast<std::ptrdiff_t>(std::min(position, bytes.size()));
+  return std::search(start, bytes.end(), end.begin(), end.end()) == bytes.end();
 }
 
 cv::Mat Decode(const Bytes &bytes, int flags) {
