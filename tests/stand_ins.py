@@ -34,7 +34,7 @@ class SmallDetector(nn.Cell):
         rng = np.random.default_rng(seed)
         weight = Tensor(rng.normal(0, 0.1, (8, 3, 7, 7)).astype(np.float32))
         self.conv = nn.Conv2d(3, 8, 7, 8, pad_mode="pad", padding=3, has_bias=True,
-                              weight_init=weight)  # fmt: skip
+                              weight_init=weight, bias_init=0.1)  # fmt: skip
         self.table = Parameter(Tensor(rng.normal(0, 0.5, (8, 36)).astype(np.float32)))
 
     def construct(self, image, image_meta):
@@ -47,7 +47,7 @@ class SmallDetector(nn.Cell):
         boxes = ops.concat((corner, corner + values[:, :, 2:4] * size * 0.5), 2)
         scores = values[:, :, 4]
         labels = ops.cast(ops.floor(values[:, :, 5] * 2.9), ms.int32) + 1
-        return boxes, scores, labels, scores > 0.6
+        return boxes, scores, labels, scores > 0.5
 
 
 def stand_in_config(height, width, **changes):
