@@ -5,7 +5,7 @@
 # started.
 
 REPO_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-BACKBONES=(resnet_v1.5_50 resnet_v1_50 resnet_v1_101 resnet_v1_152)
+BACKBONES=(resnet_v1.5_50 resnet_v1_50 resnet_v1_101 resnet_v1_152 resnet_v1_101_caffe)
 
 # die CODE MESSAGE: one line on stderr, then leave.
 die() {

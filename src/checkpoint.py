@@ -56,6 +56,11 @@ _INPUT_KEYS = (
     "roi_align_aligned",
     "roi_align_finest_scale",
     "stem_pool",
+    "bn_eps",
+    "clip_to_canvas",
+    "fpn_out_channels",
+    "rpn_feat_channels",
+    "rcnn_fc_out_channels",
 )
 
 
@@ -107,11 +112,23 @@ def save_checkpoint(
     Raises:
         UserError: when the file cannot be written.
     """
+    parameters = list(network.get_parameters())
+    if optimizer is not None:
+        parameters += _optimizer_state(optimizer)
+    save_parameters(path, parameters, meta)
+
+
+def save_parameters(
+    path: str | Path,
+    parameters: Sequence[ms.Parameter],
+    meta: Mapping[str, Any] | None = None,
+    *,
+    key: str = "output_dir",
+) -> None:
+    """Write named parameters with `meta`, atomically; `key` named the file, for errors."""
     path = Path(path)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
-    entries = [{"name": p.name, "data": p} for p in network.get_parameters()]
-    if optimizer is not None:
-        entries += [{"name": p.name, "data": p} for p in _optimizer_state(optimizer)]
+    entries = [{"name": p.name, "data": p} for p in parameters]
     try:
         with _quiet():
             append = {META_KEY: json.dumps(meta or {})}
@@ -123,7 +140,7 @@ def save_checkpoint(
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path}: cannot write the checkpoint ({error}); free some space or "
-            "choose another output_dir"
+            f"choose another {key}"
         ) from error
 
 
@@ -230,7 +247,7 @@ def check_model(
 
 def load_detector(
     network: nn.Cell,
-    path: str | Path,
+    checkpoint: Checkpoint | str | Path,
     expected: Mapping[str, Any] | None = None,
     *,
     key: str = "checkpoint_path",
@@ -238,6 +255,7 @@ def load_detector(
     """Load a whole detector: every parameter of `network` comes from the file.
 
     Args:
+        checkpoint: a file, or what `read_checkpoint` made of one.
         expected: `describe_model` of the configuration, checked when given.
         key: the setting that named the file, for errors.
 
@@ -247,7 +265,8 @@ def load_detector(
     Raises:
         UserError: for an unreadable file, or one that holds another network.
     """
-    checkpoint = read_checkpoint(path, key)
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read_checkpoint(checkpoint, key)
     notes = check_model(checkpoint, expected or {}, same_heads=True)
     _assign_all(network, checkpoint, key)
     return checkpoint.meta, notes

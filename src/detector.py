@@ -2,12 +2,13 @@
 """Builds the network that a configuration describes."""
 import mindspore as ms
 
+from src.checkpoint import describe_model, load_detector
 from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
 from src.FasterRcnn.backbones import STAGE_CHANNELS, build_backbone
 from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
 from src.FasterRcnn.bbox_assign_sample_stage2 import BboxAssignSampleForRcnn
 from src.FasterRcnn.box_ops import BoxCoder, pixel_offset
-from src.FasterRcnn.detections import Detections
+from src.FasterRcnn.detections import MIN_SIZE, Detections
 from src.FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
 from src.FasterRcnn.fpn_neck import FeatPyramidNeck
 from src.FasterRcnn.matcher import Matcher
@@ -43,9 +44,26 @@ def build_detector(config):
         roi_align=_roi_align(config, offset),
         detections=Detections(coder, nms, offset, score_threshold=config.test_score_thr,
                               max_candidates=config.test_pre_nms_num,
-                              max_per_image=config.test_max_per_img),
+                              max_per_image=config.test_max_per_img,
+                              min_size=None if config.clip_to_canvas else offset + MIN_SIZE),
         num_roi_levels=_ROI_LEVELS,
-        compute_dtype=getattr(ms, compute_dtype(config)))
+        compute_dtype=getattr(ms, compute_dtype(config)),
+        clip_to_canvas=config.clip_to_canvas)
+
+
+def load_network(config, checkpoint):
+    """Build the detector of `config` for evaluation, with the weights of a `Checkpoint`.
+
+    Returns:
+        The network, and notes for the user.
+
+    Raises:
+        UserError: the weights do not fit the configuration.
+    """
+    network = build_detector(config)
+    _, notes = load_detector(network, checkpoint, describe_model(config))
+    network.set_train(False)
+    return network, notes
 
 
 def build_loss(network, config):
@@ -93,6 +111,8 @@ def _proposals(config, offset, *, training):
         threshold = config.rpn_nms_thr
         counts = {"nms_pre": config.rpn_nms_pre, "nms_post": config.rpn_nms_post,
                   "max_num": config.rpn_max_num, "min_size": config.rpn_min_bbox_min_size}
+    if config.clip_to_canvas and not counts["min_size"]:
+        counts["min_size"] = None
     return Proposal(_rpn_coder(config, offset), _nms(config, threshold), offset, **counts)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from mindspore import nn
 
 from src.callbacks import StatusLine, clock_time
-from src.checkpoint import describe_model, load_detector, require_file
+from src.checkpoint import read_checkpoint, require_file
+from src.checkpoint_settings import adopt_settings
 from src.coco_eval import (
     CocoSummary,
     category_ids_of,
@@ -23,7 +24,7 @@ from src.coco_eval import (
     write_results,
 )
 from src.dataset import create_eval_dataset, iterate
-from src.detector import build_detector
+from src.detector import load_network
 from src.errors import UserError
 from src.mindrecord import MindRecordSet, data_source, ensure_mindrecord
 from src.model_utils.device_adapter import init_device
@@ -188,12 +189,13 @@ def run_evaluation(config: Any) -> int:
     status = StatusLine()
     require_file(config.checkpoint_path, "checkpoint_path")
     init_device(config)
-    network = build_detector(config)
-    meta, notes = load_detector(network, config.checkpoint_path, describe_model(config))
-    position = f" (epoch {meta['epoch']})" if "epoch" in meta else ""
-    status.say(f"checkpoint {config.checkpoint_path}{position}")
-    for note in notes:
-        status.say(f"  note: {note}")
+    checkpoint = read_checkpoint(config.checkpoint_path)
+    config, adopted = adopt_settings(config, checkpoint)
+    network, notes = load_network(config, checkpoint)
+    epoch = checkpoint.meta.get("epoch")
+    status.say(f"checkpoint {config.checkpoint_path}{f' (epoch {epoch})' if epoch else ''}")
+    for note in (*adopted, *(f"note: {note}" for note in notes)):
+        status.say(f"  {note}")
     mindrecord_set = ensure_mindrecord(config, "val")
     truth = read_ground_truth(config, mindrecord_set)
     result_path = result_path_of(config)

@@ -209,19 +209,20 @@ def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
     refuse_to_overwrite(paths, Path(config.output_dir))
     from mindspore import Tensor
 
-    from src.checkpoint import describe_model, load_detector
-    from src.detector import build_detector
+    from src.checkpoint import read_checkpoint
+    from src.checkpoint_settings import adopt_settings
+    from src.detector import load_network
     from src.model_utils.device_adapter import init_device
 
+    init_device(config)
+    checkpoint = read_checkpoint(config.checkpoint_path)
+    config, adopted = adopt_settings(config, checkpoint)
     # The network itself drops what is below test_score_thr.
     if min_score < config.test_score_thr:
         config = config.replace(test_score_thr=min_score)
-    init_device(config)
-    network = build_detector(config)
-    _, notes = load_detector(network, config.checkpoint_path, describe_model(config))
-    for note in notes:
-        print(f"note: {note}")
-    network.set_train(False)
+    network, notes = load_network(config, checkpoint)
+    for note in (*adopted, *(f"note: {note}" for note in notes)):
+        print(note)
 
     def detect(image: np.ndarray, meta: np.ndarray) -> list[np.ndarray]:
         return [output.asnumpy() for output in network(Tensor(image), Tensor(meta))]

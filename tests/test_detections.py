@@ -6,7 +6,7 @@ import pytest
 from plain_boxes import in_graph, plain_nms
 
 from src.FasterRcnn.box_ops import BoxCoder
-from src.FasterRcnn.detections import Detections
+from src.FasterRcnn.detections import MIN_SIZE, Detections
 from src.FasterRcnn.nms import build_nms
 
 ROIS_PER_IMAGE, CLASSES = 24, 3
@@ -26,6 +26,7 @@ SETTINGS = {"score_threshold": 0.05, "max_candidates": 40, "max_per_image": 15, 
 def _cell(kind="kernel", offset=0.0, **changes):
     values = {**SETTINGS, **changes}
     nms = build_nms(kind, values.pop("threshold"), 96)
+    values = {"min_size": offset + MIN_SIZE, **values}
     return Detections(BoxCoder((0.0,) * 4, STDS, offset), nms, offset, **values)
 
 

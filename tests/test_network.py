@@ -71,7 +71,8 @@ def test_deeper_backbones_have_more_blocks_of_the_same_shapes(backbone, blocks):
 
 
 @pytest.mark.parametrize("name, strides", [("resnet_v1.5_50", (1, 2)), ("resnet_v1_50", (2, 1)),
-                                           ("resnet_v1_101", (1, 2)), ("resnet_v1_152", (1, 2))])
+                                           ("resnet_v1_101", (1, 2)), ("resnet_v1_152", (1, 2)),
+                                           ("resnet_v1_101_caffe", (2, 1))])
 def test_where_the_backbones_stride(name, strides):
     block = BACKBONES[name][0](256, 512, 2, "frozen_bn", 1e-5)
     assert (block.conv1.stride[-1], block.conv2.stride[-1]) == strides

@@ -90,13 +90,13 @@ def use_tiny_detector(setattr_=setattr):
     """Put the tiny detector in the place of the real one."""
     from tiny_detector import TinyDetector, TinyWithLoss
 
-    import src.evaluation
+    import src.detector
     import src.training_run
 
     def build(config):
         return TinyDetector(num_classes=config.num_classes)
 
-    setattr_(src.evaluation, "build_detector", build)
+    setattr_(src.detector, "build_detector", build)
     setattr_(src.training_run, "build_detector", build)
     setattr_(src.training_run, "build_loss", lambda network, config: TinyWithLoss(network))
 

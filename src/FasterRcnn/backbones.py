@@ -4,11 +4,13 @@ from .resnet import Bottleneck, ResNetFea
 from .resnet50v1 import BottleneckV1
 
 # resnet_v1_101 and resnet_v1_152 have their stride in the 3x3 convolution despite their names:
-# that is how the model zoo's published checkpoints were trained.
+# that is how the model zoo's published checkpoints were trained. detectron2's R101 has it in the
+# first 1x1.
 BACKBONES = {
     "resnet_v1.5_50": (Bottleneck, (3, 4, 6, 3)),
     "resnet_v1_50": (BottleneckV1, (3, 4, 6, 3)),
     "resnet_v1_101": (Bottleneck, (3, 4, 23, 3)),
+    "resnet_v1_101_caffe": (BottleneckV1, (3, 4, 23, 3)),
     "resnet_v1_152": (Bottleneck, (3, 8, 36, 3)),
 }
 STAGE_CHANNELS = (256, 512, 1024, 2048)

@@ -179,12 +179,14 @@ def is_sizeable(boxes, height_width, min_size, offset):
     Args:
         boxes: (B, N, 4), clipped.
         height_width: (B, 2), what they were clipped to.
-        min_size: shortest side, px.
+        min_size: shortest side, px; None: any box will do, even one that ends before it starts.
         offset: see the module.
 
     Returns:
         (B, N) bool: some of the box is inside, both sides are positive and at least `min_size`.
     """
+    if min_size is None:
+        return ops.ones_like(boxes[..., 0]) > 0
     x1, y1, x2, y2 = split_coordinates(boxes)
     shorter = ops.minimum(x2 - x1, y2 - y1) + offset
     inside = ops.logical_and(x1 < height_width[:, 1:2], y1 < height_width[:, 0:1])

@@ -6,7 +6,7 @@ from mindspore import nn, ops
 from .box_ops import clip_to, gather_rows, is_sizeable
 
 # Less than this from x1 to x2, px, is an artefact (legacy sizes below a pixel even turn negative).
-_MIN_SIZE = 1.0e-2
+MIN_SIZE = 1.0e-2
 
 
 class Detections(nn.Cell):
@@ -19,13 +19,16 @@ class Detections(nn.Cell):
         score_threshold: lower scores go.
         max_candidates: (RoI, class) pairs an image, by score, that enter NMS; 0 for all.
         max_per_image: K.
+        min_size: shorter boxes go, px; None: no box goes (see `is_sizeable`).
     """
 
-    def __init__(self, coder, nms, offset, *, score_threshold, max_candidates, max_per_image):
+    def __init__(self, coder, nms, offset, *, score_threshold, max_candidates, max_per_image,
+                 min_size):
         super().__init__()
         self.coder = coder
         self.nms = nms
-        self.offset, self.min_size = offset, offset + _MIN_SIZE
+        self.offset = offset
+        self.min_size = min_size
         self.score_threshold = score_threshold
         self.max_candidates = max_candidates
         self.max_per_image = max_per_image

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faster R-CNN: backbone, pyramid, RPN, proposals, RoIAlign, second stage."""
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 
@@ -76,9 +77,7 @@ class FasterRcnn(nn.Cell):
     def clip_bounds(self, image, image_meta):
         """Return (B, 2): height and width that boxes are clipped to."""
         if self.clip_to_canvas:
-            canvas = ops.stack((ops.full_like(image_meta[:, 0], float(image.shape[2])),
-                                ops.full_like(image_meta[:, 1], float(image.shape[3]))), 1)
-            return canvas
+            return ops.zeros_like(image_meta[:, :2]) + _height_width(*image.shape[2:])
         return image_meta[:, :2]
 
 
@@ -146,6 +145,11 @@ class FasterRcnnWithLoss(nn.Cell):
 
 def _weighted(cls_loss, reg_loss, weights):
     return weights[0] * cls_loss + weights[1] * reg_loss
+
+
+@ops.constexpr
+def _height_width(height, width):
+    return Tensor(np.array([height, width], np.float32))
 
 
 def _xyxy_scale(image_meta):

@@ -18,7 +18,7 @@ class Proposal(nn.Cell):
         nms_pre: anchors a level that go on by their score.
         nms_post: boxes a level that may be left after NMS.
         max_num: boxes an image over all levels.
-        min_size: shorter boxes go, px.
+        min_size: shorter boxes go, px; None: no box goes (see `is_sizeable`).
     """
 
     def __init__(self, coder, nms, offset, *, nms_pre, nms_post, max_num, min_size):

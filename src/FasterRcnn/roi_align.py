@@ -10,6 +10,8 @@ from .box_ops import split_coordinates
 
 ROI_ALIGN_KINDS = ("gather", "native")
 _LEVEL_EPS = 1.0e-6
+# MindSpore's operator takes a RoI for padding whose x1 and x2 are both closer to 0 than this.
+_NO_PLACE = 1.0e-3
 # RoIs that are pooled together: bounds the memory of the gathered corners (200 KB a RoI of 7x7).
 _CHUNK = 512
 
@@ -117,6 +119,8 @@ class GatherRoiAlign(nn.Cell):
         row = ops.expand_dims(first_row, 1) + row * ops.expand_dims(width, 1)
         index = ops.expand_dims(row, 2) + ops.expand_dims(column, 1)
         weight = ops.expand_dims(row_weight, 2) * ops.expand_dims(column_weight, 1)
+        if self.offset:
+            weight = weight * ops.reshape(_has_place(x1, x2), (-1, 1, 1))
         return ops.cast(self._by_bin(index), ms.int32), ops.stop_gradient(self._by_bin(weight))
 
     def _axis(self, low, high, scale, size):
@@ -170,6 +174,8 @@ class NativeRoiAlign(nn.Cell):
             own = ops.reshape(ops.cast(ops.equal(level, index), ms.float32), (-1, 1, 1, 1))
             values = pool(ops.cast(features[index], ms.float32), ops.concat((image, read), 1))
             pooled = pooled + values * own
+        if self.offset:
+            pooled = pooled * ops.reshape(_has_place(rois[:, 0], rois[:, 2]), (-1, 1, 1, 1))
         return pooled
 
 
@@ -209,7 +215,19 @@ def _operator_rois(rois, offset, shift, shortest):
     """Return `rois` (R, 4) as the ROIAlign operator must be told them.
 
     Its gradient knows the legacy convention only, whatever `roi_end_mode` is: a RoI ends one pixel
-    later, and may be shorter than a cell. So modern RoIs are put into those terms.
+    later, and may be shorter than a cell. So modern RoIs are put into those terms. Those that it
+    would take for padding, and leave whatever was in memory, are moved a little.
     """
     start, end = rois[:, :2], ops.maximum(rois[:, 2:], rois[:, :2] + shortest)
-    return ops.concat((start - shift, end - shift - (1.0 - offset)), 1)
+    read = ops.concat((start - shift, end - shift - (1.0 - offset)), 1)
+    has_place = ops.expand_dims(_has_place(read[:, 0], read[:, 2]), 1)
+    return read + (1.0 - has_place) * (2.0 * _NO_PLACE)
+
+
+def _has_place(x1, x2):
+    """Return (R,) float32: 0 for RoIs (x1, x2: (R,), px) of no width at the left border, else 1.
+
+    In the legacy convention these pool to zeros: the padding (0, 0, 0, 0), and what is left of
+    boxes beyond the border. Numbers of the model zoo's network contain that.
+    """
+    return ops.cast(ops.maximum(ops.abs(x1), ops.abs(x2)) >= _NO_PLACE, ms.float32)

@@ -13,6 +13,7 @@ RESNET_BLOCKS = {
     "resnet_v1.5_50": (3, 4, 6, 3),
     "resnet_v1_50": (3, 4, 6, 3),
     "resnet_v1_101": (3, 4, 23, 3),
+    "resnet_v1_101_caffe": (3, 4, 23, 3),
     "resnet_v1_152": (3, 8, 36, 3),
 }
 STRIDES = (4, 8, 16, 32, 64)

@@ -47,7 +47,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "backbone": _NAME,
         "stem_pool": _NAME,
         "norm": _NAME,
-        "bn_eps": _POSITIVE,
+        "bn_eps": _NOT_NEGATIVE,  # torchvision's COCO_V1 weights want 0
         "frozen_stages": Rule("int", low=0, high=5),
         "fpn_out_channels": _COUNT,
     },
@@ -59,6 +59,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
     },
     "Boxes": {
         "box_convention": _NAME,
+        "clip_to_canvas": _BOOL,
     },
     "First stage (RPN): head, matching, sampling, loss": {
         "rpn_feat_channels": _COUNT,

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A detector for programs: from a checkpoint to boxes, in two lines of Python."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from src.model_utils.config import load_config
+from src.model_utils.device_adapter import init_device, prepare_environment
+from src.prediction import batches_of
+
+
+class Found(NamedTuple):
+    """What was found in one image, best first.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy.
+        scores: (N,) float32, 0 to 1.
+        labels: (N,) int32, 1 to the number of classes; `Detector.class_names[label - 1]`.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+
+class Detector:
+    """The network of a checkpoint with the settings that belong to its weights.
+
+    MindSpore must not have been imported before the first one is made for a CPU (see
+    `prepare_environment`).
+
+    Args:
+        checkpoint_path: of training, of convert_checkpoint.py, or one that the model zoo published.
+        settings: configuration keys that go before the checkpoint's, such as device_target="CPU",
+            test_score_thr=0.5, or backbone="resnet_v1_50", which a model zoo file does not say.
+
+    Attributes:
+        config: all settings.
+        class_names: names of labels 1, 2, ...
+        notes: what a user should know about the settings.
+
+    Raises:
+        UserError: the checkpoint or a setting cannot be used.
+    """
+
+    def __init__(self, checkpoint_path: str, **settings: Any) -> None:
+        config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
+        prepare_environment(config.device_target)
+        from src.checkpoint import read_checkpoint
+        from src.checkpoint_settings import adopt_settings
+
+        init_device(config)
+        self._checkpoint = read_checkpoint(checkpoint_path)
+        self.config, self.notes = adopt_settings(config, self._checkpoint)
+        self.class_names: tuple[str, ...] = self.config.class_names
+        self._networks: dict[tuple[int, int], Any] = {}
+        self._network(self.config.img_height, self.config.img_width)
+
+    def __call__(self, image: np.ndarray, valid_hw: np.ndarray | None = None) -> list[Found]:
+        """Detect in normalised images.
+
+        Args:
+            image: (B, 3, H, W) float32, normalised and padded as `config` says; H and W multiples
+                of 32. Every other size and batch compiles a graph of its own.
+            valid_hw: (B, 2) height and width of each image without its padding, px; None: all of
+                it.
+
+        Returns:
+            For each image its boxes in pixels of `image`.
+        """
+        image = np.ascontiguousarray(image, np.float32)
+        batch, _, height, width = image.shape
+        if valid_hw is None:
+            valid_hw = np.tile([height, width], (batch, 1))
+        meta = np.concatenate([np.reshape(valid_hw, (batch, 2)), np.ones((batch, 2))], 1)
+        return self._run(image, meta)
+
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[Found]:
+        """Detect in pictures: (H, W, 3) uint8 RGB of any size, in batches of `test_batch_size`.
+
+        Returns:
+            For each picture its boxes in the picture's pixels.
+        """
+        found = []
+        for batch, image, meta in batches_of(
+            enumerate(pictures), self.config, self.config.test_batch_size
+        ):
+            found += self._run(image, meta)[: len(batch)]
+        return found
+
+    def _run(self, image: np.ndarray, meta: np.ndarray) -> list[Found]:
+        from mindspore import Tensor
+
+        network = self._network(*image.shape[2:])
+        outputs = network(Tensor(image), Tensor(meta.astype(np.float32)))
+        boxes, scores, labels, valid = (output.asnumpy() for output in outputs)
+        return [Found(*(x[i][valid[i]] for x in (boxes, scores, labels)))
+                for i in range(len(valid))]  # fmt: skip
+
+    def _network(self, height: int, width: int) -> Any:
+        """Return the network of a canvas, built when it is first asked for."""
+        if (height, width) not in self._networks:
+            from src.detector import load_network
+
+            config = self.config.replace(img_height=height, img_width=width)
+            network, notes = load_network(config, self._checkpoint)
+            self.notes = [*self.notes, *(note for note in notes if note not in self.notes)]
+            self._networks[height, width] = network
+        return self._networks[height, width]
