@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Export a detector: python export.py --ckpt_file FILE --file_format MINDIR|ONNX|AIR [--key ...]."""
+"""Export a detector: python export.py --ckpt_file FILE --file_format FORMAT [--key value ...]."""
 
 from collections.abc import Sequence
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Score result files: python postprocess.py --ann_file FILE --result_path FOLDER [--key value ...]."""
+"""Score result files: python postprocess.py --ann_file FILE --result_path FOLDER [--key ...]."""
 
 from collections.abc import Sequence
 

@@ -35,7 +35,8 @@ fi
 definitions+=("-DORT_HOME=${ORT_HOME:-$cache/onnxruntime}")
 definitions+=("-DLITE_HOME=${LITE_HOME:-$cache/mindspore_lite}")
 definitions+=("-DLITE_CXX11_ABI=${LITE_CXX11_ABI:-0}")
-command -v cmake >/dev/null || die 1 "cmake is missing: install it (Debian, Ubuntu: apt install cmake g++)"
+command -v cmake >/dev/null ||
+    die 1 "cmake is missing: install it (Debian, Ubuntu: apt install cmake g++)"
 
 cmake -S "$here" -B "$build" "${definitions[@]}" ||
     die 1 "cmake failed, see above; scripts/get_infer_dependencies.sh fetches missing libraries"

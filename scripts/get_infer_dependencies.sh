@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Fetches what ascend310_infer is built from into .infer_cache/ of the repository, without installing
-# anything and without root: --help prints the usage.
+# Fetches what ascend310_infer is built from into .infer_cache/ of the repository, without
+# installing anything and without root: --help prints the usage.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 

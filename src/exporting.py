@@ -14,7 +14,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from src.checkpoint import describe_model, load_detector, require_file
+from src.checkpoint import describe_model, load_detector, read_checkpoint, require_file
+from src.checkpoint_settings import adopt_settings
 from src.detector import build_detector
 from src.errors import UserError
 from src.export_plan import ExportPlan
@@ -39,12 +40,14 @@ def run_export(config: Any, plan: ExportPlan) -> int:
     """
     require_file(plan.checkpoint, plan.checkpoint_key)
     init_device(config)
-    network = build_detector(_for_target(config, plan))
+    checkpoint = read_checkpoint(plan.checkpoint, plan.checkpoint_key)
+    config, adopted = adopt_settings(config, checkpoint)
+    network = build_detector(config.replace(device_target=plan.target))  # its operators and dtypes
     meta, notes = load_detector(
-        network, plan.checkpoint, describe_model(config), key=plan.checkpoint_key
+        network, checkpoint, describe_model(config), key=plan.checkpoint_key
     )
-    for note in notes:
-        print(f"note: {note}")
+    for note in (*adopted, *(f"note: {note}" for note in notes)):
+        print(note)
     network.set_train(False)
     image, image_meta, expected = _reference(network, config)
 
@@ -66,11 +69,6 @@ def run_export(config: Any, plan: ExportPlan) -> int:
     print(f"model: {plan.path.resolve()} ({card['model_bytes'] / 1e6:.1f} MB, for {plan.target})")
     print(f"description: {card_path(plan.path).resolve()}")
     return 0
-
-
-def _for_target(config: Any, plan: ExportPlan) -> Any:
-    """The configuration that builds the graph of `plan.target`: it decides operators and dtypes."""
-    return config.replace(device_target=plan.target)
 
 
 def _reference(network: ms.nn.Cell, config: Any) -> tuple[np.ndarray, np.ndarray, Outputs]:
@@ -123,9 +121,10 @@ def _export(network, config, image, image_meta, path: Path) -> Path:
             f"network ({first}); docs/deployment.md says what is known to work"
         ) from error
     if not path.is_file():
+        written = ", ".join(sorted(os.listdir(path.parent))) or "nothing"
         raise UserError(
-            f"{path.name}: MindSpore wrote {', '.join(sorted(os.listdir(path.parent))) or 'nothing'}"
-            " instead of one file; a model of 2 GB or more cannot be exported"
+            f"{path.name}: MindSpore wrote {written} instead of one file; a model of 2 GB or more "
+            "cannot be exported"
         )
     return path
 

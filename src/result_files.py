@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The result files of ascend310_infer, of today and of the model zoo. Without MindSpore.
 
-Today's have a sidecar `<name>_outputs.json` with dtypes and shapes. The zoo's are bare arrays: boxes
-(N, 5) float16 with the score last, labels (N,) int32 from 0, mask (N,) bool; N is what the files
-hold.
+Today's have a sidecar `<name>_outputs.json` with dtypes and shapes. The zoo's are bare arrays:
+boxes (N, 5) float16 with the score last, labels (N,) int32 from 0, mask (N,) bool; N is what the
+files hold.
 """
 
 import json

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small networks with the detector's inputs and outputs, for the programs around exported models."""
+"""Small networks with the detector's inputs and outputs, for the programs around models."""
 
 import json
 

@@ -151,9 +151,21 @@ def real(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_real_network_in_onnx(real, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clip_to_canvas": True, "channel_order": "bgr"},
+        {"box_convention": "modern", "roi_align_aligned": True, "stem_pool": "symmetric"},
+    ],
+    ids=["model_zoo", "torch"],
+)
+def test_the_real_network_in_onnx(real, tmp_path, capsys, changes):
     pytest.importorskip("onnxruntime")
-    _export(real.replace(file_format="ONNX", file_name=str(tmp_path / "real")))
+    config = real.replace(file_format="ONNX", file_name=str(tmp_path / "real"), **changes)
+    network = build_detector(config)
+    fill_by_recipe(network)
+    save_checkpoint(config.ckpt_file, network, meta=describe_model(config))
+    _export(config)
     printed = capsys.readouterr().out
     # Every detection has its partner; fewer would only tell of ties.
     assert "checked: 40 detections" in printed and ", 0 without a partner" in printed

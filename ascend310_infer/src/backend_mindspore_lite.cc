@@ -54,8 +54,8 @@ class MindSporeLiteBackend : public Backend {
       context->MutableDeviceInfo().push_back(std::make_shared<mindspore::CPUDeviceInfo>());
     }
     Require(model_.Build(std::string(path), mindspore::kMindIR, context), "Model::Build",
-            device.ascend ? "Is there an Ascend device with its driver and CANN, and is the library "
-                            "new enough for this MINDIR? See its messages above"
+            device.ascend ? "Is there an Ascend device with its driver and CANN, and is the "
+                            "library new enough for this MINDIR? See its messages above"
                           : "Is the library new enough for this MINDIR? See its messages above");
     if (model_.GetInputs().empty()) throw BackendError("MindSpore Lite: the model has no inputs");
   }

@@ -163,7 +163,7 @@ cv::Mat ResizeImage(const cv::Mat &bgr, const InputFormat &format, ImageMeta *me
 }
 
 void NormalizeAndPad(const cv::Mat &bgr, const InputFormat &format, float *target) {
-  const auto plane = static_cast<std::size_t>(format.height) * static_cast<std::size_t>(format.width);
+  const std::size_t plane = static_cast<std::size_t>(format.height) * format.width;
   for (std::size_t channel = 0; channel < 3; ++channel) {
     const auto &table = format.table[channel];
     const int source = static_cast<int>(format.rgb ? 2 - channel : channel);

@@ -15,8 +15,8 @@
 namespace mindspore {
 class Converter {
  public:
-  Converter(converter::FmkType kind, const std::vector<char> &model, const std::vector<char> &output,
-            const std::vector<char> &weights);
+  Converter(converter::FmkType kind, const std::vector<char> &model,
+            const std::vector<char> &output, const std::vector<char> &weights);
   void SetSaveType(ModelType type);
   Status Convert();
 
