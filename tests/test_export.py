@@ -167,7 +167,6 @@ def test_the_real_network_in_onnx(real, tmp_path, capsys, changes):
     save_checkpoint(config.ckpt_file, network, meta=describe_model(config))
     _export(config)
     printed = capsys.readouterr().out
-    # Every detection has its partner; fewer would only tell of ties.
     assert "checked: 40 detections" in printed and ", 0 without a partner" in printed
 
 

@@ -61,6 +61,18 @@ def test_differences(index, change):
     assert not compare(_changed(index, change), _outputs()).same
 
 
+def test_another_choice_among_equal_scores_is_no_difference():
+    tied, other = _outputs(), _outputs()
+    for outputs in (tied, other):
+        outputs[1][:, 50:60], outputs[2][:, 50:60] = 0.3, 2
+    other[0][:, 52:60] += 40
+    result = compare(tied, other)
+    assert result.same and result.unmatched == 0 and not result.equal
+    alone = _outputs()
+    alone[0][:, 52:60] += 40  # the same boxes elsewhere, but their scores do not tie
+    assert compare(_outputs(), alone).unmatched == 16
+
+
 def test_nothing_found_by_either():
     assert compare(_outputs(0), _changed(3, np.zeros_like)).same
     assert not compare(_outputs(0), _outputs(1)).same
