@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from network_helpers import fill_by_recipe, small_batch, small_config
 from stand_ins import CLASS_NAMES, SmallDetector, stand_in_config
 
@@ -16,6 +16,7 @@ from src.detector import build_detector
 from src.errors import UserError
 from src.export_plan import plan_export
 from src.exported_model import Comparison, compare, open_mindir, open_onnx
+from src.FasterRcnn.resnet import norm_layer
 from src.image_ops import InputFormat
 from src.model_card import input_format_of, read_card
 
@@ -85,12 +86,12 @@ def test_a_model_that_differs_is_not_kept(small, tmp_path, monkeypatch):
 
 
 def _failing(*arguments, **options):
-    raise RuntimeError("Can not find key GroupNorm in convert map.\n--- much more ---")
+    raise RuntimeError("Can not find key CumSum in convert map.\n--- much more ---")
 
 
 def test_what_the_exporter_cannot_do_is_one_line(small, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting.ms, "export", _failing)
-    with pytest.raises(UserError, match="cannot export this network .*GroupNorm") as raised:
+    with pytest.raises(UserError, match="cannot export this network .*CumSum") as raised:
         _export(small)
     assert "much more" not in str(raised.value) and _files(tmp_path) == []
 
@@ -137,6 +138,25 @@ def test_damaged_descriptions(tmp_path):
             read_card(path)
     with pytest.raises(UserError, match="export.py writes it"):
         read_card(tmp_path / "none.json")
+
+
+def test_group_norm_is_mindspores_and_can_be_exported(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+    x = rng.normal(2, 3, (2, 64, 6, 5)).astype(np.float32)
+    layer, mindspores = norm_layer("gn", 64, 1e-5), nn.GroupNorm(32, 64, eps=1e-5)
+    for name in ("gamma", "beta"):
+        value = Tensor(rng.random(64).astype(np.float32))
+        getattr(layer, name).set_data(value)
+        getattr(mindspores, name).set_data(value)
+    expected = mindspores(Tensor(x)).asnumpy()
+    for training in (True, False):
+        layer.set_train(training)
+        np.testing.assert_allclose(layer(Tensor(x)).asnumpy(), expected, atol=1e-5)
+    exporting.ms.export(layer, Tensor(x), file_name=str(tmp_path / "gn"), file_format="ONNX")
+    session = onnxruntime.InferenceSession(tmp_path / "gn.onnx")
+    (found,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
