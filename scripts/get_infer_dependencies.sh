@@ -61,13 +61,14 @@ pip_package() {
 
 fetch_opencv() { # FOLDER
     local packages=(libopencv-imgcodecs-dev libopencv-imgproc-dev libopencv-core-dev
-        nlohmann-json3-dev) names=()
+        nlohmann-json3-dev) plan names=()
     command -v apt-get >/dev/null || die 1 "no apt-get: install OpenCV's headers by hand"
     with_apt machine '' update || die 1 "apt-get update failed"
-    # What is missing on this machine, with all that it needs.
-    mapfile -t names < <(with_apt machine '' install --simulate --no-install-recommends \
-        "${packages[@]}" | sed -n 's/^Inst \([^ ]*\) .*/\1/p')
-    ((${#names[@]})) || die 1 "apt-get finds none of ${packages[*]}"
+    # What is missing on this machine, with all that it needs; nothing when OpenCV is installed.
+    plan=$(with_apt machine '' install --simulate --no-install-recommends "${packages[@]}") ||
+        die 1 "apt-get finds no ${packages[*]}: install OpenCV's headers by hand"
+    mapfile -t names < <(sed -n 's/^Inst \([^ ]*\) .*/\1/p' <<<"$plan")
+    ((${#names[@]})) || return 0
     (mkdir -p -- "$1/archives" && cd -- "$1/archives" &&
         with_apt machine '' download "${names[@]}") || die 1 "apt-get cannot download OpenCV"
     unpack_packages "$1" "$1"/archives/*.deb
@@ -88,7 +89,7 @@ fetch_onnxruntime() { # FOLDER
     local script="s/bookworm/$ORT_HEADERS_RELEASE/g"
     with_apt headers "$script" update || die 1 "apt-get update failed"
     (cd -- "$1/headers" && with_apt headers "$script" download libonnxruntime-dev) ||
-        die 1 "apt-get cannot download libonnxruntime-dev"
+        die 1 "apt-get cannot download libonnxruntime-dev: get ONNX Runtime's archive, set ORT_HOME"
     unpack_packages "$1/headers" "$1"/headers/*.deb
     mv -- "$1/headers/usr/include/onnxruntime" "$1/include"
     rm -r -- "$1/headers"

@@ -54,7 +54,9 @@ def run_export(config: Any, plan: ExportPlan) -> int:
     with _folder_beside(plan.path) as folder:
         written = _export(network, config, image, image_meta, folder / plan.path.name)
         names = {"inputs": _INPUT_NAMES, "outputs": OUTPUT_NAMES}
-        if config.check:
+        if config.file_format == "AIR":
+            print("not compared with the network: MindSpore cannot load AIR again")
+        elif config.check:
             found, names = _run(written, config.file_format, image, image_meta, names)
             print(_verdict(plan, compare(expected, found)))
         card = make_card(
@@ -131,8 +133,6 @@ def _export(network, config, image, image_meta, path: Path) -> Path:
 
 def _run(path: Path, file_format: str, image, image_meta, names: dict) -> tuple[Outputs, dict]:
     """Run the written file once; returns its outputs and the names of its tensors."""
-    if file_format == "AIR":
-        raise UserError("file_format AIR: MindSpore cannot load AIR again; give --check False")
     if file_format == "ONNX":
         run, inputs, outputs = open_onnx(path)
         return run(image, image_meta), {"inputs": inputs, "outputs": outputs}
