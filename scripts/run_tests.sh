@@ -12,5 +12,5 @@ source "$REPO_ROOT/scripts/environment.sh"
 ensure_environment "$REPO_ROOT/requirements-dev.txt"
 cd -- "$REPO_ROOT"
 "$PYTHON" -m ruff check .
-shellcheck -x -P scripts scripts/*.sh .ci/run
+shellcheck -x -P scripts scripts/*.sh .ci/run ascend310_infer/build.sh
 exec "$PYTHON" -m pytest "$@"

@@ -90,7 +90,7 @@ def test_every_setting_changes_the_outcome(change):
 def test_counts_respect_their_limits():
     assert _propose(max_num=12)[0].shape == (2, 12, 4)
     assert (_propose(nms_post=3)[1].sum(1) == 6).all()  # two levels
-    assert _propose(max_num=10**6)[0].shape[1] == 60 + min(60, len(ANCHORS[1]))
+    assert _propose(max_num=10**6)[0].shape[1] == 40 + 40
 
 
 def test_invalid_places_are_last_and_valid_boxes_lie_inside():

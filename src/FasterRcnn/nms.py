@@ -50,7 +50,7 @@ class KernelNms(nn.Cell):
             (B, N) bool: the boxes to keep.
         """
         batch, number = valid.shape
-        boxes = ops.select(_to_boxes(valid), boxes, ops.zeros_like(boxes))
+        boxes = ops.select(_to_boxes(valid), _without_negative_sides(boxes), ops.zeros_like(boxes))
         spread = boxes + _grid_shift(batch, number, groups, num_groups, self.cell)
         # Rank-major order: the made-up scores then fall from row to row, so that the kernel's
         # own sorting leaves every row where it is.
@@ -86,7 +86,7 @@ class MatrixNms(nn.Cell):
 
     def _suppression(self, boxes, groups):
         """Return (B, N, N) float32: 1 where the column's box is better and overlaps the row's."""
-        x1, y1, x2, y2 = split_coordinates(boxes)
+        x1, y1, x2, y2 = split_coordinates(_without_negative_sides(boxes))
         width = ops.relu(_pairs(ops.minimum, x2) - _pairs(ops.maximum, x1))
         height = ops.relu(_pairs(ops.minimum, y2) - _pairs(ops.maximum, y1))
         overlap = width * height
@@ -96,6 +96,15 @@ class MatrixNms(nn.Cell):
         if groups is not None:
             hit = ops.logical_and(hit, _pairs(ops.equal, groups))
         return ops.cast(hit, ms.float32)
+
+
+def _without_negative_sides(boxes):
+    """Let boxes that end before they start be empty where they start: they overlap nothing.
+
+    (The kernel does the same with them, but an exported one may swap their corners.)
+    """
+    start = boxes[..., :2]
+    return ops.concat((start, ops.maximum(boxes[..., 2:], start)), -1)
 
 
 def _pairs(operation, values):

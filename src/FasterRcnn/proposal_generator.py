@@ -61,6 +61,8 @@ class Proposal(nn.Cell):
         boxes = self.coder.decode(ops.gather(anchors, order, 0), gather_rows(deltas, order))
         boxes = clip_to(boxes, height_width)
         keep = self.nms(boxes, is_sizeable(boxes, height_width, self.min_size, self.offset))
-        rank = ops.cumsum(ops.cast(keep, ms.float32), 1)
-        keep = ops.logical_and(keep, rank <= self.nms_post)
-        return boxes, ops.select(keep, scores, ops.fill(ms.float32, scores.shape, _LOWEST))
+        scores = ops.select(keep, scores, ops.fill(ms.float32, scores.shape, _LOWEST))
+        if self.nms_post < scores.shape[1]:  # not by CumSum, which the ONNX exporter lacks
+            scores, order = ops.topk(scores, self.nms_post)
+            boxes = gather_rows(boxes, order)
+        return boxes, scores

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ResNet feature extractor (He et al. 2015) with the stages C2 to C5 as outputs."""
-from mindspore import nn, ops
+import mindspore as ms
+from mindspore import Parameter, nn, ops
+from mindspore.common.initializer import initializer
 
 from .layers import conv2d
 
@@ -16,7 +18,7 @@ def norm_layer(kind, channels, eps):
     BatchNorm (statistics move by 0.1 a step); "gn": GroupNorm with 32 groups (Wu & He 2018).
     """
     if kind == "gn":
-        return nn.GroupNorm(_GROUPS, channels, eps=eps)
+        return GroupNorm(_GROUPS, channels, eps)
     if kind == "bn":
         return nn.BatchNorm2d(channels, eps=eps, momentum=0.9)
     if kind == "frozen_bn":
@@ -25,6 +27,32 @@ def norm_layer(kind, channels, eps):
         layer.beta.requires_grad = False
         return layer
     raise ValueError(f"norm {kind!r} is none of {', '.join(NORMS)}")
+
+
+class GroupNorm(nn.Cell):
+    """Group normalisation (Wu & He 2018) with MindSpore's operator in training.
+
+    For inference it is written out, because the ONNX exporter lacks the operator.
+    """
+
+    def __init__(self, num_groups, channels, eps):
+        super().__init__()
+        self.num_groups = num_groups
+        self.eps = eps
+        self.gamma = Parameter(initializer("ones", (channels,), ms.float32))
+        self.beta = Parameter(initializer("zeros", (channels,), ms.float32))
+
+    def construct(self, x):
+        """(B, C, H, W) -> the same."""
+        gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
+        if self.training:
+            return ops.group_norm(x, self.num_groups, gamma, beta, self.eps)
+        groups = ops.cast(ops.reshape(x, (x.shape[0], self.num_groups, -1)), ms.float32)
+        groups = groups - ops.ReduceMean(True)(groups, 2)
+        variance = ops.ReduceMean(True)(groups * groups, 2)
+        groups = ops.cast(groups / ops.sqrt(variance + self.eps), x.dtype)
+        groups = ops.reshape(groups, x.shape)
+        return groups * ops.reshape(gamma, (1, -1, 1, 1)) + ops.reshape(beta, (1, -1, 1, 1))
 
 
 class Bottleneck(nn.Cell):

@@ -162,6 +162,15 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "max_val_images": _COUNT_OR_ZERO,
         "result_file": _PATH,
     },
+    "Export and deployment": {
+        "ckpt_file": _PATH,
+        "file_name": Rule("path", min_length=1),
+        "file_format": _NAME,
+        "export_target": _NAME,
+        "check": _BOOL,
+        "ann_file": _PATH,
+        "result_path": _PATH,
+    },
 }
 
 RULES: dict[str, Rule] = {

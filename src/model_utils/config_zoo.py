@@ -66,12 +66,6 @@ ACCEPTED: dict[str, Accepted] = {
     "prefix": Accepted(("",), "use mindrecord_dir"),
     "device_num": Accepted((1,), _LAUNCHER, lambda v: local_adapter.get_world_size()),
     "rank_id": Accepted((0,), _LAUNCHER, lambda v: local_adapter.get_rank()),
-    "ann_file": Accepted(("", "/cache/data/annotations/instances_val2017.json"), "use anno_path"),
-    # These are of export and postprocessing, which training and evaluation do not read.
-    "ckpt_file": Accepted(None, _OUT),
-    "file_name": Accepted(None, _OUT),
-    "file_format": Accepted(None, _OUT),
-    "result_path": Accepted(None, _OUT),
 }
 
 RENAMED: dict[str, str] = {"save_checkpoint_path": "output_dir"}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The images of a folder.
+#ifndef FASTER_RCNN_IMAGES_H
+#define FASTER_RCNN_IMAGES_H
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace frcnn {
+
+struct ImageFile {
+  std::filesystem::path path;
+  std::string result_name;  // what its result files start with
+};
+
+// Image files and links in a folder, sorted by name. `result_name` is the name without its ending,
+// or with it where two images would have the same.
+std::vector<ImageFile> ListImages(const std::filesystem::path &folder);
+
+// A file's bytes; throws ImageError.
+std::vector<unsigned char> ReadBytes(const std::filesystem::path &path);
+
+}  // namespace frcnn
+
+#endif  // FASTER_RCNN_IMAGES_H

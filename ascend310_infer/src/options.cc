@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "options.h"
+
+#include <charconv>
+#include <map>
+#include <optional>
+
+#include "model_card.h"
+
+namespace frcnn {
+namespace {
+
+constexpr const char *kOnnxRuntime = "onnxruntime";
+constexpr const char *kMindSporeLite = "mindspore_lite";
+constexpr int kMostThreads = 1024, kHighestDevice = 1023;
+
+int ToNumber(const std::string &key, const std::string &text, int highest) {
+  int number = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < 0 || number > highest)
+    throw UserError("--" + key + "=" + text + " is not a number from 0 to " +
+                    std::to_string(highest));
+  return number;
+}
+
+std::map<std::string, std::string> Split(int count, const char *const *arguments) {
+  std::map<std::string, std::string> values{{"mindir_path", ""},   {"dataset_path", ""},
+                                            {"device_id", "0"},    {"device_target", ""},
+                                            {"output_path", "."},  {"backend", ""},
+                                            {"threads", "0"}};
+  for (int i = 1; i < count; ++i) {
+    const std::string argument = arguments[i];
+    const auto equals = argument.find('=');
+    const bool option = argument.rfind("--", 0) == 0 && equals != std::string::npos;
+    const auto found = option ? values.find(argument.substr(2, equals - 2)) : values.end();
+    if (found == values.end())
+      throw UserError("'" + argument + "' is no argument; write --key=value, see --help");
+    found->second = argument.substr(equals + 1);
+  }
+  return values;
+}
+
+std::string BackendOf(const std::string &given, const std::filesystem::path &model) {
+  if (given.empty()) return model.extension() == ".onnx" ? kOnnxRuntime : kMindSporeLite;
+  if (given != kOnnxRuntime && given != kMindSporeLite)
+    throw UserError("--backend=" + given + " is none of " + kOnnxRuntime + ", " + kMindSporeLite);
+  return given;
+}
+
+bool WantsAscend(const std::string &given, const std::string &backend) {
+  if (given.empty()) return backend == kMindSporeLite;
+  if (given != "Ascend" && given != "CPU")
+    throw UserError("--device_target=" + given + " is none of Ascend, CPU");
+  if (given == "Ascend" && backend == kOnnxRuntime)
+    throw UserError("--device_target=Ascend: the backend onnxruntime runs on the CPU only; give a "
+                    ".mindir model and --backend=mindspore_lite");
+  return given == "Ascend";
+}
+
+}  // namespace
+
+std::string Usage() {
+  return "Usage: main --mindir_path=FILE --dataset_path=FOLDER [--device_id=N]\n"
+         "            [--device_target=Ascend|CPU] [--output_path=FOLDER]\n"
+         "            [--backend=mindspore_lite|onnxruntime] [--threads=N]\n"
+         "  mindir_path    the model (.mindir or .onnx); export.py writes it and <file>.json\n"
+         "  dataset_path   folder with the images\n"
+         "  device_id      number of the Ascend device (default: 0)\n"
+         "  device_target  default: Ascend with mindspore_lite, CPU with onnxruntime\n"
+         "  output_path    gets result_Files/ and time_Result/ (default: the current folder)\n"
+         "  backend        default: onnxruntime for .onnx, else mindspore_lite\n"
+         "  threads        of the CPU; 0: the library's choice (default)\n"
+         "Exit codes: 0 done; 1 the model cannot be loaded or run, or nothing can be written;\n"
+         "2 wrong arguments; 3 done, but some images could not be used.\n";
+}
+
+Options ParseOptions(int count, const char *const *arguments) {
+  Options options;
+  for (int i = 1; i < count; ++i) {
+    const std::string argument = arguments[i];
+    if (argument == "--help" || argument == "-h") options.help = true;
+  }
+  if (options.help) return options;
+  const auto values = Split(count, arguments);
+  options.model = values.at("mindir_path");
+  options.dataset = values.at("dataset_path");
+  options.output = values.at("output_path");
+  if (options.model.empty()) throw UserError("--mindir_path=FILE is missing, see --help");
+  if (options.dataset.empty()) throw UserError("--dataset_path=FOLDER is missing, see --help");
+  if (options.output.empty()) throw UserError("--output_path= is empty");
+  options.backend = BackendOf(values.at("backend"), options.model);
+  options.device.ascend = WantsAscend(values.at("device_target"), options.backend);
+  options.device.id =
+      static_cast<std::uint32_t>(ToNumber("device_id", values.at("device_id"), kHighestDevice));
+  options.device.threads = ToNumber("threads", values.at("threads"), kMostThreads);
+  return options;
+}
+
+std::unique_ptr<Backend> MakeBackend(const std::string &name) {
+#ifdef FRCNN_WITH_ONNXRUNTIME
+  if (name == kOnnxRuntime) return MakeOnnxRuntimeBackend();
+#endif
+#ifdef FRCNN_WITH_MINDSPORE_LITE
+  if (name == kMindSporeLite) return MakeMindSporeLiteBackend();
+#endif
+  throw UserError("this program was built without the backend " + name + "; run build.sh " + name);
+}
+
+}  // namespace frcnn

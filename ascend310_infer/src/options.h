@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line.
+#ifndef FASTER_RCNN_OPTIONS_H
+#define FASTER_RCNN_OPTIONS_H
+
+#include <filesystem>
+#include <string>
+
+#include "backend.h"
+
+namespace frcnn {
+
+struct Options {
+  std::filesystem::path model;
+  std::filesystem::path dataset;
+  std::filesystem::path output = ".";
+  std::string backend;  // onnxruntime or mindspore_lite
+  Device device;
+  bool help = false;
+};
+
+// Text for --help.
+std::string Usage();
+
+// Reads the arguments; throws UserError for what cannot be.
+Options ParseOptions(int count, const char *const *arguments);
+
+// Makes the backend of a name; throws UserError when the program was built without it.
+std::unique_ptr<Backend> MakeBackend(const std::string &name);
+
+}  // namespace frcnn
+
+#endif  // FASTER_RCNN_OPTIONS_H

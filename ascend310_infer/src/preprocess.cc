@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preprocess.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <new>
+#include <opencv2/imgcodecs.hpp>
+#include <opencv2/imgproc.hpp>
+#include <string_view>
+
+namespace frcnn {
+namespace {
+
+using Bytes = std::vector<unsigned char>;
+
+bool StartsWith(const Bytes &bytes, std::string_view start) {
+  return bytes.size() >= start.size() && std::memcmp(bytes.data(), start.data(), start.size()) == 0;
+}
+
+constexpr std::string_view kJpeg("\xff\xd8\xff"), kBmp("BM"), kPng("\x89PNG\r\n\x1a\n");
+constexpr std::string_view kTiffLittle("II*\0", 4), kTiffBig("MM\0*", 4);
+
+bool MayBeTransparent(const Bytes &bytes) {
+  if (StartsWith(bytes, kJpeg) || StartsWith(bytes, kBmp)) return false;
+  if (StartsWith(bytes, kPng) && bytes.size() > 26) {
+    constexpr std::string_view chunk("tRNS");
+    const auto end = bytes.begin() + static_cast<std::ptrdiff_t>(
+                                         std::min<std::size_t>(bytes.size(), 1 << 16));
+    return (bytes[25] & 4) != 0 ||
+           std::search(bytes.begin(), end, chunk.begin(), chunk.end()) != end;
+  }
+  return true;
+}
+
+// Whether a JPEG ends before its end marker. OpenCV 4.6 fills what is missing with grey without an
+// error; the version that Python has refuses it.
+bool IsCutJpeg(const Bytes &bytes) {
+  if (!StartsWith(bytes, kJpeg)) return false;
+  std::size_t position = 2;  // of a segment's marker; a thumbnail's end marker is inside a segment
+  while (position + 4 <= bytes.size() && bytes[position] == 0xff && bytes[position + 1] != 0xda) {
+    const bool fill = bytes[position + 1] == 0xff;
+    position += fill ? 1 : 2 + bytes[position + 2] * 256U + bytes[position + 3];
+  }
+  constexpr std::array<unsigned char, 2> end{0xff, 0xd9};
+  const auto start = bytes.begin() + static_cast<std::ptrdiff_t>(std::min(position, bytes.size()));
+  return std::search(start, bytes.end(), end.begin(), end.end()) == bytes.end();
+}
+
+cv::Mat Decode(const Bytes &bytes, int flags) {
+  if (bytes.empty()) throw ImageError("the file is empty");
+  try {
+    return cv::imdecode(bytes, flags);
+  } catch (const cv::Exception &) {  // e.g. more pixels than OpenCV accepts
+    return {};
+  } catch (const std::bad_alloc &) {
+    throw ImageError("the picture does not fit into memory");
+  }
+}
+
+// One of the eight EXIF orientations of a picture.
+cv::Mat Oriented(const cv::Mat &picture, int orientation) {
+  cv::Mat moved;
+  if (orientation < 4) {
+    moved = picture.clone();
+  } else {
+    cv::transpose(picture, moved);
+  }
+  constexpr int kFlipCodes[4] = {0, 1, -1, 0};  // the first is not used
+  const int flip = orientation % 4;
+  if (flip != 0) cv::flip(moved, moved, kFlipCodes[flip]);
+  return moved;
+}
+
+bool SameColours(const cv::Mat &bgra, const cv::Mat &bgr) {
+  if (bgra.size() != bgr.size()) return false;
+  for (int y = 0; y < bgr.rows; ++y) {
+    const auto *with_alpha = bgra.ptr<cv::Vec4b>(y);
+    const auto *without = bgr.ptr<cv::Vec3b>(y);
+    for (int x = 0; x < bgr.cols; ++x)
+      for (int c = 0; c < 3; ++c)
+        if (with_alpha[x][c] != without[x][c]) return false;
+  }
+  return true;
+}
+
+// Shows a transparent picture on white. OpenCV gives the alpha channel only without EXIF rotation,
+// so the rotation is found by comparing with `picture`, which is rotated but has lost its alpha.
+cv::Mat OnWhite(const Bytes &bytes, const cv::Mat &picture) {
+  cv::Mat stored = Decode(bytes, cv::IMREAD_UNCHANGED);
+  if (stored.empty() || stored.channels() != 4) return picture;
+  if (stored.depth() == CV_16U) {
+    cv::Mat narrow(stored.size(), CV_8UC4);
+    for (int y = 0; y < stored.rows; ++y) {
+      const auto *from = stored.ptr<ushort>(y);
+      auto *to = narrow.ptr<uchar>(y);
+      for (int i = 0; i < stored.cols * 4; ++i) to[i] = static_cast<uchar>(from[i] >> 8);
+    }
+    stored = narrow;
+  }
+  if (stored.depth() != CV_8U) return picture;
+  for (int orientation = 0; orientation < 8; ++orientation) {
+    const cv::Mat moved = Oriented(stored, orientation);
+    if (SameColours(moved, picture)) {
+      stored = moved;
+      break;
+    }
+  }
+  // TIFF colours come multiplied by alpha already.
+  const bool multiplied = StartsWith(bytes, kTiffLittle) || StartsWith(bytes, kTiffBig);
+  cv::Mat result(stored.size(), CV_8UC3);
+  for (int y = 0; y < stored.rows; ++y) {
+    const auto *from = stored.ptr<cv::Vec4b>(y);
+    auto *to = result.ptr<cv::Vec3b>(y);
+    for (int x = 0; x < stored.cols; ++x) {
+      const float alpha = static_cast<float>(from[x][3]) / 255.0F;
+      for (int c = 0; c < 3; ++c) {
+        const float colour = static_cast<float>(from[x][c]) * (multiplied ? 1.0F : alpha);
+        to[x][c] = static_cast<uchar>(
+            std::min(colour + 255.0F * (1.0F - alpha) + 0.5F, 255.0F));
+      }
+    }
+  }
+  return result;
+}
+
+int RoundedSide(int side, double scale, int limit) {
+  return std::min(std::max(static_cast<int>(side * scale + 0.5), 1), limit);
+}
+
+}  // namespace
+
+void InputFormat::SetStatistics(const std::array<double, 3> &mean,
+                                const std::array<double, 3> &std) {
+  for (std::size_t channel = 0; channel < 3; ++channel)
+    for (std::size_t value = 0; value < 256; ++value)
+      table[channel][value] =
+          static_cast<float>((static_cast<double>(value) - mean[channel]) / std[channel]);
+}
+
+cv::Mat DecodeImage(const std::vector<unsigned char> &bytes) {
+  const cv::Mat picture = IsCutJpeg(bytes) ? cv::Mat() : Decode(bytes, cv::IMREAD_COLOR);
+  if (picture.empty() || picture.type() != CV_8UC3)
+    throw ImageError("not a picture, or a damaged one");
+  return MayBeTransparent(bytes) ? OnWhite(bytes, picture) : picture;
+}
+
+cv::Mat ResizeImage(const cv::Mat &bgr, const InputFormat &format, ImageMeta *meta) {
+  int height = format.height, width = format.width;
+  if (format.keep_ratio) {
+    const double scale = std::min(static_cast<double>(format.height) / bgr.rows,
+                                  static_cast<double>(format.width) / bgr.cols);
+    height = RoundedSide(bgr.rows, scale, format.height);
+    width = RoundedSide(bgr.cols, scale, format.width);
+  }
+  *meta = {static_cast<float>(height), static_cast<float>(width),
+           static_cast<float>(static_cast<double>(height) / bgr.rows),
+           static_cast<float>(static_cast<double>(width) / bgr.cols)};
+  if (height == bgr.rows && width == bgr.cols) return bgr;
+  cv::Mat resized;
+  cv::resize(bgr, resized, cv::Size(width, height), 0, 0, cv::INTER_LINEAR);
+  return resized;
+}
+
+void NormalizeAndPad(const cv::Mat &bgr, const InputFormat &format, float *target) {
+  const std::size_t plane = static_cast<std::size_t>(format.height) * format.width;
+  for (std::size_t channel = 0; channel < 3; ++channel) {
+    const auto &table = format.table[channel];
+    const int source = static_cast<int>(format.rgb ? 2 - channel : channel);
+    float *row = target + channel * plane;
+    std::fill(row, row + plane, format.pad_before_normalize ? table[0] : 0.0F);
+    for (int y = 0; y < bgr.rows; ++y, row += format.width) {
+      const auto *pixels = bgr.ptr<cv::Vec3b>(y);
+      for (int x = 0; x < bgr.cols; ++x) row[x] = table[pixels[x][source]];
+    }
+  }
+}
+
+}  // namespace frcnn

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// The result files, which postprocess.py reads.
+#ifndef FASTER_RCNN_RESULTS_H
+#define FASTER_RCNN_RESULTS_H
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "backend.h"
+#include "images.h"
+#include "model_card.h"
+
+namespace frcnn {
+
+struct Timing {
+  int images = 0;         // that were inferred
+  int runs = 0;           // of the model
+  double first_run = 0;   // seconds in the model
+  double later_runs = 0;  // seconds in the model, all other runs
+  double total = 0;       // seconds from the first image's reading to the last result
+};
+
+class ResultFolder {
+ public:
+  // Makes result_Files/ and time_Result/ in `output`; throws UserError when there are results
+  // already, which would be mixed with the new ones.
+  ResultFolder(const std::filesystem::path &output, const ModelCard &card);
+
+  // Writes <name>_{0,1,2}.bin and <name>_outputs.json of row `row` of a batch.
+  void Write(const ImageFile &image, int height, int width, const std::vector<Tensor> &outputs,
+             std::int64_t row) const;
+
+  // Writes time_Result/test_perform_static.txt and returns its text.
+  std::string WriteTiming(const Timing &timing, std::int64_t batch) const;
+
+ private:
+  void WriteFile(const std::filesystem::path &path, const void *data, std::size_t size) const;
+
+  std::filesystem::path results_, times_;
+  std::int64_t detections_;
+};
+
+}  // namespace frcnn
+
+#endif  // FASTER_RCNN_RESULTS_H

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds the C++ application, infers and scores: --help prints the usage.
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+USAGE="Usage: bash ${0##*/} [MINDIR_PATH] [DATA_PATH] [ANN_FILE] [DEVICE_ID](option)
+  MINDIR_PATH  model that export.py has written (.mindir; with .onnx the CPU is used)
+  DATA_PATH    folder with the images
+  ANN_FILE     COCO annotations of the images
+  DEVICE_ID    number of the Ascend device (default: 0)
+  --device_target CPU, --backend NAME, --threads N  go to the C++ application
+In infer_310/ (or infer_310_1/, ...) of the current folder: build.log, infer.log, result_Files/,
+time_Result/, results.json and acc.log with the twelve COCO numbers.
+LITE_HOME names the folder of MindSpore Lite; without it and for .onnx, libraries come from
+.infer_cache/ (scripts/get_infer_dependencies.sh)."
+
+# step NAME LOG COMMAND...: runs COMMAND with its output in LOG; leaves at the first failure, with
+# the end of the log.
+step() {
+    local name=$1 log=$2 status=0
+    shift 2
+    printf '%s, log: %s\n' "$name" "$log"
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    ((status == 0)) && return
+    tail -n 20 -- "$log" >&2
+    die "$status" "$name failed with exit code $status, see $log"
+}
+
+split_arguments "$USAGE" 3 4 "$@"
+set -- "${POSITIONAL[@]}"
+check_file MINDIR_PATH "$1"
+check_folder DATA_PATH "$2"
+check_file ANN_FILE "$3"
+device=${4:-${DEVICE_ID:-0}}
+[[ $device =~ ^[0-9]+$ ]] || wrong_arguments "DEVICE_ID is not a device number: '$device'"
+model=$(absolute_path "$1") data=$(absolute_path "$2") annotations=$(absolute_path "$3")
+[[ -f $model.json ]] || die 2 "there is no $model.json: export.py writes it beside the model"
+
+if ! backend=$(option_value backend "${OPTIONS[@]}"); then
+    backend=mindspore_lite
+    [[ $model != *.onnx ]] || backend=onnxruntime
+fi
+arguments=("--mindir_path=$model" "--dataset_path=$data" "--device_id=$device"
+    "--backend=$backend")
+for key in device_target threads; do
+    value=$(option_value "$key" "${OPTIONS[@]}") || continue
+    arguments+=("--$key=$value")
+done
+python=$(find_python) || exit
+choose_run_folder infer_310 "${OPTIONS[@]}"
+build=${INFER_BUILD_DIR:-$REPO_ROOT/ascend310_infer/build/$backend}
+step "building" "$RUN_FOLDER/build.log" \
+    bash "$REPO_ROOT/ascend310_infer/build.sh" "$backend" --build_dir "$build"
+step "inferring" "$RUN_FOLDER/infer.log" \
+    "$build/main" "${arguments[@]}" "--output_path=$RUN_FOLDER"
+step "scoring" "$RUN_FOLDER/acc.log" "$python" "$REPO_ROOT/postprocess.py" \
+    --ann_file "$annotations" --result_path "$RUN_FOLDER/result_Files" \
+    --output_dir "$RUN_FOLDER"
+cat -- "$RUN_FOLDER/time_Result/test_perform_static.txt" "$RUN_FOLDER/acc.log"
+printf 'finished, see %s\n' "$RUN_FOLDER"

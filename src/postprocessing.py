@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Result files -> COCO results -> the twelve COCO numbers. Without MindSpore."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.coco_eval import (
+    category_ids_of,
+    detections_to_results,
+    evaluate_results,
+    load_ground_truth,
+    write_results,
+)
+from src.errors import UserError
+from src.model_card import read_card
+from src.result_files import ResultFolder
+
+_SHOWN = 5  # names of missing images
+
+
+def run_postprocess(config: Any) -> int:
+    """Score the result files in `result_path`; the report goes to the standard output.
+
+    Images without a result count as images without detections, and are reported.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: a setting is missing, or the files cannot be read or do not fit together.
+    """
+    for key in ("ann_file", "result_path"):
+        if not getattr(config, key):
+            raise UserError(f"{key} is empty ({config.origin(key)}); give --{key}")
+    folder = ResultFolder(config.result_path)
+    names = _class_names(config, folder)
+    data = load_ground_truth(config.ann_file)
+    category_ids = category_ids_of(data, names, config.ann_file)
+    results, missing = collect_results(folder, data, category_ids, config.ann_file)
+    _report_missing(missing, len(data["images"]), config)
+    path = Path(config.result_file or Path(config.output_dir, "results.json"))
+    write_results(path, results)
+    summary = evaluate_results(data, results, names, name=config.ann_file)
+    for line in (*summary.lines, "", *summary.table(), ""):
+        print(line)
+    print(
+        f"{summary.num_images} images, {len(missing)} of them without a result, "
+        f"{len(results)} detections"
+    )
+    print(f"results: {path.resolve()}")
+    return 0
+
+
+def _class_names(config: Any, folder: ResultFolder) -> Sequence[str]:
+    if folder.model_path is None:
+        return config.class_names
+    return read_card(folder.model_path)["class_names"]
+
+
+def collect_results(
+    folder: ResultFolder, data: Mapping[str, Any], category_ids: Sequence[int], source: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read the detections of all images of an annotation file, found by their file names.
+
+    Args:
+        data: COCO annotation dict.
+        category_ids: (C,) the file's category id of labels 1..C.
+        source: the file's name, for errors.
+
+    Returns:
+        COCO results, and the names of the images that have none.
+
+    Raises:
+        UserError: two images have one name, or a result cannot be read or has a label beyond C.
+    """
+    names = Counter(Path(image["file_name"]).name for image in data["images"])
+    results: list[dict[str, Any]] = []
+    missing = []
+    for image in data["images"]:
+        name = Path(image["file_name"]).name
+        if names[name] > 1:
+            raise UserError(
+                f"{source}: {names[name]} images are called {name} (in different folders), so "
+                "that result files cannot be told apart; give them different names"
+            )
+        found = folder.read(name)
+        if found is None:
+            missing.append(name)
+            continue
+        labels = found.labels[found.valid]
+        if labels.size and not 1 <= labels.min() <= labels.max() <= len(category_ids):
+            raise UserError(
+                f"{folder.path}: {name} has labels {labels.min()} to {labels.max()}, but there are "
+                f"{len(category_ids)} classes; set coco_classes to the model's"
+            )
+        arrays = (found.boxes, found.scores, found.labels, found.valid)
+        results += detections_to_results([image["id"]], *(a[None] for a in arrays), category_ids)
+    return results, missing
+
+
+def _report_missing(missing: Sequence[str], total: int, config: Any) -> None:
+    if not missing:
+        return
+    if len(missing) == total:
+        raise UserError(
+            f"{config.result_path}: has no result for any of the {total} images of "
+            f"{config.ann_file} (the first is {missing[0]}); set result_path and ann_file to what "
+            "belongs together"
+        )
+    shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+    sys.stdout.flush()
+    print(
+        f"warning: {len(missing)} of {total} images have no result and count as images without "
+        f"detections: {shown}",
+        file=sys.stderr,
+        flush=True,
+    )
