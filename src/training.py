@@ -23,7 +23,7 @@ def run_training(config: Any) -> int:
     """
     run = Run(config)
     try:
-        with StopSignals(run.status.say) as stop:
+        with StopSignals(run.status.say) as stop, run.ranks.watch(config.rank_timeout):
             return train(run, stop)
     except TrainingDiverged as error:
         sys.stdout.flush()

@@ -27,6 +27,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "device_target": _NAME,
         "device_id": _COUNT_OR_ZERO,
         "run_distribute": _BOOL,
+        "rank_timeout": _POSITIVE,
+        "bind_cpus": _BOOL,
         "compute_type": _NAME,
         "seed": Rule("int", low=0, high=2**31 - 1),
         "output_dir": Rule("path", min_length=1),
