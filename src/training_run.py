@@ -218,11 +218,11 @@ class Run:
     def leave(self, stop: StopSignals) -> int:
         """Save a stopped run and say where it stands; return its exit code."""
         self.save()
-        self.ranks.wait()  # the end of one process may be the end of them all
         self.status.say(
             f"stopped after epoch {self.position.epoch} step {self.position.step}; "
             f"continue with --resume auto --output_dir {self.folder.resolve()}"
         )
+        self.ranks.wait()  # the end of one process may be the end of them all
         return stop.exit_code or EXIT_STOPPED
 
     def finish(self) -> int:
