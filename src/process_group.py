@@ -16,10 +16,10 @@ from pathlib import Path
 from src.errors import UserError
 
 _POLL_SECONDS = 0.2
-# Ranks that leave together (told to, or diverged) do so within this time; one that waits for a
-# rank that is gone never does.
-LEAVE_SECONDS = 8.0
-STOP_SECONDS = 120.0  # for a last step and a checkpoint, after Ctrl-C; STOP_SECONDS overrides it
+# Of the environment, with what they are by default. Ranks that leave together (told to, or
+# diverged) do so within the first; one that waits for a rank that is gone never does. The second is
+# for a last step and a checkpoint, after Ctrl-C.
+_SECONDS = {"LEAVE_SECONDS": 8.0, "STOP_SECONDS": 120.0}
 TAIL_LINES = 20
 _KILLED = 128 + signal.SIGKILL
 
@@ -105,7 +105,7 @@ class ProcessGroup:
             now = time.monotonic()
             codes = self._exit_codes()
             if failed is None and (failed := self._first_failure(codes)):
-                give_up = now + LEAVE_SECONDS
+                give_up = now + _seconds("LEAVE_SECONDS")
             if failed and (len(codes) == len(self.folders) or now >= give_up):
                 if not self.signals:
                     self._report(*failed)
@@ -119,7 +119,7 @@ class ProcessGroup:
 
     def _wait_for_programs(self) -> None:
         """All processes have done well: msrun's scheduler needs a moment to notice."""
-        until = time.monotonic() + LEAVE_SECONDS
+        until = time.monotonic() + _seconds("LEAVE_SECONDS")
         while time.monotonic() < until and any(p.poll() is None for p in self.started):
             time.sleep(_POLL_SECONDS)
 
@@ -183,9 +183,7 @@ class ProcessGroup:
         self.signals, self.signal_number = self.signals + 1, number
         if self.signals > 1:
             return
-        with contextlib.suppress(ValueError):
-            seconds = float(os.environ.get("STOP_SECONDS") or STOP_SECONDS)
-            self.stop_until = time.monotonic() + seconds
+        self.stop_until = time.monotonic() + _seconds("STOP_SECONDS")
         states = [self._state(rank) for rank in self.folders]
         if not all("pid" in state for state in states):  # they have not begun yet
             self.signals += 1
@@ -205,6 +203,13 @@ class ProcessGroup:
         for process in self.started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
+
+
+def _seconds(name: str) -> float:
+    try:
+        return max(0.0, float(os.environ[name]))
+    except (KeyError, ValueError):
+        return _SECONDS[name]
 
 
 def _is_alive(pid: int) -> bool:

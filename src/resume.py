@@ -90,9 +90,7 @@ def position_of(
     return Position(meta["epoch"], step, (meta["epoch"] - 1) * steps + step)
 
 
-def resumed_lines(
-    path: Path, meta: Mapping[str, Any], at: Position, world_size: int
-) -> list[str]:
+def resumed_lines(path: Path, meta: Mapping[str, Any], at: Position, world_size: int) -> list[str]:
     """Say where a run goes on."""
     lines = [f"resumed {path} after epoch {meta['epoch']} step {meta['step_in_epoch']}"]
     if world_size != meta["world_size"]:
