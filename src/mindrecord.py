@@ -166,7 +166,8 @@ def _open_current(
         return None, f"{source.anno_path} has changed since its records were made"
     current = _stat_images([os.path.join(source.image_dir, name) for name in made_from])
     changed = np.flatnonzero((current != index["source_stats"]).any(axis=1))
-    if changed.size:
+    # Records hold all of their images: they may have been brought here without them.
+    if changed.size and (current[:, 0] >= 0).any():
         return None, (
             f"{changed.size} images have changed since their records were made "
             f"(first: {made_from[changed[0]]})"

@@ -222,12 +222,10 @@ class Run:
             f"stopped after epoch {self.position.epoch} step {self.position.step}; "
             f"continue with --resume auto --output_dir {self.folder.resolve()}"
         )
-        self.ranks.wait()  # the end of one process may be the end of them all
         return stop.exit_code or EXIT_STOPPED
 
     def finish(self) -> int:
         """Say where everything is; return the exit code."""
-        self.ranks.wait()
         self.status.say(f"done; checkpoints in {self.keeper.folder.resolve()}")
         self.status.say(f"loss log: {self.log.path.resolve()}")
         return 0

@@ -162,6 +162,17 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "max_val_images": _COUNT_OR_ZERO,
         "result_file": _PATH,
     },
+    "ModelArts": {
+        "enable_modelarts": _BOOL,
+        "data_url": _STR,
+        "train_url": _STR,
+        "checkpoint_url": _STR,
+        "data_path": Rule("path", min_length=1),
+        "output_path": Rule("path", min_length=1),
+        "load_path": Rule("path", min_length=1),
+        "upload_interval": _COUNT_OR_ZERO,
+        "transfer_timeout": _POSITIVE,
+    },
 }
 
 RULES: dict[str, Rule] = {
