@@ -2,10 +2,13 @@
 """An S3 server (moto's) for loopback that can be told to fail: python s3_server.py PORT_FILE.
 
 PUT /__faults__?every=N lets each N-th request fail: in turns with 503, with half of the answer, and
-with a closed line. N = 0: none, -1: each with 503. GET /__faults__ gives the number of requests and of failures.
+with a closed line. N = 0: none, -1: each with 503. GET /__faults__ gives the number of requests and
+of failures.
 """
 
 import json
+import os
+import socket
 import sys
 from urllib.parse import parse_qs
 
@@ -38,7 +41,7 @@ class Faulty:
         if self.failures % 3 == 2:
             body = b"".join(self.app(environ, start_response))  # with the whole length in the head
             return [body[: len(body) // 2]]
-        environ["werkzeug.socket"].close()
+        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         return []
 
 
@@ -48,7 +51,5 @@ if __name__ == "__main__":
     )
     with open(sys.argv[1] + ".part", "w") as file:
         file.write(str(server.port))
-    import os
-
     os.replace(sys.argv[1] + ".part", sys.argv[1])
     server.serve_forever()
