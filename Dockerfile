@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# docker build -t fasterrcnn:20.1.0 . --build-arg FROM_IMAGE_NAME=<an image with Python 3.10 to 3.12>
+# docker build -t fasterrcnn:20.1.0 . --build-arg FROM_IMAGE_NAME=<image>
+# The base image needs Python 3.10 to 3.12 with its venv module.
 # The default runs on CPUs, and its command is the quickstart.
 ARG FROM_IMAGE_NAME=python:3.11-slim-bookworm
 FROM ${FROM_IMAGE_NAME}

@@ -123,6 +123,23 @@ def write_json(path: str, content: dict) -> None:
     os.replace(temporary, path)
 
 
+def make_folder(path: str, key: str) -> None:
+    """Make a folder and those around it.
+
+    Args:
+        key: the setting that named it, for errors.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {path}: {error.strerror}; set {key} to another one"
+        ) from None
+
+
 def say(line: str) -> None:
     """A line to the user about how things go; stderr is for what ends the program."""
     print(line, file=sys.stdout, flush=True)

@@ -227,6 +227,21 @@ def test_a_wrong_table_starts_nothing(bench):
     assert list(bench.work.iterdir()) == []
 
 
+@pytest.mark.parametrize("target", ["ascend", "cpu"])
+def test_started_from_the_root_folder(bench, target):
+    table = write(bench.root / "t.json", modern_table(["h"], 2))
+    first = SCRIPTS[target].format(table=os.path.relpath(table, "/"))
+    do = "if rank == '1': open(folder + '/scheduler may leave', 'w').close()"
+    out = bench.work / "train"
+    relative = os.path.relpath(bench.coco, "/")
+    arguments = (first, "none", BACKBONES[2], relative, "--output_dir", out)
+    call = bench.run(f"run_distribute_train_{target}.sh", *arguments, cwd="/", STAND_IN_DO=do)
+    assert call.code == 0, call.stdout + call.stderr
+    argv = bench.records()[1]["argv"]
+    assert argv[argv.index("--coco_root") + 1] == str(bench.coco)
+    assert argv[argv.index("--config_path") + 1] == str(bench.repo / "default_config_101.yaml")
+
+
 @pytest.mark.parametrize("target", SCRIPTS)
 def test_help(bench, target):
     call = bench.run(f"run_distribute_train_{target}.sh", "--help", cwd="/")

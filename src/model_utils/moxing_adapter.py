@@ -16,7 +16,7 @@ from src.errors import UserError
 from src.model_utils import local_adapter
 from src.model_utils.config import Config
 from src.model_utils.transfer import Uploader, download
-from src.one_at_a_time import Work, exclusive, report_failure, say, write_json
+from src.one_at_a_time import Work, exclusive, make_folder, report_failure, say, write_json
 from src.safe_zip import unzip
 
 _COPYING = Work("copy what is for", "copying", "transfer_timeout", "data_path")
@@ -99,7 +99,7 @@ def modelarts(config: Config, checkpoint_key: str = "") -> Iterator[Outputs]:
 def _fetch(config: Config, checkpoint_key: str) -> Config:
     """Copy what the keys name, once for all processes of this server; return what follows."""
     changes = {"output_dir": config.output_path}
-    _make_folder(config.output_path, "output_path")
+    make_folder(config.output_path, "output_path")
     if config.data_url:
         _copy_once(config, "data_url", config.data_path, "data_path", unpack=True)
         changes |= _data_keys(config)
@@ -115,7 +115,7 @@ def _copy_once(
     config: Config, url_key: str, folder: str, key: str, *, unpack: bool = False, keep: bool = False
 ) -> None:
     started = time.time()
-    _make_folder(folder, key)
+    make_folder(folder, key)
     lock = os.path.join(folder, url_key)  # the files beside it are hidden
     url = getattr(config, url_key)
     work = Work(_COPYING.doing, _COPYING.done, _COPYING.limit, key)
@@ -196,12 +196,3 @@ def _checkpoint_keys(config: Config, only_key: str) -> dict[str, str]:
 
 def _has_files(folder: str) -> bool:
     return any(path.is_file() and path.name[0] != "." for path in Path(folder).rglob("*"))
-
-
-def _make_folder(path: str, key: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{key}: cannot make the folder {path} ({error.strerror}); set {key} to another one"
-        ) from None
