@@ -121,6 +121,11 @@ split_arguments() {
         wrong_arguments "${#POSITIONAL[@]} arguments given, $fewest to $most expected"
 }
 
+# check_number ARGUMENT_NAME VALUE: makes sure that it is a whole number from 1 on.
+check_number() {
+    [[ $2 =~ ^[1-9][0-9]{0,4}$ ]] || wrong_arguments "$1 is not a whole number from 1 on: '$2'"
+}
+
 # has_checkpoint FOLDER: whether the run in it lists a checkpoint to go on from.
 has_checkpoint() {
     local list=$1/ckpt_0/checkpoints.json
@@ -221,20 +226,24 @@ standalone_train() {
 The run's folder train/ (or train_1/, ...) is made in the current folder."
     shift
     split_arguments "$usage" 3 4 "$@"
-    set -- "${POSITIONAL[@]}"
-    [[ $1 == none ]] || check_file PRETRAINED_MODEL "$1"
-    check_backbone "$2"
-    check_folder COCO_ROOT "$3"
-    [[ -z ${4-} ]] || check_mindrecord_dir "$4"
+    train_command "$target" "${POSITIONAL[@]}"
+    launch train "${POSITIONAL[1]}"
+}
 
-    command=(--device_target "$target" --backbone "$2" --coco_root "$(absolute_path "$3")")
-    [[ -z ${4-} ]] || command+=(--mindrecord_dir "$(absolute_path "$4")")
-    if [[ $1 == none ]]; then
+# train_command DEVICE_TARGET PRETRAINED_MODEL BACKBONE COCO_ROOT [MINDRECORD_DIR]: checks them and
+# puts train.py's options into the caller's `command`.
+train_command() {
+    [[ $2 == none ]] || check_file PRETRAINED_MODEL "$2"
+    check_backbone "$3"
+    check_folder COCO_ROOT "$4"
+    [[ -z ${5-} ]] || check_mindrecord_dir "$5"
+    command=(--device_target "$1" --backbone "$3" --coco_root "$(absolute_path "$4")")
+    [[ -z ${5-} ]] || command+=(--mindrecord_dir "$(absolute_path "$5")")
+    if [[ $2 == none ]]; then
         command+=(--pre_trained "") # whatever the config file says
     else
-        command+=(--pre_trained "$(absolute_path "$1")")
+        command+=(--pre_trained "$(absolute_path "$2")")
     fi
-    launch train "$2"
 }
 
 # standalone_eval DEVICE_TARGET ARGS...: what run_eval_{ascend,gpu,cpu}.sh do.
@@ -264,18 +273,22 @@ The run's folder eval/ (or eval_1/, ...) is made in the current folder."
     launch eval "$3"
 }
 
+# choose_config BACKBONE: puts the path of the YAML file to use into CONFIG.
+choose_config() {
+    if CONFIG=$(option_value config_path "${OPTIONS[@]}"); then
+        [[ -f $CONFIG ]] || die 2 "--config_path is not a file: '$CONFIG'"
+    else
+        CONFIG=$(config_for_backbone "$1")
+    fi
+    CONFIG=$(absolute_path "$CONFIG")
+}
+
 # launch NAME BACKBONE: runs NAME.py with the caller's `command` and OPTIONS, in a fresh run folder.
 launch() {
-    local config
-    if config=$(option_value config_path "${OPTIONS[@]}"); then
-        [[ -f $config ]] || die 2 "--config_path is not a file: '$config'"
-    else
-        config=$(config_for_backbone "$2")
-    fi
+    choose_config "$2"
     python=$(find_python) || exit
     single_device_environment
     choose_run_folder "$1" "${OPTIONS[@]}"
     run_logged "$RUN_FOLDER" "$python" "$REPO_ROOT/$1.py" \
-        --config_path "$(absolute_path "$config")" "${command[@]}" "${OPTIONS[@]}" \
-        --output_dir "$RUN_FOLDER"
+        --config_path "$CONFIG" "${command[@]}" "${OPTIONS[@]}" --output_dir "$RUN_FOLDER"
 }

@@ -90,15 +90,13 @@ def data_source(config, split: str) -> DataSource:
         anno_path = _needed(config, "anno_path", "the TXT file").replace("{}", data_type)
         kind, image_dir, folder_keys = "txt", root.replace("{}", data_type), "image_dir"
         default_dir = os.path.join(root.split("{}")[0], "MindRecord_TXT")
-    if not os.path.isdir(image_dir):
-        raise UserError(f"image folder {image_dir} does not exist; check {folder_keys}")
     folder = os.path.abspath(config.mindrecord_dir or default_dir)
     if not _is_utf8(folder) or not _is_utf8(os.path.basename(anno_path)):
         raise UserError(
             f"mindrecord_dir {folder}: MindRecord files need a path in UTF-8; set mindrecord_dir "
             "to one, and name the annotation file so"
         )
-    return DataSource(
+    source = DataSource(
         kind=kind,
         split=split,
         anno_path=anno_path,
@@ -109,6 +107,10 @@ def data_source(config, split: str) -> DataSource:
         skip_bad_images=bool(config.skip_bad_images),
         mindrecord_dir=folder,
     )
+    # Records hold all of their images: they may have been brought here without them.
+    if not os.path.isdir(image_dir) and not os.path.isdir(os.path.join(folder, source.name())):
+        raise UserError(f"image folder {image_dir} does not exist; check {folder_keys}")
+    return source
 
 
 def digest(content) -> str:

@@ -11,6 +11,7 @@ from src.FasterRcnn.box_ops import BoxCoder, pixel_offset
 from src.FasterRcnn.detections import MIN_SIZE, Detections
 from src.FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
 from src.FasterRcnn.fpn_neck import FeatPyramidNeck
+from src.FasterRcnn.layers import at_least_one
 from src.FasterRcnn.matcher import Matcher
 from src.FasterRcnn.nms import build_nms
 from src.FasterRcnn.proposal_generator import Proposal
@@ -19,6 +20,7 @@ from src.FasterRcnn.roi_align import build_roi_align
 from src.FasterRcnn.rpn import RPN, RpnLoss
 from src.FasterRcnn.sampling import BalancedSampler
 from src.model_utils.device_adapter import compute_dtype, nms_kind, roi_align_kind
+from src.ranks import SharedCount
 
 _ROI_LEVELS = 4  # RoIs are pooled from P2 to P5
 
@@ -66,8 +68,12 @@ def load_network(config, checkpoint):
     return network, notes
 
 
-def build_loss(network, config):
-    """Return the `FasterRcnnWithLoss` around `network`, the Cell to differentiate."""
+def build_loss(network, config, world_size=1):
+    """Return the `FasterRcnnWithLoss` around `network`, the Cell to differentiate.
+
+    With several ranks, the mean of their losses (and gradients) is that of their batches together.
+    """
+    divisor = SharedCount(world_size) if world_size > 1 else at_least_one
     offset = pixel_offset(config.box_convention)
     legacy = config.box_convention == "legacy"
     rpn_targets = BboxAssignSample(
@@ -81,8 +87,8 @@ def build_loss(network, config):
         _rcnn_coder(config, offset), offset)
     return FasterRcnnWithLoss(
         network, _proposals(config, offset, training=True), rpn_targets,
-        RpnLoss(config.rpn_loss_beta, config.num_expected_neg if legacy else None),
-        rcnn_targets, RcnnLoss(config.rcnn_loss_beta),
+        RpnLoss(config.rpn_loss_beta, config.num_expected_neg if legacy else None, divisor),
+        rcnn_targets, RcnnLoss(config.rcnn_loss_beta, divisor),
         rpn_weights=(config.rpn_loss_cls_weight, config.rpn_loss_reg_weight),
         rcnn_weights=(config.rcnn_loss_cls_weight, config.rcnn_loss_reg_weight))
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation: a detector over the validation images, and what COCO says of its results."""
 
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from src.detector import load_network
 from src.errors import UserError
 from src.mindrecord import MindRecordSet, data_source, ensure_mindrecord
 from src.model_utils.device_adapter import init_device
+from src.ranks import Ranks
 
 SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
 
@@ -86,26 +89,35 @@ def detect(
     mindrecord_set: MindRecordSet,
     category_ids: Sequence[int],
     *,
+    ranks: Ranks | None = None,
     status: StatusLine | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Detections | None:
     """Run the network over the validation images, each exactly once.
 
+    Several ranks look at their share of the images each, and all get what all have found.
+
     Args:
         network: detector in evaluation mode: (image, image_meta) -> boxes, scores, labels, valid.
         mindrecord_set: the validation images; `config.max_val_images` limits them.
         category_ids: (C,) the annotation file's category id of labels 1..C.
-        should_stop: asked after every batch; the evaluation is given up when it says so.
+        ranks: the processes of the run; this one alone by default.
+        should_stop: asked after every batch; the evaluation is given up when it says so, to all
+            ranks alike.
 
     Returns:
         What was found, or None when it was given up.
     """
+    ranks = ranks or Ranks()
     total = min(config.max_val_images or mindrecord_set.num_images, mindrecord_set.num_images)
+    share = len(range(ranks.rank, total, ranks.world_size))
     image_ids: list[int | str] = []
     results: list[dict[str, Any]] = []
     started = first_done = last_line = time.perf_counter()
     in_first = 0
-    dataset = create_eval_dataset(config, mindrecord_set)
+    dataset = create_eval_dataset(
+        config, mindrecord_set, rank=ranks.rank, world_size=ranks.world_size
+    )
     for image, image_meta, image_index in iterate(dataset):
         outputs = [output.asnumpy() for output in network(image, image_meta)]
         index = image_index.asnumpy()
@@ -118,10 +130,10 @@ def detect(
             first_done, in_first = now, len(image_ids)
         if status:
             speed = (len(image_ids) - in_first) / max(now - first_done, 1e-9)
-            left = f"  left {clock_time((total - len(image_ids)) / speed)}" if speed else ""
+            left = f"  left {clock_time((share - len(image_ids)) / speed)}" if speed else ""
             due = now - last_line >= SECONDS_BETWEEN_LINES
             last_line = now if due else last_line
-            text = f"evaluated {len(image_ids)}/{total}  {speed:.1f} images/s{left}"
+            text = f"evaluated {len(image_ids)}/{share}  {speed:.1f} images/s{left}"
             status.show(text, keep=due)
         if should_stop():
             return None
@@ -129,7 +141,25 @@ def detect(
     if len(image_ids) == in_first:
         first_done, in_first = started, 0
     speed = (len(image_ids) - in_first) / max(finished - first_done, 1e-9)
-    return Detections(image_ids, results, speed)
+    found = Detections(image_ids, results, speed)
+    return found if ranks.world_size == 1 else _merged(ranks, found, mindrecord_set.image_ids)
+
+
+def _merged(ranks: Ranks, found: Detections, order: Sequence[int | str]) -> Detections:
+    """Put together what the ranks have found, by image id, in the order of a single process.
+
+    Args:
+        found: by this rank.
+        order: ids of all images.
+    """
+    parts = ranks.gather([found.image_ids, found.results, found.images_per_second])
+    place = {image_id: number for number, image_id in enumerate(order)}
+    image_ids = sorted((i for ids, _, _ in parts for i in ids), key=place.__getitem__)
+    if len(set(image_ids)) != len(image_ids):
+        raise RuntimeError("two ranks have evaluated the same image")
+    results = [result for _, part, _ in parts for result in part]
+    results.sort(key=lambda result: place[result["image_id"]])  # keeps the order within an image
+    return Detections(image_ids, results, sum(speed for _, _, speed in parts))
 
 
 def evaluate(
@@ -139,22 +169,32 @@ def evaluate(
     truth: GroundTruth,
     *,
     result_path: str | Path | None = None,
+    ranks: Ranks | None = None,
     status: StatusLine | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> tuple[CocoSummary, Detections] | None:
+) -> tuple[CocoSummary | None, Detections] | None:
     """Detect, write the results file if it has a path, and compare with the ground truth.
 
     The network is put into evaluation mode and left there.
 
     Returns:
-        COCO's numbers and the detections, or None when `should_stop` gave the evaluation up.
+        COCO's numbers (on rank 0, None on the others) and the detections, or None when
+        `should_stop` gave the evaluation up.
     """
     network.set_train(False)
     detections = detect(
-        network, config, mindrecord_set, truth.category_ids, status=status, should_stop=should_stop
+        network,
+        config,
+        mindrecord_set,
+        truth.category_ids,
+        ranks=ranks,
+        status=status,
+        should_stop=should_stop,
     )
     if detections is None:
         return None
+    if ranks is not None and ranks.rank:
+        return None, detections
     if result_path is not None:
         write_results(result_path, detections.results)
     summary = evaluate_results(
@@ -186,9 +226,10 @@ def run_evaluation(config: Any) -> int:
             f"checkpoint_path is empty ({config.origin('checkpoint_path')}); "
             "give the detector to evaluate with --checkpoint_path FILE"
         )
-    status = StatusLine()
     require_file(config.checkpoint_path, "checkpoint_path")
-    init_device(config)
+    device = init_device(config)
+    ranks = Ranks(device.rank, device.world_size)
+    status = StatusLine(sys.stdout if ranks.rank == 0 else open(os.devnull, "w"))  # noqa: SIM115
     checkpoint = read_checkpoint(config.checkpoint_path)
     config, adopted = adopt_settings(config, checkpoint)
     network, notes = load_network(config, checkpoint)
@@ -196,12 +237,22 @@ def run_evaluation(config: Any) -> int:
     status.say(f"checkpoint {config.checkpoint_path}{f' (epoch {epoch})' if epoch else ''}")
     for note in (*adopted, *(f"note: {note}" for note in notes)):
         status.say(f"  {note}")
-    mindrecord_set = ensure_mindrecord(config, "val")
+    mindrecord_set = ensure_mindrecord(config, "val", ranks.rank, ranks.world_size)
     truth = read_ground_truth(config, mindrecord_set)
     result_path = result_path_of(config)
-    summary, detections = evaluate(
-        network, config, mindrecord_set, truth, result_path=result_path, status=status
-    )
+    with ranks.watch(config.rank_timeout):
+        summary, detections = evaluate(
+            network,
+            config,
+            mindrecord_set,
+            truth,
+            result_path=result_path,
+            ranks=ranks,
+            status=status,
+        )
+        ranks.wait()
+    if summary is None:
+        return 0
     # Under a name of its own: results may go into the folder of a training run.
     saved = config.save_in(result_path.parent, "eval_config.yaml")
     for line in (*summary.lines, "", *summary.table(), ""):

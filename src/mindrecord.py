@@ -26,7 +26,7 @@ import numpy as np
 from src.annotations import AnnotationReport, ImageRecord
 from src.data_source import DataSource, data_source, digest, file_digest
 from src.errors import UserError
-from src.one_at_a_time import beside, exclusive, report_failure, say, write_json
+from src.one_at_a_time import beside, exclusive, make_folder, report_failure, say, write_json
 from src.record_writer import write_records
 
 __all__ = ["DataSource", "MindRecordSet", "data_source", "ensure_mindrecord"]
@@ -115,7 +115,7 @@ def ensure_mindrecord(config, split: str, rank: int = 0, world_size: int = 1) ->
     folder = os.path.join(source.mindrecord_dir, source.name())
     found, _ = _open_current(folder, source, content)
     if found is None:
-        _make_folder(source.mindrecord_dir)
+        make_folder(source.mindrecord_dir, "mindrecord_dir")
         if rank and world_size > 1:
             time.sleep(_HEAD_START_SECONDS)
         with exclusive(folder, started, float(config.convert_timeout)):
@@ -166,7 +166,8 @@ def _open_current(
         return None, f"{source.anno_path} has changed since its records were made"
     current = _stat_images([os.path.join(source.image_dir, name) for name in made_from])
     changed = np.flatnonzero((current != index["source_stats"]).any(axis=1))
-    if changed.size:
+    # Records hold all of their images: they may have been brought here without them.
+    if changed.size and (current[:, 0] >= 0).any():
         return None, (
             f"{changed.size} images have changed since their records were made "
             f"(first: {made_from[changed[0]]})"
@@ -308,12 +309,3 @@ def _write_index(folder, described, kept, sizes, stats) -> None:
     summary = {key: described[key] for key in ("fingerprint", "settings", "content")}
     summary["num_images"] = len(kept)
     write_json(os.path.join(folder, _FINGERPRINT), summary)
-
-
-def _make_folder(path: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {path}: {error.strerror}; set mindrecord_dir to another one"
-        ) from None

@@ -12,20 +12,43 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from src.errors import UserError
 
 _POLL_SECONDS = 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How messages name what one process does for the others.
+
+    Attributes:
+        doing, done: "convert the data of", "conversion".
+        limit: the key with the longest wait.
+        place: the key with the folder.
+    """
+
+    doing: str
+    done: str
+    limit: str
+    place: str
+
+
+CONVERSION = Work("convert the data of", "conversion", "convert_timeout", "mindrecord_dir")
+
+
 @contextlib.contextmanager
-def exclusive(folder: str, started: float, timeout: float) -> Iterator[None]:
+def exclusive(
+    folder: str, started: float, timeout: float, work: Work = CONVERSION
+) -> Iterator[None]:
     """Hold the lock of `folder`, which need not exist.
 
     Args:
         folder: what is worked on; the lock is a hidden file beside it.
         started: when the caller's work began, seconds since the epoch.
         timeout: longest wait, seconds.
+        work: for messages.
 
     Raises:
         UserError: the lock cannot be made, the wait was too long, or the process that was waited
@@ -36,35 +59,35 @@ def exclusive(folder: str, started: float, timeout: float) -> Iterator[None]:
         lock = open(path, "a")  # noqa: SIM115
     except OSError as error:
         raise UserError(
-            f"cannot write to {os.path.dirname(folder)}: {error.strerror}; set mindrecord_dir to a "
+            f"cannot write to {os.path.dirname(folder)}: {error.strerror}; set {work.place} to a "
             "folder that you may write to"
         ) from None
     with lock:
         told = False
-        while not _try_lock(lock, path):
+        while not _try_lock(lock, path, work):
             if time.time() - started >= timeout:
                 raise UserError(
-                    f"waited {timeout:g} s for another process to convert the data of {folder}; "
-                    "raise convert_timeout if it is still at work"
+                    f"waited {timeout:g} s for another process to {work.doing} {folder}; "
+                    f"raise {work.limit} if it is still at work"
                 )
             if not told:
-                say(f"waiting for another process that converts the data of {folder}")
+                say(f"waiting for another process to {work.doing} {folder}")
                 told = True
             time.sleep(_POLL_SECONDS)
         message = _failure_since(folder, started)
         if message:
-            raise UserError(f"the conversion by another process failed: {message}")
+            raise UserError(f"the {work.done} by another process failed: {message}")
         yield
 
 
-def _try_lock(lock, path: str) -> bool:
+def _try_lock(lock, path: str, work: Work) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         raise UserError(
-            f"cannot lock {path}: {error.strerror}; set mindrecord_dir to a local folder"
+            f"cannot lock {path}: {error.strerror}; set {work.place} to a local folder"
         ) from None
     return True
 
@@ -98,6 +121,23 @@ def write_json(path: str, content: dict) -> None:
     with open(temporary, "w", encoding="utf-8") as stream:
         json.dump(content, stream, indent=1)
     os.replace(temporary, path)
+
+
+def make_folder(path: str, key: str) -> None:
+    """Make a folder and those around it.
+
+    Args:
+        key: the setting that named it, for errors.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {path}: {error.strerror}; set {key} to another one"
+        ) from None
 
 
 def say(line: str) -> None:

@@ -6,13 +6,17 @@ from typing import Any
 
 from src.callbacks import StopSignals
 from src.dataset import create_train_dataset
+from src.model_utils.moxing_adapter import Outputs
 from src.training_run import Run, TrainingDiverged
 
 EXIT_DIVERGED = 3  # losses or gradients are not finite: neither the user's input nor a defect
 
 
-def run_training(config: Any) -> int:
+def run_training(config: Any, outputs: Outputs | None = None) -> int:
     """Train as train.py does.
+
+    Args:
+        outputs: told after every epoch, and when the run is over and before any rank leaves.
 
     Returns:
         The exit code: 0; 143 or 130 after a SIGTERM or Ctrl-C; `EXIT_DIVERGED` when the losses blew
@@ -21,17 +25,22 @@ def run_training(config: Any) -> int:
     Raises:
         UserError: for anything in the configuration, the data or the checkpoints that cannot work.
     """
+    outputs = outputs or Outputs(config)
     run = Run(config)
-    try:
-        with StopSignals(run.status.say) as stop:
-            return train(run, stop)
-    except TrainingDiverged as error:
-        sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return EXIT_DIVERGED
+    with run.ranks.watch(config.rank_timeout):
+        try:
+            with StopSignals(run.status.say) as stop:
+                code = train(run, stop, outputs)
+        except TrainingDiverged as error:
+            sys.stdout.flush()
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            code = EXIT_DIVERGED
+        outputs.try_upload()
+        run.ranks.wait()  # the end of one process may be the end of them all
+    return code
 
 
-def train(run: Run, stop: StopSignals) -> int:
+def train(run: Run, stop: StopSignals, outputs: Outputs | None = None) -> int:
     """Run the epochs that are left; return the exit code."""
     at = run.position
     if at.step == run.steps and not run.evaluate(stop):  # stopped before this epoch was evaluated
@@ -60,4 +69,6 @@ def train(run: Run, stop: StopSignals) -> int:
             run.save()
         if not run.evaluate(stop):
             return run.leave(stop)
+        if outputs:
+            outputs.after_epoch(at.epoch)
     return run.finish()

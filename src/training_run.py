@@ -4,23 +4,22 @@
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor
 
 from src.callbacks import CheckpointKeeper, LossLog, Progress, StatusLine, StopSignals
 from src.checkpoint import (
     checkpoint_name,
     describe_model,
-    find_latest,
     load_training_state,
     remove_leftovers,
     require_file,
     save_checkpoint,
+    set_parameter,
 )
 from src.data_source import file_digest
 from src.dataset import iterate, steps_per_epoch
@@ -32,29 +31,23 @@ from src.mindrecord import ensure_mindrecord
 from src.model_utils.device_adapter import init_device
 from src.network_define import LOSS_NAMES, LossScaler, TrainOneStep, make_optimizer
 from src.pretrained import load_pretrained
+from src.ranks import Ranks, moving_statistics
+from src.resume import Position, position_of, resume_path, resumed_lines
 
 MAX_SKIPPED_STEPS = 50  # in a row; more than a dynamic scale needs from its highest value down to 1
 BEST_NAME = "best.ckpt"
+EXIT_STOPPED = 143  # of a rank that leaves because another one was told to
 
 
 class TrainingDiverged(Exception):
     """The run cannot go on: a loss is not finite, or no gradient has been for too long."""
 
 
-@dataclass
-class Position:
-    """Where a run stands: `step` steps of `epoch` (from 1) are done, `global_step` in all."""
-
-    epoch: int = 1
-    step: int = 0
-    global_step: int = 0
-
-
 class Run:
     """Everything that the loop uses, built from the configuration; its verbs are the methods.
 
     Attributes:
-        config, rank, world_size, status: as their names say.
+        config, rank, world_size, ranks, status: as their names say.
         data, annotations: the training images; what tells their annotation file from others.
         steps, epochs: steps an epoch, epochs of the whole run.
         rates: (epochs * steps,) float32, the learning rate of every step.
@@ -66,6 +59,7 @@ class Run:
         self.config = config
         device = init_device(config)
         self.rank, self.world_size = device.rank, device.world_size
+        self.ranks = Ranks(self.rank, self.world_size)
         self.status = StatusLine(sys.stdout if self.rank == 0 else open(os.devnull, "w"))  # noqa: SIM115
         self.folder = Path(config.output_dir)
         self.keeper = self._prepare_folder()
@@ -83,15 +77,7 @@ class Run:
         self.best: dict[str, float] = {}
         self.position = Position()
         self.saved: tuple[int, int] | None = None
-        meta = self._resume()
-        self.log = LossLog(
-            self.folder / f"loss_{self.rank}.log",
-            interval=config.log_interval,
-            steps_per_epoch=self.steps,
-            resume_at=(self.position.epoch, self.position.step) if meta else None,
-        )
-        if meta and self.rank == 0:
-            self.log.restore(meta["loss_log"])
+        self.log = self._open_log(self._resume())
         self.progress = Progress(
             self.status,
             epochs=self.epochs,
@@ -99,7 +85,6 @@ class Run:
             images_per_step=config.batch_size * self.world_size,
             interval=config.log_interval,
         )
-        self.vote = _StopVote() if self.world_size > 1 else None
         self._begin()
         self.status.say(
             f"training on {self.data.num_images} images: {self.epochs} epochs of {self.steps} "
@@ -171,9 +156,7 @@ class Run:
             TrainingDiverged: another rank has `diverged`, and leaves; so must this one, which would
                 wait for it for ever.
         """
-        if self.vote is None:
-            return stop
-        votes = self.vote(Tensor([stop, diverged], ms.float32)).asnumpy()
+        votes = self.ranks.total([stop, diverged])
         if votes[1] and not diverged:
             raise TrainingDiverged(
                 f"another rank stopped at epoch {self.position.epoch} step {self.position.step}, "
@@ -184,32 +167,51 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint of the current position (rank 0), unless it is there already."""
-        if self.saved != (self.position.epoch, self.position.step) and self.rank == 0:
-            name = checkpoint_name(self.position.epoch, self.position.step)
-            save_checkpoint(self.keeper.path(name), self.network, self.step.optimizer, self._meta())
-            self.keeper.added(name)
+        if self.saved != (self.position.epoch, self.position.step):
+            self._share_statistics()
+            meta = self._meta(self.ranks.gather(self.log.state()))
+            if self.rank == 0:
+                name = checkpoint_name(self.position.epoch, self.position.step)
+                save_checkpoint(self.keeper.path(name), self.network, self.step.optimizer, meta)
+                self.keeper.added(name)
         self.saved = (self.position.epoch, self.position.step)
         self.progress.pause()
 
+    def _share_statistics(self) -> None:
+        """Give BatchNorm's moving statistics, of each rank's own batches, their mean.
+
+        They take no part in training, and averaging is linear: when it is done changes nothing.
+        """
+        if self.config.norm == "bn":
+            self.ranks.average(moving_statistics(self.network))
+
     def evaluate(self, stop: StopSignals) -> bool:
-        """Evaluate after an epoch if it is due, keep the best weights; False means leave."""
+        """Evaluate after an epoch if it is due, keep the best weights; False means leave.
+
+        Every rank looks at its share of the images; rank 0 judges them all.
+        """
         config, epoch = self.config, self.position.epoch
         due = config.eval_interval and (epoch % config.eval_interval == 0 or epoch == self.epochs)
         if not due or self.validation is None:
             return not self.agree(stop.wanted())
+        self._share_statistics()
         outcome = evaluate(
-            self.network, config, *self.validation, status=self.status, should_stop=stop.wanted
-        )
+            self.network, config, *self.validation, ranks=self.ranks, status=self.status,
+            should_stop=lambda: self.agree(stop.wanted()),
+        )  # fmt: skip
         self.progress.pause()
         if outcome is None:
             return not self.agree(True)
         summary, detections = outcome
+        if summary is None:  # rank 0 sees to the results
+            return not self.agree(stop.wanted())
         for line in (f"evaluation after epoch {epoch}", *summary.lines, *summary.table()):
             self.status.say(line)
         self.status.say(f"{detections.images_per_second:.2f} images/s")
         if config.keep_best and summary.ap > self.best.get("ap", -1.0):
             self.best = {"ap": summary.ap, "epoch": epoch}
-            save_checkpoint(self.keeper.path(BEST_NAME), self.network, meta=self._meta())
+            meta = self._meta([])
+            save_checkpoint(self.keeper.path(BEST_NAME), self.network, meta=meta)
             self.status.say(f"best AP so far {summary.ap:.3f}: {self.keeper.path(BEST_NAME)}")
         return not self.agree(stop.wanted())
 
@@ -220,7 +222,7 @@ class Run:
             f"stopped after epoch {self.position.epoch} step {self.position.step}; "
             f"continue with --resume auto --output_dir {self.folder.resolve()}"
         )
-        return stop.exit_code or 0
+        return stop.exit_code or EXIT_STOPPED
 
     def finish(self) -> int:
         """Say where everything is; return the exit code."""
@@ -231,32 +233,36 @@ class Run:
     # ------------------------------------------------------------------ how a run is put together
 
     def _prepare_folder(self) -> CheckpointKeeper:
-        """Make the output folders, and look at the named files: before the data is converted."""
-        resume_path = self._resume_path()
-        if resume_path:
-            require_file(resume_path, "resume")
+        """Make the output folders, and look at the named files: before the data is converted.
+
+        The files are rank 0's: on another server they need not be.
+        """
+        keep = self.config.keep_checkpoint_max
+        if self.rank:
+            return CheckpointKeeper(self.folder / "ckpt_0", keep)
+        start = self._resume_path()
+        if start:
+            require_file(start, "resume")
         elif self.config.pre_trained:
             require_file(self.config.pre_trained, "pre_trained")
-        keeper = CheckpointKeeper(
-            self.folder / "ckpt_0", self.config.keep_checkpoint_max, resume=bool(resume_path)
-        )
-        listed = None if resume_path else CheckpointKeeper.read_index(keeper.folder)
+        keeper = CheckpointKeeper(self.folder / "ckpt_0", keep, resume=bool(start))
+        listed = None if start else CheckpointKeeper.read_index(keeper.folder)
         if listed:
             raise UserError(
                 f"{keeper.folder}: holds the checkpoints of another run (newest {listed[-1]}); go "
                 "on with it by --resume auto, or choose another output_dir"
             )
-        removed = remove_leftovers(keeper.folder) if self.rank == 0 else 0
+        removed = remove_leftovers(keeper.folder)
         if removed:
             self.status.say(f"removed {removed} half-written file(s) from {keeper.folder}")
         return keeper
 
     def _prepare_validation(self):
-        """Return (validation images, their ground truth), None when this rank does not evaluate."""
+        """Return (validation images, their ground truth), None when nothing is evaluated."""
         if not self.config.eval_interval:
             return None
         data = ensure_mindrecord(self.config, "val", self.rank, self.world_size)
-        return (data, read_ground_truth(self.config, data)) if self.rank == 0 else None
+        return data, read_ground_truth(self.config, data)
 
     def _begin(self) -> None:
         """Leave the run's mark on its folder, now that nothing can keep it from beginning."""
@@ -287,7 +293,7 @@ class Run:
         )
 
     def _start_from_pretrained(self) -> None:
-        if not self.config.pre_trained or self._resume_path():
+        if self.rank or not self.config.pre_trained or self._resume_path():
             return
         report = load_pretrained(self.network, self.config.pre_trained, describe_model(self.config))
         for line in report.lines():
@@ -302,7 +308,7 @@ class Run:
             weight_decay=config.weight_decay,
         )
         return TrainOneStep(
-            build_loss(self.network, config),
+            build_loss(self.network, config, self.world_size),
             optimizer,
             clip_norm=config.clip_norm if config.grad_clip else 0.0,
             world_size=self.world_size,
@@ -310,85 +316,81 @@ class Run:
 
     # ------------------------------------------------------------------ stopping and going on
 
-    def _contract(self) -> dict[str, int]:
+    def _contract(self) -> dict[str, Any]:
         """Return what has to be the same when a run goes on, for its steps to mean the same."""
         return {
-            "batch_size": self.config.batch_size,
-            "world_size": self.world_size,
-            "steps_per_epoch": self.steps,
             "num_images": self.data.num_images,
             "seed": self.config.seed,
             "annotations_sha256": self.annotations,
         }
 
-    def _meta(self) -> dict[str, Any]:
+    def _meta(self, logs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what a checkpoint says of the run; `logs`: the unfinished lines of every rank."""
         return {
             **describe_model(self.config),
             **self._contract(),
+            "batch_size": self.config.batch_size,
+            "world_size": self.world_size,
+            "steps_per_epoch": self.steps,
             "epoch": self.position.epoch,
             "step_in_epoch": self.position.step,
             "global_step": self.position.global_step,
             "loss_scaler": self.scaler.state(),
             "skipped": self.skipped,
             "loss_log": self.log.state(),
+            "loss_logs": logs,
             "best": self.best,
         }
 
     def _resume_path(self) -> Path | None:
-        """Return the checkpoint to go on from; None to start from the beginning."""
-        wanted = self.config.resume
-        if not wanted:
-            return None
-        # Every rank goes on from what rank 0 saved.
-        folder = self.folder / "ckpt_0" if wanted == "auto" else Path(wanted)
-        if wanted != "auto" and not os.path.isdir(folder):  # False for a name that is too long
-            return folder
-        listed = CheckpointKeeper.read_index(folder)
-        latest = find_latest(folder) if listed is None else None
-        if listed:
-            latest = folder / listed[-1]
-        if latest is None and wanted != "auto":
-            raise UserError(
-                f"{folder}: holds no faster_rcnn-*.ckpt to resume from; set resume to a training "
-                "checkpoint or a folder with some, or to auto"
-            )
-        return latest
+        return resume_path(self.config.resume, self.folder / "ckpt_0")
 
     def _resume(self) -> dict[str, Any]:
-        """Load the checkpoint to go on from; return its meta, empty at the beginning of a run."""
+        """Start all ranks alike: with what rank 0 has, from the beginning or from a checkpoint.
+
+        Returns:
+            The checkpoint's meta, empty at the beginning of a run.
+        """
+        meta = self.ranks.from_first(self._load() if self.rank == 0 else None)
+        self.ranks.copy_from_first(self.network.get_parameters())
+        if not meta:
+            return {}
+        self.ranks.copy_from_first(self.step.optimizer.get_parameters())
+        self.position = Position(**meta["position"])
+        self.scaler.restore(meta["loss_scaler"])
+        self.skipped, self.best = meta["skipped"], meta["best"]
+        if self.world_size == meta["world_size"]:
+            self.saved = (self.position.epoch, self.position.step)
+        return meta
+
+    def _load(self) -> dict[str, Any]:
+        """Load the checkpoint to go on from; return its meta and this run's `position`."""
         path = self._resume_path()
         if path is None:
             if self.config.resume:
                 self.status.say(f"nothing to resume in {self.folder.resolve()}: a new run begins")
             return {}
-        meta = load_training_state(
-            self.network,
-            self.step.optimizer,
-            path,
-            describe_model(self.config),
-            self._contract(),
+        optimizer = self.step.optimizer
+        model = describe_model(self.config)
+        meta = load_training_state(self.network, optimizer, path, model, self._contract())
+        at = position_of(
+            path, meta, batch_size=self.config.batch_size, world_size=self.world_size,
+            steps=self.steps, epochs=self.epochs,
+        )  # fmt: skip
+        set_parameter(optimizer.global_step, np.array([at.global_step], np.int32))
+        for line in resumed_lines(path, meta, at, self.world_size):
+            self.status.say(line)
+        return {**meta, "position": vars(at)}
+
+    def _open_log(self, meta: dict[str, Any]) -> LossLog:
+        """Return this rank's loss log, continued where the checkpoint's run stood."""
+        log = LossLog(
+            self.folder / f"loss_{self.rank}.log",
+            interval=self.config.log_interval,
+            steps_per_epoch=self.steps,
+            resume_at=(meta["epoch"], meta["step_in_epoch"]) if meta else None,
         )
-        if meta["epoch"] > self.epochs:
-            raise UserError(
-                f"{path}: stands at step {meta['step_in_epoch']} of epoch {meta['epoch']}, but "
-                f"epoch_size is {self.epochs}; raise epoch_size, or resume an earlier checkpoint"
-            )
-        self.position = Position(meta["epoch"], meta["step_in_epoch"], meta["global_step"])
-        self.scaler.restore(meta["loss_scaler"])
-        self.skipped, self.best = meta["skipped"], meta["best"]
-        self.saved = (self.position.epoch, self.position.step)
-        self.status.say(
-            f"resumed {path} after epoch {self.position.epoch} step {self.position.step}"
-        )
-        return meta
-
-
-class _StopVote(nn.Cell):
-    """Sum of a number over all ranks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = ops.AllReduce(ops.ReduceOp.SUM)
-
-    def construct(self, wish):
-        return self.total(wish)
+        if meta and meta["world_size"] == self.world_size:
+            states = meta.get("loss_logs") or [meta["loss_log"]]
+            log.restore(states[self.rank])
+        return log

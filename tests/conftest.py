@@ -52,3 +52,25 @@ def bccd_root() -> Path:
 def coco128_root() -> Path:
     """COCO-layout folder of the 128-image COCO sample (80 classes), or a skip with the reason."""
     return _data_set_root("coco128")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """A loopback S3 server's process, or a skip with the reason."""
+    from s3_helpers import Server
+
+    started = Server(tmp_path_factory.mktemp("s3"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """The S3 server, without faults, with its address in the environment and short pauses."""
+    from src.model_utils import transfer
+
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.01)
+    yield s3_server
+    s3_server.fail_every(0)

@@ -85,8 +85,9 @@ BAD_VALUES = [
     ("1: 2", "'1' is not a key"),
     ("on: 2", "'True' is not a key"),
     # The model zoo's keys with another value than the one that fits.
-    ("enable_modelarts: True", "True has no effect here: ModelArts is not supported"),
-    ("data_url: s3://x", "there are no ModelArts folders"),
+    ("enable_modelarts: 1", "enable_modelarts: 1 is not a truth value"),
+    ("data_path: a\ndataset_path: b", "dataset_path: 'b' contradicts data_path"),
+    ("distribute: True\nrun_distribute: False", "contradicts run_distribute False"),
     ("num_bboxes: 1000", "contradicts the other keys, from which 245520 follows"),
     ("feature_shapes: [[1, 2]]", "[[192, 320], [96, 160], [48, 80], [24, 40], [12, 20]] follows"),
     ("num_anchors: 9", "from which 3 follows"),
@@ -146,7 +147,7 @@ BAD_ARGUMENTS = [
     (["-x"], "'-x' belongs to no key"),
     (["--backbone", "vgg16"], "backbone: 'vgg16' is not one of"),
     (["--num_bboxes", "3"], "num_bboxes: 3 contradicts the other keys"),
-    (["--data_url", "obs://x"], "there are no ModelArts folders"),
+    (["--upload_interval", "-1"], "upload_interval: -1 is too small; give at least 0"),
 ]
 
 

@@ -98,7 +98,7 @@ def use_tiny_detector(setattr_=setattr):
 
     setattr_(src.detector, "build_detector", build)
     setattr_(src.training_run, "build_detector", build)
-    setattr_(src.training_run, "build_loss", lambda network, config: TinyWithLoss(network))
+    setattr_(src.training_run, "build_loss", lambda network, *settings: TinyWithLoss(network))
 
 
 def _main(argv):

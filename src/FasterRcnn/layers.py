@@ -35,6 +35,11 @@ def smooth_l1(prediction, target, beta):
     return ops.select(difference < beta, quadratic, difference - 0.5 * beta)
 
 
+def at_least_one(count):
+    """A number of samples, () float32, to divide a loss by."""
+    return ops.maximum(count, 1.0)
+
+
 def masked_sum(values, mask):
     """Sum of `values` where `mask` (same shape, bool); a scalar."""
     return ops.reduce_sum(ops.select(mask, values, ops.zeros_like(values)))

@@ -4,7 +4,7 @@ import mindspore as ms
 from mindspore import nn, ops
 from mindspore.common.initializer import Normal
 
-from .layers import Dense, masked_sum, smooth_l1
+from .layers import Dense, at_least_one, masked_sum, smooth_l1
 
 
 class Rcnn(nn.Cell):
@@ -41,12 +41,15 @@ class Rcnn(nn.Cell):
 class RcnnLoss(nn.Cell):
     """Softmax cross entropy and regression of the own class's box (Fast R-CNN, equation 1).
 
-    Both are divided by the number of chosen RoIs. `beta` is smooth L1's transition.
+    Args:
+        beta: transition of the smooth L1 loss.
+        divisor: the number of chosen RoIs, () float32 -> what both are divided by.
     """
 
-    def __init__(self, beta):
+    def __init__(self, beta, divisor=at_least_one):
         super().__init__()
         self.beta = beta
+        self.divisor = divisor
 
     def construct(self, logits, deltas, labels, chosen, targets):
         """Args: `Rcnn` outputs; labels (B, T), chosen (B, T), targets (B, T, 4).
@@ -63,7 +66,7 @@ class RcnnLoss(nn.Cell):
         own_deltas = _pick(deltas, ops.relu(labels - 1))
         distance = smooth_l1(own_deltas, ops.reshape(targets, (-1, 4)), self.beta)
 
-        number = ops.maximum(ops.reduce_sum(ops.cast(chosen, ms.float32)), 1.0)
+        number = self.divisor(ops.reduce_sum(ops.cast(chosen, ms.float32)))
         cls_loss = masked_sum(entropy, chosen) / number
         reg_loss = masked_sum(ops.reduce_sum(distance, -1), is_object) / number
         return cls_loss, reg_loss

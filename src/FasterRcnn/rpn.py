@@ -5,7 +5,7 @@ from mindspore import nn, ops
 from mindspore.common.initializer import Normal
 
 from .box_ops import gather_rows
-from .layers import conv2d, masked_sum, smooth_l1
+from .layers import at_least_one, conv2d, masked_sum, smooth_l1
 
 
 class RpnRegClsBlock(nn.Cell):
@@ -57,12 +57,14 @@ class RpnLoss(nn.Cell):
         beta: transition of the smooth L1 loss.
         expected: divide by this many anchors an image, as the model zoo does; None: by the number
             really chosen in the batch (torchvision).
+        divisor: the number chosen in the batch, () float32 -> what to divide by.
     """
 
-    def __init__(self, beta, expected):
+    def __init__(self, beta, expected, divisor=at_least_one):
         super().__init__()
         self.beta = beta
         self.expected = expected
+        self.divisor = divisor
 
     def construct(self, logits, deltas, index, is_object, chosen, targets):
         """Args: `RPN` outputs and `BboxAssignSample` outputs. Returns cls_loss, reg_loss."""
@@ -73,7 +75,7 @@ class RpnLoss(nn.Cell):
         distance = ops.reduce_sum(smooth_l1(deltas, targets, self.beta), -1)
 
         if self.expected is None:
-            number = ops.maximum(ops.reduce_sum(ops.cast(chosen, ms.float32)), 1.0)
+            number = self.divisor(ops.reduce_sum(ops.cast(chosen, ms.float32)))
         else:
             number = float(self.expected * logits.shape[0])
         return masked_sum(entropy, chosen) / number, masked_sum(distance, is_object) / number

@@ -27,6 +27,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "device_target": _NAME,
         "device_id": _COUNT_OR_ZERO,
         "run_distribute": _BOOL,
+        "rank_timeout": _POSITIVE,
+        "bind_cpus": _BOOL,
         "compute_type": _NAME,
         "seed": Rule("int", low=0, high=2**31 - 1),
         "output_dir": Rule("path", min_length=1),
@@ -170,6 +172,17 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "check": _BOOL,
         "ann_file": _PATH,
         "result_path": _PATH,
+    },
+    "ModelArts": {
+        "enable_modelarts": _BOOL,
+        "data_url": _STR,
+        "train_url": _STR,
+        "checkpoint_url": _STR,
+        "data_path": Rule("path", min_length=1),
+        "output_path": Rule("path", min_length=1),
+        "load_path": Rule("path", min_length=1),
+        "upload_interval": _COUNT_OR_ZERO,
+        "transfer_timeout": _POSITIVE,
     },
 }
 

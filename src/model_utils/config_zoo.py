@@ -30,19 +30,11 @@ class Accepted:
 
 
 _OUT = "take the key out"
-_NO_CLOUD = "there are no ModelArts folders; give coco_root and output_dir instead"
 _FIXED = f"the network is built one way; {_OUT}"
 _PER_LEVEL = f"NMS runs on each level by itself; {_OUT}"
 _LAUNCHER = f"the launcher decides it; {_OUT}"
 
 ACCEPTED: dict[str, Accepted] = {
-    "enable_modelarts": Accepted((False,), f"ModelArts is not supported; {_OUT}"),
-    "data_url": Accepted(("",), _NO_CLOUD),
-    "train_url": Accepted(("",), _NO_CLOUD),
-    "checkpoint_url": Accepted(("",), _NO_CLOUD),
-    "data_path": Accepted(("", "/cache/data"), _NO_CLOUD),
-    "output_path": Accepted(("", "/cache/train"), _NO_CLOUD),
-    "load_path": Accepted(("", "/cache/checkpoint_path"), _NO_CLOUD),
     "enable_profiling": Accepted((False,), f"profiling is not built in; {_OUT}"),
     "log_summary": Accepted((False,), f"the loss log takes its place; {_OUT}"),
     "without_bg_loss": Accepted((True,), f"background has no box loss; {_OUT}"),
@@ -68,7 +60,13 @@ ACCEPTED: dict[str, Accepted] = {
     "rank_id": Accepted((0,), _LAUNCHER, lambda v: local_adapter.get_rank()),
 }
 
-RENAMED: dict[str, str] = {"save_checkpoint_path": "output_dir"}
+RENAMED: dict[str, str] = {
+    "save_checkpoint_path": "output_dir",
+    # As the instructions for ModelArts name them.
+    "dataset_path": "data_path",
+    "distribute": "run_distribute",
+    "checkpoint": "checkpoint_path",
+}
 _RUN_EVAL, _INTERVAL, _EVAL_INTERVAL = "run_eval", "interval", "eval_interval"
 
 ZOO_KEYS = frozenset(

@@ -21,6 +21,9 @@ _CPU_ISA = "AVX2"
 # MindSpore's log level: errors. Its warnings are about its own internals and bury the run's output.
 _LOG_VARIABLE = "GLOG_v"
 _LOG_ERRORS = "3"
+# Seconds that an operator which exchanges data waits for the other processes.
+_CPU_WAIT_VARIABLE = "MS_CPU_COMM_OP_TIMEOUT"
+_ASCEND_WAIT_VARIABLE = "HCCL_EXEC_TIMEOUT"
 
 
 class DeviceInfo(NamedTuple):
@@ -70,7 +73,7 @@ def init_device(config: "Config") -> DeviceInfo:
     variables) or with `run_distribute`; gradients are then averaged over all of them.
 
     Args:
-        config: uses device_target, device_id, run_distribute and seed.
+        config: uses device_target, device_id, run_distribute, rank_timeout and seed.
 
     Raises:
         UserError: this machine does not have the device; `run_distribute` without a launcher; the
@@ -125,6 +128,9 @@ def _join_processes(config: "Config") -> tuple[int, int]:
     import mindspore as ms
     from mindspore.communication import get_group_size, get_rank, init
 
+    # Collectives on a CPU give up after 30 s by default; `src.ranks` is to be first, and has words.
+    os.environ.setdefault(_CPU_WAIT_VARIABLE, str(int(config.rank_timeout) + 60))
+    os.environ.setdefault(_ASCEND_WAIT_VARIABLE, str(int(config.rank_timeout) + 60))
     try:
         init()  # hccl on Ascend, nccl on GPU, mccl on CPU
     except (RuntimeError, ValueError) as error:

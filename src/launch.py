@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the processes of a run on this server and ends them together.
+
+    python -m src.launch HOW RUN_FOLDER [--processes N] [--table FILE] -- PYTHON SCRIPT ARGS...
+
+HOW is `table` (one process for each device of this server in a rank table), `msrun` or `mpirun`.
+Several servers: started on each. The scripts run_distribute_train_*.sh call this; what the
+environment says is in docs/distributed.md.
+"""
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from src.arguments import ArgumentParser
+from src.errors import UserError, run_entry
+from src.model_utils.config import Config, load_config
+from src.model_utils.config_schema import RULES
+from src.model_utils.local_adapter import DEVICE_VARIABLES, RANK_VARIABLES, SIZE_VARIABLES
+from src.process_group import ProcessGroup, Start
+from src.rank_table import devices_of_server, own_addresses, read_rank_table
+
+MINDER = Path(__file__).resolve().parents[1] / "scripts" / "rank_process.py"
+HOWS = ("table", "msrun", "mpirun")
+_LEFT_OVER = (
+    *RANK_VARIABLES, *SIZE_VARIABLES, *DEVICE_VARIABLES, "RANK_TABLE_FILE", "MS_ROLE", "LOCAL_RANK",
+    "BIND_CPUS", "LOCAL_SIZE",
+)  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the processes to their end; return the exit code of the one that failed first, or 0."""
+    parser = ArgumentParser(prog="python -m src.launch", description=__doc__)
+    parser.add_argument("how", choices=HOWS)
+    parser.add_argument("folder")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--table", default="")
+    split = list(argv).index("--") if "--" in argv else len(argv)
+    options, command = parser.parse_args(argv[:split]), list(argv[split + 1 :])
+    # Nothing that an earlier launch left in the shell.
+    environment = {k: v for k, v in os.environ.items() if k not in _LEFT_OVER}
+    if options.how == "table":
+        size, starts, ranks = _by_table(options.table, environment)
+    else:
+        size, starts, ranks = _by_program(options, environment)
+    config = _read_config(command[2:], size)
+    command = [*command[:2], *with_absolute_paths(command[2:], config)]
+    for start in starts:
+        start.environment["LOCAL_SIZE"] = str(len(ranks))
+        start.environment["BIND_CPUS"] = str(int(config.bind_cpus))
+        start.command += [str(MINDER), options.folder, *command]
+    print(f"ranks {ranks[0]} to {ranks[-1]} of {size} by {options.how}", flush=True)
+    return ProcessGroup(Path(options.folder), starts, ranks).run()
+
+
+def _by_table(table: str, environment: Mapping[str, str]) -> tuple[int, list[Start], list[int]]:
+    """One process for each device of this server."""
+    devices = read_rank_table(table)
+    wanted = environment.get("SERVER_ID", "")
+    own = devices_of_server(table, devices, wanted, own_addresses())
+    starts = []
+    for local, device in enumerate(own):
+        variables = {
+            "RANK_TABLE_FILE": os.path.abspath(table),
+            "RANK_SIZE": str(len(devices)),
+            "RANK_ID": str(device.rank),
+            "DEVICE_ID": str(device.device_id),
+            "DEVICE_NUM": str(len(own)),
+            "LOCAL_RANK": str(local),
+        }
+        starts.append(Start([sys.executable], {**environment, **variables}))
+    return len(devices), starts, [device.rank for device in own]
+
+
+def _by_program(options, environment: Mapping[str, str]) -> tuple[int, list[Start], list[int]]:
+    """msrun or mpirun, which start the processes."""
+    local = options.processes
+    if local < 1:
+        raise UserError(f"the number of processes is {local}; give 1 or more")
+    size = _whole("WORKER_NUM", environment, local, 1)
+    node = _whole("NODE_RANK", environment, 0, 0)
+    if size < local or (node + 1) * local > size:
+        raise UserError(
+            f"environment: WORKER_NUM: {size} processes in all cannot have {local} on the server "
+            f"with NODE_RANK {node}; set WORKER_NUM to those of all servers together"
+        )
+    if size > local and "NODE_RANK" not in environment:
+        raise UserError(
+            f"environment: NODE_RANK is not set, but WORKER_NUM {size} is more than the {local} "
+            "of this server; number the servers from 0 by NODE_RANK"
+        )
+    ranks = list(range(node * local, (node + 1) * local))
+    bin_folder = os.path.dirname(sys.executable)  # msrun starts the `python` of PATH
+    path = f"{bin_folder}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    program = shutil.which(options.how, path=path)
+    if program is None:
+        raise UserError(
+            f"{options.how}: no such program in PATH; it comes with "
+            f"{'MindSpore' if options.how == 'msrun' else 'Open MPI'}"
+        )
+    if options.how == "mpirun":
+        if size > local:
+            raise UserError(
+                "environment: WORKER_NUM: mpirun starts the processes of all servers itself; give "
+                "their number as DEVICE_NUM and the servers by mpirun's own environment, or use "
+                "msrun"
+            )
+        as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+        command = [program, *as_root, "-n", str(local), sys.executable]
+        return size, [Start(command, {**environment, "PATH": path})], ranks
+    log_dir = os.path.join(options.folder, f"msrun_{node}" if size > local else "msrun")
+    several = size > local
+    command = [
+        program,
+        f"--worker_num={size}",
+        f"--local_worker_num={local}",
+        f"--master_addr={environment.get('MASTER_ADDR', '127.0.0.1')}",
+        f"--master_port={_port(environment, several)}",
+        f"--node_rank={node}",
+        f"--log_dir={log_dir}",
+        f"--cluster_time_out={_whole('CLUSTER_TIME_OUT', environment, 600, 1)}",
+        "--join=True",
+        f"--tail_worker_log={size}",  # of none of them: the logs are elsewhere
+    ]
+    return size, [Start(command, {**environment, "PATH": path})], ranks
+
+
+def _port(environment: Mapping[str, str], several: bool) -> int:
+    """MASTER_PORT; on a single server any free port will do."""
+    if environment.get("MASTER_PORT") or several:
+        return _whole("MASTER_PORT", environment, 8118, 1024)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _whole(name: str, environment: Mapping[str, str], default: int, lowest: int) -> int:
+    text = environment.get(name, "").strip() or str(default)
+    if not text.isdecimal() or int(text) < lowest:
+        raise UserError(
+            f"environment: {name}: {text!r} is not a whole number from {lowest} on; correct it"
+        )
+    return int(text)
+
+
+def _read_config(argv: Sequence[str], size: int) -> Config:
+    """The configuration: a mistake in it is said once and not by every process."""
+    os.environ.update({"RANK_SIZE": str(size), "RANK_ID": "0"})
+    return load_config(argv)
+
+
+def with_absolute_paths(argv: Sequence[str], config: Config) -> list[str]:
+    """Return the arguments with every relative path made absolute, in files and on the command
+    line: the processes have folders of their own."""
+    result, last = [], ""
+    for text in argv:
+        key, equals, value = text.partition("=")
+        if key in ("--config_path", "--coco_classes") and equals:
+            result.append(f"{key}={_absolute(key, value)}")
+        else:
+            result.append(_absolute(last, text))
+        last = text
+    for key, rule in RULES.items():
+        value = getattr(config, key, None) if rule.kind == "path" else None
+        if not value or os.path.isabs(value) or _is_no_path(key, value, config):
+            continue
+        result += [f"--{key}", os.path.abspath(value)]
+    return result
+
+
+def _absolute(key: str, value: str) -> str:
+    is_path = key == "--config_path" or (key == "--coco_classes" and value.endswith(".txt"))
+    return os.path.abspath(os.path.expanduser(value)) if is_path else value
+
+
+def _is_no_path(key: str, value: str, config: Config) -> bool:
+    """Whether a relative value belongs to no folder of this machine, or to a later one."""
+    if key == "resume" and value == "auto":
+        return True
+    return bool(getattr(config, "enable_modelarts", False))
+
+
+if __name__ == "__main__":
+    run_entry(main)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ModelArts: data and checkpoints come from object storage, results go back to it.
+
+Any entry script can be put into `modelarts`. Without `enable_modelarts` nothing happens.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from src.errors import UserError
+from src.model_utils import local_adapter
+from src.model_utils.config import Config
+from src.model_utils.transfer import Uploader, download
+from src.one_at_a_time import Work, exclusive, make_folder, report_failure, say, write_json
+from src.safe_zip import unzip
+
+_COPYING = Work("copy what is for", "copying", "transfer_timeout", "data_path")
+CHECKPOINT_KEYS = ("pre_trained", "checkpoint_path", "ckpt_file")
+_UNPACKED = ".unpacked.json"
+
+
+class Outputs:
+    """What a run hands back: nothing, unless there is somewhere to upload to.
+
+    Args:
+        config: as the script is to use it.
+        uploader: None where nothing is uploaded.
+    """
+
+    def __init__(self, config: Config, uploader: Uploader | None = None) -> None:
+        self.config = config
+        self._uploader = uploader
+        self._rank = local_adapter.get_rank()
+
+    def after_epoch(self, epoch: int) -> None:
+        """Upload when it is due; a failure is said and not more, the next time may do better."""
+        interval = self.config.upload_interval
+        if interval and epoch % interval == 0:
+            self.try_upload()
+
+    def try_upload(self) -> bool:
+        """Upload what has changed; say whether that worked."""
+        try:
+            self.upload()
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr, flush=True)
+            return False
+        return True
+
+    def upload(self) -> None:
+        """Upload what has changed: rank 0 everything, the others their loss logs.
+
+        Raises:
+            UserError: it could not be done.
+        """
+        if self._uploader is None:
+            return
+        names = [f"loss_{self._rank}.log"] if self._rank else None
+        count = self._uploader.upload(names)
+        if count and not self._rank:
+            say(f"uploaded {count} file(s) to {self._uploader.url}")
+
+
+@contextlib.contextmanager
+def modelarts(config: Config, checkpoint_key: str = "") -> Iterator[Outputs]:
+    """Bring everything here, yield the `Outputs` whose `config` is to be used, upload at the end.
+
+    Results are uploaded when the work fails, too. Does not import MindSpore.
+
+    Args:
+        config: of the script.
+        checkpoint_key: the key that takes the only checkpoint of `checkpoint_url`, if it is empty.
+
+    Raises:
+        UserError: a transfer that failed, an archive that cannot be unpacked, a folder without
+            data.
+    """
+    if not config.enable_modelarts or os.environ.get("MS_ROLE") == "MS_SCHED":
+        yield Outputs(config)
+        return
+    config = _fetch(config, checkpoint_key)
+    uploader = None
+    if config.train_url:
+        uploader = Uploader(Path(config.output_path), config.train_url, "train_url")
+    outputs = Outputs(config, uploader)
+    try:
+        yield outputs
+    except BaseException:
+        outputs.try_upload()  # what went wrong first is what counts
+        raise
+    outputs.upload()
+
+
+def _fetch(config: Config, checkpoint_key: str) -> Config:
+    """Copy what the keys name, once for all processes of this server; return what follows."""
+    changes = {"output_dir": config.output_path}
+    make_folder(config.output_path, "output_path")
+    if config.data_url:
+        _copy_once(config, "data_url", config.data_path, "data_path", unpack=True)
+        changes |= _data_keys(config)
+    if config.checkpoint_url:
+        _copy_once(config, "checkpoint_url", config.load_path, "load_path")
+        changes |= _checkpoint_keys(config, checkpoint_key)
+    if config.train_url and config.resume:
+        _copy_once(config, "train_url", config.output_path, "output_path", keep=True)
+    return config.replace(**changes)
+
+
+def _copy_once(
+    config: Config, url_key: str, folder: str, key: str, *, unpack: bool = False, keep: bool = False
+) -> None:
+    started = time.time()
+    make_folder(folder, key)
+    lock = os.path.join(folder, url_key)  # the files beside it are hidden
+    url = getattr(config, url_key)
+    work = Work(_COPYING.doing, _COPYING.done, _COPYING.limit, key)
+    with exclusive(lock, started, float(config.transfer_timeout), work):
+        try:
+            count = download(url, Path(folder), url_key, keep=keep)
+            if count:
+                say(f"copied {count} file(s) from {url} to {folder}")
+            if unpack:
+                _unpack(Path(folder))
+            if not keep and not _has_files(folder):
+                raise UserError(f"{url_key}: {url} holds nothing; correct {url_key}")
+        except BaseException as error:
+            report_failure(lock, error)
+            raise
+
+
+def _unpack(folder: Path) -> None:
+    """Unpack the zip files in a folder, each once."""
+    marker = folder / _UNPACKED
+    try:
+        known = json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    for archive in sorted(folder.glob("*.zip")):
+        status = archive.stat()
+        state = [status.st_size, status.st_mtime_ns]
+        if known.get(archive.name) != state:
+            say(f"unpacked {unzip(archive, folder)} file(s) of {archive}")
+            known[archive.name] = state
+            write_json(str(marker), known)
+
+
+def _data_keys(config: Config) -> dict[str, str]:
+    """The data's keys, with relative ones taken from `data_path`."""
+    changes = {}
+    for key in ("coco_root", "image_dir", "anno_path", "mindrecord_dir"):
+        value = getattr(config, key)
+        if value and not os.path.isabs(value):
+            changes[key] = os.path.join(config.data_path, value)
+    if config.dataset == "coco" and not config.coco_root:
+        changes["coco_root"] = _coco_root(config)
+    return changes
+
+
+def _coco_root(config: Config) -> str:
+    """`data_path`, or its only folder that holds the annotations: archives often have one."""
+    folder = Path(config.data_path)
+    name = Path(config.instance_set).parts[0]
+    if (folder / name).exists():
+        return str(folder)
+    found = [path for path in sorted(folder.iterdir()) if (path / name).exists()]
+    if len(found) != 1:
+        raise UserError(
+            f"data_url: {config.data_url} has {len(found)} folders with {name} in it; name the "
+            "right one, relative to data_path, as coco_root"
+        )
+    return str(found[0])
+
+
+def _checkpoint_keys(config: Config, only_key: str) -> dict[str, str]:
+    """The keys of checkpoints, with relative ones taken from `load_path`."""
+    folder, changes = Path(config.load_path), {}
+    for key in CHECKPOINT_KEYS:
+        value = getattr(config, key, "")
+        if value and not os.path.isabs(value) and (folder / value).is_file():
+            changes[key] = str(folder / value)
+    if only_key and not getattr(config, only_key) and not config.resume:
+        found = sorted(folder.rglob("*.ckpt"))
+        if len(found) != 1:
+            raise UserError(
+                f"checkpoint_url: {config.checkpoint_url} holds {len(found)} checkpoints; name "
+                f"the right one, relative to load_path, as {only_key}"
+            )
+        changes[only_key] = str(found[0])
+    return changes
+
+
+def _has_files(folder: str) -> bool:
+    return any(path.is_file() and path.name[0] != "." for path in Path(folder).rglob("*"))

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole folders from and to object storage: what fails is tried again, what is there is kept."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from src.callbacks import write_text_atomic
+from src.errors import UserError
+from src.model_utils.object_store import HopelessError, Item, open_store
+
+ATTEMPTS = 6
+FIRST_PAUSE = 0.5  # seconds; doubles up to LONGEST_PAUSE
+LONGEST_PAUSE = 8.0
+_AT_A_TIME = 8
+_MARKER = ".copied.json"
+_T = TypeVar("_T")
+
+
+def download(url: str, folder: Path, key: str, *, keep: bool = False) -> int:
+    """Copy everything below a URL into a folder, except what is there already.
+
+    Every file comes under a temporary name and is checked for its size (and checksum, where the
+    store tells it).
+
+    Args:
+        key: of the configuration, for errors.
+        keep: leave files that exist as they are, whatever they hold.
+
+    Returns:
+        How many files were copied.
+
+    Raises:
+        UserError: a file could not be copied in `ATTEMPTS` attempts.
+    """
+    store = open_store(url, key)
+    items = repeated(store.list, f"{url}: cannot be listed", key)
+    known = _read_marker(folder)
+    wanted = [
+        name for name, item in items.items() if not _is_there(folder, name, item, known, keep)
+    ]
+
+    def fetch(name: str) -> None:
+        target = _inside(folder, name, url)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+
+        def once() -> None:
+            store.get(name, part)
+            size = part.stat().st_size
+            if size != items[name].size:
+                raise OSError(f"{size} of {items[name].size} bytes came")
+            os.replace(part, target)
+
+        try:
+            repeated(once, f"{url}: {name} cannot be downloaded", key)
+        finally:
+            part.unlink(missing_ok=True)
+
+    _for_each(fetch, wanted)
+    known.update({name: [item.size, item.tag] for name, item in items.items()})
+    write_text_atomic(folder / _MARKER, json.dumps(known))
+    return len(wanted)
+
+
+class Uploader:
+    """Sends a folder's files to a URL, each again only when it has changed.
+
+    Hidden files (half-written ones) are left out.
+
+    Args:
+        folder, url: from where, where to.
+        key: of the configuration, for errors.
+    """
+
+    def __init__(self, folder: Path, url: str, key: str) -> None:
+        self.folder, self.url, self.key = folder, url, key
+        self._sent: dict[str, tuple[int, int]] = {}
+
+    def upload(self, names: Iterable[str] | None = None) -> int:
+        """Send what has changed since the last time.
+
+        Args:
+            names: of the files, relative to the folder; all by default.
+
+        Returns:
+            How many files were sent.
+
+        Raises:
+            UserError: a file could not be sent in `ATTEMPTS` attempts; the others were sent.
+        """
+        store = open_store(self.url, self.key)
+        changed = {}
+        for name in self._all() if names is None else names:
+            try:
+                status = (self.folder / name).stat()
+            except OSError:  # removed meanwhile, as old checkpoints are
+                continue
+            if self._sent.get(name) != (status.st_size, status.st_mtime_ns):
+                changed[name] = (status.st_size, status.st_mtime_ns)
+
+        def send(name: str) -> None:
+            path = self.folder / name
+
+            def once() -> None:
+                if path.exists():
+                    store.put(path, name)
+
+            repeated(once, f"{path}: cannot be uploaded to {self.url}", self.key)
+            self._sent[name] = changed[name]
+
+        _for_each(send, list(changed))
+        return len(changed)
+
+    def _all(self) -> list[str]:
+        found = []
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder)
+            if path.is_file() and not any(part.startswith(".") for part in name.parts):
+                found.append(name.as_posix())
+        return found
+
+
+def repeated(once: Callable[[], _T], problem: str, key: str) -> _T:
+    """Call something until it does not fail, at most `ATTEMPTS` times.
+
+    Raises:
+        UserError: it failed every time, or for a reason that will stay.
+    """
+    pause = FIRST_PAUSE
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return once()
+        except UserError:
+            raise
+        except HopelessError as error:
+            raise UserError(f"{problem} ({error}); correct {key} or the credentials") from error
+        except Exception as error:  # the libraries have many kinds for a line that breaks
+            if attempt == ATTEMPTS:
+                raise UserError(
+                    f"{problem} ({type(error).__name__}: {error}) after {ATTEMPTS} attempts; look "
+                    f"at the network, the free space and {key}"
+                ) from error
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+    raise AssertionError("unreachable")
+
+
+def _for_each(work: Callable[[str], None], names: list[str]) -> None:
+    """Do it for all names, a few at a time; then raise what went wrong first."""
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        futures = [pool.submit(work, name) for name in names]
+    for future in futures:
+        future.result()
+
+
+def _is_there(folder: Path, name: str, item: Item, known: dict, keep: bool) -> bool:
+    try:
+        size = (folder / name).stat().st_size
+    except OSError:
+        return False
+    return keep or (size == item.size and known.get(name) == [item.size, item.tag])
+
+
+def _inside(folder: Path, name: str, url: str) -> Path:
+    """The path of an object in a folder; object names may be anything."""
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts or "\0" in name or not parts:
+        raise UserError(f"{url}: the object {name!r} would be outside the folder; rename it")
+    path = folder.joinpath(*parts)
+    if not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{path}: a link leads out of {folder}; remove it")
+    return path
+
+
+def _read_marker(folder: Path) -> dict[str, list]:
+    try:
+        known = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+        return known if isinstance(known, dict) else {}
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that live and end together, each minded by scripts/rank_process.py."""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.errors import UserError
+
+_POLL_SECONDS = 0.2
+# Of the environment, with what they are by default. Ranks that leave together (told to, or
+# diverged) do so within the first; one that waits for a rank that is gone never does. The second is
+# for a last step and a checkpoint, after Ctrl-C.
+_SECONDS = {"LEAVE_SECONDS": 8.0, "STOP_SECONDS": 120.0}
+TAIL_LINES = 20
+_KILLED = 128 + signal.SIGKILL
+
+
+@dataclass
+class Start:
+    """A program to start.
+
+    Attributes:
+        command: program and arguments.
+        environment: all of its environment.
+    """
+
+    command: list[str]
+    environment: dict[str, str]
+
+
+class ProcessGroup:
+    """The processes of one server.
+
+    Args:
+        folder: of the run; rank r works in `train_parallel<r>/` in it.
+        starts: what starts them: themselves, or msrun or mpirun.
+        ranks: that run on this server.
+    """
+
+    def __init__(self, folder: Path, starts: Sequence[Start], ranks: Sequence[int]) -> None:
+        self.folders = {rank: folder / f"train_parallel{rank}" for rank in ranks}
+        self.starts = starts
+        self.started: list[subprocess.Popen] = []
+        self.signals, self.signal_number = 0, 0
+        self.stop_until = float("inf")
+        self._shown = 0
+
+    def run(self) -> int:
+        """Start the processes, show the first one's log and wait for all of them.
+
+        SIGINT and SIGTERM are passed on, so that the run saves and leaves; a second one, or
+        STOP_SECONDS, ends it at once.
+
+        Returns:
+            0, or the exit code of the process that failed first, 128 + signal when it was killed.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        self._prepare()
+        try:
+            self.started = [self._start(start) for start in self.starts]
+            code = self._watch()
+        finally:
+            self._kill()
+            self._show_log()
+        return code
+
+    def _prepare(self) -> None:
+        """Make the folders; forget what earlier processes in them left."""
+        for folder in self.folders.values():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "process.json").unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"{folder}: cannot be used ({error.strerror}); choose another output_dir"
+                ) from None
+        with contextlib.suppress(OSError):
+            self._shown = self._first_log().stat().st_size
+
+    def _start(self, start: Start) -> subprocess.Popen:
+        return subprocess.Popen(
+            start.command,
+            env=start.environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # the terminal's Ctrl-C comes once, through us
+        )
+
+    def _watch(self) -> int:
+        """Wait until all have ended, or one has failed and the others had time to leave."""
+        failed: tuple[int | None, int] | None = None
+        give_up = float("inf")
+        while True:
+            time.sleep(_POLL_SECONDS)
+            self._show_log()
+            now = time.monotonic()
+            codes = self._exit_codes()
+            if failed is None and (failed := self._first_failure(codes)):
+                give_up = now + _seconds("LEAVE_SECONDS")
+            if failed and (len(codes) == len(self.folders) or now >= give_up):
+                if not self.signals:
+                    self._report(*failed)
+                return failed[1]
+            if len(codes) == len(self.folders) and not failed:
+                self._wait_for_programs()
+                return 0
+            if self.signals > 1 or now >= self.stop_until:
+                print("error: the processes were ended before they had saved", file=sys.stderr)
+                return 128 + self.signal_number
+
+    def _wait_for_programs(self) -> None:
+        """All processes have done well: msrun's scheduler needs a moment to notice."""
+        until = time.monotonic() + _seconds("LEAVE_SECONDS")
+        while time.monotonic() < until and any(p.poll() is None for p in self.started):
+            time.sleep(_POLL_SECONDS)
+
+    def _exit_codes(self) -> dict[int, int]:
+        """Exit codes by rank, of those that have ended."""
+        codes = {}
+        for rank in self.folders:
+            state = self._state(rank)
+            if "exit_code" in state:
+                codes[rank] = state["exit_code"]
+            elif "minder" in state and not _is_alive(state["minder"]):
+                # Read again: it may have written its last word between the two looks.
+                codes[rank] = self._state(rank).get("exit_code", _KILLED)
+        return codes
+
+    def _first_failure(self, codes: dict[int, int]) -> tuple[int | None, int] | None:
+        """(rank, exit code) of the process that failed first; rank None: none of them began."""
+        failed = [rank for rank, code in codes.items() if code]
+        if failed:
+            first = min(failed, key=lambda rank: self._state(rank).get("ended", math.inf))
+            return first, codes[first]
+        if len(codes) < len(self.folders) and all(p.poll() is not None for p in self.started):
+            codes_of_programs = [_shell_code(p.returncode) for p in self.started]
+            return None, next((code for code in codes_of_programs if code), 1)
+        return None
+
+    def _state(self, rank: int) -> dict:
+        try:
+            return json.loads((self.folders[rank] / "process.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def _first_log(self) -> Path:
+        return self.folders[min(self.folders)] / "log.txt"
+
+    def _show_log(self) -> None:
+        """Print what the first process of this server has written since the last time."""
+        with contextlib.suppress(OSError), open(self._first_log(), "rb") as file:
+            file.seek(self._shown)
+            text = file.read()
+            self._shown += len(text)
+            sys.stdout.write(text.decode("utf-8", "replace"))
+            sys.stdout.flush()
+
+    def _report(self, rank: int | None, code: int) -> None:
+        self._show_log()
+        sys.stdout.flush()
+        if rank is None:
+            print(f"error: the processes could not be started (exit code {code})", file=sys.stderr)
+            return
+        log = self.folders[rank] / "log.txt"
+        print(f"error: rank {rank} ended with exit code {code}; the end of {log}:", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            lines = log.read_bytes()[-100_000:].decode("utf-8", "replace").splitlines()
+            for line in lines[-TAIL_LINES:]:
+                print(f"  {line}", file=sys.stderr)
+        sys.stderr.flush()
+
+    def _stop(self, number: int, _frame: object) -> None:
+        """Tell the processes to save and leave."""
+        self.signals, self.signal_number = self.signals + 1, number
+        if self.signals > 1:
+            return
+        self.stop_until = time.monotonic() + _seconds("STOP_SECONDS")
+        states = [self._state(rank) for rank in self.folders]
+        if not all("pid" in state for state in states):  # they have not begun yet
+            self.signals += 1
+        for state in states:
+            _send(state.get("pid"), signal.SIGTERM)
+
+    def _kill(self) -> None:
+        """End whatever is left, the programs that started the processes first."""
+        for process in self.started:
+            if process.poll() is None:
+                _send_group(process.pid, signal.SIGKILL)
+        for rank in self.folders:
+            state = self._state(rank)
+            if "exit_code" not in state:
+                _send(state.get("pid"), signal.SIGKILL)
+                _send_group(state.get("minder"), signal.SIGKILL)
+        for process in self.started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
+
+
+def _seconds(name: str) -> float:
+    try:
+        return max(0.0, float(os.environ[name]))
+    except (KeyError, ValueError):
+        return _SECONDS[name]
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process exists and is more than an entry in the table."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
+
+
+def _shell_code(returncode: int) -> int:
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+def _send(pid: int | None, number: int) -> None:
+    if pid:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _send_group(pid: int | None, number: int) -> None:
+    """Signal the group that a process leads, and that process when it leads none."""
+    if pid:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(pid) == pid:
+                os.killpg(pid, number)
+            else:
+                os.kill(pid, number)

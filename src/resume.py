@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a training run stands, and how another one goes on from there."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.callbacks import CheckpointKeeper
+from src.checkpoint import find_latest
+from src.errors import UserError
+
+
+@dataclass
+class Position:
+    """Where a run stands: `step` steps of `epoch` (from 1) are done, `global_step` in all."""
+
+    epoch: int = 1
+    step: int = 0
+    global_step: int = 0
+
+
+def resume_path(wanted: str, folder: Path) -> Path | None:
+    """Return the checkpoint to go on from; None to start from the beginning.
+
+    Args:
+        wanted: the key `resume`: a file, a folder, "auto" or "".
+        folder: of the run's own checkpoints.
+
+    Raises:
+        UserError: a folder was named that holds none.
+    """
+    if not wanted:
+        return None
+    folder = folder if wanted == "auto" else Path(wanted)
+    if wanted != "auto" and not os.path.isdir(folder):  # False for a name that is too long
+        return folder
+    listed = CheckpointKeeper.read_index(folder)
+    latest = find_latest(folder) if listed is None else None
+    if listed:
+        latest = folder / listed[-1]
+    if latest is None and wanted != "auto":
+        raise UserError(
+            f"{folder}: holds no faster_rcnn-*.ckpt to resume from; set resume to a training "
+            "checkpoint or a folder with some, or to auto"
+        )
+    return latest
+
+
+def position_of(
+    path: Path,
+    meta: Mapping[str, Any],
+    *,
+    batch_size: int,
+    world_size: int,
+    steps: int,
+    epochs: int,
+) -> Position:
+    """Translate where a checkpoint's run stood into the steps of this one.
+
+    The same global batch (`batch_size` x `world_size`): the same position. The same `batch_size`
+    on another number of ranks: the same epoch, after the first step at which as many of its images
+    have been seen; so no image is seen twice in an epoch, and less than one global batch is left
+    out.
+
+    Args:
+        path: of the checkpoint, for errors.
+        meta: what it says of its run.
+        batch_size, world_size, steps, epochs: of this run; steps an epoch.
+
+    Raises:
+        UserError: the steps of the two runs do not mean the same, or this one would end earlier.
+    """
+    if meta["epoch"] > epochs:
+        raise UserError(
+            f"{path}: stands at step {meta['step_in_epoch']} of epoch {meta['epoch']}, but "
+            f"epoch_size is {epochs}; raise epoch_size, or resume an earlier checkpoint"
+        )
+    batch_before, ranks_before = meta["batch_size"], meta["world_size"]
+    images_before = batch_before * ranks_before
+    images = batch_size * world_size
+    if images == images_before:
+        _require(path, meta, "steps_per_epoch", steps)
+        return Position(meta["epoch"], meta["step_in_epoch"], meta["global_step"])
+    _require(path, meta, "batch_size", batch_size)
+    done = meta["step_in_epoch"] * images_before
+    complete = meta["step_in_epoch"] >= meta["steps_per_epoch"]
+    step = steps if complete else min(-(-done // images), steps)
+    return Position(meta["epoch"], step, (meta["epoch"] - 1) * steps + step)
+
+
+def resumed_lines(path: Path, meta: Mapping[str, Any], at: Position, world_size: int) -> list[str]:
+    """Say where a run goes on."""
+    lines = [f"resumed {path} after epoch {meta['epoch']} step {meta['step_in_epoch']}"]
+    if world_size != meta["world_size"]:
+        lines.append(
+            f"its run had {meta['world_size']} process(es), this one has {world_size}: "
+            f"that is epoch {at.epoch} step {at.step} here"
+        )
+    return lines
+
+
+def _require(path: Path, meta: Mapping[str, Any], key: str, value: int) -> None:
+    if meta[key] != value:
+        raise UserError(
+            f"{path}: its run had {key} {meta[key]}, this one has {value}; resume with the same "
+            "data and settings (only the number of processes may change), or start anew with "
+            "pre_trained"
+        )

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copying from and to object storage, against an S3 server of its own on loopback."""
+
+import os
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from src.errors import UserError
+from src.model_utils import object_store, transfer
+from src.model_utils.transfer import Uploader, download
+
+
+def test_down_and_up_again(s3, tmp_path):
+    s3.put("down/a.txt", b"one")
+    s3.put("down/deep folder/b.bin", bytes(range(256)) * 40)
+    s3.put("down2/other.txt", b"not this")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    assert download("obs://bucket/down/", folder, "data_url") == 2
+    assert (folder / "deep folder/b.bin").read_bytes() == bytes(range(256)) * 40
+    assert download("s3://bucket/down", folder, "data_url") == 0
+    s3.put("down/a.txt", b"two")  # of the same size
+    assert download("s3://bucket/down", folder, "data_url") == 1
+    assert (folder / "a.txt").read_text() == "two"
+    (folder / "a.txt").write_text("mine")
+    assert download("s3://bucket/down", folder, "data_url", keep=True) == 0
+
+    uploader = Uploader(folder, "s3://bucket/up", "train_url")
+    assert uploader.upload() == 2
+    assert s3.keys("up/") == {"a.txt": 4, "deep folder/b.bin": 256 * 40}
+    assert uploader.upload() == 0
+    (folder / "a.txt").write_text("longer")
+    assert uploader.upload(["a.txt", "missing.log"]) == 1
+
+
+def test_a_single_object(s3, tmp_path):
+    s3.put("models/best.ckpt", b"weights")
+    assert download("s3://bucket/models/best.ckpt", tmp_path, "checkpoint_url") == 1
+    assert (tmp_path / "best.ckpt").read_bytes() == b"weights"
+
+
+def test_more_than_one_page_and_one_part(s3, tmp_path, monkeypatch):
+    (tmp_path / "up").mkdir()
+    for i in range(23):
+        (tmp_path / "up" / f"{i}.txt").write_text(str(i))
+    big = os.urandom(9 * 2**20)
+    (tmp_path / "up" / "big.ckpt").write_bytes(big)
+    assert Uploader(tmp_path / "up", "s3://bucket/many", "train_url").upload() == 24
+    store, pages = object_store.open_store("s3://bucket/many", "data_url"), []
+    real = store.client.list_objects_v2
+
+    def ten_at_a_time(**names):
+        pages.append(names)
+        return real(MaxKeys=10, **names)
+
+    monkeypatch.setattr(store.client, "list_objects_v2", ten_at_a_time)
+    monkeypatch.setattr(transfer, "open_store", lambda url, key: store)
+    (tmp_path / "down").mkdir()
+    assert download("s3://bucket/many", tmp_path / "down", "data_url") == 24
+    assert len(pages) == 3 and (tmp_path / "down" / "big.ckpt").read_bytes() == big
+    assert (tmp_path / "down" / "22.txt").read_text() == "22"
+
+
+def test_every_third_request_fails(s3, tmp_path):
+    for i in range(20):
+        s3.put(f"faulty/{i}", bytes([i]) * 5000)
+    (tmp_path / "d").mkdir()
+    s3.fail_every(3)
+    assert download("s3://bucket/faulty", tmp_path / "d", "data_url") == 20
+    assert Uploader(tmp_path / "d", "s3://bucket/faulty up", "train_url").upload() == 20
+    requests, failures = s3.fail_every(0)
+    assert failures >= 20 and requests > 60
+    assert all((tmp_path / "d" / str(i)).read_bytes() == bytes([i]) * 5000 for i in range(20))
+    assert s3.keys("faulty up/") == {str(i): 5000 for i in range(20)}
+    assert not [p for p in (tmp_path / "d").iterdir() if p.name.endswith(".part")]
+
+
+def test_what_never_works_is_an_error(s3, tmp_path, monkeypatch):
+    s3.put("never/a", b"x" * 100)
+    with pytest.raises(UserError, match="s3://nobody/x: cannot be listed .*NoSuchBucket.* correct"):
+        download("s3://nobody/x", tmp_path, "data_url")
+    s3.fail_every(-1)
+    with pytest.raises(UserError, match="cannot be listed .* after 6 attempts; look at"):
+        download("s3://bucket/never", tmp_path, "data_url")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("x")
+    with pytest.raises(UserError, match="cannot be uploaded to s3://bucket/never .* 6 attempts"):
+        Uploader(tmp_path / "out", "s3://bucket/never", "train_url").upload()
+    assert not (tmp_path / "a").exists()
+
+
+def test_content_that_changed_on_its_way(s3, tmp_path, monkeypatch):
+    s3.put("sum/a", b"x" * 100)
+    store = object_store.open_store("s3://bucket/sum", "data_url")
+    real = store.client.get_object
+
+    def flipped(**names):
+        answer = real(**names)
+        content = bytearray(answer["Body"].read())
+        content[50] ^= 1
+        answer["Body"] = types.SimpleNamespace(iter_chunks=lambda size: [bytes(content)])
+        return answer
+
+    monkeypatch.setattr(store.client, "get_object", flipped)
+    with pytest.raises(OSError, match="checksum"):
+        store.get("a", tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil"])
+def test_object_names_cannot_lead_outside(tmp_path, monkeypatch, name):
+    store = types.SimpleNamespace(list=lambda: {name: object_store.Item(1, "")}, get=None)
+    monkeypatch.setattr(transfer, "open_store", lambda url, key: store)
+    with pytest.raises(UserError, match="would be outside the folder"):
+        download("s3://bucket/x", tmp_path, "data_url")
+
+
+def test_moxing_goes_first(tmp_path, monkeypatch):
+    """A stand-in with moxing's functions over a folder."""
+    bucket = tmp_path / "bucket"
+
+    def local(path):
+        return str(path).replace("obs://bucket", str(bucket))
+
+    def copy(source, target):
+        calls.append((source, target))
+        if len(calls) == 1:
+            raise OSError("line broke")
+        Path(local(target)).parent.mkdir(parents=True, exist_ok=True)
+        Path(local(target)).write_bytes(Path(local(source)).read_bytes())
+
+    calls = []
+    file = types.SimpleNamespace(
+        exists=lambda p: os.path.exists(local(p)),
+        is_directory=lambda p: os.path.isdir(local(p)),
+        get_size=lambda p: os.path.getsize(local(p)),
+        list_directory=lambda p, recursive: [
+            str(q.relative_to(local(p))) for q in Path(local(p)).rglob("*")
+        ],
+        copy=copy,
+    )
+    monkeypatch.setitem(sys.modules, "moxing", types.SimpleNamespace(file=file))
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.01)
+    (bucket / "x/deep").mkdir(parents=True)
+    (bucket / "x/deep/a.txt").write_text("hello")
+    (tmp_path / "d").mkdir()
+    assert download("obs://bucket/x/", tmp_path / "d", "data_url") == 1
+    assert (tmp_path / "d/deep/a.txt").read_text() == "hello" and len(calls) == 2
+    assert Uploader(tmp_path / "d", "obs://bucket/y", "train_url").upload() == 1
+    assert (bucket / "y/deep/a.txt").read_text() == "hello"
+    assert download("obs://bucket/nothing", tmp_path / "d", "data_url") == 0
+
+
+@pytest.mark.parametrize("url", ["ftp://b/x", "s3:///x", "http://b"])
+def test_other_addresses(url, tmp_path):
+    with pytest.raises(UserError, match=f"data_url: '{url}' is no obs://"):
+        download(url, tmp_path, "data_url")
+
+
+def test_without_a_library(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "moxing", None)
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(UserError, match="neither moxing nor boto3 is installed; pip install boto3"):
+        download("s3://bucket/x", tmp_path, "data_url")
