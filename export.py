@@ -4,8 +4,10 @@
 from collections.abc import Sequence
 
 from src.errors import run_entry
+from src.export_plan import plan_export
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import prepare_environment
+from src.model_utils.moxing_adapter import modelarts
 
 DESCRIPTION = """\
 Export a Faster R-CNN detector for deployment.
@@ -17,13 +19,12 @@ goes in and comes out. The file is run once and compared with the network."""
 def main(argv: Sequence[str]) -> int:
     """Export as the arguments say; return the exit code."""
     config = load_config(argv, description=DESCRIPTION)
-    from src.export_plan import plan_export
-
-    plan = plan_export(config)
     prepare_environment(config.device_target)
-    from src.exporting import run_export  # only now: MindSpore reads the environment at import
+    with modelarts(config, "ckpt_file") as outputs:
+        plan = plan_export(outputs.config)
+        from src.exporting import run_export  # only now: it imports MindSpore
 
-    return run_export(config, plan)
+        return run_export(outputs.config, plan)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 """Checkpoints: round trips, strict and lenient loading, names of other programs, damaged files."""
 
 import os
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import mindspore as ms
@@ -295,3 +298,41 @@ def test_weights_alone_are_not_resumed(tmp_path):
     save_checkpoint(tmp_path / "best.ckpt", network, meta={**tiny_model(), "global_step": 3})
     with pytest.raises(UserError, match="holds weights but no optimizer state.*pre_trained"):
         load_training_state(network, optimizer, tmp_path / "best.ckpt", tiny_model(), {})
+
+
+_ENDLESS_SAVING = """
+import sys
+import numpy as np
+from mindspore import Parameter, Tensor
+from src.checkpoint import save_parameters
+for number in range(100000):
+    value = np.full(4_000_000, number, np.float32)
+    save_parameters(sys.argv[1], [Parameter(Tensor(value), "a.weight")], {"epoch": number})
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_saving_leaves_the_last_whole_checkpoint(tmp_path, repo_root):
+    """kill -9 at odd moments of a process that does nothing but save 16 MB under one name."""
+    path = tmp_path / "faster_rcnn-1_1.ckpt"
+    rng = np.random.default_rng(0)
+    half_written = 0
+    for _ in range(4):
+        path.unlink(missing_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", _ENDLESS_SAVING, path], cwd=repo_root,
+            env={**os.environ, "PYTHONPATH": str(repo_root)},
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not path.exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.2))
+        process.kill()
+        process.wait()
+        checkpoint = read_checkpoint(path)
+        (values,) = checkpoint.arrays.values()
+        assert (values == checkpoint.meta["epoch"]).all() and find_latest(tmp_path) == path
+        half_written += remove_leftovers(tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert half_written, "no kill came in the middle of saving"

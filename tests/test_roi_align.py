@@ -192,6 +192,26 @@ def test_gradients_are_the_transpose_of_the_pooling(kind, offset, aligned):
     assert abs(total) > 1
 
 
+@pytest.mark.parametrize("offset, aligned", [(0.0, False), (0.0, True), (1.0, False)])
+def test_gradients_are_the_finite_differences_of_the_loops(offset, aligned):
+    """One cell of a level up and down by a half; pooling is linear, so the difference is exact."""
+    weights = RNG.standard_normal((2 * NUMBER, CHANNELS, 3, 3)).astype(np.float32)
+    gradients = in_graph(_Gradients(_build("gather", offset, aligned)), *FEATURES, ROIS, weights)
+    checked = 0
+    for level, gradient in enumerate(gradients):
+        strongest = np.argsort(-np.abs(gradient).reshape(-1))[:3]
+        for place in (*strongest, 0, gradient.size - 1):
+            sums = []
+            for step in (0.5, -0.5):
+                moved = [f.astype(np.float64) for f in FEATURES]
+                moved[level].reshape(-1)[place] += step
+                pooled = _plain_roi_align(moved, ROIS, offset, aligned, 3, 2)
+                sums.append((pooled * weights).sum())
+            assert gradient.reshape(-1)[place] == pytest.approx(sums[0] - sums[1], abs=1e-4)
+            checked += abs(gradient.reshape(-1)[place]) > 0.1
+    assert checked >= 6
+
+
 @pytest.mark.parametrize("chunk", [5, 6, NUMBER * 2])
 def test_chunks_change_nothing(monkeypatch, chunk):
     whole = in_graph(_build("gather"), FEATURES, ROIS)

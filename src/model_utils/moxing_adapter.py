@@ -98,7 +98,10 @@ def modelarts(config: Config, checkpoint_key: str = "") -> Iterator[Outputs]:
 
 def _fetch(config: Config, checkpoint_key: str) -> Config:
     """Copy what the keys name, once for all processes of this server; return what follows."""
-    changes = {"output_dir": config.output_path}
+    changes = {
+        "output_dir": config.output_path,
+        "file_name": os.path.join(config.output_path, config.file_name),
+    }
     make_folder(config.output_path, "output_path")
     if config.data_url:
         _copy_once(config, "data_url", config.data_path, "data_path", unpack=True)
