@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     options, command = parser.parse_args(argv[:split]), list(argv[split + 1 :])
     # Nothing that an earlier launch left in the shell.
     environment = {k: v for k, v in os.environ.items() if k not in _LEFT_OVER}
+    environment.setdefault("GLOG_v", "3")  # msrun's warnings, as in `device_adapter`
     if options.how == "table":
         size, starts, ranks = _by_table(options.table, environment)
     else:
@@ -101,31 +102,43 @@ def _by_program(options, environment: Mapping[str, str]) -> tuple[int, list[Star
             f"{options.how}: no such program in PATH; it comes with "
             f"{'MindSpore' if options.how == 'msrun' else 'Open MPI'}"
         )
-    if options.how == "mpirun":
-        if size > local:
-            raise UserError(
-                "environment: WORKER_NUM: mpirun starts the processes of all servers itself; give "
-                "their number as DEVICE_NUM and the servers by mpirun's own environment, or use "
-                "msrun"
-            )
-        as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
-        command = [program, *as_root, "-n", str(local), sys.executable]
-        return size, [Start(command, {**environment, "PATH": path})], ranks
-    log_dir = os.path.join(options.folder, f"msrun_{node}" if size > local else "msrun")
+    make = _msrun_command if options.how == "msrun" else _mpirun_command
+    command = make(program, options.folder, (size, local, node), environment)
+    return size, [Start(command, {**environment, "PATH": path})], ranks
+
+
+def _mpirun_command(
+    program: str, _folder: str, numbers: tuple[int, int, int], _environment: Mapping[str, str]
+) -> list[str]:
+    """`numbers`: processes in all, of this server, and the server's number."""
+    size, local, _ = numbers
+    if size > local:
+        raise UserError(
+            "environment: WORKER_NUM: mpirun starts the processes of all servers itself; give "
+            "their number as DEVICE_NUM and the servers by mpirun's own environment, or use msrun"
+        )
+    as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    return [program, *as_root, "-n", str(local), sys.executable]
+
+
+def _msrun_command(
+    program: str, folder: str, numbers: tuple[int, int, int], environment: Mapping[str, str]
+) -> list[str]:
+    """`numbers`: processes in all, of this server, and the server's number."""
+    size, local, node = numbers
     several = size > local
-    command = [
+    return [
         program,
         f"--worker_num={size}",
         f"--local_worker_num={local}",
         f"--master_addr={environment.get('MASTER_ADDR', '127.0.0.1')}",
         f"--master_port={_port(environment, several)}",
         f"--node_rank={node}",
-        f"--log_dir={log_dir}",
+        f"--log_dir={os.path.join(folder, f'msrun_{node}' if several else 'msrun')}",
         f"--cluster_time_out={_whole('CLUSTER_TIME_OUT', environment, 600, 1)}",
         "--join=True",
         f"--tail_worker_log={size}",  # of none of them: the logs are elsewhere
     ]
-    return size, [Start(command, {**environment, "PATH": path})], ranks
 
 
 def _port(environment: Mapping[str, str], several: bool) -> int:

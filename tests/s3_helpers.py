@@ -30,6 +30,13 @@ class Server:
             assert self.process.poll() is None and time.monotonic() < until, "no S3 server"
             time.sleep(0.05)
         self.url = f"http://127.0.0.1:{port.read_text()}"
+        try:
+            self._connect(boto3)
+        except Exception:
+            self.stop()
+            raise
+
+    def _connect(self, boto3):
         self.environment = {**KEYS, "AWS_ENDPOINT_URL": self.url, "NO_PROXY": "127.0.0.1"}
         self.client = boto3.client(
             "s3", endpoint_url=self.url, region_name="us-east-1",

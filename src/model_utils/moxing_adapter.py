@@ -5,6 +5,7 @@ Any entry script can be put into `modelarts`. Without `enable_modelarts` nothing
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -121,7 +122,7 @@ def _copy_once(
     make_folder(folder, key)
     lock = os.path.join(folder, url_key)  # the files beside it are hidden
     url = getattr(config, url_key)
-    work = Work(_COPYING.doing, _COPYING.done, _COPYING.limit, key)
+    work = dataclasses.replace(_COPYING, place=key)
     with exclusive(lock, started, float(config.transfer_timeout), work):
         try:
             count = download(url, Path(folder), url_key, keep=keep)
