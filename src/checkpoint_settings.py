@@ -11,9 +11,8 @@ from typing import Any
 
 from src.checkpoint import MODEL_KEYS, STATE_NAMES, Checkpoint, canonical_name
 from src.checkpoint_families import MODEL_ZOO, family_settings
-from src.model_utils.config import DEFAULT_CONFIG, Config
+from src.model_utils.config import DEFAULT_ORIGIN, Config
 
-_DEFAULTS = DEFAULT_CONFIG.rpartition("/")[2]  # the origin of values that nobody has set
 _DETECTOR_PARTS = {"backbone", "fpn_neck", "rpn_with_loss", "rcnn"}
 _BLOCK = re.compile(r"backbone\.layer3\.(\d+)\.")
 # By the blocks of layer3. ResNet-50 is left to the configuration: v1 and v1.5 look alike.
@@ -48,7 +47,7 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
     """
     stored = stored_settings(checkpoint)
     current = config.to_dict()
-    open_keys = [key for key in current if key in stored and config.origin(key) == _DEFAULTS]
+    open_keys = [key for key in current if key in stored and config.origin(key) == DEFAULT_ORIGIN]
     adopted = config.replace(**{key: stored[key] for key in open_keys})
     changed = [key for key, value in adopted.to_dict().items() if value != current[key]]
     if not changed:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from src.arguments import ArgumentParser
 from src.checkpoint_formats.reading import read_source, require_source
 from src.errors import UserError, run_entry
-from src.model_utils.config import DEFAULT_CONFIG, Config, load_config
+from src.model_utils.config import DEFAULT_ORIGIN, Config, load_config
 from src.model_utils.device_adapter import prepare_environment
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ mmdetection) for evaluation, export, prediction and training. Reads .ckpt, .pth 
 TORCHVISION = "torchvision"
 # Configuration keys that say what a file does not.
 _KEYS = ("bn_eps", "backbone", "channel_order", "pixel_mean", "pixel_std")
-_DEFAULT_CONFIG_NAME = Path(DEFAULT_CONFIG).name
 
 
 def make_parser() -> ArgumentParser:
@@ -126,7 +125,7 @@ def _wanted(options: argparse.Namespace, config: Config) -> "Wanted":
     values = config.to_dict()
     return Wanted(
         class_names=config.class_names,
-        names_given=config.origin("coco_classes") != _DEFAULT_CONFIG_NAME,
+        names_given=config.origin("coco_classes") != DEFAULT_ORIGIN,
         style=options.style,
         settings={key: values[key] for key in given},
     )

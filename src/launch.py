@@ -17,7 +17,7 @@ from pathlib import Path
 
 from src.arguments import ArgumentParser
 from src.errors import UserError, run_entry
-from src.model_utils.config import Config, load_config
+from src.model_utils.config import DEFAULT_ORIGIN, Config, load_config
 from src.model_utils.config_schema import RULES
 from src.model_utils.local_adapter import DEVICE_VARIABLES, RANK_VARIABLES, SIZE_VARIABLES
 from src.process_group import ProcessGroup, Start
@@ -190,10 +190,10 @@ def _absolute(key: str, value: str) -> str:
 
 
 def _is_no_path(key: str, value: str, config: Config) -> bool:
-    """Whether a relative value belongs to no folder of this machine, or to a later one."""
-    if key == "resume" and value == "auto":
+    """Whether a relative value is nobody's, no path, or one of a folder that is yet to come."""
+    if config.origin(key) == DEFAULT_ORIGIN or (key == "resume" and value == "auto"):
         return True
-    return bool(getattr(config, "enable_modelarts", False))
+    return config.enable_modelarts
 
 
 if __name__ == "__main__":

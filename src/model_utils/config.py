@@ -16,6 +16,7 @@ from src.model_utils.config_schema import RULES, SETTABLE
 from src.model_utils.config_types import coerce, shown
 
 DEFAULT_CONFIG = str(Path(__file__).resolve().parents[2] / "default_config.yaml")
+DEFAULT_ORIGIN = os.path.basename(DEFAULT_CONFIG)  # of values that nobody has set
 COMMAND_LINE = "command line"
 PROGRAM = "program"
 
@@ -51,7 +52,7 @@ class Config:
             keys, problem = found
             # The file to correct is the one that changed something, not the file of defaults.
             sources = [origins[key] for key in keys]
-            changed = [name for name in sources if name != os.path.basename(DEFAULT_CONFIG)]
+            changed = [name for name in sources if name != DEFAULT_ORIGIN]
             raise _value_error([*changed, *sources][0], keys[0], values[keys[0]], problem)
         object.__setattr__(self, "_values", checked)
         object.__setattr__(self, "_origins", dict(origins))
