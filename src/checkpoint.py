@@ -20,6 +20,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from src.checkpoint_families import FOREIGN_SUFFIXES
 from src.errors import UserError
 
 META_KEY = "faster_rcnn_meta"
@@ -169,6 +170,11 @@ def require_file(path: str | Path, key: str) -> Path:
         raise UserError(f"{path}: {reason}; set {key} to a checkpoint (.ckpt)") from None
     if path.is_dir():
         raise UserError(f"{path}: a folder; set {key} to a checkpoint file (.ckpt) in it")
+    if path.suffix in FOREIGN_SUFFIXES:
+        raise UserError(
+            f"{path}: not a MindSpore checkpoint; make one of it with "
+            f"`python convert_checkpoint.py --ckpt_file {path}` and set {key} to that"
+        )
     if not path.name.endswith("ckpt"):
         raise UserError(f"{path}: not a .ckpt file; set {key} to a MindSpore checkpoint")
     if size == 0:
@@ -200,10 +206,12 @@ def read_checkpoint(path: str | Path, key: str = "checkpoint_path") -> Checkpoin
             if name == META_KEY:
                 with contextlib.suppress(ValueError):
                     meta = json.loads(value)
+                meta = meta if isinstance(meta, dict) else {}
             continue
+        array = value.asnumpy()
         if value.dtype in (ms.float16, ms.bfloat16):
-            value = value.astype(ms.float32)
-        arrays[name] = value.asnumpy()
+            array = array.astype(np.float32)  # no operator: that would start the device
+        arrays[name] = array
     return Checkpoint(path, arrays, meta)
 
 

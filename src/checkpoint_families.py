@@ -8,6 +8,8 @@ from typing import Any
 
 Settings = dict[str, Any]
 
+FOREIGN_SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")  # files that can be converted
+
 MODEL_ZOO = "model_zoo"
 TORCHVISION = "torchvision"
 DETECTRON2 = "detectron2"

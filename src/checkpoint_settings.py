@@ -7,10 +7,12 @@ known by its parameters' names.
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from src.checkpoint import MODEL_KEYS, STATE_NAMES, Checkpoint, canonical_name
 from src.checkpoint_families import MODEL_ZOO, family_settings
+from src.errors import UserError
 from src.model_utils.config import DEFAULT_ORIGIN, Config
 
 _DETECTOR_PARTS = {"backbone", "fpn_neck", "rpn_with_loss", "rcnn"}
@@ -30,7 +32,13 @@ def stored_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     described = {key: meta[key] for key in MODEL_KEYS if key in meta}
     if "class_names" in meta:
         described["coco_classes"] = meta["class_names"]
-    return {**described, **meta.get("settings", {})}
+    settings = meta.get("settings")
+    return {**described, **(settings if isinstance(settings, dict) else {})}
+
+
+def with_known_meta(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with a meta also where it is the model zoo's, which says nothing."""
+    return checkpoint if checkpoint.meta else replace(checkpoint, meta=stored_settings(checkpoint))
 
 
 def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list[str]]:
@@ -40,27 +48,38 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
     says that it differs.
 
     Returns:
-        The configuration to use, and lines for the user that say what was changed.
+        The configuration to use, and lines for the user that say what was changed or assumed.
 
     Raises:
-        UserError: a stored value contradicts one that the user has set.
+        UserError: a stored value cannot be, or contradicts one that the user has set.
     """
     stored = stored_settings(checkpoint)
     current = config.to_dict()
     open_keys = [key for key in current if key in stored and config.origin(key) == DEFAULT_ORIGIN]
-    adopted = config.replace(**{key: stored[key] for key in open_keys})
-    changed = [key for key, value in adopted.to_dict().items() if value != current[key]]
-    if not changed:
-        return adopted, []
+    try:
+        adopted = config.replace(**{key: stored[key] for key in open_keys})
+    except UserError as error:
+        raise UserError(f"{checkpoint.path}: the settings stored in it: {error}") from None
+    values = adopted.to_dict()
+    changed = [key for key, value in values.items() if value != current[key]]
     source = checkpoint.meta.get("source") or ("" if checkpoint.meta else "the model zoo's")
     kind = f" ({source})" if source else ""
-    values = ", ".join(f"{key} {_short(key, adopted.to_dict()[key])}" for key in changed)
-    return adopted, [f"settings of the checkpoint{kind}: {values}"]
+    lines = []
+    if changed:
+        text = ", ".join(f"{key} {_short(key, values[key])}" for key in changed)
+        lines.append(f"settings of the checkpoint{kind}: {text}")
+    guessed = stored and not checkpoint.meta and "backbone" not in stored
+    if guessed and config.origin("backbone") == DEFAULT_ORIGIN:
+        lines.append(
+            f"assumed: backbone {config.backbone}; the file of a resnet_v1_50 looks the same, give "
+            "--backbone resnet_v1_50 if it is one"
+        )
+    return adopted, lines
 
 
 def _model_zoo_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     names = {canonical_name(name) for name in checkpoint.arrays if not STATE_NAMES.match(name)}
-    if {name.partition(".")[0] for name in names} != _DETECTOR_PARTS:
+    if not {name.partition(".")[0] for name in names} >= _DETECTOR_PARTS:
         return {}
     blocks = 1 + max((int(m[1]) for m in map(_BLOCK.match, names) if m), default=-1)
     settings = family_settings(MODEL_ZOO, _DEEPER_BACKBONES.get(blocks, ""))

@@ -3,6 +3,7 @@
 import mindspore as ms
 
 from src.checkpoint import describe_model, load_detector
+from src.checkpoint_settings import with_known_meta
 from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
 from src.FasterRcnn.backbones import STAGE_CHANNELS, build_backbone
 from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
@@ -63,7 +64,7 @@ def load_network(config, checkpoint):
         UserError: the weights do not fit the configuration.
     """
     network = build_detector(config)
-    _, notes = load_detector(network, checkpoint, describe_model(config))
+    _, notes = load_detector(network, with_known_meta(checkpoint), describe_model(config))
     network.set_train(False)
     return network, notes
 

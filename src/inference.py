@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A detector for programs: from a checkpoint to boxes, in two lines of Python."""
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from src.errors import UserError
 from src.model_utils.config import load_config
-from src.model_utils.device_adapter import init_device, prepare_environment
+from src.model_utils.device_adapter import CPU_ISA_VARIABLE, init_device, prepare_environment
 from src.prediction import batches_of
 
 
@@ -28,8 +31,8 @@ class Found(NamedTuple):
 class Detector:
     """The network of a checkpoint with the settings that belong to its weights.
 
-    MindSpore must not have been imported before the first one is made for a CPU (see
-    `prepare_environment`).
+    On a CPU, make the first one before MindSpore is imported: afterwards it cannot be kept from
+    convolutions that are very slow on some processors (see `prepare_environment`; `notes` says so).
 
     Args:
         checkpoint_path: of training, of convert_checkpoint.py, or one that the model zoo published.
@@ -47,13 +50,20 @@ class Detector:
 
     def __init__(self, checkpoint_path: str, **settings: Any) -> None:
         config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
-        prepare_environment(config.device_target)
+        too_late = config.device_target == "CPU" and "mindspore" in sys.modules
+        if not too_late:
+            prepare_environment(config.device_target)
         from src.checkpoint import read_checkpoint
         from src.checkpoint_settings import adopt_settings
 
         init_device(config)
         self._checkpoint = read_checkpoint(checkpoint_path)
         self.config, self.notes = adopt_settings(config, self._checkpoint)
+        if too_late and CPU_ISA_VARIABLE not in os.environ:
+            self.notes.append(
+                f"MindSpore was imported before: set {CPU_ISA_VARIABLE}=AVX2 or make the detector "
+                "first, or convolutions may be a hundred times slower"
+            )
         self.class_names: tuple[str, ...] = self.config.class_names
         self._networks: dict[tuple[int, int], Any] = {}
         self.network(self.config.img_height, self.config.img_width)
@@ -69,12 +79,25 @@ class Detector:
 
         Returns:
             For each image its boxes in pixels of `image`.
+
+        Raises:
+            UserError: arrays of another form.
         """
-        image = np.ascontiguousarray(image, np.float32)
+        image = np.asarray(image)
+        if image.ndim != 4 or image.shape[1] != 3 or not image.size or image.dtype.kind != "f":
+            raise UserError(
+                f"image: is {image.dtype} {image.shape}; give (B, 3, H, W) floats, normalised as "
+                "config says, or pictures to detect()"
+            )
         batch, _, height, width = image.shape
-        if valid_hw is None:
-            valid_hw = np.tile([height, width], (batch, 1))
-        meta = np.concatenate([np.reshape(valid_hw, (batch, 2)), np.ones((batch, 2))], 1)
+        size = np.tile([height, width], (batch, 1)) if valid_hw is None else np.asarray(valid_hw)
+        if size.shape != (batch, 2) or (size <= 0).any() or (size > (height, width)).any():
+            raise UserError(
+                f"valid_hw: is {size.tolist()}; give the height and width of each of the {batch} "
+                f"images, at most {height} and {width}"
+            )
+        image = np.ascontiguousarray(image, np.float32)
+        meta = np.concatenate([size, np.ones((batch, 2))], 1)
         return self._run(image, meta)
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[Found]:
@@ -82,7 +105,16 @@ class Detector:
 
         Returns:
             For each picture its boxes in the picture's pixels.
+
+        Raises:
+            UserError: something else than pictures.
         """
+        for number, picture in enumerate(pictures):
+            shape, dtype = np.shape(picture), getattr(picture, "dtype", None)
+            if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+                raise UserError(
+                    f"picture {number}: is {dtype} {shape}; give (H, W, 3) uint8 arrays, RGB"
+                )
         found = []
         for batch, image, meta in batches_of(
             enumerate(pictures), self.config, self.config.test_batch_size

@@ -18,6 +18,7 @@ from src.checkpoint import (
     set_parameter,
     short_list,
 )
+from src.checkpoint_settings import with_known_meta
 from src.errors import UserError
 
 
@@ -73,7 +74,7 @@ def load_pretrained(
         UserError: for an unreadable file, another backbone or box convention, or nothing that
         matches.
     """
-    checkpoint = read_checkpoint(path, key)
+    checkpoint = with_known_meta(read_checkpoint(path, key))
     notes = check_model(checkpoint, expected or {}, same_heads=False)
     network_parameters = {p.name: p for p in network.get_parameters()}
     by_name = {canonical_name(name): name for name in network_parameters}

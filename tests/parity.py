@@ -119,15 +119,18 @@ def _share_found(found, arrays, image, most=None, labels=None):
     boxes, scores, classes = (arrays[f"det_{part}_{image}"] for part in
                               ("boxes", "scores", "labels"))  # fmt: skip
     hits, furthest, most_off = [], 0.0, 0.0
+    free = np.ones(len(found.boxes), bool)
     for index in np.argsort(-scores, kind="stable")[:most]:
         label = classes[index] if labels is None else labels.get(int(classes[index]))
         if label is None:
             continue
         distance = np.abs(found.boxes - boxes[index]).max(1)
         error = np.abs(found.scores - scores[index])
-        fits = (found.labels == label) & (distance < BOX_TOLERANCE) & (error < SCORE_TOLERANCE)
+        fits = free & (found.labels == label)
+        fits &= (distance < BOX_TOLERANCE) & (error < SCORE_TOLERANCE)
         hits.append(fits.any())
         if fits.any():
+            free[np.argmin(np.where(fits, distance, np.inf))] = False
             furthest = max(furthest, distance[fits].min())
             most_off = max(most_off, error[fits].min())
     return hits, furthest, most_off
@@ -143,11 +146,14 @@ def detection_row(against, what, found, arrays, most=None, labels=None):
 
 
 @functools.cache
-def torchvision_detector(num_classes=90):
-    """The converted detector; with 80 classes those of COCO, with 90 every output has a name."""
+def torchvision_detector(num_classes=90, candidates=2000):
+    """The converted detector; with 80 classes those of COCO, with 90 every output has a name.
+
+    `candidates`: what may enter the last NMS; 0: all, as in torchvision.
+    """
     names = tuple(f"output {n}" for n in range(1, 91)) if num_classes == 90 else None
     return Detector(torchvision_checkpoint(names), device_target="CPU", img_height=256,
-                    img_width=320)  # fmt: skip
+                    img_width=320, test_pre_nms_num=candidates)  # fmt: skip
 
 
 def torchvision_stages():
@@ -187,13 +193,22 @@ def torchvision_detections():
 
     arrays = reference("torchvision_r50")
     rows = []
-    for number, what in ((90, "detections"), (80, "detections, COCO's 80 of the 91 outputs")):
-        detector = torchvision_detector(number)
+    for number, what, cap in (
+        (90, "detections", 2000),
+        (90, "detections, every candidate in NMS", 0),
+        (80, "detections, COCO's 80 of the 91 outputs", 2000),
+    ):
+        detector = torchvision_detector(number, cap)
         labels = None if number == 90 else {
             COCO_IDS[name]: label for label, name in enumerate(detector.class_names, 1)
         }  # fmt: skip
         found = detector(*normalised_input("torchvision_r50", detector.config))
         rows.append(detection_row("torchvision", what, found, arrays, None, labels))
+        if number == 90:
+            counts = [len(one.boxes) for one in found]
+            wanted = [len(arrays[f"det_scores_{i}"]) for i in range(2)]
+            rows.append(Row("torchvision", f"number of {what}", str(counts), str(wanted),
+                            counts == wanted))  # fmt: skip
     return rows
 
 

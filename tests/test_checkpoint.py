@@ -300,6 +300,14 @@ def test_weights_alone_are_not_resumed(tmp_path):
         load_training_state(network, optimizer, tmp_path / "best.ckpt", tiny_model(), {})
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pkl"])
+def test_other_programs_files_are_sent_to_the_converter(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"x")
+    with pytest.raises(UserError, match=f"convert_checkpoint.py --ckpt_file .*a{suffix}"):
+        read_checkpoint(path)
+
+
 _ENDLESS_SAVING = """
 import sys
 import numpy as np

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from src.checkpoint import Checkpoint, check_model, describe_model
-from src.checkpoint_settings import adopt_settings, stored_settings
+from src.checkpoint_settings import adopt_settings, stored_settings, with_known_meta
 from src.errors import UserError
 from src.model_utils.config import load_config
 
@@ -73,6 +73,35 @@ def test_bare_model_zoo_files_are_known_by_their_names(blocks, backbone):
     assert (config.backbone, config.box_convention) == (backbone, "legacy")
     assert config.clip_to_canvas and config.pad_before_normalize
     assert "the model zoo's" in lines[0] and "clip_to_canvas True" in lines[0]
+
+
+def test_a_bare_model_zoo_file_is_never_run_as_modern():
+    checkpoint = _zoo(6)
+    config, _ = adopt_settings(load_config((*CPU, "--box_convention", "modern")), checkpoint)
+    with pytest.raises(UserError, match="a.ckpt: trained with box_convention legacy"):
+        check_model(with_known_meta(checkpoint), describe_model(config), same_heads=True)
+
+
+def test_which_resnet50_is_assumed_is_said_unless_it_was_given():
+    lines = adopt_settings(load_config(CPU), _zoo(6))[1]
+    assert "assumed: backbone resnet_v1.5_50" in lines[1] and "--backbone resnet_v1_50" in lines[1]
+    assert len(adopt_settings(load_config((*CPU, "--backbone", "resnet_v1_50")), _zoo(6))[1]) == 1
+    assert len(adopt_settings(load_config(CPU), _zoo(23))[1]) == 1
+
+
+def test_entries_of_other_programs_do_not_hide_a_model_zoo_file():
+    more = _checkpoint(names=(*_zoo(6).arrays, "lr", "ema.decay"))
+    assert stored_settings(more)["clip_to_canvas"] is True
+
+
+@pytest.mark.parametrize("settings", [None, 3, []])
+def test_odd_settings_are_not_taken(settings):
+    assert stored_settings(_checkpoint({"norm": "bn", "settings": settings})) == {"norm": "bn"}
+
+
+def test_a_stored_value_that_cannot_be_names_the_file():
+    with pytest.raises(UserError, match="a.ckpt: the settings stored in it: .*test_score_thr: 2"):
+        adopt_settings(load_config(CPU), _checkpoint({"settings": {"test_score_thr": 2}}))
 
 
 def test_other_files_without_settings_say_nothing():

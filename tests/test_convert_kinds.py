@@ -453,3 +453,17 @@ def test_two_spellings_of_one_parameter_are_refused():
 def test_own_checkpoints_are_not_converted_again():
     with pytest.raises(UserError, match="of this project already"):
         convert(Source(Path("a.ckpt"), {}, meta={"backbone": "x"}), wanted())
+
+
+@pytest.mark.parametrize(
+    "kind, name, shape",
+    [("torchvision", "roi_heads.box_predictor.cls_score.weight", (3, 1024)),
+     ("torchvision", "roi_heads.box_predictor.cls_score.bias", ()),
+     ("torchvision", "roi_heads.box_predictor.bbox_pred.bias", ()),
+     ("torchvision", "roi_heads.box_predictor.bbox_pred.weight", ()),
+     ("detectron2", "pixel_std", (0,))],
+)  # fmt: skip
+def test_odd_shapes_are_one_line(small, kind, name, shape):
+    arrays = {**small[kind], name: np.ones(shape, np.float32)}
+    with pytest.raises(UserError, match="expected|would have to become|instead of 3"):
+        converted(arrays, class_names=NAMES, names_given=True)

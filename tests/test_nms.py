@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from plain_boxes import box_arrays, in_graph, plain_nms
 
+from src.FasterRcnn import nms
 from src.FasterRcnn.nms import KernelNms, MatrixNms, build_nms
 
 EXTENT, BATCH, NUMBER, GROUPS = 64, 3, 10, 4
@@ -102,6 +103,19 @@ def test_many_groups_at_full_canvas_size_stay_apart():
     for cell in (KernelNms(0.5, extent), MatrixNms(0.5)):
         keep = in_graph(cell, boxes, valid, groups, classes)
         np.testing.assert_array_equal(keep, expected)
+
+
+def test_very_many_boxes_go_in_parts(monkeypatch):
+    """The kernel counts pairs of boxes in an int32; a part has whole images."""
+    rng = np.random.default_rng(3)
+    corner = rng.uniform(0, 40, (5, 30, 2)).astype(np.float32)
+    boxes = np.concatenate([corner, corner + 20], 2)
+    valid, groups = rng.random((5, 30)) < 0.9, rng.integers(0, 3, (5, 30)).astype(np.int32)
+    whole = in_graph(build_nms("kernel", 0.5, 64), boxes, valid, groups, 3)
+    monkeypatch.setattr(nms, "_MOST_BOXES", 70)
+    parts = in_graph(build_nms("kernel", 0.5, 64), boxes, valid, groups, 3)
+    np.testing.assert_array_equal(parts, whole)
+    assert 0 < whole.sum() < valid.sum()
 
 
 def test_unknown_kind():

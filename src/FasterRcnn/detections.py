@@ -17,7 +17,8 @@ class Detections(nn.Cell):
         nms: an NMS Cell of `nms.py`.
         offset: see `box_ops`.
         score_threshold: lower scores go.
-        max_candidates: (RoI, class) pairs an image, by score, that enter NMS; 0 for all.
+        max_candidates: (RoI, class) pairs an image, by score, that enter NMS; 0 for all that can
+            be above the threshold.
         max_per_image: K.
         min_size: shorter boxes go, px; None: no box goes (see `is_sizeable`).
     """
@@ -54,7 +55,7 @@ class Detections(nn.Cell):
         scores = ops.reshape(scores, (batch, num_rois, num_classes))
         scores = scores * ops.expand_dims(ops.cast(roi_valid, ms.float32), -1)
         scores = ops.reshape(scores, (batch, num_rois * num_classes))
-        limit = self.max_candidates or scores.shape[1]
+        limit = self.max_candidates or num_rois * most_above(self.score_threshold, num_classes)
         scores, pair = ops.topk(scores, min(limit, scores.shape[1]))
         roi, group = _split_pair(pair, num_classes)
 
@@ -72,6 +73,11 @@ class Detections(nn.Cell):
         valid = gather_rows(ops.cast(keep, ms.int32), order) > 0
         boxes = gather_rows(boxes, order) * ops.expand_dims(ops.cast(valid, ms.float32), -1)
         return boxes, scores, gather_rows(labels, order) * ops.cast(valid, ms.int32), valid
+
+
+def most_above(score_threshold, num_classes):
+    """Return how many classes of a RoI can be above a threshold: its scores sum up to 1."""
+    return min(num_classes, int(1.0 / score_threshold)) if score_threshold else num_classes
 
 
 def _split_pair(pair, num_classes):

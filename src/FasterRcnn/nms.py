@@ -9,6 +9,8 @@ from mindspore import Tensor, nn, ops
 from .box_ops import split_coordinates
 
 NMS_KINDS = ("kernel", "matrix")
+# Of one call of the kernel, which counts pairs of boxes in an int32; its table then has 400 MB.
+_MOST_BOXES = 20_000
 
 
 def build_nms(kind, iou_threshold, extent):
@@ -21,7 +23,7 @@ def build_nms(kind, iou_threshold, extent):
 
 
 class KernelNms(nn.Cell):
-    """One call of MindSpore's NMSWithMask for all groups of all images.
+    """One call of MindSpore's NMSWithMask for all groups of all images (of very many: some calls).
 
     Boxes of different groups (image, class) are moved to cells of their own on a square grid, so
     that they never overlap. The grid keeps coordinates small: float32 then resolves 1e-3 px for 80
@@ -49,6 +51,15 @@ class KernelNms(nn.Cell):
         Returns:
             (B, N) bool: the boxes to keep.
         """
+        images = max(1, _MOST_BOXES // valid.shape[1])
+        kept = ()
+        for start in range(0, valid.shape[0], images):
+            own = None if groups is None else groups[start:start + images]
+            kept += (self._suppress(boxes[start:start + images], valid[start:start + images], own,
+                                    num_groups),)
+        return kept[0] if len(kept) == 1 else ops.concat(kept, 0)
+
+    def _suppress(self, boxes, valid, groups, num_groups):
         batch, number = valid.shape
         boxes = ops.select(_to_boxes(valid), _without_negative_sides(boxes), ops.zeros_like(boxes))
         spread = boxes + _grid_shift(batch, number, groups, num_groups, self.cell)

@@ -34,13 +34,18 @@ class ClassPicker:
     origin: str
 
     def scores(self, array: np.ndarray) -> np.ndarray:
-        """(outputs, ...) of the file -> the background, the unused ones, the classes."""
+        """(outputs, ...) of the file -> the background, the unused ones, the classes.
+
+        Another length stays as it is.
+        """
+        if array.ndim == 0 or len(array) != self.total:
+            return array
         return array[[self.background, *self.unused, *self.outputs]]
 
     def deltas(self, array: np.ndarray) -> np.ndarray:
         """(outputs * 4, ...) of the file -> (C * 4, ...); a wrong length stays as it is."""
         places = self.total if self.background_deltas else self.total - 1
-        if len(array) != 4 * places:
+        if array.ndim == 0 or len(array) != 4 * places:
             return array
         shift = 1 if not self.background_deltas and self.background == 0 else 0
         rows = [4 * (output - shift) + side for output in self.outputs for side in range(4)]

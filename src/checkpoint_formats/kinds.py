@@ -66,7 +66,7 @@ def _torchvision(source: Source, wanted: Wanted) -> Conversion:
     taker = Taker(source, naming.TORCHVISION, _modern_torchvision)
     counters = taker.drop(_COUNTERS)
     backbone = choose_backbone(taker, "torch", wanted)
-    total = len(taker.look(_CLS + "bias"))
+    total = _length(taker, _CLS + "bias")
     picker = pick_classes(source.path, total, wanted, background_first=True, background_deltas=True)
     eps, why = _torchvision_eps(source, total, backbone)
     conversion = Conversion(source, f"torchvision Faster R-CNN, {total} outputs")
@@ -101,6 +101,12 @@ def _detectron2(source: Source, wanted: Wanted) -> Conversion:
     pixels = taker.drop(re.compile("pixel_mean|pixel_std").fullmatch)
     stored = {name: source.arrays[name].reshape(-1).tolist() for name in pixels}
     stored = {name: [round(v, 4) for v in values] for name, values in stored.items()}
+    odd = [name for name, values in stored.items() if len(values) != 3]
+    if odd:
+        raise UserError(
+            f"{source.path}: {odd[0]} holds {len(stored[odd[0]])} numbers instead of 3; give "
+            "another file"
+        )
     anchors = taker.drop(_CELL_ANCHORS)
     _check_anchors(source, anchors)
     style, reason = choose_style(taker, wanted, stored)
@@ -176,7 +182,7 @@ def _two_stage(
 ) -> Conversion:
     """What detectron2 and mmdetection have in common."""
     backbone = choose_backbone(taker, style[0], wanted)
-    total = len(taker.look(_CLS + "bias"))
+    total = _length(taker, _CLS + "bias")
     picker = pick_classes(
         source.path, total, wanted, background_first=background_first,
         background_deltas=background_first, stored_names=names,
@@ -200,7 +206,7 @@ def _model_zoo(source: Source, wanted: Wanted) -> Conversion:
     taker = Taker(source, str, canonical_name)
     state = taker.drop(STATE_NAMES.match)
     backbone = choose_backbone(taker, "torch", wanted)
-    total = len(taker.look(_CLS + "bias"))
+    total = _length(taker, _CLS + "bias")
     picker = pick_classes(
         source.path, total, wanted, background_first=True, background_deltas=False
     )
@@ -214,6 +220,21 @@ def _model_zoo(source: Source, wanted: Wanted) -> Conversion:
             "resnet_v1_50 if it is that"
         )
     return conversion
+
+
+def _length(taker: Taker, ours: str) -> int:
+    """Return the length of a bias in the file.
+
+    Raises:
+        UserError: it is no list of numbers.
+    """
+    array = taker.look(ours)
+    if array.ndim != 1:
+        raise UserError(
+            f"{taker.path}: {taker.name_in_file(ours)} has the shape {array.shape}, where a number "
+            "for each output is expected; is the file whole?"
+        )
+    return len(array)
 
 
 def _fill_detector(
@@ -249,7 +270,7 @@ def _fill_detector(
                 remarks.append("background's deltas left out")
         return ", ".join(remarks)
 
-    deltas = len(taker.look(_REG + "bias"))
+    deltas = _length(taker, _REG + "bias")
     places = picker.total if picker.background_deltas else picker.total - 1
     if deltas != 4 * places:
         raise UserError(

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from src.checkpoint_families import FOREIGN_SUFFIXES
 from src.checkpoint_formats.numpy_pickle import NotOnlyArraysError, load_arrays
 from src.data_source import file_digest
 from src.errors import UserError
 
 KEY = "--ckpt_file"
-SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors", ".pkl")
+SUFFIXES = (".ckpt", *FOREIGN_SUFFIXES)
 NO_TORCH = (
     "needs PyTorch, which is not installed; run `pip install torch` (its CPU build will do), or "
     "use a .safetensors file"
@@ -83,7 +84,9 @@ def read_source(path: str | Path) -> Source:
         elif path.suffix == ".pkl":
             source = _read_pickle(path)
         elif path.suffix == ".ckpt" and not _is_zip(path):
-            from src.checkpoint import read_checkpoint  # only now: it imports MindSpore
+            from src.checkpoint import (  # only now: it imports MindSpore
+                read_checkpoint,
+            )
 
             checkpoint = read_checkpoint(path, KEY)
             source = Source(path, checkpoint.arrays, meta=checkpoint.meta)

@@ -68,9 +68,8 @@ _ORDERED = (
     ("num_expected_pos_stage2", "num_expected_neg_stage2", "which counts the positives too"),
 )
 
-# Boxes of a batch that the NMS kernel of CPU and GPU can take: its table holds every pair, 1 GB for
-# so many. (Ascend's is by image.)
-_MOST_NMS_BOXES = 32000
+# Boxes of an image that enter one NMS: its table holds every pair, 1.6 GB for so many.
+_MOST_NMS_BOXES = 40_000
 
 
 def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
@@ -92,26 +91,21 @@ def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
     for lower, upper, why in _ORDERED:
         if v[lower] > v[upper]:
             return (lower, upper), f"is above {upper} {v[upper]}, {why}; lower it or raise {upper}"
-    for name, candidates, batch in _nms_sizes(v):
-        if candidates * v[batch] > _MOST_NMS_BOXES and v["device_target"] != "Ascend":
-            most = max(_MOST_NMS_BOXES // v[batch], 1)
-            return (name, batch), (
-                f"makes {candidates} boxes an image and {candidates * v[batch]} with {batch} "
-                f"{v[batch]}, more than NMS can hold; give at most {most}, or lower {batch}"
-            )
+    if not v["test_pre_nms_num"] and _possible_detections(v) > _MOST_NMS_BOXES:
+        return ("test_pre_nms_num",), (
+            f"lets {_possible_detections(v)} boxes of an image into one NMS, which can take "
+            f"{_MOST_NMS_BOXES}; give a number, such as 2000, or raise test_score_thr"
+        )
+    for name in ("test_pre_nms_num", "rpn_nms_pre", "rpn_proposal_nms_pre"):
+        if v[name] > _MOST_NMS_BOXES:
+            return (name,), f"is more boxes than NMS can take; give at most {_MOST_NMS_BOXES}"
     for name in ("train_data_type", "val_data_type"):
         if v[name].startswith("/") or ".." in v[name].split("/"):
             return (name,), "is not a folder inside coco_root; give its name, such as train2017"
     return None
 
 
-def _nms_sizes(values: Values) -> tuple[tuple[str, int, str], ...]:
-    """(key, boxes of an image that enter an NMS, key of the batch) of all NMS."""
-    v = values
-    pairs = v["rpn_max_num"] * (len(v["coco_classes"]) - 1)
-    largest_level = v["img_height"] * v["img_width"] * num_anchors(v) // STRIDES[0] ** 2
-    return (
-        ("test_pre_nms_num", min(v["test_pre_nms_num"] or pairs, pairs), "test_batch_size"),
-        ("rpn_nms_pre", min(v["rpn_nms_pre"], largest_level), "test_batch_size"),
-        ("rpn_proposal_nms_pre", min(v["rpn_proposal_nms_pre"], largest_level), "batch_size"),
-    )
+def _possible_detections(values: Values) -> int:
+    """(RoI, class) pairs of an image that can be above the score threshold: scores sum up to 1."""
+    classes, threshold = len(values["coco_classes"]) - 1, values["test_score_thr"]
+    return values["rpn_max_num"] * (min(classes, int(1 / threshold)) if threshold else classes)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # With AVX-512, oneDNN takes its reference kernel for the plain NCHW convolutions that MindSpore
 # hands over, which is a hundred times slower than what it takes with AVX2.
-_CPU_ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"
+CPU_ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _CPU_ISA = "AVX2"
 # MindSpore's log level: errors. Its warnings are about its own internals and bury the run's output.
 _LOG_VARIABLE = "GLOG_v"
@@ -56,14 +56,14 @@ def prepare_environment(device_target: str) -> None:
             chosen.
     """
     os.environ.setdefault(_LOG_VARIABLE, _LOG_ERRORS)
-    if device_target != "CPU" or os.environ.get(_CPU_ISA_VARIABLE):
+    if device_target != "CPU" or os.environ.get(CPU_ISA_VARIABLE):
         return
     if "mindspore" in sys.modules:
         raise RuntimeError(
             "prepare_environment must run before mindspore is imported: "
-            f"{_CPU_ISA_VARIABLE} has no effect any more"
+            f"{CPU_ISA_VARIABLE} has no effect any more"
         )
-    os.environ[_CPU_ISA_VARIABLE] = _CPU_ISA
+    os.environ[CPU_ISA_VARIABLE] = _CPU_ISA
 
 
 def init_device(config: "Config") -> DeviceInfo:
@@ -117,6 +117,8 @@ def _select_device(config: "Config", device_id: int) -> None:
     try:
         ms.set_device(target, device_id)
     except (RuntimeError, ValueError) as error:
+        if target == "CPU" == ms.get_context("device_target"):
+            return  # the program that uses us has started it already
         raise UserError(
             f"{origin}: device_target: {target!r} with device_id {device_id} cannot be used "
             f"({_first_line(error)}); {advice}"
