@@ -20,6 +20,7 @@ from network_helpers import (
 from src.detector import build_detector, build_loss
 from src.FasterRcnn.backbones import BACKBONES, build_backbone
 from src.FasterRcnn.resnet import ResNetFea, norm_layer
+from tests.stages import LossAndGradients
 
 REFERENCE = Path(__file__).parent / "reference"
 STAGES = ("conv1|bn1", "layer1", "layer2", "layer3", "layer4")
@@ -238,24 +239,6 @@ def test_detections_do_not_depend_on_the_batch_mate(detect):
     assert (together[0][0] != together[0][1]).any()
 
 
-class _Training(nn.Cell):
-    """The losses, the gradients of all trainable parameters, and what the losses are made of."""
-
-    def __init__(self, loss):
-        super().__init__(auto_prefix=False)
-        self.loss = loss
-        self.weights = ms.ParameterTuple(loss.trainable_params())
-        self.differentiate = ops.value_and_grad(self.total, None, self.weights, has_aux=True)
-
-    def total(self, *batch):
-        losses = self.loss(*batch)
-        return losses[0] + losses[1], losses
-
-    def construct(self, *batch):
-        (_, losses), gradients = self.differentiate(*batch)
-        return losses, gradients
-
-
 @pytest.fixture(scope="module")
 def train():
     """Losses and gradients of pairs of images in one graph, 128 x 160, one class, frozen_bn."""
@@ -266,7 +249,7 @@ def train():
     )  # fmt: skip
     network = build_detector(config)
     fill_by_recipe(network)
-    cell = _Training(build_loss(network, config))
+    cell = LossAndGradients(build_loss(network, config))
     cell.set_train(True)
 
     def run(images, **changes):
@@ -274,7 +257,7 @@ def train():
         for name, value in changes.items():
             position = ("gt_boxes", "gt_labels", "gt_valid", "gt_crowd", "sampling_key").index(name)
             batch[2 + position] = np.full_like(batch[2 + position], value)
-        losses, gradients = cell(*tensors(batch))
+        (_, losses), gradients = cell(*tensors(batch))
         names = [weight.name for weight in cell.weights]
         values = [gradient.asnumpy() for gradient in gradients]
         return (
