@@ -2,6 +2,7 @@
 """Processes that live and end together, each minded by scripts/rank_process.py."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,7 @@ class ProcessGroup:
     """
 
     def __init__(self, folder: Path, starts: Sequence[Start], ranks: Sequence[int]) -> None:
+        self.folder = folder
         self.folders = {rank: folder / f"train_parallel{rank}" for rank in ranks}
         self.starts = starts
         self.started: list[subprocess.Popen] = []
@@ -62,17 +64,43 @@ class ProcessGroup:
 
         Returns:
             0, or the exit code of the process that failed first, 128 + signal when it was killed.
+
+        Raises:
+            UserError: the folder cannot be used, or another launch is at work in it.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop)
-        self._prepare()
-        try:
-            self.started = [self._start(start) for start in self.starts]
-            code = self._watch()
-        finally:
-            self._kill()
-            self._show_log()
+        with self._locked():
+            self._prepare()
+            try:
+                self.started = [self._start(start) for start in self.starts]
+                code = self._watch()
+            finally:
+                self._kill()
+                self._show_log()
         return code
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other launches of these ranks out of the folder: they would take the files by which
+        the running processes are known. Other servers may share it, with ranks of their own."""
+        path = self.folder / f".launch_{min(self.folders)}.lock"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = open(path, "a")  # noqa: SIM115
+        except OSError as error:
+            raise _unusable(self.folder, error) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{self.folder}: another launch is at work in it; wait for it, or choose "
+                    "another output_dir"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+            yield
 
     def _prepare(self) -> None:
         """Make the folders; forget what earlier processes in them left."""
@@ -81,9 +109,7 @@ class ProcessGroup:
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "process.json").unlink(missing_ok=True)
             except OSError as error:
-                raise UserError(
-                    f"{folder}: cannot be used ({error.strerror}); choose another output_dir"
-                ) from None
+                raise _unusable(folder, error) from None
         with contextlib.suppress(OSError):
             self._shown = self._first_log().stat().st_size
 
@@ -203,6 +229,10 @@ class ProcessGroup:
         for process in self.started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
+
+
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder}: cannot be used ({error.strerror}); choose another output_dir")
 
 
 def _seconds(name: str) -> float:

@@ -176,6 +176,23 @@ def test_an_earlier_run_is_never_written_over(bench):
     assert log.read_text() == "output of rank 0\n" * 2
 
 
+def test_a_second_launch_leaves_the_running_one_alone(bench):
+    folder = bench.work / "run"
+    arguments = (ASCEND, table_of(bench, 2), *bench.given, "--output_dir", folder)
+    do = "while not os.path.exists(folder + '/leave'): time.sleep(0.05)"
+    first = bench.popen(*arguments, STAND_IN_DO=do)
+    states = [folder / f"train_parallel{r}/process.json" for r in (0, 1)]
+    wait_for(lambda: len(bench.records("run")) == 2 and all(s.exists() for s in states))
+    before = [state.read_text() for state in states]
+    second = bench.run(*arguments)
+    assert second.code == 2
+    assert f"error: {folder}: another launch is at work in it; wait for it" in second.stdout
+    assert [state.read_text() for state in states] == before and first.poll() is None
+    (folder / "leave").touch()
+    assert first.communicate(timeout=30)[0] and first.returncode == 0
+    assert bench.run(*arguments).code == 0  # the lock is gone with its holder
+
+
 SCRIPTS = {"ascend": "{table}", "gpu": "2", "cpu": "2"}
 
 
