@@ -210,6 +210,41 @@ def test_script_called_through_a_relative_path(bench):
 
 
 @pytest.mark.parametrize(
+    "script",
+    ["scripts/run_eval_cpu.sh", "scripts/docker_start.sh", "ascend310_infer/build.sh"],
+)
+def test_cdpath_of_the_callers_shell(bench, script):
+    """With it, cd prints the folder that it went to."""
+    done = subprocess.run(
+        ["bash", script, "--help"], cwd=bench.repo, capture_output=True, text=True,
+        env={**bench.environment, "CDPATH": str(bench.repo)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: ")
+
+
+def test_cdpath_does_not_change_where_the_program_is(bench):
+    arguments = ("none", "resnet_v1_50", bench.coco, "--output_dir", bench.root / "out")
+    command = ["bash", "scripts/run_standalone_train_cpu.sh", *map(str, arguments)]
+    environment = {**bench.environment, "CDPATH": str(bench.repo)}
+    subprocess.run(command, cwd=bench.repo, env=environment, capture_output=True, check=True)
+    record = json.loads(bench.record_file.read_text())
+    assert record["argv"][0] == str(bench.repo / "train.py")
+
+
+def test_continuous_integration_runs_the_tests_script(bench):
+    for folder in (".ci", "scripts"):
+        (bench.root / folder).mkdir()
+    (bench.root / ".ci/run").write_text((bench.repo / ".ci/run").read_text())
+    (bench.root / "scripts/run_tests.sh").write_text('printf "%s\\n" "$@"')
+    done = subprocess.run(
+        ["bash", ".ci/run", "-m", "not slow"], cwd=bench.root, capture_output=True, text=True,
+        env={**bench.environment, "CDPATH": str(bench.root)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "-m\nnot slow\n"), done.stderr
+
+
+@pytest.mark.parametrize(
     "arguments, complaint",
     [
         ([], "0 arguments given"),
@@ -263,6 +298,13 @@ def test_help(bench, script):
     call = bench.run(script, "--help")
     assert (call.code, call.stderr) == (0, "")
     assert call.stdout.startswith(f"Usage: bash {script} [") and "BACKBONE" in call.stdout
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_after_the_arguments_starts_nothing(bench, word):
+    call = bench.train("none", "resnet_v1_50", bench.coco, "--seed", "2", word)
+    assert (call.code, call.stderr, call.record) == (0, "", None)
+    assert call.stdout.startswith("Usage: ") and list(bench.work.iterdir()) == []
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 143])
