@@ -13,6 +13,8 @@ import pytest
 from test_launchers import BACKBONES, Bench
 from test_rank_table import modern_table, old_table, write
 
+from src.process_group import ProcessGroup
+
 # `python` of the tests: itself for the launching, a recorder in the place of train.py.
 # $STAND_IN_DO is Python that is run with `rank` (text) and `folder` (of the run).
 STAND_IN = f"""#!/bin/sh
@@ -367,6 +369,15 @@ def test_those_that_do_not_leave_are_ended(bench, way):
     assert not any(alive(record["env"]) for record in bench.records().values())
 
 
+def test_one_that_does_not_end_when_another_has_done_well(bench):
+    do = f"if rank == '1': print('hanging', flush=True); {WAIT}"
+    call = bench.run(ASCEND, table_of(bench, 2), *bench.given, STAND_IN_DO=do, END_SECONDS="1")
+    assert call.code == 1
+    assert "error: rank 1 has not ended 1 s after another one (END_SECONDS); " in call.stdout
+    assert "  hanging\n" in call.stdout
+    assert not any(alive(record["env"]) for record in bench.records().values())
+
+
 def test_a_failure_under_msrun_ends_its_scheduler_too(bench):
     do = f"if rank == '1': sys.exit(9)\n{WAIT}"
     started = time.monotonic()
@@ -376,3 +387,27 @@ def test_a_failure_under_msrun_ends_its_scheduler_too(bench):
     records = bench.records()
     assert not any(alive(record["env"]) for record in records.values())
     assert records[0]["env"]["OMP_NUM_THREADS"] == str(max(1, os.cpu_count() // 2))
+
+
+class Program:
+    """A program that ends, and its process with it, between two looks."""
+
+    def __init__(self):
+        self.has_ended = False
+
+    def poll(self):
+        return 0 if self.has_ended else None
+
+
+def test_a_program_that_ends_between_two_looks_has_done_well(tmp_path, monkeypatch):
+    program = Program()
+    group = ProcessGroup(tmp_path, [], [0])
+    group.started = [program]
+
+    def exit_codes():
+        codes = {0: 0} if program.has_ended else {}
+        program.has_ended = True
+        return codes
+
+    monkeypatch.setattr(group, "_exit_codes", exit_codes)
+    assert group._watch() == 0
