@@ -106,6 +106,35 @@ def test_only_the_first_process_uploads_everything(tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "results").iterdir()] == ["loss_1.log"]
 
 
+def test_a_process_that_fails_uploads_everything_new(tmp_path, monkeypatch):
+    """The first process may be stuck, and is killed soon."""
+    monkeypatch.setenv("RANK_ID", "1")
+    monkeypatch.setenv("RANK_SIZE", "2")
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "old.ckpt").write_text("old")
+    config = settings(tmp_path, train_url=results, resume="auto")
+    with pytest.raises(MemoryError), modelarts(config) as outputs:
+        for name in ("loss_0.log", "loss_1.log", "a.ckpt"):
+            Path(outputs.config.output_dir, name).write_text(name)
+        (results / "old.ckpt").write_text("newer, by the first process")
+        raise MemoryError
+    assert {p.name for p in results.iterdir()} == {"loss_0.log", "loss_1.log", "a.ckpt", "old.ckpt"}
+    assert (results / "old.ckpt").read_text() == "newer, by the first process"
+
+
+@pytest.mark.parametrize("role", ["MS_SCHED", "MS_WORKER"])
+@pytest.mark.parametrize("limit, expected", [("100", "131"), ("", "631")])
+def test_msrun_waits_for_the_copying(tmp_path, monkeypatch, role, limit, expected):
+    monkeypatch.setenv("MS_TOPO_TIMEOUT", limit)
+    monkeypatch.setenv("MS_ROLE", role)
+    with modelarts(settings(tmp_path, transfer_timeout=30.5)):
+        assert os.environ["MS_TOPO_TIMEOUT"] == expected
+    monkeypatch.setenv("MS_TOPO_TIMEOUT", limit)
+    with modelarts(load_config([])):
+        assert os.environ["MS_TOPO_TIMEOUT"] == limit
+
+
 def test_earlier_results_come_back_for_resume(tmp_path):
     (tmp_path / "results/ckpt_0").mkdir(parents=True)
     (tmp_path / "results/ckpt_0/a.ckpt").write_text("old")

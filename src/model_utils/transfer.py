@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole folders from and to object storage: what fails is tried again, what is there is kept."""
 
+import contextlib
 import json
 import os
 import time
@@ -80,6 +81,13 @@ class Uploader:
     def __init__(self, folder: Path, url: str, key: str) -> None:
         self.folder, self.url, self.key = folder, url, key
         self._sent: dict[str, tuple[int, int]] = {}
+
+    def take_as_sent(self) -> None:
+        """Leave out what the folder holds now, unless it changes."""
+        for name in self._all():
+            with contextlib.suppress(OSError):
+                status = (self.folder / name).stat()
+                self._sent[name] = (status.st_size, status.st_mtime_ns)
 
     def upload(self, names: Iterable[str] | None = None) -> int:
         """Send what has changed since the last time.
