@@ -128,7 +128,7 @@ def test_msrun_without_a_rank_table(bench):
     do = "if rank == '1': open(folder + '/scheduler may leave', 'w').close()"
     call = bench.run(
         ASCEND, "none", *bench.given, LOCAL_WORKER_NUM="2", WORKER_NUM="4", NODE_RANK="0",
-        MASTER_PORT="19133", STAND_IN_DO=do,
+        MASTER_ADDR="127.0.0.1", MASTER_PORT="19133", STAND_IN_DO=do,
     )  # fmt: skip
     assert call.code == 0, call.stderr
     records = bench.records()
@@ -151,6 +151,16 @@ def test_mpirun_by_a_flag(bench):
     assert sorted(records) == [0, 1, 2]
     assert pick(records[1], "OMPI_COMM_WORLD_SIZE", "RANK_ID") == ("3", None)
     assert "GPU" in records[1]["argv"]
+
+
+def test_mpirun_is_for_one_server(bench):
+    mpirun = bench.root / "bin" / "mpirun"
+    mpirun.write_text(MPIRUN)
+    mpirun.chmod(0o755)
+    settings = {"USE_MPIRUN": "1", "WORKER_NUM": "4", "NODE_RANK": "0"}
+    call = bench.run("run_distribute_train_gpu.sh", 2, *bench.given, **settings)
+    assert call.code == 2 and "for several use msrun (leave USE_MPIRUN out)" in call.stdout
+    assert list(bench.work.iterdir()) == []
 
 
 def test_paths_are_relative_to_the_callers_folder(bench):
@@ -228,6 +238,8 @@ def test_wrong_arguments_start_nothing(bench, target, arguments, complaint):
         ({"WORKER_NUM": "1"}, "WORKER_NUM: 1 processes in all cannot have 2"),
         ({"WORKER_NUM": "4"}, "NODE_RANK is not set"),
         ({"WORKER_NUM": "4", "NODE_RANK": "2"}, "cannot have 2 on the server with NODE_RANK 2"),
+        ({"WORKER_NUM": "4", "NODE_RANK": "1"}, "MASTER_ADDR is not set; give the address of"),
+        ({"WORKER_NUM": "4", "NODE_RANK": "1", "MASTER_ADDR": ""}, "MASTER_ADDR is not set"),
         ({"MASTER_PORT": "80"}, "MASTER_PORT: '80' is not a whole number from 1024 on"),
         ({"USE_MPIRUN": "1", "PATH": "/usr/bin:/bin"}, "mpirun: no such program"),
     ],
