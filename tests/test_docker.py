@@ -117,12 +117,16 @@ def ignored(repo_root, path):
     return result
 
 
-def test_what_goes_into_the_image(repo_root):
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=repo_root, capture_output=True, text=True
-    ).stdout.split()
-    if not listed:
+@pytest.fixture
+def listed(repo_root):
+    """The files that git knows."""
+    done = subprocess.run(["git", "ls-files"], cwd=repo_root, capture_output=True, text=True)
+    if not done.stdout:
         pytest.skip("not a git checkout")
+    return done.stdout.splitlines()
+
+
+def test_what_goes_into_the_image(repo_root, listed):
     inside = {path for path in listed if not ignored(repo_root, path)}
     assert {"train.py", "default_config.yaml", "requirements.txt", "src/ranks.py"} <= inside
     assert {"scripts/common.sh", "configs/quickstart.yaml"} <= inside
@@ -135,13 +139,8 @@ def test_what_goes_into_the_image(repo_root):
         assert ignored(repo_root, path), path
 
 
-def test_programs_can_be_started(repo_root):
+def test_programs_can_be_started(repo_root, listed):
     """What begins with #! is meant to be."""
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=repo_root, capture_output=True, text=True
-    ).stdout.splitlines()
-    if not listed:
-        pytest.skip("not a git checkout")
     programs = [path for path in listed if (repo_root / path).read_bytes()[:2] == b"#!"]
     assert "scripts/docker_start.sh" in programs
     assert [path for path in programs if not os.access(repo_root / path, os.X_OK)] == []

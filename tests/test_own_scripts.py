@@ -121,3 +121,15 @@ def test_the_tests_script(bench):
     bench.file.unlink()
     assert bench.run("run_tests.sh", FAIL="ruff").returncode == 7
     assert len(bench.calls) == 1  # and no tests
+
+
+def test_continuous_integration_runs_the_tests_script(bench):
+    for folder in (".ci", "scripts"):
+        (bench.work / folder).mkdir()
+    (bench.work / ".ci/run").write_text((bench.repo / ".ci/run").read_text())
+    (bench.work / "scripts/run_tests.sh").write_text('printf "%s\\n" "$@"')
+    done = subprocess.run(
+        ["bash", ".ci/run", "-m", "not slow"], cwd=bench.work, capture_output=True, text=True,
+        env={**bench.environment, "CDPATH": str(bench.work)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "-m\nnot slow\n"), done.stderr
