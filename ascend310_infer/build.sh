@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds the C++ application: --help prints the usage.
 set -euo pipefail
+unset CDPATH # with it, cd prints where it went
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../scripts/common.sh"
 

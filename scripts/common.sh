@@ -4,6 +4,7 @@
 # code kept. Sourced, never run. Exit code 2 means that the arguments are wrong and nothing was
 # started.
 
+unset CDPATH # with it, cd prints where it went
 REPO_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 BACKBONES=(resnet_v1.5_50 resnet_v1_50 resnet_v1_101 resnet_v1_152 resnet_v1_101_caffe)
 
@@ -97,15 +98,15 @@ option_value() {
 # split_arguments USAGE FEWEST MOST ARGS...: fills POSITIONAL with what stands before the first
 # `--key` and OPTIONS with the rest, which goes to the Python program as it is.
 split_arguments() {
-    local usage=$1 fewest=$2 most=$3
+    local usage=$1 fewest=$2 most=$3 word
     shift 3
     POSITIONAL=() OPTIONS=()
-    case ${1-} in
-        -h | --help)
+    for word in "$@"; do # anywhere: a run that only printed its help would count as finished
+        [[ $word != -h && $word != --help ]] || {
             printf '%s\n' "$usage"
             exit 0
-            ;;
-    esac
+        }
+    done
     while (($#)) && [[ $1 != --* ]]; do
         [[ $1 != -* ]] || wrong_arguments "'$1' is no argument: options are written --key value"
         POSITIONAL+=("$1")
@@ -113,7 +114,7 @@ split_arguments() {
     done
     OPTIONS=("$@")
     while (($#)); do
-        [[ $1 != --* || $1 == *=* || $1 == --help || ($# -gt 1 && $2 != --*) ]] ||
+        [[ $1 != --* || $1 == *=* || ($# -gt 1 && $2 != --*) ]] ||
             wrong_arguments "$1 has no value"
         shift
     done

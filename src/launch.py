@@ -114,8 +114,8 @@ def _mpirun_command(
     size, local, _ = numbers
     if size > local:
         raise UserError(
-            "environment: WORKER_NUM: mpirun starts the processes of all servers itself; give "
-            "their number as DEVICE_NUM and the servers by mpirun's own environment, or use msrun"
+            "environment: WORKER_NUM: mpirun starts the processes of one server here; for several "
+            "use msrun (leave USE_MPIRUN out)"
         )
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     return [program, *as_root, "-n", str(local), sys.executable]
@@ -127,11 +127,16 @@ def _msrun_command(
     """`numbers`: processes in all, of this server, and the server's number."""
     size, local, node = numbers
     several = size > local
+    master = environment.get("MASTER_ADDR", "").strip()
+    if several and not master:
+        raise UserError(
+            "environment: MASTER_ADDR is not set; give the address of the server with NODE_RANK 0"
+        )
     return [
         program,
         f"--worker_num={size}",
         f"--local_worker_num={local}",
-        f"--master_addr={environment.get('MASTER_ADDR', '127.0.0.1')}",
+        f"--master_addr={master or '127.0.0.1'}",
         f"--master_port={_port(environment, several)}",
         f"--node_rank={node}",
         f"--log_dir={os.path.join(folder, f'msrun_{node}' if several else 'msrun')}",

@@ -2,6 +2,7 @@
 """Processes that live and end together, each minded by scripts/rank_process.py."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from src.errors import UserError
 _POLL_SECONDS = 0.2
 # Of the environment, with what they are by default. Ranks that leave together (told to, or
 # diverged) do so within the first; one that waits for a rank that is gone never does. The second is
-# for a last step and a checkpoint, after Ctrl-C.
-_SECONDS = {"LEAVE_SECONDS": 8.0, "STOP_SECONDS": 120.0}
+# for a last step and a checkpoint, after Ctrl-C. The third is for the others once a rank has done
+# well: all have met before the first one leaves, so only a last upload can be left.
+_SECONDS = {"LEAVE_SECONDS": 8.0, "STOP_SECONDS": 120.0, "END_SECONDS": 1800.0}
 TAIL_LINES = 20
 _KILLED = 128 + signal.SIGKILL
 
@@ -47,6 +49,7 @@ class ProcessGroup:
     """
 
     def __init__(self, folder: Path, starts: Sequence[Start], ranks: Sequence[int]) -> None:
+        self.folder = folder
         self.folders = {rank: folder / f"train_parallel{rank}" for rank in ranks}
         self.starts = starts
         self.started: list[subprocess.Popen] = []
@@ -61,18 +64,45 @@ class ProcessGroup:
         STOP_SECONDS, ends it at once.
 
         Returns:
-            0, or the exit code of the process that failed first, 128 + signal when it was killed.
+            0, or the exit code of the process that failed first, 128 + signal when it was killed;
+            1 when a process does not end though another one has done well.
+
+        Raises:
+            UserError: the folder cannot be used, or another launch is at work in it.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop)
-        self._prepare()
-        try:
-            self.started = [self._start(start) for start in self.starts]
-            code = self._watch()
-        finally:
-            self._kill()
-            self._show_log()
+        with self._locked():
+            self._prepare()
+            try:
+                self.started = [self._start(start) for start in self.starts]
+                code = self._watch()
+            finally:
+                self._kill()
+                self._show_log()
         return code
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other launches of these ranks out of the folder: they would take the files by which
+        the running processes are known. Other servers may share it, with ranks of their own."""
+        path = self.folder / f".launch_{min(self.folders)}.lock"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = open(path, "a")  # noqa: SIM115
+        except OSError as error:
+            raise _unusable(self.folder, error) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{self.folder}: another launch is at work in it; wait for it, or choose "
+                    "another output_dir"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+            yield
 
     def _prepare(self) -> None:
         """Make the folders; forget what earlier processes in them left."""
@@ -81,9 +111,7 @@ class ProcessGroup:
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "process.json").unlink(missing_ok=True)
             except OSError as error:
-                raise UserError(
-                    f"{folder}: cannot be used ({error.strerror}); choose another output_dir"
-                ) from None
+                raise _unusable(folder, error) from None
         with contextlib.suppress(OSError):
             self._shown = self._first_log().stat().st_size
 
@@ -96,15 +124,18 @@ class ProcessGroup:
         )
 
     def _watch(self) -> int:
-        """Wait until all have ended, or one has failed and the others had time to leave."""
+        """Wait until all have ended, or one has failed (or done well) and the others had time to
+        leave."""
         failed: tuple[int | None, int] | None = None
-        give_up = float("inf")
+        give_up = wait_for_others = float("inf")
         while True:
             time.sleep(_POLL_SECONDS)
             self._show_log()
             now = time.monotonic()
+            # Before the codes: a program that has ended has left its processes' codes behind.
+            ended = all(p.poll() is not None for p in self.started)
             codes = self._exit_codes()
-            if failed is None and (failed := self._first_failure(codes)):
+            if failed is None and (failed := self._first_failure(codes, ended)):
                 give_up = now + _seconds("LEAVE_SECONDS")
             if failed and (len(codes) == len(self.folders) or now >= give_up):
                 if not self.signals:
@@ -113,6 +144,11 @@ class ProcessGroup:
             if len(codes) == len(self.folders) and not failed:
                 self._wait_for_programs()
                 return 0
+            if codes:
+                wait_for_others = min(wait_for_others, now + _seconds("END_SECONDS"))
+            if not failed and now >= wait_for_others:
+                self._report_missing(codes)
+                return 1
             if self.signals > 1 or now >= self.stop_until:
                 print("error: the processes were ended before they had saved", file=sys.stderr)
                 return 128 + self.signal_number
@@ -135,13 +171,16 @@ class ProcessGroup:
                 codes[rank] = self._state(rank).get("exit_code", _KILLED)
         return codes
 
-    def _first_failure(self, codes: dict[int, int]) -> tuple[int | None, int] | None:
-        """(rank, exit code) of the process that failed first; rank None: none of them began."""
+    def _first_failure(self, codes: dict[int, int], ended: bool) -> tuple[int | None, int] | None:
+        """(rank, exit code) of the process that failed first; rank None: not all of them began.
+
+        `ended`: whether what starts the processes had ended before `codes` were read.
+        """
         failed = [rank for rank, code in codes.items() if code]
         if failed:
             first = min(failed, key=lambda rank: self._state(rank).get("ended", math.inf))
             return first, codes[first]
-        if len(codes) < len(self.folders) and all(p.poll() is not None for p in self.started):
+        if len(codes) < len(self.folders) and ended:
             codes_of_programs = [_shell_code(p.returncode) for p in self.started]
             return None, next((code for code in codes_of_programs if code), 1)
         return None
@@ -170,8 +209,20 @@ class ProcessGroup:
         if rank is None:
             print(f"error: the processes could not be started (exit code {code})", file=sys.stderr)
             return
+        self._print_error(rank, f"ended with exit code {code}")
+
+    def _report_missing(self, codes: dict[int, int]) -> None:
+        self._show_log()
+        sys.stdout.flush()
+        missing = min(self.folders.keys() - codes.keys())
+        self._print_error(
+            missing, f"has not ended {_seconds('END_SECONDS'):g} s after another one (END_SECONDS)"
+        )
+
+    def _print_error(self, rank: int, problem: str) -> None:
+        """Say what is wrong with a process, and show the end of its log."""
         log = self.folders[rank] / "log.txt"
-        print(f"error: rank {rank} ended with exit code {code}; the end of {log}:", file=sys.stderr)
+        print(f"error: rank {rank} {problem}; the end of {log}:", file=sys.stderr)
         with contextlib.suppress(OSError):
             lines = log.read_bytes()[-100_000:].decode("utf-8", "replace").splitlines()
             for line in lines[-TAIL_LINES:]:
@@ -203,6 +254,10 @@ class ProcessGroup:
         for process in self.started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
+
+
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder}: cannot be used ({error.strerror}); choose another output_dir")
 
 
 def _seconds(name: str) -> float:

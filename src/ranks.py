@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The processes that train together: what they tell each other, and how long they wait."""
 
+import contextlib
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import mindspore as ms
@@ -91,20 +92,21 @@ class Ranks:
         ]
         return np.concatenate(pieces)
 
-    def watch(self, limit: float) -> "_Watch":
+    def watch(self, limit: float, last_words: Callable[[], object] | None = None) -> "_Watch":
         """Return a context in which this process ends when the others let it wait too long.
 
         Args:
             limit: seconds between two exchanges of the ranks.
+            last_words: called before the end, in another thread; what it raises is passed over.
         """
-        return _Watch(self, limit)
+        return _Watch(self, limit, last_words)
 
 
 class _Watch:
     """A thread, because a rank that waits inside the graph can do nothing else."""
 
-    def __init__(self, ranks: Ranks, limit: float) -> None:
-        self.ranks, self.limit = ranks, limit
+    def __init__(self, ranks: Ranks, limit: float, last_words: Callable[[], object] | None) -> None:
+        self.ranks, self.limit, self.last_words = ranks, limit, last_words
         self._over = threading.Event()
 
     def __enter__(self) -> None:
@@ -125,6 +127,9 @@ class _Watch:
                     file=sys.stderr,
                     flush=True,
                 )
+                with contextlib.suppress(Exception):
+                    if self.last_words:
+                        self.last_words()
                 os._exit(EXIT_ALONE)
 
 

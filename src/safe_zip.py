@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unpack a zip file that somebody else made: nothing outside the folder, no link, no bomb."""
 
+import lzma
 import os
 import shutil
 import stat
@@ -36,8 +37,10 @@ def unzip(archive: Path, folder: Path) -> int:
                 if entry.is_dir():
                     target.mkdir(parents=True, exist_ok=True)
                 else:
-                    _write(opened, entry, target, folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                    _write(opened, entry, target)
+    except (
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError
+    ) as error:  # fmt: skip
         raise UserError(f"{archive}: is no whole zip file ({error}); upload it again") from None
     except OSError as error:
         raise UserError(f"{archive}: cannot be unpacked into {folder} ({error})") from None
@@ -64,14 +67,18 @@ def _check(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) -> list[
         raise UserError(
             f"{archive}: needs {unpacked} bytes in {folder}, which has {free}; free some space"
         )
-    return [_target(archive, entry, folder) for entry in entries]
+    targets = [_target(archive, entry, folder) for entry in entries]
+    for entry, target in zip(entries, targets, strict=True):
+        _refuse_links(target, folder, is_folder=entry.is_dir())
+    return targets
 
 
 def _target(archive: Path, entry: zipfile.ZipInfo, folder: Path) -> Path:
     name = entry.filename.replace("\\", "/")
     parts = PurePosixPath(name).parts
     kind = stat.S_IFMT(entry.external_attr >> 16)
-    if name.startswith("/") or ".." in parts or ":" in (parts[:1] or ("",))[0] or "\0" in name:
+    is_strange = ".." in parts or "\0" in name or not (parts or entry.is_dir())
+    if name.startswith("/") or is_strange or ":" in (parts[:1] or ("",))[0]:
         problem = f"the entry {entry.filename!r} leads outside the folder"
     elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         problem = f"the entry {entry.filename!r} is a link or a device"
@@ -82,11 +89,16 @@ def _target(archive: Path, entry: zipfile.ZipInfo, folder: Path) -> Path:
     raise UserError(f"{archive}: {problem}; nothing is unpacked, make the archive anew")
 
 
-def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, folder: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # A link that is in the folder already.
-    if target.is_symlink() or not target.parent.resolve().is_relative_to(folder.resolve()):
+def _refuse_links(target: Path, folder: Path, *, is_folder: bool) -> None:
+    """Make sure that no link that is in the folder already leads out of it."""
+    place = target if is_folder else target.parent
+    is_link = target.is_symlink() and not is_folder
+    if is_link or not place.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{target}: a link leads out of {folder}; remove it")
+
+
+def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     try:
         with opened.open(entry) as source, open(part, "wb") as file:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: the loop, visible from end to end."""
 
+import functools
 import sys
 from typing import Any
 
@@ -27,7 +28,8 @@ def run_training(config: Any, outputs: Outputs | None = None) -> int:
     """
     outputs = outputs or Outputs(config)
     run = Run(config)
-    with run.ranks.watch(config.rank_timeout):
+    last_words = functools.partial(outputs.try_upload, everything=True)
+    with run.ranks.watch(config.rank_timeout, last_words):
         try:
             with StopSignals(run.status.say) as stop:
                 code = train(run, stop, outputs)

@@ -77,7 +77,9 @@ class Run:
         self.best: dict[str, float] = {}
         self.position = Position()
         self.saved: tuple[int, int] | None = None
-        self.log = self._open_log(self._resume())
+        with self.ranks.watch(config.rank_timeout):
+            meta = self._resume()
+        self.log = self._open_log(meta)
         self.progress = Progress(
             self.status,
             epochs=self.epochs,

@@ -108,24 +108,42 @@ def ignored(repo_root, path):
     for line in (repo_root / ".dockerignore").read_text().splitlines():
         pattern = line.lstrip("!")
         anywhere, pattern = pattern.startswith("**/"), pattern.removeprefix("**/")
-        names = [Path(place).name for place in places] if anywhere else [places[-1]]
+        if anywhere:
+            names = [Path(place).name for place in places]
+        else:  # a star does not go beyond a slash
+            names = [place for place in places if place.count("/") == pattern.count("/")]
         if line[:1] not in ("", "#") and any(fnmatch.fnmatchcase(n, pattern) for n in names):
             result = not line.startswith("!")
     return result
 
 
-def test_what_goes_into_the_image(repo_root):
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=repo_root, capture_output=True, text=True
-    ).stdout.split()
-    if not listed:
+@pytest.fixture
+def listed(repo_root):
+    """The files that git knows."""
+    done = subprocess.run(["git", "ls-files"], cwd=repo_root, capture_output=True, text=True)
+    if not done.stdout:
         pytest.skip("not a git checkout")
+    return done.stdout.splitlines()
+
+
+def test_what_goes_into_the_image(repo_root, listed):
     inside = {path for path in listed if not ignored(repo_root, path)}
     assert {"train.py", "default_config.yaml", "requirements.txt", "src/ranks.py"} <= inside
     assert {"scripts/common.sh", "configs/quickstart.yaml"} <= inside
+    assert {"ascend310_infer/build.sh", "ascend310_infer/src/main.cc"} <= inside
     assert not any(path.startswith(("tests/", ".")) for path in inside)
-    for path in (".git/config", "src/__pycache__/a.pyc", "train/ckpt_0/a.ckpt", "a.ckpt", "data/x"):
+    for path in (
+        ".git/config", "src/__pycache__/a.pyc", "train/ckpt_0/a.ckpt", "a.ckpt", "data/x",
+        "ascend310_infer/build/onnxruntime/main",
+    ):  # fmt: skip
         assert ignored(repo_root, path), path
+
+
+def test_programs_can_be_started(repo_root, listed):
+    """What begins with #! is meant to be."""
+    programs = [path for path in listed if (repo_root / path).read_bytes()[:2] == b"#!"]
+    assert "scripts/docker_start.sh" in programs
+    assert [path for path in programs if not os.access(repo_root / path, os.X_OK)] == []
 
 
 def test_the_dockerfile_says_what_the_readme_says(repo_root):

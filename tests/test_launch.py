@@ -3,10 +3,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -126,7 +124,7 @@ def test_msrun_without_a_rank_table(bench):
     do = "if rank == '1': open(folder + '/scheduler may leave', 'w').close()"
     call = bench.run(
         ASCEND, "none", *bench.given, LOCAL_WORKER_NUM="2", WORKER_NUM="4", NODE_RANK="0",
-        MASTER_PORT="19133", STAND_IN_DO=do,
+        MASTER_ADDR="127.0.0.1", MASTER_PORT="19133", STAND_IN_DO=do,
     )  # fmt: skip
     assert call.code == 0, call.stderr
     records = bench.records()
@@ -138,10 +136,14 @@ def test_msrun_without_a_rank_table(bench):
     assert "ranks 0 to 1 of 4 by msrun" in call.stdout
 
 
-def test_mpirun_by_a_flag(bench):
+@pytest.fixture
+def mpirun(bench):
     mpirun = bench.root / "bin" / "mpirun"
     mpirun.write_text(MPIRUN)
     mpirun.chmod(0o755)
+
+
+def test_mpirun_by_a_flag(bench, mpirun):
     settings = {"USE_MPIRUN": "1", "RANK_ID": "5", "RANK_SIZE": "8"}
     call = bench.run("run_distribute_train_gpu.sh", 3, *bench.given, **settings)
     assert call.code == 0, call.stderr
@@ -149,6 +151,13 @@ def test_mpirun_by_a_flag(bench):
     assert sorted(records) == [0, 1, 2]
     assert pick(records[1], "OMPI_COMM_WORLD_SIZE", "RANK_ID") == ("3", None)
     assert "GPU" in records[1]["argv"]
+
+
+def test_mpirun_is_for_one_server(bench, mpirun):
+    settings = {"USE_MPIRUN": "1", "WORKER_NUM": "4", "NODE_RANK": "0"}
+    call = bench.run("run_distribute_train_gpu.sh", 2, *bench.given, **settings)
+    assert call.code == 2 and "for several use msrun (leave USE_MPIRUN out)" in call.stdout
+    assert list(bench.work.iterdir()) == []
 
 
 def test_paths_are_relative_to_the_callers_folder(bench):
@@ -209,6 +218,8 @@ def test_wrong_arguments_start_nothing(bench, target, arguments, complaint):
         ({"WORKER_NUM": "1"}, "WORKER_NUM: 1 processes in all cannot have 2"),
         ({"WORKER_NUM": "4"}, "NODE_RANK is not set"),
         ({"WORKER_NUM": "4", "NODE_RANK": "2"}, "cannot have 2 on the server with NODE_RANK 2"),
+        ({"WORKER_NUM": "4", "NODE_RANK": "1"}, "MASTER_ADDR is not set; give the address of"),
+        ({"WORKER_NUM": "4", "NODE_RANK": "1", "MASTER_ADDR": ""}, "MASTER_ADDR is not set"),
         ({"MASTER_PORT": "80"}, "MASTER_PORT: '80' is not a whole number from 1024 on"),
         ({"USE_MPIRUN": "1", "PATH": "/usr/bin:/bin"}, "mpirun: no such program"),
     ],
@@ -247,115 +258,3 @@ def test_help(bench, target):
     call = bench.run(f"run_distribute_train_{target}.sh", "--help", cwd="/")
     assert (call.code, call.stderr) == (0, "")
     assert call.stdout.startswith(f"Usage: bash run_distribute_train_{target}.sh [")
-
-
-# ------------------------------------------------------------------ ending together
-
-WAIT = "time.sleep(60)"
-
-
-def table_of(bench, count):
-    return write(bench.root / "t.json", modern_table(["h"], count))
-
-
-def test_one_that_fails_takes_the_others_down(bench):
-    do = f"if rank == '1': print('the reason', flush=True); sys.exit(7)\n{WAIT}"
-    started = time.monotonic()
-    call = bench.run(ASCEND, table_of(bench, 3), *bench.given, STAND_IN_DO=do)
-    assert time.monotonic() - started < 30
-    assert call.code == 7
-    log = bench.work / "train/train_parallel1/log.txt"
-    assert f"error: rank 1 ended with exit code 7; the end of {log}:" in call.stdout
-    assert "  the reason\n" in call.stdout
-    assert all(not alive(record["env"]) for record in bench.records().values())
-
-
-def alive(environment):
-    """Whether a process with this environment's RANK_ID and run folder still runs."""
-    wanted = {
-        f"RANK_ID={environment['RANK_ID']}",
-        f"STAND_IN_RECORD={environment['STAND_IN_RECORD']}",
-    }
-    for entry in Path("/proc").iterdir():
-        try:
-            if wanted <= set((entry / "environ").read_text(errors="replace").split("\0")):
-                return True
-        except OSError:
-            continue
-    return False
-
-
-@pytest.mark.parametrize("victim", ["pid", "minder"])
-def test_kill_9(bench, victim):
-    process = bench.popen(ASCEND, table_of(bench, 3), *bench.given, STAND_IN_DO=WAIT)
-    state = bench.work / "train/train_parallel2/process.json"
-    wait_for(lambda: len(bench.records()) == 3 and "pid" in state.read_text())
-    os.kill(json.loads(state.read_text())[victim], signal.SIGKILL)
-    stdout, _ = process.communicate(timeout=30)
-    assert process.returncode == 137 and "rank 2 ended with exit code 137" in stdout
-    assert not any(alive(record["env"]) for record in bench.records().values())
-
-
-def test_the_reason_is_the_one_that_failed_first(bench):
-    do = (
-        "if rank == '0': time.sleep(1.5)\n"
-        "sys.exit({'0': 1, '2': 5}[rank]) if rank != '1' else time.sleep(60)"
-    )
-    call = bench.run(ASCEND, table_of(bench, 3), *bench.given, STAND_IN_DO=do)
-    assert call.code == 5 and "error: rank 2 ended with exit code 5" in call.stdout
-
-
-SAVES = """
-def stop(number, frame):
-    time.sleep(float(rank))
-    print("saved", flush=True)
-    sys.exit(143)
-signal.signal(signal.SIGTERM, stop)
-open(folder + "/ready" + rank, "w").close()
-time.sleep(60)
-"""
-
-
-def wait_for(condition, seconds=20):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not begin"
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_all_save_and_leave(bench, number):
-    process = bench.popen(ASCEND, table_of(bench, 3), *bench.given, STAND_IN_DO=SAVES)
-    wait_for(lambda: all((bench.work / f"train/ready{r}").exists() for r in range(3)))
-    os.killpg(process.pid, number)
-    stdout, stderr = process.communicate(timeout=30)
-    assert process.returncode == 143, stderr
-    for rank in range(3):
-        assert "saved\n" in (bench.work / f"train/train_parallel{rank}/log.txt").read_text()
-    assert "saved" in stdout
-
-
-@pytest.mark.parametrize("way", ["twice", "too slow"])
-def test_those_that_do_not_leave_are_ended(bench, way):
-    do = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SAVES.split("\n", 6)[-1]
-    seconds = {"STOP_SECONDS": "1"} if way == "too slow" else {}
-    process = bench.popen(ASCEND, table_of(bench, 2), *bench.given, STAND_IN_DO=do, **seconds)
-    wait_for(lambda: all((bench.work / f"train/ready{r}").exists() for r in range(2)))
-    os.kill(process.pid, signal.SIGINT)
-    if way == "twice":
-        time.sleep(0.7)
-        os.kill(process.pid, signal.SIGINT)
-    stdout, _ = process.communicate(timeout=20)
-    assert process.returncode == 130 and "ended before they had saved" in stdout
-    assert not any(alive(record["env"]) for record in bench.records().values())
-
-
-def test_a_failure_under_msrun_ends_its_scheduler_too(bench):
-    do = f"if rank == '1': sys.exit(9)\n{WAIT}"
-    started = time.monotonic()
-    call = bench.run("run_distribute_train_cpu.sh", 2, *bench.given, STAND_IN_DO=do)
-    assert call.code == 9 and "rank 1 ended with exit code 9" in call.stdout
-    assert time.monotonic() - started < 30
-    records = bench.records()
-    assert not any(alive(record["env"]) for record in records.values())
-    assert records[0]["env"]["OMP_NUM_THREADS"] == str(max(1, os.cpu_count() // 2))

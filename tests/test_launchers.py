@@ -196,17 +196,34 @@ def test_started_from_the_root_folder(bench):
     assert (out / "log.txt").is_file()
 
 
-def test_script_called_through_a_relative_path(bench):
+@pytest.mark.parametrize("folder", ["scripts", "."])
+def test_script_called_through_a_relative_path(bench, folder):
+    """With CDPATH set, too: cd then prints the folder that it went to."""
+    script = os.path.relpath("scripts/run_standalone_train_cpu.sh", folder)
     done = subprocess.run(
-        ["bash", "run_standalone_train_cpu.sh", "none", "resnet_v1_50", str(bench.coco)]
+        ["bash", script, "none", "resnet_v1_50", str(bench.coco)]
         + ["--output_dir", str(bench.root / "out")],
-        cwd=bench.repo / "scripts",
-        env=bench.environment,
+        cwd=bench.repo / folder,
+        env={**bench.environment, "CDPATH": str(bench.repo)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(bench.record_file.read_text())["argv"][0] == str(bench.repo / "train.py")
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["scripts/run_eval_cpu.sh", "scripts/docker_start.sh", "ascend310_infer/build.sh"],
+)
+def test_cdpath_of_the_callers_shell(bench, script):
+    """With it, cd prints the folder that it went to."""
+    done = subprocess.run(
+        ["bash", script, "--help"], cwd=bench.repo, capture_output=True, text=True,
+        env={**bench.environment, "CDPATH": str(bench.repo)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: ")
 
 
 @pytest.mark.parametrize(
@@ -263,6 +280,13 @@ def test_help(bench, script):
     call = bench.run(script, "--help")
     assert (call.code, call.stderr) == (0, "")
     assert call.stdout.startswith(f"Usage: bash {script} [") and "BACKBONE" in call.stdout
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_after_the_arguments_starts_nothing(bench, word):
+    call = bench.train("none", "resnet_v1_50", bench.coco, "--seed", "2", word)
+    assert (call.code, call.stderr, call.record) == (0, "", None)
+    assert call.stdout.startswith("Usage: ") and list(bench.work.iterdir()) == []
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 143])

@@ -106,6 +106,73 @@ def test_only_the_first_process_uploads_everything(tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "results").iterdir()] == ["loss_1.log"]
 
 
+def test_eight_processes_upload_their_logs_and_the_rest_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK_SIZE", "8")
+    config = settings(tmp_path, train_url=tmp_path / "results", distribute=True)
+    for rank in reversed(range(8)):
+        monkeypatch.setenv("RANK_ID", str(rank))
+        with modelarts(config) as outputs:
+            for name in (f"loss_{rank}.log", "a.ckpt"):
+                Path(outputs.config.output_dir, name).write_text(name)
+        assert (tmp_path / "results/a.ckpt").exists() == (rank == 0)
+    expected = {"a.ckpt", *(f"loss_{rank}.log" for rank in range(8))}
+    assert {path.name for path in (tmp_path / "results").iterdir()} == expected
+
+
+def test_export_takes_the_checkpoint_and_hands_back_the_model(tmp_path, monkeypatch, capsys):
+    """export.py whole, with a small network."""
+    from stand_ins import SmallDetector, stand_in_config
+
+    import export
+    from src import exporting
+    from src.checkpoint import describe_model, save_checkpoint
+
+    monkeypatch.setattr(exporting, "build_detector", lambda config: SmallDetector())
+    (tmp_path / "models").mkdir()
+    meta = describe_model(stand_in_config(64, 96))
+    save_checkpoint(tmp_path / "models/small.ckpt", SmallDetector(seed=4), meta=meta)
+    values = {
+        "enable_modelarts": True, "checkpoint_url": tmp_path / "models",
+        "train_url": tmp_path / "results", "load_path": tmp_path / "cache/load",
+        "output_path": tmp_path / "cache/out", "file_name": "small", "file_format": "MINDIR",
+        "img_height": 64, "img_width": 96, "device_target": "CPU",
+        "coco_classes": ",".join(CLASS_NAMES), "test_batch_size": 1,
+    }  # fmt: skip
+    assert export.main([f"--{key}={value}" for key, value in values.items()]) == 0
+    assert "checked: equal to the network" in capsys.readouterr().out
+    found = {path.name for path in (tmp_path / "results").iterdir()}
+    assert found == {"small.mindir", "small.mindir.json"}
+
+
+def test_a_process_that_fails_uploads_everything_new(tmp_path, monkeypatch):
+    """The first process may be stuck, and is killed soon."""
+    monkeypatch.setenv("RANK_ID", "1")
+    monkeypatch.setenv("RANK_SIZE", "2")
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "old.ckpt").write_text("old")
+    config = settings(tmp_path, train_url=results, resume="auto")
+    with pytest.raises(MemoryError), modelarts(config) as outputs:
+        for name in ("loss_0.log", "loss_1.log", "a.ckpt"):
+            Path(outputs.config.output_dir, name).write_text(name)
+        (results / "old.ckpt").write_text("newer, by the first process")
+        raise MemoryError
+    assert {p.name for p in results.iterdir()} == {"loss_0.log", "loss_1.log", "a.ckpt", "old.ckpt"}
+    assert (results / "old.ckpt").read_text() == "newer, by the first process"
+
+
+@pytest.mark.parametrize("role", ["MS_SCHED", "MS_WORKER"])
+@pytest.mark.parametrize("limit, expected", [("100", "131"), ("", "631")])
+def test_msrun_waits_for_the_copying(tmp_path, monkeypatch, role, limit, expected):
+    monkeypatch.setenv("MS_TOPO_TIMEOUT", limit)
+    monkeypatch.setenv("MS_ROLE", role)
+    with modelarts(settings(tmp_path, transfer_timeout=30.5)):
+        assert os.environ["MS_TOPO_TIMEOUT"] == expected
+    monkeypatch.setenv("MS_TOPO_TIMEOUT", limit)
+    with modelarts(load_config([])):
+        assert os.environ["MS_TOPO_TIMEOUT"] == limit
+
+
 def test_earlier_results_come_back_for_resume(tmp_path):
     (tmp_path / "results/ckpt_0").mkdir(parents=True)
     (tmp_path / "results/ckpt_0/a.ckpt").write_text("old")
@@ -145,7 +212,7 @@ def test_processes_of_a_server_copy_once(tmp_path, monkeypatch, capfd):
 
     monkeypatch.setattr(object_store.FolderStore, "get", slow)
     config = settings(tmp_path, data_url=data)
-    threads = [threading.Thread(target=moxing_adapter._fetch, args=(config, "")) for _ in range(3)]
+    threads = [threading.Thread(target=moxing_adapter._fetch, args=(config, "")) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -2,6 +2,7 @@
 """Copying from and to object storage, against an S3 server of its own on loopback."""
 
 import os
+import re
 import sys
 import types
 from pathlib import Path
@@ -109,11 +110,48 @@ def test_content_that_changed_on_its_way(s3, tmp_path, monkeypatch):
         store.get("a", tmp_path / "a")
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil"])
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "ev\0il"])
 def test_object_names_cannot_lead_outside(tmp_path, monkeypatch, name):
     store = types.SimpleNamespace(list=lambda: {name: object_store.Item(1, "")}, get=None)
     monkeypatch.setattr(transfer, "open_store", lambda url, key: store)
     with pytest.raises(UserError, match="would be outside the folder"):
+        download("s3://bucket/x", tmp_path, "data_url")
+
+
+@pytest.mark.parametrize(
+    "names, problem",
+    [
+        (["a", "a/b"], "a/b cannot be downloaded .* may not have the name of another one's folder"),
+        (["x" * 252], "cannot be downloaded .*too long"),
+    ],
+)
+def test_object_names_that_no_folder_can_have(tmp_path, monkeypatch, names, problem):
+    store = types.SimpleNamespace(
+        list=lambda: {name: object_store.Item(1, "") for name in names},
+        get=lambda name, path: path.write_text("1"),
+    )
+    monkeypatch.setattr(transfer, "open_store", lambda url, key: store)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.001)
+    (tmp_path / "a").write_text("")
+    with pytest.raises(UserError, match=problem):
+        download("s3://bucket/x", tmp_path, "data_url")
+
+
+@pytest.mark.parametrize(
+    "environment, complaint",
+    [
+        ({"AWS_ACCESS_KEY_ID": "half", "AWS_SECRET_ACCESS_KEY": ""}, "credentials cannot be used"),
+        ({"AWS_PROFILE": "nobody"}, "credentials cannot be used .*nobody"),
+        ({"AWS_ENDPOINT_URL": "no url"}, "endpoint or credentials cannot be used"),
+    ],
+)
+def test_an_environment_that_cannot_work(tmp_path, monkeypatch, environment, complaint):
+    pytest.importorskip("boto3")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"environment: .*{complaint}"):
         download("s3://bucket/x", tmp_path, "data_url")
 
 
@@ -153,9 +191,9 @@ def test_moxing_goes_first(tmp_path, monkeypatch):
     assert download("obs://bucket/nothing", tmp_path / "d", "data_url") == 0
 
 
-@pytest.mark.parametrize("url", ["ftp://b/x", "s3:///x", "http://b"])
+@pytest.mark.parametrize("url", ["ftp://b/x", "s3:///x", "http://b", "s3://[b/x"])
 def test_other_addresses(url, tmp_path):
-    with pytest.raises(UserError, match=f"data_url: '{url}' is no obs://"):
+    with pytest.raises(UserError, match=f"data_url: '{re.escape(url)}' is no obs://"):
         download(url, tmp_path, "data_url")
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -18,8 +19,11 @@ from tiny_run import NUM_TRAIN, arguments, make_data
 
 from src.checkpoint import read_checkpoint
 from src.errors import UserError
+from src.model_utils.config import load_config
+from src.model_utils.moxing_adapter import modelarts
 from src.ranks import Ranks
 from src.resume import Position, position_of
+from src.training import run_training
 
 pytestmark = pytest.mark.skipif(
     not Path(sys.executable).with_name("msrun").exists(), reason="msrun is not beside this Python"
@@ -80,11 +84,35 @@ def test_a_rank_does_not_wait_without_end():
         "from src.ranks import Ranks\nranks = Ranks(1, 1)\nranks.world_size = 2\n"
         "with ranks.watch(0.6):\n    time.sleep(0.3)\n"
         "time.sleep(0.7)\nprint('not yet', flush=True)\n"
-        "with ranks.watch(0.6):\n    time.sleep(20)\n"
+        "def last_words():\n    print('last words', flush=True)\n    raise OSError\n"
+        "with ranks.watch(0.6, last_words):\n    time.sleep(20)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (4, "not yet\n")
+    assert (done.returncode, done.stdout) == (4, "not yet\nlast words\n")
     assert "error: rank 1 has not heard of the other ranks for 0.6 s" in done.stderr
+
+
+def test_a_rank_that_leaves_hands_back_what_it_has(tmp_path, monkeypatch):
+    """As `_look` would: what `run_training` gives it to do is called as soon as it is known."""
+    config = load_config([
+        "--enable_modelarts", "True", "--output_path", str(tmp_path / "out"),
+        "--train_url", str(tmp_path / "results"),
+    ])  # fmt: skip
+    monkeypatch.setenv("RANK_ID", "1")
+    monkeypatch.setenv("RANK_SIZE", "2")
+
+    def run(config):
+        def watch(limit, last_words):
+            Path(config.output_dir, "a.ckpt").write_text("a")
+            last_words()
+            assert (tmp_path / "results" / "a.ckpt").read_text() == "a"
+            raise InterruptedError
+
+        return SimpleNamespace(ranks=SimpleNamespace(watch=watch))
+
+    monkeypatch.setattr("src.training.Run", run)
+    with modelarts(config) as outputs, pytest.raises(InterruptedError):
+        run_training(outputs.config, outputs)
 
 
 # ------------------------------------------------------------------ two processes
@@ -247,7 +275,6 @@ def weights(setting, tmp_path_factory):
     """A detector's checkpoint: frozen statistics of random weights would not stay in bounds."""
     from src.checkpoint import save_checkpoint
     from src.detector import build_detector
-    from src.model_utils.config import load_config
 
     network = build_detector(load_config(real_arguments(setting, "", 1, "")))
     for parameter in network.get_parameters():

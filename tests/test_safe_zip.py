@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Archives that are what they should be, and those that are not."""
 
+import os
 import stat
 import zipfile
 
@@ -49,6 +50,7 @@ def link(name, kind=stat.S_IFLNK):
         ("..\\evil.txt", "leads outside the folder"),
         ("/tmp/evil.txt", "leads outside the folder"),
         ("C:/evil.txt", "leads outside the folder"),
+        (".", "leads outside the folder"),
         (link("evil"), "is a link or a device"),
         (link("evil", stat.S_IFIFO), "is a link or a device"),
     ],
@@ -65,10 +67,18 @@ def test_a_link_that_is_there_already_is_not_followed(tmp_path, folder):
     (tmp_path / "elsewhere").mkdir()
     (folder / "coco").symlink_to(tmp_path / "elsewhere")
     (folder / "name").symlink_to(tmp_path / "elsewhere" / "target")
-    for name in ("coco/a.txt", "name"):
+    for name in ("coco/a.txt", "coco/deep/a.txt", "coco/", "coco/deep/", "name"):
         with pytest.raises(UserError, match="a link leads out of"):
-            unzip(make(tmp_path / "a.zip", (name, "x")), folder)
+            unzip(make(tmp_path / "a.zip", ("first.txt", "x"), (name, "x")), folder)
     assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert {path.name for path in folder.iterdir()} == {"coco", "name"}
+
+
+def test_a_folder_that_is_a_link_itself(tmp_path, folder):
+    (tmp_path / "link").symlink_to(folder)
+    archive = make(tmp_path / "a.zip", ("./", ""), ("coco/", ""), ("coco/a.txt", "x"))
+    assert unzip(archive, tmp_path / "link") == 1
+    assert (folder / "coco/a.txt").read_text() == "x"
 
 
 def test_a_bomb(tmp_path, folder, monkeypatch):
@@ -95,3 +105,13 @@ def test_damaged_files(tmp_path, folder):
         with pytest.raises(UserError, match="is no whole zip file"):
             unzip(damaged, folder)
         assert list(folder.iterdir()) == []
+
+
+def test_damaged_lzma(tmp_path, folder):
+    good = make(tmp_path / "a.zip", ("a.txt", os.urandom(3000)), compression=zipfile.ZIP_LZMA)
+    content = bytearray(good.read_bytes())
+    content[60:1000] = b"\xff" * 940
+    good.write_bytes(content)
+    with pytest.raises(UserError, match="is no whole zip file"):
+        unzip(good, folder)
+    assert list(folder.iterdir()) == []

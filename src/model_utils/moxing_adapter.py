@@ -7,6 +7,7 @@ Any entry script can be put into `modelarts`. Without `enable_modelarts` nothing
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from src.safe_zip import unzip
 _COPYING = Work("copy what is for", "copying", "transfer_timeout", "data_path")
 CHECKPOINT_KEYS = ("pre_trained", "checkpoint_path", "ckpt_file")
 _UNPACKED = ".unpacked.json"
+_TOPO_TIMEOUT = 600  # seconds; what msrun sets by default
 
 
 class Outputs:
@@ -44,24 +46,28 @@ class Outputs:
         if interval and epoch % interval == 0:
             self.try_upload()
 
-    def try_upload(self) -> bool:
-        """Upload what has changed; say whether that worked."""
+    def try_upload(self, *, everything: bool = False) -> bool:
+        """Upload what has changed; say whether that worked. `everything`: as in `upload`."""
         try:
-            self.upload()
+            self.upload(everything=everything)
         except UserError as error:
             print(f"warning: {error}", file=sys.stderr, flush=True)
             return False
         return True
 
-    def upload(self) -> None:
+    def upload(self, *, everything: bool = False) -> None:
         """Upload what has changed: rank 0 everything, the others their loss logs.
+
+        Args:
+            everything: whatever the rank. For one that leaves because of an error: rank 0 may have
+                no time left to do it.
 
         Raises:
             UserError: it could not be done.
         """
         if self._uploader is None:
             return
-        names = [f"loss_{self._rank}.log"] if self._rank else None
+        names = [f"loss_{self._rank}.log"] if self._rank and not everything else None
         count = self._uploader.upload(names)
         if count and not self._rank:
             say(f"uploaded {count} file(s) to {self._uploader.url}")
@@ -81,6 +87,8 @@ def modelarts(config: Config, checkpoint_key: str = "") -> Iterator[Outputs]:
         UserError: a transfer that failed, an archive that cannot be unpacked, a folder without
             data.
     """
+    if config.enable_modelarts and os.environ.get("MS_ROLE"):
+        _wait_longer(config.transfer_timeout)
     if not config.enable_modelarts or os.environ.get("MS_ROLE") == "MS_SCHED":
         yield Outputs(config)
         return
@@ -88,13 +96,24 @@ def modelarts(config: Config, checkpoint_key: str = "") -> Iterator[Outputs]:
     uploader = None
     if config.train_url:
         uploader = Uploader(Path(config.output_path), config.train_url, "train_url")
+        if local_adapter.get_rank():  # earlier results, of which rank 0 may have newer ones
+            uploader.take_as_sent()
     outputs = Outputs(config, uploader)
     try:
         yield outputs
     except BaseException:
-        outputs.try_upload()  # what went wrong first is what counts
+        outputs.try_upload(everything=True)  # what went wrong first is what counts
         raise
     outputs.upload()
+
+
+def _wait_longer(seconds: float) -> None:
+    """Let msrun's processes wait for each other as long as copying may take, and as long as they
+    would have: the scheduler copies nothing and waits from the beginning. MindSpore reads this
+    when it is set up."""
+    limit = os.environ.get("MS_TOPO_TIMEOUT", "")
+    limit = int(limit) if limit.isdecimal() else _TOPO_TIMEOUT
+    os.environ["MS_TOPO_TIMEOUT"] = str(limit + math.ceil(seconds))
 
 
 def _fetch(config: Config, checkpoint_key: str) -> Config:

@@ -49,10 +49,13 @@ def open_store(url: str, key: str, environment: Mapping[str, str] = os.environ):
     Raises:
         UserError: another kind of URL, or nothing that can reach it is installed.
     """
-    parts = urlsplit(url)
-    if not parts.scheme:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # one bracket
+        parts = None
+    if parts and not parts.scheme:
         return FolderStore(os.path.expanduser(url))
-    if parts.scheme not in SCHEMES or not parts.netloc:
+    if not parts or parts.scheme not in SCHEMES or not parts.netloc:
         raise UserError(
             f"{key}: {url!r} is no obs://bucket/folder or s3://bucket/folder; correct {key}"
         )
@@ -143,6 +146,7 @@ def _s3_client(environment: Mapping[str, str], attempts: int) -> Any:
     """The endpoint and the credentials are boto3's own variables, or those that ModelArts sets."""
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     retries = {"total_max_attempts": attempts, "mode": "standard"}
     settings = {"retries": retries, "connect_timeout": 20, "max_pool_connections": 16}
@@ -170,8 +174,10 @@ def _s3_client(environment: Mapping[str, str], attempts: int) -> Any:
     }
     try:
         return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config, **given)
-    except ValueError as error:
-        raise UserError(f"environment: the S3 endpoint cannot be used ({error})") from None
+    except (ValueError, BotoCoreError) as error:  # half a pair of keys, an unknown profile
+        raise UserError(
+            f"environment: the S3 endpoint or credentials cannot be used ({error}); correct them"
+        ) from None
 
 
 @contextlib.contextmanager

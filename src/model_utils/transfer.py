@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole folders from and to object storage: what fails is tried again, what is there is kept."""
 
+import contextlib
 import json
 import os
 import time
@@ -46,7 +47,13 @@ def download(url: str, folder: Path, key: str, *, keep: bool = False) -> int:
 
     def fetch(name: str) -> None:
         target = _inside(folder, name, url)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{url}: {name} cannot be downloaded ({target.parent}: {error.strerror}); an "
+                "object may not have the name of another one's folder"
+            ) from None
         part = target.with_name(f".{target.name}.part")
 
         def once() -> None:
@@ -59,7 +66,8 @@ def download(url: str, folder: Path, key: str, *, keep: bool = False) -> int:
         try:
             repeated(once, f"{url}: {name} cannot be downloaded", key)
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a name that is too long
+                part.unlink()
 
     _for_each(fetch, wanted)
     known.update({name: [item.size, item.tag] for name, item in items.items()})
@@ -80,6 +88,13 @@ class Uploader:
     def __init__(self, folder: Path, url: str, key: str) -> None:
         self.folder, self.url, self.key = folder, url, key
         self._sent: dict[str, tuple[int, int]] = {}
+
+    def take_as_sent(self) -> None:
+        """Leave out what the folder holds now, unless it changes."""
+        for name in self._all():
+            with contextlib.suppress(OSError):
+                status = (self.folder / name).stat()
+                self._sent[name] = (status.st_size, status.st_mtime_ns)
 
     def upload(self, names: Iterable[str] | None = None) -> int:
         """Send what has changed since the last time.
@@ -161,7 +176,7 @@ def _for_each(work: Callable[[str], None], names: list[str]) -> None:
 def _is_there(folder: Path, name: str, item: Item, known: dict, keep: bool) -> bool:
     try:
         size = (folder / name).stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that `_inside` refuses
         return False
     return keep or (size == item.size and known.get(name) == [item.size, item.tag])
 
