@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A detector for programs: from a checkpoint to boxes, in two lines of Python."""
 
-import os
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +8,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.model_utils.config import load_config
-from src.model_utils.device_adapter import CPU_ISA_VARIABLE, init_device, prepare_environment
+from src.model_utils.device_adapter import init_device, prepare_environment
 from src.prediction import batches_of
 
 
@@ -31,8 +29,8 @@ class Found(NamedTuple):
 class Detector:
     """The network of a checkpoint with the settings that belong to its weights.
 
-    On a CPU, make the first one before MindSpore is imported: afterwards it cannot be kept from
-    convolutions that are very slow on some processors (see `prepare_environment`; `notes` says so).
+    On a CPU, make the first one before the process's first convolution: later MindSpore cannot be
+    kept from convolutions that are very slow on some processors (see `prepare_environment`).
 
     Args:
         checkpoint_path: of training, of convert_checkpoint.py, or one that the model zoo published.
@@ -50,20 +48,13 @@ class Detector:
 
     def __init__(self, checkpoint_path: str, **settings: Any) -> None:
         config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
-        too_late = config.device_target == "CPU" and "mindspore" in sys.modules
-        if not too_late:
-            prepare_environment(config.device_target)
+        prepare_environment(config.device_target)
         from src.checkpoint import read_checkpoint
         from src.checkpoint_settings import adopt_settings
 
         init_device(config)
         self._checkpoint = read_checkpoint(checkpoint_path)
         self.config, self.notes = adopt_settings(config, self._checkpoint)
-        if too_late and CPU_ISA_VARIABLE not in os.environ:
-            self.notes.append(
-                f"MindSpore was imported before: set {CPU_ISA_VARIABLE}=AVX2 or make the detector "
-                "first, or convolutions may be a hundred times slower"
-            )
         self.class_names: tuple[str, ...] = self.config.class_names
         self._networks: dict[tuple[int, int], Any] = {}
         self.network(self.config.img_height, self.config.img_width)

@@ -5,7 +5,6 @@ MindSpore is imported inside the functions, so that help and wrong settings are 
 """
 
 import os
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from src.errors import UserError
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 # With AVX-512, oneDNN takes its reference kernel for the plain NCHW convolutions that MindSpore
 # hands over, which is a hundred times slower than what it takes with AVX2.
-CPU_ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"
+_CPU_ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _CPU_ISA = "AVX2"
 # MindSpore's log level: errors. Its warnings are about its own internals and bury the run's output.
 _LOG_VARIABLE = "GLOG_v"
@@ -43,27 +42,18 @@ class DeviceInfo(NamedTuple):
 
 
 def prepare_environment(device_target: str) -> None:
-    """Set what must be in the environment before MindSpore is imported.
+    """Set what must be in the environment before MindSpore computes anything.
 
     MindSpore's log is reduced to errors. On a CPU, oneDNN is kept from its slow AVX-512
-    convolutions. What the user has set stays.
+    convolutions: it reads the variable at the process's first convolution, so that one must not
+    have been before. What the user has set stays.
 
     Args:
         device_target: "CPU", "GPU" or "Ascend".
-
-    Raises:
-        RuntimeError: MindSpore has been imported already, so that the instruction set cannot be
-            chosen.
     """
     os.environ.setdefault(_LOG_VARIABLE, _LOG_ERRORS)
-    if device_target != "CPU" or os.environ.get(CPU_ISA_VARIABLE):
-        return
-    if "mindspore" in sys.modules:
-        raise RuntimeError(
-            "prepare_environment must run before mindspore is imported: "
-            f"{CPU_ISA_VARIABLE} has no effect any more"
-        )
-    os.environ[CPU_ISA_VARIABLE] = _CPU_ISA
+    if device_target == "CPU" and not os.environ.get(_CPU_ISA_VARIABLE):
+        os.environ[_CPU_ISA_VARIABLE] = _CPU_ISA
 
 
 def init_device(config: "Config") -> DeviceInfo:
