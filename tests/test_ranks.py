@@ -273,15 +273,16 @@ def setting(tmp_path_factory):
 @pytest.fixture(scope="module")
 def weights(setting, tmp_path_factory):
     """A detector's checkpoint: frozen statistics of random weights would not stay in bounds."""
-    from src.checkpoint import save_checkpoint
+    from src.checkpoint import describe_model, save_checkpoint
     from src.detector import build_detector
 
-    network = build_detector(load_config(real_arguments(setting, "", 1, "")))
+    config = load_config(real_arguments(setting, "", 1, ""))
+    network = build_detector(config)
     for parameter in network.get_parameters():
         name, shape = parameter.name, parameter.shape
         parameter.set_data(Tensor(make_weight(name, shape).astype(np.float32)))
     path = tmp_path_factory.mktemp("weights") / "detector.ckpt"
-    save_checkpoint(path, network)
+    save_checkpoint(path, network, meta=describe_model(config))
     return path
 
 
