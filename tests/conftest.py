@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Both must be set before the first `import mindspore`. Without the first, oneDNN takes a reference
+# Set before MindSpore computes anything. Without the first, oneDNN takes a reference
 # convolution on AVX-512 CPUs that is two hundred times slower; the second hides INFO/WARNING noise.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 os.environ.setdefault("GLOG_v", "3")
