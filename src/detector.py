@@ -20,7 +20,8 @@ from src.FasterRcnn.rcnn import Rcnn, RcnnLoss
 from src.FasterRcnn.roi_align import build_roi_align
 from src.FasterRcnn.rpn import RPN, RpnLoss
 from src.FasterRcnn.sampling import BalancedSampler
-from src.model_utils.device_adapter import compute_dtype, nms_kind, roi_align_kind
+from src.model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
+from src.native.operators import use_native_operators
 from src.ranks import SharedCount
 
 _ROI_LEVELS = 4  # RoIs are pooled from P2 to P5
@@ -31,7 +32,7 @@ def build_detector(config):
     offset = pixel_offset(config.box_convention)
     coder = _rcnn_coder(config, offset)
     nms = _nms(config, config.test_iou_thr)
-    return FasterRcnn(
+    network = FasterRcnn(
         backbone=build_backbone(config.backbone, norm=config.norm, eps=config.bn_eps,
                                 frozen_stages=config.frozen_stages, stem_pool=config.stem_pool),
         fpn_neck=FeatPyramidNeck(STAGE_CHANNELS, config.fpn_out_channels),
@@ -52,6 +53,10 @@ def build_detector(config):
         num_roi_levels=_ROI_LEVELS,
         compute_dtype=getattr(ms, compute_dtype(config)),
         clip_to_canvas=config.clip_to_canvas)
+    kernels = cpu_library(config)
+    if kernels:
+        use_native_operators(network, kernels)
+    return network
 
 
 def load_network(config, checkpoint):

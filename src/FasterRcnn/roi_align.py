@@ -60,8 +60,11 @@ class LevelChooser(nn.Cell):
 class GatherRoiAlign(nn.Cell):
     """All levels in one pass: every RoI reads only the cells it needs.
 
-    The levels become one table of cells. A bin is a weighted sum of 4 * sample_num ** 2 rows of
-    it: one gather and one batched matrix product; the weights need no gradient.
+    The cells of all levels are counted as rows of one table. A bin is a weighted sum of
+    4 * sample_num ** 2 of them; the weights need no gradient.
+
+    Attributes:
+        pool: computes the sums, `GatherCells` or a Cell with the same arguments.
     """
 
     def __init__(self, choose_level, strides, out_size, sample_num, offset, aligned):
@@ -75,6 +78,7 @@ class GatherRoiAlign(nn.Cell):
         self.scales = Tensor(1.0 / np.array(strides, np.float32))
         steps = (np.arange(self.samples, dtype=np.float32) + 0.5) / self.samples
         self.steps = Tensor(steps[None])
+        self.pool = GatherCells()
 
     def construct(self, features, rois):
         """Pool.
@@ -87,23 +91,11 @@ class GatherRoiAlign(nn.Cell):
             (B*R, C, out_size, out_size) float32.
         """
         batch, number = rois.shape[:2]
-        channels = features[0].shape[1]
-        shapes = _spatial_shapes(features)
-        table = _cell_table(features)
         image = ops.cast(_image_of_roi(batch, number), ms.float32)
-        rows, weights = self._corners_of(ops.reshape(rois, (-1, 4)), image, shapes, batch)
-
-        pooled = ()
-        for start in range(0, batch * number, _CHUNK):
-            chunk = rows[start:start + _CHUNK]
-            cells = ops.gather(table, ops.reshape(chunk, (-1,)), 0)
-            cells = ops.reshape(cells, (-1, self.corners ** 2, channels))
-            bins = ops.bmm(ops.reshape(weights[start:start + _CHUNK], (-1, 1, self.corners ** 2)),
-                           cells)
-            pooled += (ops.reshape(bins, (-1, self.out_size ** 2, channels)),)
-        pooled = pooled[0] if len(pooled) == 1 else ops.concat(pooled, 0)
-        pooled = ops.transpose(pooled, (0, 2, 1))
-        return ops.reshape(pooled, (batch * number, channels, self.out_size, self.out_size))
+        rows, weights = self._corners_of(ops.reshape(rois, (-1, 4)), image,
+                                         _spatial_shapes(features), batch)
+        pooled = self.pool(features, rows, weights)
+        return ops.reshape(pooled, (batch * number, -1, self.out_size, self.out_size))
 
     def _corners_of(self, rois, image, shapes, batch):
         """Return table rows (int32) and weights (float32), both (R, bins, corners ** 2)."""
@@ -149,6 +141,34 @@ class GatherRoiAlign(nn.Cell):
         values = ops.reshape(values, (number, bins, corners, bins, corners))
         values = ops.transpose(values, (0, 1, 3, 2, 4))
         return ops.reshape(values, (number, bins ** 2, corners ** 2))
+
+
+class GatherCells(nn.Cell):
+    """Weighted sums of cells by one gather and one batched matrix product."""
+
+    def construct(self, features, rows, weights):
+        """Sum.
+
+        Args:
+            features: (B, C, H_l, W_l) of each level.
+            rows: (R, bins, corners) int32: which cells, counted level by level, image by image.
+            weights: (R, bins, corners) float32.
+
+        Returns:
+            (R, C, bins) float32.
+        """
+        table = _cell_table(features)
+        number, bins, corners = rows.shape
+        channels = table.shape[1]
+        pooled = ()
+        for start in range(0, number, _CHUNK):
+            chunk = rows[start:start + _CHUNK]
+            cells = ops.gather(table, ops.reshape(chunk, (-1,)), 0)
+            cells = ops.reshape(cells, (-1, corners, channels))
+            sums = ops.bmm(ops.reshape(weights[start:start + _CHUNK], (-1, 1, corners)), cells)
+            pooled += (ops.reshape(sums, (-1, bins, channels)),)
+        pooled = pooled[0] if len(pooled) == 1 else ops.concat(pooled, 0)
+        return ops.transpose(pooled, (0, 2, 1))
 
 
 class NativeRoiAlign(nn.Cell):

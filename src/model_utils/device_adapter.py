@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from src.errors import UserError
 from src.model_utils import local_adapter
+from src.native.build import Library, library
 
 if TYPE_CHECKING:
     from src.model_utils.config import Config
@@ -165,6 +166,20 @@ def compute_dtype(config: "Config") -> str:
     if config.compute_type == "auto":
         return "float32" if config.device_target == "CPU" else "float16"
     return {"fp32": "float32", "fp16": "float16"}[config.compute_type]
+
+
+def cpu_library(config: "Config") -> "Library | None":
+    """Return the operators of our own (`src.native`), compiled when they are not yet.
+
+    None where they are of no use: on another device, in float16, with `cpu_kernels: off`, or when
+    they cannot be compiled; MindSpore's operators then compute the same, slower.
+    """
+    if config.device_target != "CPU" or compute_dtype(config) != "float32":
+        return None
+    if config.cpu_kernels == "off":
+        return None
+    found = library()
+    return found if isinstance(found, Library) else None
 
 
 def nms_kind(device_target: str) -> str:

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// The functions that MindSpore calls: its ahead-of-time custom operators. Tensors come as addresses
+// with their shapes, inputs before outputs; 0 means success.
+#include <cstdint>
+#include <exception>
+#include <cstdio>
+
+#include "convolution.h"
+#include "pooling.h"
+#include "threads.h"
+#include "vector.h"
+
+namespace {
+
+kernels::Shape shape_of(const int64_t *image, const int64_t *weights) {
+  return {static_cast<int>(image[0]), static_cast<int>(weights[1]), static_cast<int>(weights[0]),
+          static_cast<int>(image[2]), static_cast<int>(image[3])};
+}
+
+const float *input(const void *tensor) { return static_cast<const float *>(tensor); }
+
+float *output(void *tensor) { return static_cast<float *>(tensor); }
+
+// Runs `body`, and turns exceptions, which must not reach MindSpore, into a return code.
+template <typename Body>
+int guarded(Body body) {
+  try {
+    body();
+    return 0;
+  } catch (const std::exception &error) {
+    std::fprintf(stderr, "CPU operator: %s\n", error.what());
+    return 1;
+  }
+}
+
+template <typename Number>
+std::vector<kernels::Map<Number>> maps_of(void **params, int64_t **shapes, int first, int levels) {
+  std::vector<kernels::Map<Number>> maps;
+  for (int i = first; i < first + levels; ++i)
+    maps.push_back({static_cast<Number *>(params[i]), shapes[i][2] * shapes[i][3]});
+  return maps;
+}
+
+kernels::Corners corners_of(const void *rows, const void *weights, const int64_t *shape) {
+  return {static_cast<const int32_t *>(rows), input(weights), shape[0], shape[1], shape[2]};
+}
+
+}  // namespace
+
+#define OPERATOR(name) \
+  extern "C" int name([[maybe_unused]] int count, void **params, int *, int64_t **shapes, const char **, void *, void *)
+
+extern "C" void use_threads(int count) { kernels::use_threads(count); }
+extern "C" int channels() { return kernels::kColumns; }
+
+// image, weights -> result
+OPERATOR(conv3x3) {
+  return guarded([&] {
+    kernels::filter_forward(shape_of(shapes[0], shapes[1]), input(params[0]), input(params[1]),
+                            output(params[2]));
+  });
+}
+
+// gradient of the result, weights -> gradient of the image
+OPERATOR(conv3x3_input_gradient) {
+  return guarded([&] {
+    kernels::filter_input_gradient(shape_of(shapes[0], shapes[1]), input(params[0]),
+                                   input(params[1]), output(params[2]));
+  });
+}
+
+// image, gradient of the result -> gradient of the weights
+OPERATOR(conv3x3_weight_gradient) {
+  return guarded([&] {
+    kernels::filter_weight_gradient(shape_of(shapes[0], shapes[2]), input(params[0]),
+                                    input(params[1]), output(params[2]));
+  });
+}
+
+// maps (batch, channels, height, width)..., rows, weights -> result
+OPERATOR(pool) {
+  return guarded([&] {
+    const int levels = count - 3;
+    kernels::pool(maps_of<const float>(params, shapes, 0, levels), shapes[0][0], shapes[0][1],
+                  corners_of(params[levels], params[levels + 1], shapes[levels]),
+                  output(params[levels + 2]));
+  });
+}
+
+// maps, of which only the shapes are of interest, rows, weights, gradient of the result -> gradients
+// of the maps
+OPERATOR(pool_gradient) {
+  return guarded([&] {
+    const int levels = (count - 3) / 2;
+    kernels::pool_gradient(maps_of<float>(params, shapes, levels + 3, levels), shapes[0][0],
+                           shapes[0][1], corners_of(params[levels], params[levels + 1], shapes[levels]),
+                           input(params[levels + 2]));
+  });
+}

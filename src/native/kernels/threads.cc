@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "threads.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <thread>
+#include <vector>
+
+namespace kernels {
+namespace {
+
+// The processors of the main thread: MindSpore may bind the threads that call us to one each.
+cpu_set_t processors() {
+  cpu_set_t set;
+  if (sched_getaffinity(getpid(), sizeof(set), &set) != 0) {
+    CPU_ZERO(&set);
+    CPU_SET(0, &set);
+  }
+  return set;
+}
+
+float *allocate(int64_t floats) {
+  constexpr size_t kPage = 4096;
+  const size_t bytes = (floats * sizeof(float) + kPage - 1) / kPage * kPage;
+  void *memory = std::aligned_alloc(kPage, bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return static_cast<float *>(memory);
+}
+
+std::atomic<int> wanted{1};
+
+class Pool {
+ public:
+  explicit Pool(int size) : size_(size), memory_(size), length_(size) {
+    for (int thread = 1; thread < size_; ++thread)
+      std::thread([this, thread] { help(thread); }).detach();
+  }
+
+  int size() const { return size_; }
+
+  void share(int64_t count, const std::function<void(int64_t, int)> &work) {
+    std::lock_guard<std::mutex> turn(turn_);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      work_ = &work;
+      count_ = count;
+      next_ = 0;
+      busy_ = size_ - 1;
+      ++round_;
+    }
+    start_.notify_all();
+    run(0);
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [this] { return busy_ == 0; });
+  }
+
+  float *scratch(int thread, int64_t floats) {
+    if (length_[thread] < floats) {
+      std::free(memory_[thread]);
+      memory_[thread] = allocate(floats);
+      length_[thread] = floats;
+    }
+    return memory_[thread];
+  }
+
+ private:
+  void run(int thread) {
+    for (int64_t item = next_++; item < count_; item = next_++) (*work_)(item, thread);
+  }
+
+  void help(int thread) {
+    const cpu_set_t set = processors();
+    sched_setaffinity(0, sizeof(set), &set);  // not the one of the thread that started this one
+    int64_t seen = 0;
+    for (;;) {
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        start_.wait(lock, [&] { return round_ != seen; });
+        seen = round_;
+      }
+      run(thread);
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (--busy_ == 0) done_.notify_one();
+    }
+  }
+
+  const int size_;
+  std::vector<float *> memory_;
+  std::vector<int64_t> length_;
+  std::mutex turn_, mutex_;
+  std::condition_variable start_, done_;
+  const std::function<void(int64_t, int)> *work_ = nullptr;
+  std::atomic<int64_t> next_{0};
+  int64_t count_ = 0, round_ = 0;
+  int busy_ = 0;
+};
+
+Pool &pool() {
+  static Pool *one = new Pool(wanted);  // never destroyed: its threads may outlive static objects
+  return *one;
+}
+
+}  // namespace
+
+Room::Room(int64_t floats) : start_(allocate(floats)) {}
+
+void use_threads(int count) { wanted = std::max(count, 1); }
+
+int thread_count() { return pool().size(); }
+
+void share(int64_t count, const std::function<void(int64_t, int)> &work) { pool().share(count, work); }
+
+float *scratch(int thread, int64_t floats) { return pool().scratch(thread, floats); }
+
+}  // namespace kernels

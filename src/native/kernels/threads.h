@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Work shared by the threads of one pool.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+
+namespace kernels {
+
+// Sets how many threads take part; of use before the first call of `share` in the process.
+void use_threads(int count);
+int thread_count();
+
+// Calls work(item, thread) for items 0..count-1, each once, on all threads; returns when all are
+// done. `thread` is below thread_count(). One call at a time: others wait for their turn.
+void share(int64_t count, const std::function<void(int64_t item, int thread)> &work);
+
+// Memory for `floats` numbers as long as the object lives, aligned to pages, not initialised.
+class Room {
+ public:
+  explicit Room(int64_t floats);
+  ~Room() { std::free(start_); }
+  Room(const Room &) = delete;
+  Room &operator=(const Room &) = delete;
+  float *get() const { return start_; }
+
+ private:
+  float *start_;
+};
+
+// Memory of a thread, at least `floats` long, aligned to cache lines; it lives until the thread asks for more.
+float *scratch(int thread, int64_t floats);
+
+}  // namespace kernels

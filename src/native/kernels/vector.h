@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vectors of floats as wide as the processor's registers, and blocks of them.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace kernels {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+constexpr int kRows = 12;  // of a block of accumulators: 24 of 32 registers
+#elif defined(__AVX__)
+constexpr int kLanes = 8;
+constexpr int kRows = 6;  // 12 of 16 registers
+#else
+constexpr int kLanes = 4;
+constexpr int kRows = 10;  // 20 of 32 registers (NEON)
+#endif
+constexpr int kVectors = 2;                 // that a row of a block has
+constexpr int kColumns = kVectors * kLanes;  // floats of it
+
+typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
+typedef int32_t Places __attribute__((vector_size(kLanes * sizeof(int32_t))));
+
+inline Vector load(const float *from) {
+  Vector value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+inline void store(float *to, Vector value) { std::memcpy(to, &value, sizeof(value)); }
+
+// Swaps the off-diagonal quarters of every 2 * half x 2 * half block of the rows.
+template <int half>
+inline void swap_quarters(Vector *rows) {
+  Places first, second;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const bool upper = (lane / half) % 2;
+    first[lane] = upper ? lane - half + kLanes : lane;
+    second[lane] = upper ? lane + kLanes : lane + half;
+  }
+#pragma GCC unroll 16
+  for (int row = 0; row < kLanes; ++row) {
+    if ((row / half) % 2 == 0) {
+      const Vector top = rows[row], bottom = rows[row + half];
+      rows[row] = __builtin_shuffle(top, bottom, first);
+      rows[row + half] = __builtin_shuffle(top, bottom, second);
+    }
+  }
+}
+
+// Transposes a square block of kLanes rows.
+inline void transpose(Vector *rows) {
+  swap_quarters<1>(rows);
+  swap_quarters<2>(rows);
+  if constexpr (kLanes > 4) swap_quarters<4>(rows);
+  if constexpr (kLanes > 8) swap_quarters<8>(rows);
+}
+
+// to[c][r] = from[r][c] for `rows` x `columns` floats with the given distances between rows.
+inline void transpose(const float *from, int64_t from_row, float *to, int64_t to_row, int64_t rows,
+                      int64_t columns) {
+  int64_t r = 0;
+  for (; r + kLanes <= rows; r += kLanes) {
+    int64_t c = 0;
+    for (; c + kLanes <= columns; c += kLanes) {
+      Vector block[kLanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) block[i] = load(from + (r + i) * from_row + c);
+      transpose(block);
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) store(to + (c + i) * to_row + r, block[i]);
+    }
+    for (; c < columns; ++c)
+      for (int i = 0; i < kLanes; ++i) to[c * to_row + r + i] = from[(r + i) * from_row + c];
+  }
+  for (; r < rows; ++r)
+    for (int64_t c = 0; c < columns; ++c) to[c * to_row + r] = from[r * from_row + c];
+}
+
+}  // namespace kernels

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our C++ operators as Cells with gradients, and what they take the place of in a network."""
+
+from mindspore import dtype as mstype
+from mindspore import nn, ops
+
+from src.FasterRcnn.roi_align import GatherRoiAlign
+from src.native.build import Library
+
+
+def use_native_operators(network: nn.Cell, library: Library) -> int:
+    """Let a network use `Conv3x3` and `PoolCells` wherever they fit; returns in how many places.
+
+    Parameters, their names and the network's structure stay as they are.
+    """
+    places = 0
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.Conv2d) and _is_conv3x3(cell, library.channels):
+            cell.conv2d = Conv3x3(library)
+            places += 1
+        elif isinstance(cell, GatherRoiAlign):
+            cell.pool = PoolCells(library)
+            places += 1
+    return places
+
+
+class Conv3x3(nn.Cell):
+    """What `ops.Conv2D` computes for a 3x3 kernel, stride 1 and padding 1.
+
+    By Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2015): 2.25 times fewer multiplications
+    than a plain matrix product, and the same accuracy.
+    """
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.forward = _operator(library, "conv3x3", _result_shape)
+        self.input_gradient = _operator(library, "conv3x3_input_gradient", _image_shape)
+        self.weight_gradient = _operator(library, "conv3x3_weight_gradient", _weight_shape)
+
+    def construct(self, image, weight):
+        """image (B, I, H, W), weight (O, I, 3, 3) -> (B, O, H, W); all float32."""
+        return self.forward(image, weight)
+
+    def bprop(self, image, weight, result, gradient):
+        """Return the gradients of image and weight."""
+        return self.input_gradient(gradient, weight), self.weight_gradient(image, gradient)
+
+
+class PoolCells(nn.Cell):
+    """What `GatherCells` computes, in one pass that keeps nothing for the gradient."""
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.forward = _operator(library, "pool", _pooled_shape)
+        self.map_gradients = _operator(library, "pool_gradient", _map_shapes, _map_types)
+
+    def construct(self, features, rows, weights):
+        """See `GatherCells.construct`."""
+        return self.forward(*features, rows, weights)
+
+    def bprop(self, features, rows, weights, result, gradient):
+        """Return the gradients: of the maps; rows and weights have none."""
+        gradients = self.map_gradients(*features, rows, weights, gradient)
+        return gradients, ops.zeros_like(rows), ops.zeros_like(weights)
+
+
+def _is_conv3x3(conv: nn.Conv2d, channels: int) -> bool:
+    fits = conv.in_channels % channels == 0 and conv.out_channels % channels == 0
+    settings = (conv.kernel_size, conv.stride, conv.dilation, conv.group, conv.pad_mode)
+    is_plain = settings == ((3, 3), (1, 1), (1, 1), 1, "pad") and conv.padding in (1, (1, 1, 1, 1))
+    return is_plain and fits and conv.weight.dtype == mstype.float32
+
+
+def _operator(library: Library, name: str, shapes, types=lambda *types: types[0]):
+    return ops.Custom(f"{library.path}:{name}", shapes, types, "aot")
+
+
+def _result_shape(image, weight):
+    return [image[0], weight[0], image[2], image[3]]
+
+
+def _image_shape(gradient, weight):
+    return [gradient[0], weight[1], gradient[2], gradient[3]]
+
+
+def _weight_shape(image, gradient):
+    return [gradient[1], image[1], 3, 3]
+
+
+def _pooled_shape(*shapes):
+    regions, bins, _ = shapes[-1]
+    return [regions, shapes[0][1], bins]
+
+
+def _map_shapes(*shapes):
+    return tuple(shapes[:-3])
+
+
+def _map_types(*types):
+    return tuple(types[:-3])
