@@ -34,7 +34,8 @@ def build_detector(config):
     nms = _nms(config, config.test_iou_thr)
     network = FasterRcnn(
         backbone=build_backbone(config.backbone, norm=config.norm, eps=config.bn_eps,
-                                frozen_stages=config.frozen_stages, stem_pool=config.stem_pool),
+                                frozen_stages=config.frozen_stages, stem_pool=config.stem_pool,
+                                fold=compute_dtype(config) == "float32"),
         fpn_neck=FeatPyramidNeck(STAGE_CHANNELS, config.fpn_out_channels),
         rpn_with_loss=RPN(config.fpn_out_channels, config.rpn_feat_channels,
                           len(config.anchor_scales) * len(config.anchor_ratios)),
@@ -86,6 +87,9 @@ def build_loss(network, config, world_size=1):
         Matcher(config.pos_iou_thr, config.neg_iou_thr, config.min_pos_iou, steal=legacy),
         BalancedSampler(config.num_expected_pos, config.num_expected_neg),
         _rpn_coder(config, offset), offset, config.anchor_filter)
+    kernels = cpu_library(config)
+    if kernels:
+        use_native_operators(rpn_targets, kernels)
     rcnn_targets = BboxAssignSampleForRcnn(
         Matcher(config.pos_iou_thr_stage2, config.neg_iou_thr_stage2,
                 config.min_pos_iou_stage2 if legacy else None, steal=legacy),

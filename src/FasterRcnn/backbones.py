@@ -16,9 +16,9 @@ BACKBONES = {
 STAGE_CHANNELS = (256, 512, 1024, 2048)
 
 
-def build_backbone(name, *, norm, eps, frozen_stages, stem_pool):
+def build_backbone(name, *, norm, eps, frozen_stages, stem_pool, fold=False):
     """Return the `ResNetFea` called `name`; see there for the other arguments."""
     if name not in BACKBONES:
         raise ValueError(f"backbone {name!r} is none of {', '.join(BACKBONES)}")
     block, layer_nums = BACKBONES[name]
-    return ResNetFea(block, layer_nums, norm, eps, frozen_stages, stem_pool)
+    return ResNetFea(block, layer_nums, norm, eps, frozen_stages, stem_pool, fold)

@@ -2,8 +2,8 @@
 """Training targets of the first stage (RPN)."""
 from mindspore import nn, ops
 
-from .box_ops import gather_rows, shared_iou, split_coordinates
-from .matcher import hide_boxes
+from .box_ops import gather_rows, split_coordinates
+from .matcher import AnchorOverlaps
 
 ANCHOR_FILTERS = ("inside", "centred", "all")
 
@@ -19,12 +19,16 @@ class BboxAssignSample(nn.Cell):
         anchor_filter: which anchors take part. "inside": those wholly inside the valid area
             (Faster R-CNN, section 3.3; the model zoo); "centred": those whose centre is in it;
             "all": even those in the padding (torchvision).
+
+    Attributes:
+        overlaps: `AnchorOverlaps` or a Cell with the same arguments.
     """
 
     def __init__(self, matcher, sampler, coder, offset, anchor_filter):
         super().__init__()
         if anchor_filter not in ANCHOR_FILTERS:
             raise ValueError(f"anchor filter {anchor_filter!r} is none of {ANCHOR_FILTERS}")
+        self.overlaps = AnchorOverlaps(offset, matcher.min_pos_iou)
         self.matcher = matcher
         self.sampler = sampler
         self.coder = coder
@@ -47,10 +51,9 @@ class BboxAssignSample(nn.Cell):
             chosen: (B, T) bool, False for unused places.
             targets: (B, T, 4) float32 deltas; of use where `is_object`.
         """
-        overlaps = shared_iou(anchors, hide_boxes(gt_boxes, gt_valid), self.offset)
-        crowd = shared_iou(anchors, hide_boxes(gt_boxes, gt_crowd), self.offset, "iof")
         usable = self._usable(anchors, height_width)
-        gt_index, positive, negative = self.matcher(overlaps, crowd, usable)
+        overlaps = self.overlaps(anchors, gt_boxes, gt_valid, gt_crowd, usable)
+        gt_index, positive, negative = self.matcher.decide(*overlaps, usable)
         index, is_object, chosen = self.sampler(positive, negative, sampling_key)
 
         references = ops.gather(anchors, index, 0)

@@ -22,6 +22,7 @@ class FeatPyramidNeck(nn.Cell):
         self.fpn_convs_list = nn.CellList(
             [conv2d(out_channels, out_channels, 3, has_bias=True, init=XavierUniform())
              for _ in in_channels])
+        self.merge = AddUpsampled()
         self.subsample = ops.MaxPool(1, 2, "same")
 
     def construct(self, stages):
@@ -29,14 +30,17 @@ class FeatPyramidNeck(nn.Cell):
         laterals = [conv(stage) for conv, stage in zip(self.lateral_convs_list, stages)]
         merged = [laterals[-1]]
         for lateral in laterals[-2::-1]:
-            merged.append(lateral + upsample_twice(merged[-1]))
+            merged.append(self.merge(lateral, merged[-1]))
         outputs = [conv(level) for conv, level in zip(self.fpn_convs_list, merged[::-1])]
         return tuple(outputs) + (self.subsample(outputs[-1]),)
 
 
-def upsample_twice(x):
-    """Nearest-neighbour doubling, (B, C, H, W) -> (B, C, 2H, 2W)."""
-    batch, channels, height, width = x.shape
-    x = ops.reshape(x, (batch, channels, height, 1, width, 1))
-    x = ops.broadcast_to(x, (batch, channels, height, 2, width, 2))
-    return ops.reshape(x, (batch, channels, 2 * height, 2 * width))
+class AddUpsampled(nn.Cell):
+    """The sum of a level and the next coarser one, doubled by nearest neighbour."""
+
+    def construct(self, fine, coarse):
+        """(B, C, 2H, 2W) and (B, C, H, W) -> (B, C, 2H, 2W)."""
+        batch, channels, height, width = coarse.shape
+        coarse = ops.reshape(coarse, (batch, channels, height, 1, width, 1))
+        coarse = ops.broadcast_to(coarse, (batch, channels, height, 2, width, 2))
+        return fine + ops.reshape(coarse, fine.shape)

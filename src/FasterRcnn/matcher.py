@@ -4,6 +4,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from .box_ops import shared_iou
+
 # Where padded ground truth is moved to: no candidate reaches there.
 _NOWHERE = -1.0e5
 # A candidate with more of its area than this inside a crowd region is no negative.
@@ -52,34 +54,87 @@ class Matcher(nn.Cell):
             positive: (B, N) bool.
             negative: (B, N) bool.
         """
-        gt_index, best = ops.ArgMaxWithValue(axis=1)(overlaps)
-        gt_index = ops.cast(gt_index, ms.int32)
+        return self.decide(*summarise(overlaps, crowd_overlaps, usable, self.min_pos_iou), usable)
+
+    def decide(self, best, gt_index, best_of, in_crowd, usable):
+        """The same from the numbers of `summarise`."""
         positive = best >= self.pos_iou_thr
         if self.min_pos_iou is not None:
-            # The best of those that take part: an anchor across the border must not spend the
-            # only match of a box there.
-            shown = ops.expand_dims(ops.cast(usable, ms.float32), 1)
-            best_of = self._best_candidates(overlaps * shown)
             is_best = best_of > 0
             positive = ops.logical_or(positive, is_best)
             if self.steal:
-                gt_index = ops.select(is_best, ops.cast(best_of, ms.int32) - 1, gt_index)
+                gt_index = ops.select(is_best, best_of - 1, gt_index)
         positive = ops.logical_and(positive, usable)
 
-        in_crowd = ops.reduce_max(crowd_overlaps, 1) > _CROWD_OVERLAP
-        negative = ops.logical_and(best < self.neg_iou_thr, ops.logical_not(in_crowd))
+        negative = ops.logical_and(best < self.neg_iou_thr, in_crowd <= _CROWD_OVERLAP)
         negative = ops.logical_and(negative, ops.logical_and(usable, ops.logical_not(positive)))
         return gt_index, positive, negative
 
-    def _best_candidates(self, overlaps):
-        """Return (B, N) float32: 1 + the last ground-truth box a candidate is the best of, or 0."""
-        top = ops.reduce_max(overlaps, 2)
-        counts = ops.logical_and(top >= self.min_pos_iou, top > 0)
-        number = ops.cast(counts, ms.float32) * _one_based(overlaps.shape[1])
-        # Subtracting is exact where two floats are equal, and unlike comparing it is fast with a
-        # broadcast operand on CPU.
-        is_top = ops.cast(overlaps - ops.expand_dims(top, -1) >= 0, ms.float32)
-        return ops.reduce_max(is_top * ops.expand_dims(number, -1), 1)
+
+class AnchorOverlaps(nn.Cell):
+    """What `summarise` says of the anchors that all images share.
+
+    Args:
+        offset: see `box_ops`.
+        min_pos_iou: see `Matcher`.
+    """
+
+    def __init__(self, offset, min_pos_iou):
+        super().__init__()
+        self.offset = offset
+        self.min_pos_iou = min_pos_iou
+
+    def construct(self, anchors, gt_boxes, gt_valid, gt_crowd, usable):
+        """Compare every anchor with every box.
+
+        Args:
+            anchors: (A, 4) float32.
+            gt_boxes: (B, G, 4) float32.
+            gt_valid, gt_crowd: (B, G) bool, real boxes and crowd regions; padding is neither.
+            usable: (B, A) bool.
+
+        Returns:
+            As `summarise`, N being A.
+        """
+        overlaps = shared_iou(anchors, hide_boxes(gt_boxes, gt_valid), self.offset)
+        crowd = shared_iou(anchors, hide_boxes(gt_boxes, gt_crowd), self.offset, "iof")
+        return summarise(overlaps, crowd, usable, self.min_pos_iou)
+
+
+def summarise(overlaps, crowd_overlaps, usable, min_pos_iou):
+    """Reduce tables of overlaps to what matching needs of every candidate.
+
+    Args:
+        overlaps, crowd_overlaps, usable: as for `Matcher.construct`.
+        min_pos_iou: see `Matcher`.
+
+    Returns:
+        best: (B, N) float32, the highest overlap with a ground-truth box.
+        gt_index: (B, N) int32, the first box that has it.
+        best_of: (B, N) int32, 1 + the last box whose best usable candidate this one is; else 0.
+        in_crowd: (B, N) float32, the largest share of its area inside a crowd region.
+    """
+    gt_index, best = ops.ArgMaxWithValue(axis=1)(overlaps)
+    gt_index = ops.cast(gt_index, ms.int32)
+    in_crowd = ops.reduce_max(crowd_overlaps, 1)
+    if min_pos_iou is None:
+        return best, gt_index, ops.zeros_like(gt_index), in_crowd
+    # The best of those that take part: an anchor across the border must not spend the only match
+    # of a box there.
+    shown = ops.expand_dims(ops.cast(usable, ms.float32), 1)
+    best_of = _best_candidates(overlaps * shown, min_pos_iou)
+    return best, gt_index, ops.cast(best_of, ms.int32), in_crowd
+
+
+def _best_candidates(overlaps, min_pos_iou):
+    """Return (B, N) float32: 1 + the last ground-truth box a candidate is the best of, or 0."""
+    top = ops.reduce_max(overlaps, 2)
+    counts = ops.logical_and(top >= min_pos_iou, top > 0)
+    number = ops.cast(counts, ms.float32) * _one_based(overlaps.shape[1])
+    # Subtracting is exact where two floats are equal, and unlike comparing it is fast with a
+    # broadcast operand on CPU.
+    is_top = ops.cast(overlaps - ops.expand_dims(top, -1) >= 0, ms.float32)
+    return ops.reduce_max(is_top * ops.expand_dims(number, -1), 1)
 
 
 @ops.constexpr

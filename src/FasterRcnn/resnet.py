@@ -29,6 +29,26 @@ def norm_layer(kind, channels, eps):
     raise ValueError(f"norm {kind!r} is none of {', '.join(NORMS)}")
 
 
+def conv_norm(conv, norm, x, folds):
+    """Return norm(conv(x)), or the same with a frozen BatchNorm folded into the convolution.
+
+    Frozen, it is an affine map of every channel: it scales the weights and adds a shift. That saves
+    a pass over the feature map, and the map that BatchNorm would keep for its gradient.
+
+    Args:
+        conv: nn.Conv2d without bias.
+        norm: of `norm_layer`.
+        x: (B, in, H, W).
+        folds: whether to fold; `norm` is then a "frozen_bn" in float32.
+    """
+    if not folds:
+        return norm(conv(x))
+    scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)
+    shift = norm.beta - norm.moving_mean * scale
+    weight = conv.weight * ops.reshape(scale, (-1, 1, 1, 1))
+    return ops.bias_add(conv.conv2d(x, weight), shift)
+
+
 class GroupNorm(nn.Cell):
     """Group normalisation (Wu & He 2018) with MindSpore's operator in training.
 
@@ -62,10 +82,12 @@ class Bottleneck(nn.Cell):
         in_channels, out_channels: of the block; the inner width is a quarter of `out_channels`.
         stride: of the block.
         norm, eps: see `norm_layer`.
+        fold: fold a frozen BatchNorm into its convolution (see `conv_norm`).
     """
 
-    def __init__(self, in_channels, out_channels, stride, norm, eps):
+    def __init__(self, in_channels, out_channels, stride, norm, eps, fold=False):
         super().__init__()
+        self.folds = fold and norm == "frozen_bn"
         width = out_channels // 4
         stride1, stride2 = self.split_stride(stride)
         self.conv1 = conv2d(in_channels, width, 1, stride1)
@@ -86,11 +108,11 @@ class Bottleneck(nn.Cell):
 
     def construct(self, x):
         """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
-        out = ops.relu(self.bn1(self.conv1(x)))
-        out = ops.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
+        out = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds))
+        out = ops.relu(conv_norm(self.conv2, self.bn2, out, self.folds))
+        out = conv_norm(self.conv3, self.bn3, out, self.folds)
         if self.has_projection:
-            x = self.bn_down_sample(self.conv_down_sample(x))
+            x = conv_norm(self.conv_down_sample, self.bn_down_sample, x, self.folds)
         return ops.relu(out + x)
 
 
@@ -104,10 +126,12 @@ class ResNetFea(nn.Cell):
         frozen_stages: how many of stem, layer1, ... layer4 keep their weights.
         stem_pool: where the stem's 3x3 max pooling has its padding. "same": right and bottom
             (the model zoo); "symmetric": all around (torchvision, detectron2, mmdetection).
+        fold: see `Bottleneck`.
     """
 
-    def __init__(self, block, layer_nums, norm, eps, frozen_stages, stem_pool):
+    def __init__(self, block, layer_nums, norm, eps, frozen_stages, stem_pool, fold=False):
         super().__init__()
+        self.folds = fold and norm == "frozen_bn"
         if stem_pool not in STEM_POOLS:
             raise ValueError(f"stem pool {stem_pool!r} is none of {', '.join(STEM_POOLS)}")
         self.conv1 = conv2d(3, 64, 7, 2)
@@ -118,8 +142,9 @@ class ResNetFea(nn.Cell):
         stages = []
         for number, count in enumerate(layer_nums):
             stride = 1 if number == 0 else 2
-            blocks = [block(channels, out_channels, stride, norm, eps)]
-            blocks += [block(out_channels, out_channels, 1, norm, eps) for _ in range(count - 1)]
+            blocks = [block(channels, out_channels, stride, norm, eps, fold)]
+            blocks += [block(out_channels, out_channels, 1, norm, eps, fold)
+                       for _ in range(count - 1)]
             stages.append(nn.SequentialCell(blocks))
             channels, out_channels = out_channels, out_channels * 2
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -141,7 +166,7 @@ class ResNetFea(nn.Cell):
 
     def construct(self, x):
         """(B, 3, H, W) normalised image -> C2, C3, C4, C5 with strides 4, 8, 16, 32."""
-        x = ops.relu(self.bn1(self.conv1(x)))
+        x = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds))
         if self.symmetric_pool:
             x = _pad_top_left(x)
         x = self._thaw(self.maxpool(x), 1)

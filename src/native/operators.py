@@ -2,14 +2,17 @@
 """Our C++ operators as Cells with gradients, and what they take the place of in a network."""
 
 from mindspore import dtype as mstype
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
+from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
+from src.FasterRcnn.box_ops import shrink_to_legacy
+from src.FasterRcnn.fpn_neck import FeatPyramidNeck
 from src.FasterRcnn.roi_align import GatherRoiAlign
 from src.native.build import Library
 
 
 def use_native_operators(network: nn.Cell, library: Library) -> int:
-    """Let a network use `Conv3x3` and `PoolCells` wherever they fit; returns in how many places.
+    """Let a network use the Cells below wherever they fit; returns in how many places.
 
     Parameters, their names and the network's structure stay as they are.
     """
@@ -20,6 +23,12 @@ def use_native_operators(network: nn.Cell, library: Library) -> int:
             places += 1
         elif isinstance(cell, GatherRoiAlign):
             cell.pool = PoolCells(library)
+            places += 1
+        elif isinstance(cell, FeatPyramidNeck):
+            cell.merge = AddUpsampled(library)
+            places += 1
+        elif isinstance(cell, BboxAssignSample):
+            cell.overlaps = AnchorOverlaps(library, cell.offset, cell.matcher.min_pos_iou)
             places += 1
     return places
 
@@ -64,6 +73,47 @@ class PoolCells(nn.Cell):
         return gradients, ops.zeros_like(rows), ops.zeros_like(weights)
 
 
+class AddUpsampled(nn.Cell):
+    """What `fpn_neck.AddUpsampled` computes, without the doubled map in between."""
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.forward = _operator(library, "add_upsampled", lambda fine, coarse: fine)
+        self.coarse_gradient = _operator(
+            library, "add_upsampled_gradient", _half_shape, lambda gradient: gradient
+        )
+
+    def construct(self, fine, coarse):
+        """See `fpn_neck.AddUpsampled.construct`."""
+        return self.forward(fine, coarse)
+
+    def bprop(self, fine, coarse, result, gradient):
+        """Return the gradients of both."""
+        return gradient, self.coarse_gradient(gradient)
+
+
+class AnchorOverlaps(nn.Cell):
+    """What `matcher.AnchorOverlaps` computes, without a table of all pairs: 250 MB at 768x1280.
+
+    Args:
+        library: `build.library()`.
+        offset, min_pos_iou: see `matcher.AnchorOverlaps`.
+    """
+
+    def __init__(self, library: Library, offset: float, min_pos_iou: float) -> None:
+        super().__init__()
+        self.offset = offset
+        self.least = Tensor([min_pos_iou], mstype.float32)
+        self.match = _operator(library, "match_anchors", _match_shapes, _match_types)
+
+    def construct(self, anchors, gt_boxes, gt_valid, gt_crowd, usable):
+        """See `matcher.AnchorOverlaps.construct`."""
+        return self.match(
+            shrink_to_legacy(anchors, self.offset), shrink_to_legacy(gt_boxes, self.offset),
+            gt_valid, gt_crowd, usable, self.least,
+        )  # fmt: skip
+
+
 def _is_conv3x3(conv: nn.Conv2d, channels: int) -> bool:
     fits = conv.in_channels % channels == 0 and conv.out_channels % channels == 0
     settings = (conv.kernel_size, conv.stride, conv.dilation, conv.group, conv.pad_mode)
@@ -98,3 +148,15 @@ def _map_shapes(*shapes):
 
 def _map_types(*types):
     return tuple(types[:-3])
+
+
+def _half_shape(gradient):
+    return [gradient[0], gradient[1], gradient[2] // 2, gradient[3] // 2]
+
+
+def _match_shapes(*shapes):
+    return (shapes[4],) * 4
+
+
+def _match_types(*types):
+    return mstype.float32, mstype.int32, mstype.int32, mstype.float32

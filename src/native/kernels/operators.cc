@@ -6,7 +6,9 @@
 #include <cstdio>
 
 #include "convolution.h"
+#include "matching.h"
 #include "pooling.h"
+#include "pyramid.h"
 #include "threads.h"
 #include "vector.h"
 
@@ -18,6 +20,8 @@ kernels::Shape shape_of(const int64_t *image, const int64_t *weights) {
 }
 
 const float *input(const void *tensor) { return static_cast<const float *>(tensor); }
+
+const bool *flags(const void *tensor) { return static_cast<const bool *>(tensor); }
 
 float *output(void *tensor) { return static_cast<float *>(tensor); }
 
@@ -95,5 +99,32 @@ OPERATOR(pool_gradient) {
     kernels::pool_gradient(maps_of<float>(params, shapes, levels + 3, levels), shapes[0][0],
                            shapes[0][1], corners_of(params[levels], params[levels + 1], shapes[levels]),
                            input(params[levels + 2]));
+  });
+}
+
+// fine, coarse -> sum
+OPERATOR(add_upsampled) {
+  return guarded([&] {
+    kernels::add_upsampled(shapes[1][0] * shapes[1][1], shapes[1][2], shapes[1][3], input(params[0]),
+                           input(params[1]), output(params[2]));
+  });
+}
+
+// gradient of the sum -> gradient of coarse
+OPERATOR(add_upsampled_gradient) {
+  return guarded([&] {
+    kernels::sum_quarters(shapes[1][0] * shapes[1][1], shapes[1][2], shapes[1][3], input(params[0]),
+                          output(params[1]));
+  });
+}
+
+// anchors, boxes, valid, crowd, usable, least -> best, best_box, best_of, in_crowd
+OPERATOR(match_anchors) {
+  return guarded([&] {
+    const kernels::Boxes boxes = {input(params[0]),  shapes[0][0], input(params[1]), flags(params[2]),
+                                  flags(params[3]), flags(params[4]), shapes[1][0], shapes[1][1]};
+    kernels::match(boxes, *input(params[5]),
+                   {output(params[6]), static_cast<int32_t *>(params[7]),
+                    static_cast<int32_t *>(params[8]), output(params[9])});
   });
 }
