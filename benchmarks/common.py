@@ -41,7 +41,7 @@ def make_parser(what: str, *, height=768, width=1280, batch=2, warmup=8, repeats
     add("--threads", type=positive, default=len(os.sched_getaffinity(0)),
         help="processors that the measured programs may use")  # fmt: skip
     add("--warmup", type=positive, default=warmup,
-        help="runs that are not counted: MindSpore tries thread counts during the first few")  # fmt: skip
+        help="runs that are not counted: MindSpore tries thread counts in the first")  # fmt: skip
     add("--repeats", type=positive, default=repeats, help="runs that are counted")
     add("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"])
     add("--seed", type=int, default=1, help="of weights and inputs")

@@ -90,8 +90,9 @@ def print_programs(task: str, work: Workload, report: dict[str, Any]) -> None:
             f"{values['median']:.3f}, {low:.3f} to {high:.3f}"
         )
     for name, program in report["programs"].items():
-        if "detections" in program:
-            print(f"detections of {name}: {program['detections']}")
+        for key in ("proposals", "candidates", "detections"):
+            if key in program:
+                print(f"{key} of {name}: {program[key]}")
         if "losses" in program:
             text = ", ".join(f"{key} {value:.5g}" for key, value in program["losses"].items())
             print(f"losses of {name} after its last step: {text}")

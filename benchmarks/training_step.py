@@ -23,9 +23,9 @@ def main(argv: Sequence[str]) -> int:
     """Measure as the arguments say; return the exit code."""
     parser = make_parser("Measure a training step.")
     add_workload_options(parser)
-    parser.add_argument("--parts", action="store_true", help="also time the step's parts alone")
-    parser.add_argument("--profile", metavar="DIR",
-                        help="also run one step under MindSpore's profiler, which writes here")  # fmt: skip
+    add = parser.add_argument
+    add("--parts", action="store_true", help="also time the step's parts alone")
+    add("--profile", metavar="DIR", help="also run once under MindSpore's profiler, into here")
     options, rest = parse(parser, argv)
     limit_threads(options.threads)
     with open_workload(options, rest) as work:

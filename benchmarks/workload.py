@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.turns import PEERS, Program
+from src.checkpoint_families import FAMILIES, TORCHVISION
 from src.errors import UserError
 from src.model_utils.config import DEFAULT_ORIGIN, Config, load_config
 
@@ -22,15 +23,16 @@ _CLASSES = [f"class {number}" for number in range(1, 81)]
 # fasterrcnn_resnet50_fpn(trainable_backbone_layers=3) in the words of the configuration, with 2000
 # candidates a level and 1000 proposals an image in training.
 _TORCHVISION = {
+    **FAMILIES[TORCHVISION],
     "coco_classes": _CLASSES,
-    "box_convention": "modern",
-    "stem_pool": "symmetric",
-    "norm": "frozen_bn",
     "frozen_stages": 2,
     "anchor_filter": "all",
+    "min_pos_iou": 0.0,
     "rpn_proposal_nms_pre": 2000,
     "rpn_proposal_nms_post": 2000,  # of a level: torchvision counts the whole image only
     "rpn_proposal_max_num": 1000,
+    "rpn_proposal_min_bbox_size": 1.0e-3,
+    "rcnn_loss_beta": 1 / 9,
 }
 SETTINGS = {"torchvision": _TORCHVISION, "model_zoo": {}}
 
@@ -84,10 +86,14 @@ class Workload:
 
     def __init__(self, options: argparse.Namespace, rest: Sequence[str], folder: str) -> None:
         self.options, self.folder = options, Path(folder)
-        self.config = make_config(options, rest)
         self.config_file = self.folder / "config.yaml"
-        self.config.save(str(self.config_file))
+        self.use(make_config(options, rest))
         self._checkpoint = self.config.checkpoint_path
+
+    def use(self, config: Config) -> None:
+        """Take another configuration for the programs that are started from now on."""
+        self.config = config
+        config.save(str(self.config_file))
 
     def job(self, task: str, **more: Any) -> dict[str, Any]:
         """Return a job for MindSpore's program."""

@@ -22,10 +22,9 @@ def profile(work, folder, device_target):
         operators, milliseconds], the longest first. On a CPU with several threads the kernels' own
         times add up to about the step's.
     """
-    activities = [ms.profiler.ProfilerActivity.CPU]
-    if device_target != "CPU":
-        activities.append(getattr(
-            ms.profiler.ProfilerActivity, "NPU" if device_target == "Ascend" else "GPU"))  # fmt: skip
+    kinds = ms.profiler.ProfilerActivity
+    devices = {"CPU": [], "GPU": [kinds.GPU], "Ascend": [kinds.NPU]}
+    activities = [kinds.CPU, *devices[device_target]]
     before = set(Path(folder).glob("*_ascend_ms"))
     handler = ms.profiler.tensorboard_trace_handler(str(folder))
     profiler = ms.profiler.profile(
@@ -57,8 +56,10 @@ def tables(path):
 def part_of(path):
     """The part of the network that an operator belongs to, by its path."""
     names = [step.partition("-")[0] for step in path.split("/")]
+    if names[0] == "Expand" and len(names) > 1:  # MindSpore has put it in, without its Cell
+        return names[1].lstrip("_")
     found = [name for name in names if name in _PARTS]
-    backward = " backward" if names and names[0].startswith("Gradients") else ""
+    backward = " backward" if names[0].startswith("Gradients") else ""
     return (found[0] if found else "other") + backward
 
 

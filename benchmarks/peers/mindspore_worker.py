@@ -194,6 +194,72 @@ class Inference(Task):
         return time_parts(inference_parts(self.network, self.batch), warmup, repeats)
 
 
+class TrainingLoop(Training):
+    """Training steps on batches of the data pipeline."""
+
+    def loop(self, epoch):
+        """Train on an epoch; return [seconds waited for the batch, seconds of the step] of each."""
+        from src.dataset import create_train_dataset, iterate
+        from src.mindrecord import ensure_mindrecord
+
+        data = ensure_mindrecord(self.config, "train")
+        batches = iterate(create_train_dataset(self.config, data, epoch=epoch))
+        seconds, started = [], time.perf_counter()
+        for batch in batches:
+            waited = time.perf_counter()
+            self.batch = batch[:-1]
+            self.work()
+            done = time.perf_counter()
+            seconds.append([waited - started, done - waited])
+            started = done
+        return seconds
+
+
+class Evaluation(Inference):
+    """The validation images through `src.evaluation`."""
+
+    def __init__(self, job):
+        super().__init__(job)
+        from src.evaluation import read_ground_truth
+        from src.mindrecord import ensure_mindrecord
+
+        self.data = ensure_mindrecord(self.config, "val")
+        self.truth = read_ground_truth(self.config, self.data)
+
+    def evaluate(self):
+        """Evaluate once; return seconds of the whole and of its parts, and how much it was."""
+        from src.coco_eval import evaluate_results
+        from src.evaluation import detect
+
+        forward = []
+        started = time.perf_counter()
+        found = detect(
+            self._timed_network(forward), self.config, self.data, self.truth.category_ids
+        )
+        detected = time.perf_counter()
+        evaluate_results(
+            self.truth.data, found.results, self.config.class_names, image_ids=found.image_ids,
+            name=self.truth.source,
+        )  # fmt: skip
+        done = time.perf_counter()
+        return {
+            "whole": done - started, "forward": sum(forward),
+            "images and results": detected - started - sum(forward), "COCO": done - detected,
+            "images": len(found.image_ids), "detections": len(found.results),
+        }  # fmt: skip
+
+    def _timed_network(self, seconds):
+        def network(image, meta):
+            started = time.perf_counter()
+            outputs = self.network(image, meta)
+            for output in outputs:
+                output.asnumpy()
+            seconds.append(time.perf_counter() - started)
+            return outputs
+
+        return network
+
+
 class Files:
     """Image files to boxes through `src.inference.Detector`, and its network alone."""
 
@@ -203,6 +269,7 @@ class Files:
         from src.model_utils.config import load_config
 
         values = load_config(["--config_path", job["config"]]).to_dict()
+        del values["checkpoint_path"]
         self.detector = Detector(job["checkpoint"], **values)
         self.size = self.detector.config.test_batch_size
         self.next_files = itertools.cycle(job["files"])
@@ -282,7 +349,8 @@ def tame(network):
 
 
 _TASKS = {
-    "training": Training, "inference": Inference, "files": Files, "checkpoint": Checkpoint,
+    "training": Training, "training_loop": TrainingLoop, "inference": Inference,
+    "evaluation": Evaluation, "files": Files, "checkpoint": Checkpoint,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -148,7 +148,15 @@ class Inference(Task):
     def __init__(self, job):
         super().__init__(job)
         self.network.eval()
-        self.found = []
+        self.found, self.proposals, self.logits = [], [], None
+        self.network.rpn.register_forward_hook(self._see_proposals)
+        self.network.roi_heads.box_predictor.register_forward_hook(self._see_logits)
+
+    def _see_proposals(self, module, inputs, outputs):
+        self.proposals = [len(boxes) for boxes in outputs[0]]
+
+    def _see_logits(self, module, inputs, outputs):
+        self.logits = outputs[0]
 
     def work(self):
         """One batch."""
@@ -156,8 +164,15 @@ class Inference(Task):
             self.found = self.network(self.images)
 
     def outcome(self):
-        """Detections of each image."""
-        return {"detections": [len(one["boxes"]) for one in self.found]}
+        """Proposals and detections of each image, and what entered the last NMS of all images."""
+        if self.logits is None:
+            return {}
+        scores = self.logits.softmax(-1)[:, 1:]
+        return {
+            "proposals": self.proposals,
+            "candidates": int((scores > self.job["counts"]["score_threshold"]).sum()),
+            "detections": [len(one["boxes"]) for one in self.found],
+        }
 
 
 if __name__ == "__main__":

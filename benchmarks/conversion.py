@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many images a second does the conversion to MindRecord take?
+
+    python benchmarks/conversion.py --images 400 --workers 1 2 [--coco_root DIR]
+
+Every conversion starts from nothing, in a temporary folder below TMPDIR. See benchmarks/README.md.
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.common import (  # noqa: E402
+    limit_threads,
+    machine,
+    make_parser,
+    parse,
+    positive,
+    summary,
+    table,
+    timed,
+    write_report,
+)
+from benchmarks.data import with_data  # noqa: E402
+from benchmarks.workload import open_workload  # noqa: E402
+from src.errors import run_entry  # noqa: E402
+from src.model_utils.device_adapter import prepare_environment  # noqa: E402
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure as the arguments say; return the exit code."""
+    parser = make_parser("Measure the conversion to MindRecord.", warmup=1, repeats=5)
+    parser.add_argument("--images", type=positive, default=400, help="drawn, without --coco_root")
+    parser.add_argument("--workers", type=positive, nargs="+", default=[1, 2])
+    options, rest = parse(parser, argv)
+    limit_threads(options.threads)
+    report: dict[str, Any] = {"machine": machine(options.threads), "rows": []}
+    with open_workload(options, rest) as work:
+        config, what = with_data(work.config, work.folder, train=options.images)
+        prepare_environment(options.device_target)
+        for workers in options.workers:
+            changed = config.replace(num_parallel_workers=workers)
+            report["rows"].append({"workers": workers, **measure(changed, options)})
+        report["images"] = what
+    print(f"conversion of {report['rows'][0]['images']} images, {what}")
+    print(table(
+        ("workers", "images/s", "least", "most", "source MB/s", "seconds"),
+        [(row["workers"], row["images_per_second"]["median"],
+          *row["images_per_second"]["range"], row["megabytes_per_second"],
+          row["seconds"]["median"]) for row in report["rows"]],
+    ))  # fmt: skip
+    write_report(options.json, "conversion", options, report)
+    return 0
+
+
+def measure(config: Any, options: Any) -> dict[str, Any]:
+    """Convert again and again; seconds and images a second."""
+    from src.mindrecord import ensure_mindrecord
+
+    made = []
+
+    def convert():
+        shutil.rmtree(config.mindrecord_dir, ignore_errors=True)
+        made.append(ensure_mindrecord(config, "train"))
+
+    seconds = timed(convert, options.warmup, options.repeats)
+    records = made[-1]
+    size = sum(Path(path).stat().st_size for path in records.image_paths)
+    speeds = summary([records.num_images / value for value in seconds])
+    return {
+        "seconds": summary(seconds),
+        "images": records.num_images,
+        "images_per_second": speeds,
+        "megabytes_per_second": size / 1e6 * speeds["median"] / records.num_images,
+    }
+
+
+if __name__ == "__main__":
+    run_entry(main)
