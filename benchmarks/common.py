@@ -157,10 +157,17 @@ def ratio(ours: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
     return {**summary(turns), "of_medians": statistics.median(other) / statistics.median(ours)}
 
 
-def timed(work: Callable[[], Any], warmup: int, repeats: int) -> list[float]:
-    """Seconds of `repeats` calls after `warmup` uncounted ones."""
+def timed(
+    work: Callable[[], Any],
+    warmup: int,
+    repeats: int,
+    *,
+    before: Callable[[], Any] = lambda: None,
+) -> list[float]:
+    """Seconds of `repeats` calls after `warmup` uncounted ones; `before` goes before each."""
     seconds = []
     for _ in range(warmup + repeats):
+        before()
         started = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - started)

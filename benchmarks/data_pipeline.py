@@ -7,6 +7,8 @@ From MindRecord to training batches: read, decode, resize, augment, normalise an
 benchmarks/README.md.
 """
 
+import contextlib
+import io
 import statistics
 import sys
 import time
@@ -51,7 +53,8 @@ def main(argv: Sequence[str]) -> int:
         prepare_environment(options.device_target)
         from src.mindrecord import ensure_mindrecord
 
-        data = ensure_mindrecord(config, "train")
+        with contextlib.redirect_stdout(io.StringIO()):  # conversion.py measures that
+            data = ensure_mindrecord(config, "train")
         for workers in options.workers:
             changed = config.replace(num_parallel_workers=workers)
             report["rows"].append({"workers": workers, **measure(changed, data, options)})

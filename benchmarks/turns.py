@@ -91,7 +91,9 @@ class Program:
         if self.pause:
             self._process.send_signal(signal.SIGSTOP)
         if "error" in reply:
-            self._fail(f"failed at {do!r}: {reply['error']}")
+            where = reply.get("traceback", "").strip().splitlines()[-_LAST_LINES:]
+            at = f" ({' | '.join(line.strip() for line in where)})" if where else ""
+            raise UserError(f"{self.name}: {reply['error']}{at}")
         return reply["answer"]
 
     def _line(self) -> bytes:

@@ -2,9 +2,9 @@
 """How a measured program talks with the script that conducts it. Standard library only.
 
 One JSON object a line in each direction: the conductor sends {"do": NAME, ...arguments}, the
-program answers {"answer": ...} or {"error": "..."}. The first command is "open" with the job; every
-other one is a public method of what `open_task` made of it. Between commands the program waits for
-its next line and does nothing.
+program answers {"answer": ...} or {"error": "..."}, and a "traceback" when it is a defect.
+The first command is "open" with the job; every other one is a public method of what `open_task`
+made of it. Between commands the program waits for its next line and does nothing.
 """
 
 import ctypes
@@ -38,8 +38,10 @@ def serve(open_task):
                 answer = getattr(task, name)(**request)
             reply = {"answer": answer}
         except Exception as error:
-            traceback.print_exc()
-            reply = {"error": f"{type(error).__name__}: {error}"}
+            if type(error).__name__ == "UserError":
+                reply = {"error": str(error)}
+            else:
+                reply = {"error": repr(error), "traceback": traceback.format_exc()}
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
 
