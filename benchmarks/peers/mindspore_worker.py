@@ -16,7 +16,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parent.parent.parent))
 # activations grow without bound while BatchNorm is frozen; and the factor on the class scores'
 # weights that brings some hundred scores of an image above the threshold.
 _BRANCH_SCALE = 0.2
-_SCORE_SCALE = 30.0
+_SCORE_SCALE = 8.0
 
 
 class Task:
