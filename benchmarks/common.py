@@ -206,11 +206,6 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def gigabytes(count: float) -> float:
-    """Bytes as GB of 10**9."""
-    return count / 1e9
-
-
 def write_report(path: str | None, name: str, options: argparse.Namespace, report: dict) -> None:
     """Write the JSON file, whole or not at all; without a path nothing.
 

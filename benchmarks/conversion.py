@@ -16,17 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import (  # noqa: E402
-    limit_threads,
-    machine,
-    make_parser,
-    parse,
-    positive,
-    summary,
-    table,
-    timed,
-    write_report,
-)
+from benchmarks import common  # noqa: E402
 from benchmarks.data import with_data  # noqa: E402
 from benchmarks.workload import open_workload  # noqa: E402
 from src.errors import run_entry  # noqa: E402
@@ -35,12 +25,13 @@ from src.model_utils.device_adapter import prepare_environment  # noqa: E402
 
 def main(argv: Sequence[str]) -> int:
     """Measure as the arguments say; return the exit code."""
-    parser = make_parser("Measure the conversion to MindRecord.", warmup=1, repeats=5)
-    parser.add_argument("--images", type=positive, default=400, help="drawn, without --coco_root")
-    parser.add_argument("--workers", type=positive, nargs="+", default=[1, 2])
-    options, rest = parse(parser, argv)
-    limit_threads(options.threads)
-    report: dict[str, Any] = {"machine": machine(options.threads), "rows": []}
+    parser = common.make_parser("Measure the conversion to MindRecord.", warmup=1, repeats=5)
+    add = parser.add_argument
+    add("--images", type=common.positive, default=400, help="drawn, without --coco_root")
+    add("--workers", type=common.positive, nargs="+", default=[1, 2])
+    options, rest = common.parse(parser, argv)
+    common.limit_threads(options.threads)
+    report: dict[str, Any] = {"machine": common.machine(options.threads), "rows": []}
     with open_workload(options, rest) as work:
         config, what = with_data(work.config, work.folder, train=options.images)
         prepare_environment(options.device_target)
@@ -49,13 +40,13 @@ def main(argv: Sequence[str]) -> int:
             report["rows"].append({"workers": workers, **measure(changed, options)})
         report["images"] = what
     print(f"conversion of {report['rows'][0]['images']} images, {what}")
-    print(table(
+    print(common.table(
         ("workers", "images/s", "least", "most", "source MB/s", "seconds"),
         [(row["workers"], row["images_per_second"]["median"],
           *row["images_per_second"]["range"], row["megabytes_per_second"],
           row["seconds"]["median"]) for row in report["rows"]],
     ))  # fmt: skip
-    write_report(options.json, "conversion", options, report)
+    common.write_report(options.json, "conversion", options, report)
     return 0
 
 
@@ -72,12 +63,12 @@ def measure(config: Any, options: Any) -> dict[str, Any]:
         shutil.rmtree(config.mindrecord_dir, ignore_errors=True)
 
     with contextlib.redirect_stdout(io.StringIO()):  # what it says of every conversion
-        seconds = timed(convert, options.warmup, options.repeats, before=clear)
+        seconds = common.timed(convert, options.warmup, options.repeats, before=clear)
     records = made[-1]
     size = sum(Path(path).stat().st_size for path in records.image_paths)
-    speeds = summary([records.num_images / value for value in seconds])
+    speeds = common.summary([records.num_images / value for value in seconds])
     return {
-        "seconds": summary(seconds),
+        "seconds": common.summary(seconds),
         "images": records.num_images,
         "images_per_second": speeds,
         "megabytes_per_second": size / 1e6 * speeds["median"] / records.num_images,

@@ -18,16 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import (  # noqa: E402
-    limit_threads,
-    machine,
-    make_parser,
-    parse,
-    positive,
-    summary,
-    table,
-    write_report,
-)
+from benchmarks import common  # noqa: E402
 from benchmarks.data import with_data  # noqa: E402
 from benchmarks.workload import Workload, add_workload_options, open_workload  # noqa: E402
 from src.errors import run_entry  # noqa: E402
@@ -38,16 +29,16 @@ _STAGES = ("read", "decode", "resize", "augment", "normalise and pad", "batch")
 
 def main(argv: Sequence[str]) -> int:
     """Measure as the arguments say; return the exit code."""
-    parser = make_parser("Measure the data pipeline.", warmup=1, repeats=5)
+    parser = common.make_parser("Measure the data pipeline.", warmup=1, repeats=5)
     add_workload_options(parser, peer=False)
     add = parser.add_argument
-    add("--images", type=positive, default=200, help="drawn, without --coco_root")
-    add("--workers", type=positive, nargs="+", default=[1, 2])
+    add("--images", type=common.positive, default=200, help="drawn, without --coco_root")
+    add("--workers", type=common.positive, nargs="+", default=[1, 2])
     add("--with_training", action="store_true", help="also train on its batches (--steps steps)")
-    add("--steps", type=positive, default=20, help="of --with_training, after the warm-up")
-    options, rest = parse(parser, argv)
-    limit_threads(options.threads)
-    report: dict[str, Any] = {"machine": machine(options.threads), "rows": []}
+    add("--steps", type=common.positive, default=20, help="of --with_training, after the warm-up")
+    options, rest = common.parse(parser, argv)
+    common.limit_threads(options.threads)
+    report: dict[str, Any] = {"machine": common.machine(options.threads), "rows": []}
     with open_workload(options, rest) as work:
         config, report["images"] = with_data(work.config, work.folder, train=options.images)
         prepare_environment(options.device_target)
@@ -63,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         if options.with_training:
             work.use(config.replace(num_parallel_workers=max(options.workers)))
             report["training"] = measure_training(work)
-    write_report(options.json, "data_pipeline", options, report)
+    common.write_report(options.json, "data_pipeline", options, report)
     return 0
 
 
@@ -81,8 +72,8 @@ def measure(config: Any, data: Any, options: Any) -> dict[str, Any]:
         running = max(arrived[-1] - arrived[0], 1e-9)
         speeds.append(max(len(arrived) - 1, 1) * config.batch_size / running)
     return {
-        "images_per_second": summary(speeds[options.warmup :]),
-        "first_batch_seconds": summary(starts[options.warmup :]),
+        "images_per_second": common.summary(speeds[options.warmup :]),
+        "first_batch_seconds": common.summary(starts[options.warmup :]),
     }
 
 
@@ -130,7 +121,7 @@ def measure_stages(config: Any, data: Any) -> dict[str, Any]:
         before = time.perf_counter()
     # A batch is stacked at its last image: the mean, not the median, is what an image costs.
     return {
-        name: {**summary(values), "mean": statistics.fmean(values)}
+        name: {**common.summary(values), "mean": statistics.fmean(values)}
         for name, values in seconds.items()
     }
 
@@ -138,7 +129,7 @@ def measure_stages(config: Any, data: Any) -> dict[str, Any]:
 def print_pipeline(report: dict[str, Any], count: int) -> None:
     """Print images a second by workers, and the stages' shares."""
     print(f"data pipeline: {count} images an epoch, {report['images']}")
-    print(table(
+    print(common.table(
         ("workers", "images/s", "1st quartile", "3rd", "least", "most", "first batch s"),
         [(row["workers"], row["images_per_second"]["median"],
           *row["images_per_second"]["quartiles"], *row["images_per_second"]["range"],
@@ -148,7 +139,7 @@ def print_pipeline(report: dict[str, Any], count: int) -> None:
     rows = [(name, stage["mean"] * 1e3, f"{stage['mean'] / total:.1%}")
             for name, stage in report["stages"].items()]  # fmt: skip
     print("\nstages, each alone on one thread:")
-    print(table(("stage", "ms an image", "share"), [*rows, ("sum", total * 1e3, "100.0%")]))
+    print(common.table(("stage", "ms an image", "share"), [*rows, ("sum", total * 1e3, "100.0%")]))
 
 
 def measure_training(work: Workload) -> dict[str, Any]:
@@ -165,8 +156,8 @@ def measure_training(work: Workload) -> dict[str, Any]:
     pairs = pairs[: own.steps]
     waited, wall = sum(pair[0] for pair in pairs), sum(map(sum, pairs))
     result = {
-        "step_alone": summary(alone),
-        "step_and_wait": summary([sum(pair) for pair in pairs]),
+        "step_alone": common.summary(alone),
+        "step_and_wait": common.summary([sum(pair) for pair in pairs]),
         "waiting_share": waited / wall,
         "share_of_wall": 1 - statistics.median(alone) * len(pairs) / wall,
     }

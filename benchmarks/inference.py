@@ -14,16 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import (  # noqa: E402
-    limit_threads,
-    make_parser,
-    parse,
-    positive,
-    spread,
-    summary,
-    table,
-    write_report,
-)
+from benchmarks import common  # noqa: E402
 from benchmarks.comparison import measure  # noqa: E402
 from benchmarks.data import picture_files  # noqa: E402
 from benchmarks.workload import Workload, add_workload_options, open_workload  # noqa: E402
@@ -32,7 +23,7 @@ from src.errors import run_entry  # noqa: E402
 
 def main(argv: Sequence[str]) -> int:
     """Measure as the arguments say; return the exit code."""
-    parser = make_parser("Measure inference.")
+    parser = common.make_parser("Measure inference.")
     add_workload_options(parser)
     add = parser.add_argument
     add("--parts", action="store_true", help="also time the network's parts alone")
@@ -42,9 +33,9 @@ def main(argv: Sequence[str]) -> int:
     add("--images", nargs="+", default=[], metavar="PATH",
         help="image files or folders for --files; default: COCO's sample of the tests "
         "(FASTERRCNN_TEST_DATA), or drawn ones")  # fmt: skip
-    add("--max_images", type=positive, default=128, help="most image files that are read")
-    options, rest = parse(parser, argv)
-    limit_threads(options.threads)
+    add("--max_images", type=common.positive, default=128, help="most image files that are read")
+    options, rest = common.parse(parser, argv)
+    common.limit_threads(options.threads)
     with open_workload(options, rest) as work:
         if options.onnx:
             with work.onnxruntime() as onnx:
@@ -53,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
             report = measure("inference", work)
         if options.files or options.images:
             report["files"] = measure_files(work)
-    write_report(options.json, "inference", options, report)
+    common.write_report(options.json, "inference", options, report)
     return 0
 
 
@@ -65,16 +56,16 @@ def measure_files(work: Workload) -> dict[str, Any]:
     with work.mindspore("files", name="files", checkpoint=checkpoint, files=files) as program:
         program.ask("run_both", count=own.warmup)
         rows = program.ask("run_both", count=own.repeats)
-    parts = {name: summary([row[name] for row in rows]) for name in rows[0]}
-    beyond = summary([row["whole"] / row["forward"] - 1 for row in rows])
+    parts = {name: common.summary([row[name] for row in rows]) for name in rows[0]}
+    beyond = common.summary([row["whole"] / row["forward"] - 1 for row in rows])
     print(f"\nfrom image files to boxes: {len(files)} files, {what}")
     whole = parts["whole"]["median"]
-    print(table(
+    print(common.table(
         ("", "median s a batch", "share", "images/s"),
         [(name, part["median"], f"{part['median'] / whole:.1%}", own.batch / part["median"])
          for name, part in parts.items()],
     ))  # fmt: skip
-    print(f"beyond the forward pass alone: {spread(beyond, '%', 100)}")
+    print(f"beyond the forward pass alone: {common.spread(beyond, '%', 100)}")
     return {"images": what, "count": len(files), "parts": parts, "beyond_forward": beyond}
 
 

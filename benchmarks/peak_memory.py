@@ -14,16 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import (  # noqa: E402
-    gigabytes,
-    limit_threads,
-    machine,
-    make_parser,
-    parse,
-    positive,
-    table,
-    write_report,
-)
+from benchmarks import common  # noqa: E402
 from benchmarks.turns import Program  # noqa: E402
 from benchmarks.workload import add_workload_options, open_workload  # noqa: E402
 from src.errors import run_entry  # noqa: E402
@@ -33,13 +24,14 @@ _TASKS = ("training", "inference")
 
 def main(argv: Sequence[str]) -> int:
     """Measure as the arguments say; return the exit code."""
-    parser = make_parser("Measure memory.")
+    parser = common.make_parser("Measure memory.")
     add_workload_options(parser)
-    parser.add_argument("--steps", type=positive, default=200, help="over which growth is measured")
-    parser.add_argument("--tasks", nargs="+", choices=_TASKS, default=list(_TASKS))
-    options, rest = parse(parser, argv)
-    limit_threads(options.threads)
-    report: dict[str, Any] = {"machine": machine(options.threads), "programs": []}
+    add = parser.add_argument
+    add("--steps", type=common.positive, default=200, help="over which growth is measured")
+    add("--tasks", nargs="+", choices=_TASKS, default=list(_TASKS))
+    options, rest = common.parse(parser, argv)
+    common.limit_threads(options.threads)
+    report: dict[str, Any] = {"machine": common.machine(options.threads), "programs": []}
     with open_workload(options, rest) as work:
         starts = {"MindSpore": work.mindspore}
         if options.peer:
@@ -51,14 +43,14 @@ def main(argv: Sequence[str]) -> int:
                     row = {"task": task, "program": name, **watch(program, options)}
                 report["programs"].append(row)
                 print(f"{task}, {name}: done", flush=True)
-    print(table(
+    print(common.table(
         ("task", "program", "peak GB", "before the first run", "after warm-up", "growth MB",
          "over runs", "MB a run, second half"),
-        [(row["task"], row["program"], gigabytes(row["peak"]), gigabytes(row["built"]),
-          gigabytes(row["resident"][0]), row["growth"] / 1e6, options.steps,
+        [(row["task"], row["program"], row["peak"] / 1e9, row["built"] / 1e9,
+          row["resident"][0] / 1e9, row["growth"] / 1e6, options.steps,
           row["growth_a_run"] / 1e6) for row in report["programs"]],
     ))  # fmt: skip
-    write_report(options.json, "peak_memory", options, report)
+    common.write_report(options.json, "peak_memory", options, report)
     return 0
 
 

@@ -19,17 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import (  # noqa: E402
-    limit_threads,
-    machine,
-    make_parser,
-    parse,
-    positive,
-    spread,
-    summary,
-    table,
-    write_report,
-)
+from benchmarks import common  # noqa: E402
 from benchmarks.workload import (  # noqa: E402
     ROOT,
     Workload,
@@ -56,14 +46,15 @@ print(json.dumps([middle - started, time.perf_counter() - middle]))
 
 def main(argv: Sequence[str]) -> int:
     """Measure as the arguments say; return the exit code."""
-    parser = make_parser("Measure starting.", warmup=8, repeats=5)
+    parser = common.make_parser("Measure starting.", warmup=8, repeats=5)
     add_workload_options(parser, peer=False)
-    parser.add_argument("--tasks", nargs="*", choices=_TASKS, default=list(_TASKS))
-    parser.add_argument("--starts", type=positive, default=5, help="of imports and of --help")
-    options, rest = parse(parser, argv)
-    limit_threads(options.threads)
+    add = parser.add_argument
+    add("--tasks", nargs="*", choices=_TASKS, default=list(_TASKS))
+    add("--starts", type=common.positive, default=5, help="of imports and of --help")
+    options, rest = common.parse(parser, argv)
+    common.limit_threads(options.threads)
     report: dict[str, Any] = {
-        "machine": machine(options.threads),
+        "machine": common.machine(options.threads),
         "imports": measure_imports(options),
         "help": measure_help(options.starts),
         "first_runs": [],
@@ -74,12 +65,12 @@ def main(argv: Sequence[str]) -> int:
                 report["first_runs"].append(first_run(work, task, start))
     if report["first_runs"]:
         print("\nthe first run of a process, which compiles the graph:")
-        print(table(
+        print(common.table(
             ("task", "start", "ready after s", "first run s", "normal s", "beyond a normal one s"),
             [(row["task"], row["start"], row["ready"], row["first"], row["normal"]["median"],
               row["beyond"]) for row in report["first_runs"]],
         ))  # fmt: skip
-    write_report(options.json, "startup", options, report)
+    common.write_report(options.json, "startup", options, report)
     return 0
 
 
@@ -91,11 +82,11 @@ def measure_imports(options: Any) -> dict[str, Any]:
         done = _finished([sys.executable, "-c", code])
         pairs.append(json.loads(done.stdout.splitlines()[-1]))
     measured = {
-        name: summary([pair[i] for pair in pairs[1:]])
+        name: common.summary([pair[i] for pair in pairs[1:]])
         for i, name in enumerate(("mindspore", "network beyond mindspore"))
     }
     for name, values in measured.items():
-        print(f"import of {name}: {spread(values)}")
+        print(f"import of {name}: {common.spread(values)}")
     return measured
 
 
@@ -109,9 +100,9 @@ def measure_help(starts: int) -> dict[str, Any]:
         seconds.append(time.perf_counter() - started)
     imported = _finished([sys.executable, "-X", "importtime", *command]).stderr
     loads = re.search(r"\|\s+mindspore\b", imported) is not None
-    measured = {"seconds": summary(seconds[1:]), "imports_mindspore": loads}
+    measured = {"seconds": common.summary(seconds[1:]), "imports_mindspore": loads}
     print(
-        f"train.py --help: {spread(measured['seconds'])}; "
+        f"train.py --help: {common.spread(measured['seconds'])}; "
         f"MindSpore is {'imported' if loads else 'not imported'}"
     )
     return measured
@@ -130,7 +121,7 @@ def first_run(work: Workload, task: str, start: str) -> dict[str, Any]:
         ready, starting = program.opened, program.ask("describe")["starting"]
     return {
         "task": task, "start": start, "ready": ready, "starting": starting, "first": first,
-        "normal": summary(normal), "beyond": first - statistics.median(normal),
+        "normal": common.summary(normal), "beyond": first - statistics.median(normal),
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import limit_threads, make_parser, parse, write_report  # noqa: E402
+from benchmarks import common  # noqa: E402
 from benchmarks.comparison import measure  # noqa: E402
 from benchmarks.workload import add_workload_options, open_workload  # noqa: E402
 from src.errors import run_entry  # noqa: E402
@@ -21,16 +21,16 @@ from src.errors import run_entry  # noqa: E402
 
 def main(argv: Sequence[str]) -> int:
     """Measure as the arguments say; return the exit code."""
-    parser = make_parser("Measure a training step.")
+    parser = common.make_parser("Measure a training step.")
     add_workload_options(parser)
     add = parser.add_argument
     add("--parts", action="store_true", help="also time the step's parts alone")
     add("--profile", metavar="DIR", help="also run once under MindSpore's profiler, into here")
-    options, rest = parse(parser, argv)
-    limit_threads(options.threads)
+    options, rest = common.parse(parser, argv)
+    common.limit_threads(options.threads)
     with open_workload(options, rest) as work:
         report = measure("training", work)
-    write_report(options.json, "training_step", options, report)
+    common.write_report(options.json, "training_step", options, report)
     return 0
 
 

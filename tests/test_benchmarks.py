@@ -342,7 +342,8 @@ SMALL = ("--height", 64, "--width", 96, "--batch", 1, "--warmup", 1, "--repeats"
 def test_a_training_step_is_measured(tmp_path):
     path = tmp_path / "report.json"
     done = run_script("training_step", *SMALL, "--json", path, "--profile", tmp_path / "profile",
-                      "--rpn_proposal_max_num", 50, "--num_expected_neg_stage2", 16)  # fmt: skip
+                      "--rpn_proposal_max_num", 50, "--num_expected_pos_stage2", 4,
+                      "--num_expected_neg_stage2", 16)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(path.read_text())
     program = report["programs"]["MindSpore"]

@@ -5,11 +5,11 @@ Alone, a part pays for reading its inputs and writing its outputs, and nothing r
 sum of the parts is not exactly the whole.
 """
 
-import statistics
-import time
+import itertools
 from typing import NamedTuple
 
 from mindspore import ParameterTuple, Tensor, nn, ops
+from protocol import seconds_of
 
 from src.network_define import global_norm
 
@@ -36,16 +36,15 @@ class _Grouped(nn.Cell):
     def __init__(self, part, *sizes):
         super().__init__(auto_prefix=False)
         self.part = part
-        self.ends = []
-        for size in sizes:
-            self.ends.append((self.ends[-1][1] if self.ends else 0, size))
-            self.ends[-1] = (self.ends[-1][0], self.ends[-1][0] + size)
+        ends = list(itertools.accumulate(sizes))
+        self.slices = list(zip([0, *ends], ends, strict=False))  # the last start has no end
+        self.grouped = ends[-1]
 
     def construct(self, *tensors):
         groups = ()
-        for start, end in self.ends:
+        for start, end in self.slices:
             groups = groups + (tensors[start:end],)
-        return self.part(*groups, *tensors[self.ends[-1][1]:])
+        return self.part(*groups, *tensors[self.grouped:])
 
 
 class _Propose(nn.Cell):
@@ -202,23 +201,14 @@ def _ones_like(outputs):
 
 
 def _seconds(cell, inputs, warmup, repeats):
-    seconds = []
-    for _ in range(warmup + repeats):
-        started = time.perf_counter()
-        _wait(cell(*inputs))
-        seconds.append(time.perf_counter() - started)
-    return seconds[warmup:]
+    return seconds_of(lambda: _wait(cell(*inputs)), warmup + repeats)[warmup:]
 
 
 def _wait(outputs):
-    """Return when the tensors have been computed: one value of each is read."""
+    """Return when the tensors have been computed: they are read."""
     if isinstance(outputs, Tensor):
         outputs.asnumpy()
     else:
         for output in outputs:
             _wait(output)
 
-
-def median_of(row):
-    """What a part costs in its program: with the gradient where there is one."""
-    return statistics.median(row["with_gradient"] or row["forward"])

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from inputs import make_boxes, make_images
-from protocol import memory, serve
+from protocol import memory, seconds_of, serve
 
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent.parent))
 
@@ -52,12 +52,7 @@ class Task:
 
     def run(self, count):
         """Do the work `count` times; return the seconds of each."""
-        seconds = []
-        for _ in range(count):
-            started = time.perf_counter()
-            self.work()
-            seconds.append(time.perf_counter() - started)
-        return seconds
+        return seconds_of(self.work, count)
 
     def describe(self):
         """Versions and what is known of the work."""

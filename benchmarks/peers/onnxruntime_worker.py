@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from inputs import make_images
-from protocol import memory, serve
+from protocol import memory, seconds_of, serve
 
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent.parent))
 
@@ -31,12 +31,10 @@ class Inference:
 
     def run(self, count):
         """Do the work `count` times; return the seconds of each."""
-        seconds = []
-        for _ in range(count):
-            started = time.perf_counter()
-            self.found = self.session(self.image, self.meta)
-            seconds.append(time.perf_counter() - started)
-        return seconds
+        return seconds_of(self._work, count)
+
+    def _work(self):
+        self.found = self.session(self.image, self.meta)
 
     def describe(self):
         """Versions and what is known of the work."""

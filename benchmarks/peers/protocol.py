@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 
 _PR_SET_PDEATHSIG = 1
@@ -51,6 +52,16 @@ def _own_standard_output():
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
+
+
+def seconds_of(work, count):
+    """Call `work` `count` times; return the seconds of each."""
+    seconds = []
+    for _ in range(count):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return seconds
 
 
 def memory():

@@ -11,7 +11,7 @@ import os
 import time
 
 from inputs import make_boxes, make_images, read_safetensors
-from protocol import memory, serve
+from protocol import memory, seconds_of, serve
 
 _BACKBONES = {
     "resnet_v1.5_50": "resnet50",
@@ -73,20 +73,14 @@ class Task:
         network.load_state_dict(tensors)
         return network.to(self.device)
 
-    def wait(self):
-        """Return when the device has done what it was given."""
-        if self.device.type == "cuda":
-            self.torch.cuda.synchronize()
-
     def run(self, count):
         """Do the work `count` times; return the seconds of each."""
-        seconds = []
-        for _ in range(count):
-            started = time.perf_counter()
-            self.work()
-            self.wait()
-            seconds.append(time.perf_counter() - started)
-        return seconds
+        return seconds_of(self._work_to_its_end, count)
+
+    def _work_to_its_end(self):
+        self.work()
+        if self.device.type == "cuda":
+            self.torch.cuda.synchronize()
 
     def describe(self):
         """Versions and what is known of the work."""
