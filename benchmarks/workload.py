@@ -4,6 +4,7 @@
 import argparse
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from src.errors import UserError
 from src.model_utils.config import DEFAULT_ORIGIN, Config, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
+_EXIT_TERMINATED = 143  # 128 + SIGTERM, what a shell reports
 LEARNING_RATE = 1e-5  # so that random weights stay where they are
 # torchvision's 80 classes of COCO have 91 outputs; classes of other names have 81.
 _CLASSES = [f"class {number}" for number in range(1, 81)]
@@ -187,6 +189,7 @@ class Workload:
 
 @contextlib.contextmanager
 def open_workload(options: argparse.Namespace, rest: Sequence[str]) -> Iterator[Workload]:
-    """A `Workload` in a temporary folder, below TMPDIR."""
+    """A `Workload` in a temporary folder, below TMPDIR, which goes on SIGTERM too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_EXIT_TERMINATED))
     with tempfile.TemporaryDirectory(prefix=f"benchmark-{os.getpid()}-") as folder:
         yield Workload(options, rest, folder)
