@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long until the first step: imports, --help, graph compile, with and without compile cache?
+
+    python benchmarks/startup.py --threads 2
+
+Every start is a new process. See benchmarks/README.md.
+"""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import common  # noqa: E402
+from benchmarks.workload import (  # noqa: E402
+    ROOT,
+    Workload,
+    add_workload_options,
+    open_workload,
+)
+from src.errors import UserError, run_entry  # noqa: E402
+
+_TASKS = ("training", "inference")
+# What MindSpore reads; the cache holds compiled graphs from one start to the next.
+_CACHE_SWITCH, _CACHE_PATH = "MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"
+_STARTS = ("no cache", "cache, first start", "cache, second start")
+_IMPORTS = """\
+import json, time
+from src.model_utils.device_adapter import prepare_environment
+prepare_environment({target!r})
+started = time.perf_counter()
+import mindspore
+middle = time.perf_counter()
+import src.detector, src.network_define
+print(json.dumps([middle - started, time.perf_counter() - middle]))
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure as the arguments say; return the exit code."""
+    parser = common.make_parser("Measure starting.", warmup=8, repeats=5)
+    add_workload_options(parser, peer=False)
+    add = parser.add_argument
+    add("--tasks", nargs="*", choices=_TASKS, default=list(_TASKS))
+    add("--starts", type=common.positive, default=5, help="of imports and of --help")
+    options, rest = common.parse(parser, argv)
+    common.limit_threads(options.threads)
+    report: dict[str, Any] = {
+        "machine": common.machine(options.threads),
+        "imports": measure_imports(options),
+        "help": measure_help(options.starts),
+        "first_runs": [],
+    }
+    with open_workload(options, rest) as work:
+        for task in options.tasks:
+            for start in _STARTS:
+                report["first_runs"].append(first_run(work, task, start))
+    if report["first_runs"]:
+        print("\nthe first run of a process, which compiles the graph:")
+        print(common.table(
+            ("task", "start", "ready after s", "first run s", "normal s", "beyond a normal one s"),
+            [(row["task"], row["start"], row["ready"], row["first"], row["normal"]["median"],
+              row["beyond"]) for row in report["first_runs"]],
+        ))  # fmt: skip
+    common.write_report(options.json, "startup", options, report)
+    return 0
+
+
+def measure_imports(options: Any) -> dict[str, Any]:
+    """Seconds of `import mindspore`, and of the network beyond it; the first start is warm-up."""
+    code = _IMPORTS.format(target=options.device_target)
+    pairs = []
+    for _ in range(options.starts + 1):
+        done = _finished([sys.executable, "-c", code])
+        pairs.append(json.loads(done.stdout.splitlines()[-1]))
+    measured = {
+        name: common.summary([pair[i] for pair in pairs[1:]])
+        for i, name in enumerate(("mindspore", "network beyond mindspore"))
+    }
+    for name, values in measured.items():
+        print(f"import of {name}: {common.spread(values)}")
+    return measured
+
+
+def measure_help(starts: int) -> dict[str, Any]:
+    """Seconds of `train.py --help`, and whether it imports MindSpore."""
+    command = [str(ROOT / "train.py"), "--help"]
+    seconds = []
+    for _ in range(starts + 1):
+        started = time.perf_counter()
+        _finished([sys.executable, *command])
+        seconds.append(time.perf_counter() - started)
+    imported = _finished([sys.executable, "-X", "importtime", *command]).stderr
+    loads = re.search(r"\|\s+mindspore\b", imported) is not None
+    measured = {"seconds": common.summary(seconds[1:]), "imports_mindspore": loads}
+    print(
+        f"train.py --help: {common.spread(measured['seconds'])}; "
+        f"MindSpore is {'imported' if loads else 'not imported'}"
+    )
+    return measured
+
+
+def first_run(work: Workload, task: str, start: str) -> dict[str, Any]:
+    """Start a process, run once, then until the runs are normal."""
+    own = work.options
+    environment = {_CACHE_SWITCH: "0"}
+    if start != _STARTS[0]:
+        environment = {_CACHE_SWITCH: "1", _CACHE_PATH: str(work.folder / f"cache_{task}")}
+    with work.mindspore(task, environment=environment) as program:
+        first = program.ask("run", count=1)[0]
+        program.ask("run", count=own.warmup)
+        normal = program.ask("run", count=own.repeats)
+        ready, starting = program.opened, program.ask("describe")["starting"]
+    return {
+        "task": task, "start": start, "ready": ready, "starting": starting, "first": first,
+        "normal": common.summary(normal), "beyond": first - statistics.median(normal),
+    }  # fmt: skip
+
+
+def _finished(command: list[str]) -> subprocess.CompletedProcess:
+    """Run a command of Python in the project's folder to its end."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=600,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise UserError(f"{' '.join(command[:2])}: exit code {done.returncode}: {last[0]}")
+    return done
+
+
+if __name__ == "__main__":
+    run_entry(main)
