@@ -21,11 +21,12 @@ class Dense(nn.Cell):
         shape = (in_channels, out_channels)
         self.weight = Parameter(initializer(init or XavierUniform(), shape, ms.float32))
         self.bias = Parameter(initializer("zeros", (out_channels,), ms.float32))
+        self.matmul = ops.MatMul()  # ops.matmul's gradient transposes by copying
 
     def construct(self, x):
         """(N, in) -> (N, out)."""
         weight = ops.cast(self.weight, x.dtype)
-        return ops.bias_add(ops.matmul(x, weight), ops.cast(self.bias, x.dtype))
+        return ops.bias_add(self.matmul(x, weight), ops.cast(self.bias, x.dtype))
 
 
 def smooth_l1(prediction, target, beta):

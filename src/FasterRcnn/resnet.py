@@ -22,31 +22,53 @@ def norm_layer(kind, channels, eps):
     if kind == "bn":
         return nn.BatchNorm2d(channels, eps=eps, momentum=0.9)
     if kind == "frozen_bn":
-        layer = nn.BatchNorm2d(channels, eps=eps, use_batch_statistics=False)
-        layer.gamma.requires_grad = False
-        layer.beta.requires_grad = False
-        return layer
+        return FrozenBatchNorm(channels, eps)
     raise ValueError(f"norm {kind!r} is none of {', '.join(NORMS)}")
+
+
+class FrozenBatchNorm(nn.BatchNorm2d):
+    """BatchNorm with its stored statistics and fixed scale and shift: an affine map of a channel.
+
+    Attributes:
+        scale_filters: multiplies filters by the scales of their channels, `ScaleFilters` or a Cell
+            with the same arguments.
+    """
+
+    def __init__(self, channels, eps):
+        super().__init__(channels, eps=eps, use_batch_statistics=False)
+        self.gamma.requires_grad = False
+        self.beta.requires_grad = False
+        self.scale_filters = ScaleFilters()
+
+    def fold_into(self, weight):
+        """Return weights (O, I, h, w) and bias (O,) of the convolution that includes this norm."""
+        scale = self.gamma / ops.sqrt(self.moving_variance + self.eps)
+        return self.scale_filters(weight, scale), self.beta - self.moving_mean * scale
+
+
+class ScaleFilters(nn.Cell):
+    """Filters times a number for each output channel."""
+
+    def construct(self, weight, scale):
+        """weight (O, I, h, w), scale (O,) -> (O, I, h, w)."""
+        return weight * ops.reshape(scale, (-1, 1, 1, 1))
 
 
 def conv_norm(conv, norm, x, folds):
     """Return norm(conv(x)), or the same with a frozen BatchNorm folded into the convolution.
 
-    Frozen, it is an affine map of every channel: it scales the weights and adds a shift. That saves
-    a pass over the feature map, and the map that BatchNorm would keep for its gradient.
+    That saves a pass over the feature map, and the map that BatchNorm would keep for its gradient.
 
     Args:
         conv: nn.Conv2d without bias.
         norm: of `norm_layer`.
         x: (B, in, H, W).
-        folds: whether to fold; `norm` is then a "frozen_bn" in float32.
+        folds: whether to fold; `norm` is then a `FrozenBatchNorm`.
     """
     if not folds:
         return norm(conv(x))
-    scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)
-    shift = norm.beta - norm.moving_mean * scale
-    weight = conv.weight * ops.reshape(scale, (-1, 1, 1, 1))
-    return ops.bias_add(conv.conv2d(x, weight), shift)
+    weight, bias = norm.fold_into(conv.weight)
+    return ops.bias_add(conv.conv2d(x, weight), bias)
 
 
 class GroupNorm(nn.Cell):

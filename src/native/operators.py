@@ -7,6 +7,7 @@ from mindspore import Tensor, nn, ops
 from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
 from src.FasterRcnn.box_ops import shrink_to_legacy
 from src.FasterRcnn.fpn_neck import FeatPyramidNeck
+from src.FasterRcnn.resnet import FrozenBatchNorm
 from src.FasterRcnn.roi_align import GatherRoiAlign
 from src.native.build import Library
 
@@ -26,6 +27,9 @@ def use_native_operators(network: nn.Cell, library: Library) -> int:
             places += 1
         elif isinstance(cell, FeatPyramidNeck):
             cell.merge = AddUpsampled(library)
+            places += 1
+        elif isinstance(cell, FrozenBatchNorm):
+            cell.scale_filters = ScaleFilters(library)
             places += 1
         elif isinstance(cell, BboxAssignSample):
             cell.overlaps = AnchorOverlaps(library, cell.offset, cell.matcher.min_pos_iou)
@@ -90,6 +94,22 @@ class AddUpsampled(nn.Cell):
     def bprop(self, fine, coarse, result, gradient):
         """Return the gradients of both."""
         return gradient, self.coarse_gradient(gradient)
+
+
+class ScaleFilters(nn.Cell):
+    """What `resnet.ScaleFilters` computes; MindSpore's product keeps a table four times as large."""
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.scale = _operator(library, "scale_filters", lambda weight, scale: weight)
+
+    def construct(self, weight, scale):
+        """See `resnet.ScaleFilters.construct`."""
+        return self.scale(weight, scale)
+
+    def bprop(self, weight, scale, result, gradient):
+        """Return the gradient of the weights; the scale is fixed."""
+        return self.scale(gradient, scale), ops.zeros_like(scale)
 
 
 class AnchorOverlaps(nn.Cell):

@@ -9,6 +9,7 @@
 #include "matching.h"
 #include "pooling.h"
 #include "pyramid.h"
+#include "scaling.h"
 #include "threads.h"
 #include "vector.h"
 
@@ -78,6 +79,14 @@ OPERATOR(conv3x3_weight_gradient) {
   return guarded([&] {
     kernels::filter_weight_gradient(shape_of(shapes[0], shapes[2]), input(params[0]),
                                     input(params[1]), output(params[2]));
+  });
+}
+
+// weights, scale of each output channel -> product
+OPERATOR(scale_filters) {
+  return guarded([&] {
+    kernels::scale_rows(shapes[0][0], shapes[0][1] * shapes[0][2] * shapes[0][3], input(params[0]),
+                        input(params[1]), output(params[2]));
   });
 }
 
