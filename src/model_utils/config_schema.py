@@ -30,6 +30,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "rank_timeout": _POSITIVE,
         "bind_cpus": _BOOL,
         "compute_type": _NAME,
+        "compile_cache": Rule("path", min_length=1, off=True),
         "seed": Rule("int", low=0, high=2**31 - 1),
         "output_dir": Rule("path", min_length=1),
     },
