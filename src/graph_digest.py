@@ -8,6 +8,7 @@ are: they may come from the configuration, from the data (steps of a schedule) o
 import hashlib
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ _NOT_IN_GRAPHS = frozenset({
     "save_checkpoint_epochs", "keep_checkpoint_max", "compile_cache", "file_name",
 })  # fmt: skip
 _ENVIRONMENT = ("MS_DEV_", "MS_ENABLE_", "MS_DISABLE_", "ONEDNN_", "GRAPH_OP_RUN")
+# In texts that name an object of this process, such as the initialiser in `cell_init_args`.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _PLAIN = (bool, int, float, str, bytes, type(None))
 # Of every Cell: counters, hooks and addresses of this process.
 _OF_ALL_CELLS = frozenset(vars(nn.Cell())) - {"training", "requires_grad", "_amp_level"}
@@ -89,7 +92,7 @@ def _source_files() -> Iterator[str | bytes]:
 def _value(value: Any, depth: int = 0) -> Iterator[str | bytes]:
     """What of a cell's attribute can get into a graph; kinds of things that cannot, by type."""
     if isinstance(value, _PLAIN):
-        yield repr(value)
+        yield _ADDRESS.sub("", repr(value))
     elif isinstance(value, Parameter):
         yield _described(value)
     elif isinstance(value, Tensor):

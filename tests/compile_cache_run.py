@@ -16,8 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import mindspore as ms  # noqa: E402
 import numpy as np  # noqa: E402
 from mindspore import Parameter, Tensor, nn  # noqa: E402
+from network_helpers import small_batch, small_config  # noqa: E402
 
 from src import compile_cache  # noqa: E402
+from src.detector import build_detector, build_loss  # noqa: E402
+from src.graph_digest import graph_digest  # noqa: E402
 from src.model_utils.config import load_config  # noqa: E402
 from src.network_define import TrainOneStep, make_optimizer  # noqa: E402
 
@@ -49,6 +52,14 @@ class Losses(nn.Cell):
 def outcome(name: str, number: float, cache: compile_cache.CompileCache) -> list:
     """What a job computes."""
     x = Tensor(np.arange(3, dtype=np.float32))
+    if name == "detector":
+        config = small_config(compile_cache="off", seed=int(number))
+        inputs = [Tensor(column) for column in small_batch(64, 96, 2)]
+        step = TrainOneStep(
+            build_loss(network := build_detector(config), config),
+            make_optimizer(network.trainable_params(), np.ones(2), momentum=0.9, weight_decay=0.0),
+        )
+        return [graph_digest(config, step, inputs)]
     if name != "train":
         cell = Scaled(number, 1.0) if name == "scale" else Scaled(2.0, number)
         return cache(cell, x).asnumpy().tolist()

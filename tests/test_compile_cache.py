@@ -159,6 +159,12 @@ def test_the_digest_is_reproducible():
     assert _digest() == _digest() == _digest(output_dir="elsewhere", log_interval=3)
 
 
+def test_the_detectors_digest_is_the_same_in_every_process():
+    (first,), (second,) = (run("off", "detector=1") for _ in "ab")
+    (other,) = run("off", "detector=2")
+    assert first["result"] == second["result"] != other["result"]
+
+
 @pytest.mark.parametrize(
     "change",
     [{"factor": 3.0}, {"table": (1, 3)}, {"shape": (3,)}, {"training": True},
