@@ -2,12 +2,12 @@
 """Detections -> COCO results -> the twelve COCO numbers. Without MindSpore."""
 
 import contextlib
-import copy
 import io
 import json
 import math
 import numbers
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +126,7 @@ def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(results, file)
+            file.write(json.dumps(results))  # json.dump writes the same, four times as slowly
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -308,14 +308,14 @@ def _finite(value):
 
 
 def _as_coco(annotations, position, category):
-    """Return a pycocotools COCO object of entries from `_index`."""
+    """Return a pycocotools COCO object of entries from `_index`, which it adds keys to."""
     from pycocotools.coco import COCO
 
     coco = COCO()
     coco.dataset = {
         "images": [{"id": index} for index in position.values()],
         "categories": [{"id": index} for index in category.values()],
-        "annotations": copy.deepcopy(annotations),
+        "annotations": annotations,
     }
     coco.createIndex()
     return coco
@@ -331,12 +331,11 @@ def _per_class(evaluation, truth, found, category_ids, class_names):
         values = values[values > -1]
         return float(values.mean()) if values.size else -1.0
 
+    boxes = Counter(item["category_id"] for item in truth if not item["iscrowd"])
+    detections = Counter(item["category_id"] for item in found)
     rows = []
     for name, category_id in zip(class_names, category_ids, strict=True):
         of_class = precision[:, :, order[category_id]]
-        boxes = sum(
-            1 for item in truth if item["category_id"] == category_id and not item["iscrowd"]
-        )
-        detections = sum(1 for item in found if item["category_id"] == category_id)
-        rows.append(ClassResult(name, boxes, detections, mean(of_class), mean(of_class[0])))
+        ap, ap50 = mean(of_class), mean(of_class[0])
+        rows.append(ClassResult(name, boxes[category_id], detections[category_id], ap, ap50))
     return tuple(rows)

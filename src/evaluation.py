@@ -25,6 +25,7 @@ from src.coco_eval import (
     load_ground_truth,
     write_results,
 )
+from src.compile_cache import CompileCache
 from src.dataset import create_eval_dataset, iterate
 from src.detector import load_network
 from src.errors import UserError
@@ -115,11 +116,12 @@ def detect(
     results: list[dict[str, Any]] = []
     started = first_done = last_line = time.perf_counter()
     in_first = 0
+    run = CompileCache(config)
     dataset = create_eval_dataset(
         config, mindrecord_set, rank=ranks.rank, world_size=ranks.world_size
     )
     for image, image_meta, image_index in iterate(dataset):
-        outputs = [output.asnumpy() for output in network(image, image_meta)]
+        outputs = [output.asnumpy() for output in run(network, image, image_meta)]
         index = image_index.asnumpy()
         rows = np.flatnonzero(index >= 0)  # -1 fills the last batch up
         ids = [mindrecord_set.image_ids[index[i]] for i in rows]

@@ -51,11 +51,13 @@ class Detector:
         prepare_environment(config.device_target)
         from src.checkpoint import read_checkpoint
         from src.checkpoint_settings import adopt_settings
+        from src.compile_cache import CompileCache
 
         init_device(config)
         self._checkpoint = read_checkpoint(checkpoint_path)
         self.config, self.notes = adopt_settings(config, self._checkpoint)
         self.class_names: tuple[str, ...] = self.config.class_names
+        self._cache = CompileCache(self.config)
         self._networks: dict[tuple[int, int], Any] = {}
         self.network(self.config.img_height, self.config.img_width)
 
@@ -117,7 +119,7 @@ class Detector:
         from mindspore import Tensor
 
         network = self.network(*image.shape[2:])
-        outputs = network(Tensor(image), Tensor(meta.astype(np.float32)))
+        outputs = self._cache(network, Tensor(image), Tensor(meta.astype(np.float32)))
         boxes, scores, labels, valid = (output.asnumpy() for output in outputs)
         return [Found(*(x[i][valid[i]] for x in (boxes, scores, labels)))
                 for i in range(len(valid))]  # fmt: skip

@@ -211,6 +211,7 @@ def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
 
     from src.checkpoint import read_checkpoint
     from src.checkpoint_settings import adopt_settings
+    from src.compile_cache import CompileCache
     from src.detector import load_network
     from src.model_utils.device_adapter import init_device
 
@@ -223,9 +224,10 @@ def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
     network, notes = load_network(config, checkpoint)
     for note in (*adopted, *(f"note: {note}" for note in notes)):
         print(note)
+    run = CompileCache(config)
 
     def detect(image: np.ndarray, meta: np.ndarray) -> list[np.ndarray]:
-        return [output.asnumpy() for output in network(Tensor(image), Tensor(meta))]
+        return [output.asnumpy() for output in run(network, Tensor(image), Tensor(meta))]
 
     return write_predictions(detect, config, paths, min_score)
 

@@ -53,7 +53,7 @@ def train(run: Run, stop: StopSignals, outputs: Outputs | None = None) -> int:
             skip_steps=at.step,
         )  # fmt: skip
         for batch in run.until_stopped(batches, stop):
-            losses, grad_norm = run.step(run.loss_scale(), *batch[:-1])
+            losses, grad_norm = run.train_step(batch)
             at.step, at.global_step = at.step + 1, at.global_step + 1
             losses = losses.asnumpy()
             run.check(losses, float(grad_norm.asnumpy()), image_index=batch[-1])

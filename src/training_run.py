@@ -21,6 +21,7 @@ from src.checkpoint import (
     save_checkpoint,
     set_parameter,
 )
+from src.compile_cache import CompileCache
 from src.data_source import file_digest
 from src.dataset import iterate, steps_per_epoch
 from src.detector import build_detector, build_loss
@@ -51,7 +52,7 @@ class Run:
         data, annotations: the training images; what tells their annotation file from others.
         steps, epochs: steps an epoch, epochs of the whole run.
         rates: (epochs * steps,) float32, the learning rate of every step.
-        step: `TrainOneStep`.
+        step: `TrainOneStep`; the loop calls `train_step`, which compiles it through the cache.
         position: where the run stands; the loop moves it.
     """
 
@@ -72,6 +73,7 @@ class Run:
         self.rates = self._learning_rates()
         self._start_from_pretrained()
         self.step = self._make_step()
+        self._cache = CompileCache(config, self.status.say)
         self.scaler = LossScaler(config.loss_scale, dynamic=config.dynamic_loss_scale)
         self.skipped = 0
         self.best: dict[str, float] = {}
@@ -115,9 +117,9 @@ class Run:
             if not stop.wanted():
                 raise
 
-    def loss_scale(self) -> Tensor:
-        """Return the loss scale of the next step."""
-        return Tensor(self.scaler.scale, ms.float32)
+    def train_step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Make one step with the columns of a batch; return its losses and gradient norm."""
+        return self._cache(self.step, Tensor(self.scaler.scale, ms.float32), *batch[:-1])
 
     def check(self, losses: np.ndarray, grad_norm: float, image_index: Tensor) -> None:
         """Stop a run that has diverged; count and adapt to steps whose gradients overflowed.

@@ -11,6 +11,8 @@ import pytest
 # convolution on AVX-512 CPUs that is two hundred times slower; the second hides INFO/WARNING noise.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 os.environ.setdefault("GLOG_v", "3")
+# Tests compile for themselves, and leave nothing in the user's folder of compiled graphs.
+os.environ.setdefault("MS_COMPILER_CACHE_ENABLE", "0")
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 if str(REPO_ROOT) not in sys.path:

@@ -100,7 +100,7 @@ def test_head_follows_the_number_of_classes(num_classes):
 class _TinyBlock(nn.Cell):
     """Stands in for a Bottleneck: one convolution and its normalisation."""
 
-    def __init__(self, in_channels, out_channels, stride, norm, eps):
+    def __init__(self, in_channels, out_channels, stride, norm, eps, fold):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 1, stride)
         self.bn1 = norm_layer(norm, out_channels, eps)

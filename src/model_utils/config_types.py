@@ -23,6 +23,7 @@ class Rule:
         length: exact number of a list's elements; None means any number from `min_length` on.
         rising: each element must be larger than the one before.
         nullable: null is allowed and means "computed".
+        off: the word `off` is allowed, which YAML takes for false when it is not in quotes.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Rule:
     min_length: int = 0
     rising: bool = False
     nullable: bool = False
+    off: bool = False
 
 
 _SHORT = reprlib.Repr()
@@ -124,6 +126,8 @@ def _coerce_scalar(rule: Rule, kind: str, value: Any) -> Any:
 
 def _coerce_text(rule: Rule, value: Any) -> str:
     text = "" if value is None else value
+    if rule.off and value is False:
+        text = "off"
     if not isinstance(text, str):
         raise ValueError(f"is a {type(value).__name__}, not a text; put it in quotes")
     if any("\ud800" <= character <= "\udfff" for character in text):

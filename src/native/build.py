@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from src.user_cache import user_cache
+
 _SOURCES = Path(__file__).resolve().parent / "kernels"
 _COMPILERS = ("g++", "clang++", "c++")
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread")
@@ -51,18 +53,11 @@ def library() -> "Library | NotBuilt":
     return Library(path, loaded.channels())
 
 
-def cache_folder() -> Path:
-    """Return the folder of what this project compiles; it need not exist."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(root) if os.path.isabs(root) else Path.home() / ".cache"
-    return base / "faster_rcnn_mindspore"
-
-
 def _compiled() -> Path:
     compiler = _compiler()
     flags = (*_FLAGS, "-mcpu=native" if platform.machine() == "aarch64" else "-march=native")
     sources = sorted(_SOURCES.iterdir())
-    folder = cache_folder() / f"kernels-{_digest(compiler, flags, sources)}"
+    folder = user_cache() / f"kernels-{_digest(compiler, flags, sources)}"
     path = folder / _NAME
     if path.is_file():
         return path
