@@ -4,7 +4,9 @@
 MindSpore is imported inside the functions, so that help and wrong settings are answered at once.
 """
 
+import functools
 import os
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from src.errors import UserError
@@ -172,14 +174,26 @@ def cpu_library(config: "Config") -> "Library | None":
     """Return the operators of our own (`src.native`), compiled when they are not yet.
 
     None where they are of no use: on another device, in float16, with `cpu_kernels: off`, or when
-    they cannot be compiled; MindSpore's operators then compute the same, slower.
+    they cannot be compiled (said once); MindSpore's operators then compute the same, slower.
     """
     if config.device_target != "CPU" or compute_dtype(config) != "float32":
         return None
     if config.cpu_kernels == "off":
         return None
     found = library()
-    return found if isinstance(found, Library) else None
+    if isinstance(found, Library):
+        return found
+    say_once(
+        f"note: MindSpore's own operators compute everything ({found}); with a C++ compiler such "
+        "as g++ a step takes about half the time"
+    )
+    return None
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Write a line to the standard error, once a process."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def nms_kind(device_target: str) -> str:

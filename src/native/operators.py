@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our C++ operators as Cells with gradients, and what they take the place of in a network."""
 
-from mindspore import dtype as mstype
 from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
 
 from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
 from src.FasterRcnn.box_ops import shrink_to_legacy
@@ -40,8 +40,8 @@ def use_native_operators(network: nn.Cell, library: Library) -> int:
 class Conv3x3(nn.Cell):
     """What `ops.Conv2D` computes for a 3x3 kernel, stride 1 and padding 1.
 
-    By Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2015): 2.25 times fewer multiplications
-    than a plain matrix product, and the same accuracy.
+    By Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2015): 2.25 times fewer
+    multiplications than a plain matrix product, and the same accuracy.
     """
 
     def __init__(self, library: Library) -> None:
@@ -97,7 +97,7 @@ class AddUpsampled(nn.Cell):
 
 
 class ScaleFilters(nn.Cell):
-    """What `resnet.ScaleFilters` computes; MindSpore's product keeps a table four times as large."""
+    """What `resnet.ScaleFilters` computes; MindSpore keeps a table four times as large for it."""
 
     def __init__(self, library: Library) -> None:
         super().__init__()

@@ -2,8 +2,9 @@
 // The functions that MindSpore calls: its ahead-of-time custom operators. Tensors come as addresses
 // with their shapes, inputs before outputs; 0 means success.
 #include <cstdint>
-#include <exception>
 #include <cstdio>
+#include <exception>
+#include <vector>
 
 #include "convolution.h"
 #include "matching.h"
@@ -52,8 +53,9 @@ kernels::Corners corners_of(const void *rows, const void *weights, const int64_t
 
 }  // namespace
 
-#define OPERATOR(name) \
-  extern "C" int name([[maybe_unused]] int count, void **params, int *, int64_t **shapes, const char **, void *, void *)
+#define OPERATOR(name)                                                                   \
+  extern "C" int name([[maybe_unused]] int count, void **params, int *, int64_t **shapes, \
+                      const char **, void *, void *)
 
 extern "C" void use_threads(int count) { kernels::use_threads(count); }
 extern "C" int channels() { return kernels::kColumns; }
@@ -100,13 +102,14 @@ OPERATOR(pool) {
   });
 }
 
-// maps, of which only the shapes are of interest, rows, weights, gradient of the result -> gradients
-// of the maps
+// maps (only their shapes are of interest), rows, weights, gradient of the result -> gradients of
+// the maps
 OPERATOR(pool_gradient) {
   return guarded([&] {
     const int levels = (count - 3) / 2;
     kernels::pool_gradient(maps_of<float>(params, shapes, levels + 3, levels), shapes[0][0],
-                           shapes[0][1], corners_of(params[levels], params[levels + 1], shapes[levels]),
+                           shapes[0][1],
+                           corners_of(params[levels], params[levels + 1], shapes[levels]),
                            input(params[levels + 2]));
   });
 }
@@ -114,8 +117,8 @@ OPERATOR(pool_gradient) {
 // fine, coarse -> sum
 OPERATOR(add_upsampled) {
   return guarded([&] {
-    kernels::add_upsampled(shapes[1][0] * shapes[1][1], shapes[1][2], shapes[1][3], input(params[0]),
-                           input(params[1]), output(params[2]));
+    kernels::add_upsampled(shapes[1][0] * shapes[1][1], shapes[1][2], shapes[1][3],
+                           input(params[0]), input(params[1]), output(params[2]));
   });
 }
 
@@ -130,8 +133,9 @@ OPERATOR(add_upsampled_gradient) {
 // anchors, boxes, valid, crowd, usable, least -> best, best_box, best_of, in_crowd
 OPERATOR(match_anchors) {
   return guarded([&] {
-    const kernels::Boxes boxes = {input(params[0]),  shapes[0][0], input(params[1]), flags(params[2]),
-                                  flags(params[3]), flags(params[4]), shapes[1][0], shapes[1][1]};
+    const kernels::Boxes boxes = {input(params[0]), shapes[0][0],     input(params[1]),
+                                  flags(params[2]), flags(params[3]), flags(params[4]),
+                                  shapes[1][0],     shapes[1][1]};
     kernels::match(boxes, *input(params[5]),
                    {output(params[6]), static_cast<int32_t *>(params[7]),
                     static_cast<int32_t *>(params[8]), output(params[9])});

@@ -40,7 +40,8 @@ void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t chan
   share((channels + kTogether - 1) / kTogether, [&](int64_t block, int thread) {
     float *table = scratch(thread, table_size + corners.bins * kTogether);
     float *sums = table + table_size;
-    const int64_t channel = block * kTogether, count = std::min<int64_t>(kTogether, channels - channel);
+    const int64_t channel = block * kTogether;
+    const int64_t count = std::min<int64_t>(kTogether, channels - channel);
     each_plane(maps, batch, channels, channel, table,
                [&](float *rows, const float *plane, int64_t area) {
                  transpose(plane, area, rows, kTogether, count, area);
@@ -56,8 +57,8 @@ void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t chan
         for (int part = 0; part < kParts; ++part)
           store(sums + bin * kTogether + part * kLanes, sum[part]);
       }
-      transpose(sums, kTogether, result + (region * channels + channel) * corners.bins, corners.bins,
-                corners.bins, count);
+      transpose(sums, kTogether, result + (region * channels + channel) * corners.bins,
+                corners.bins, corners.bins, count);
     }
   });
 }
@@ -68,7 +69,8 @@ void pool_gradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t c
   share((channels + kTogether - 1) / kTogether, [&](int64_t block, int thread) {
     float *table = scratch(thread, table_size + corners.bins * kTogether);
     float *sums = table + table_size;
-    const int64_t channel = block * kTogether, count = std::min<int64_t>(kTogether, channels - channel);
+    const int64_t channel = block * kTogether;
+    const int64_t count = std::min<int64_t>(kTogether, channels - channel);
     std::memset(table, 0, table_size * sizeof(float));
     for (int64_t region = 0; region < corners.regions; ++region) {
       const int32_t *row = corners.rows + region * corners.bins * corners.corners;

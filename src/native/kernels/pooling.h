@@ -14,9 +14,9 @@ struct Map {
   int64_t area;
 };
 
-// Which cells are summed: result (regions, channels, bins) is in every channel the sum over `corners` of
-// weights (regions, bins, corners) times the cells named by rows (regions, bins, corners).
-// Rows count the cells of all maps: map by map, image by image, in the order of memory.
+// Which cells are summed: result (regions, channels, bins) is in every channel the sum over
+// `corners` of weights (regions, bins, corners) times the cells named by rows (regions, bins,
+// corners). Rows count the cells of all maps: map by map, image by image, in the order of memory.
 struct Corners {
   const int32_t *rows;
   const float *weights;

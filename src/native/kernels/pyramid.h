@@ -6,7 +6,8 @@
 
 namespace kernels {
 
-// sum (planes, 2 height, 2 width) = fine + coarse (planes, height, width) doubled by nearest neighbour.
+// sum (planes, 2 height, 2 width) = fine + coarse (planes, height, width), doubled by nearest
+// neighbour.
 void add_upsampled(int64_t planes, int64_t height, int64_t width, const float *fine,
                    const float *coarse, float *sum);
 

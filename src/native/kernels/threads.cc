@@ -115,7 +115,9 @@ void use_threads(int count) { wanted = std::max(count, 1); }
 
 int thread_count() { return pool().size(); }
 
-void share(int64_t count, const std::function<void(int64_t, int)> &work) { pool().share(count, work); }
+void share(int64_t count, const std::function<void(int64_t, int)> &work) {
+  pool().share(count, work);
+}
 
 float *scratch(int thread, int64_t floats) { return pool().scratch(thread, floats); }
 

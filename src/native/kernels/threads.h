@@ -29,7 +29,8 @@ class Room {
   float *start_;
 };
 
-// Memory of a thread, at least `floats` long, aligned to cache lines; it lives until the thread asks for more.
+// Memory of a thread, at least `floats` long, aligned to pages; it lives until the thread asks for
+// more.
 float *scratch(int thread, int64_t floats);
 
 }  // namespace kernels

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The C++ operators against plain formulas, and against the Cells whose place they take."""
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.native import build
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILT = build.library()
+needs_operators = pytest.mark.skipif(
+    isinstance(BUILT, build.NotBuilt), reason=f"the C++ operators cannot be compiled: {BUILT}"
+)
+# float32 sums of a few hundred products of numbers around 1
+CLOSE = {"rtol": 1e-5, "atol": 2e-4}
+
+
+def call(name, *arrays):
+    """Call an operator as MindSpore does; the last arrays are written to."""
+    count = len(arrays)
+    addresses = (ctypes.c_void_p * count)(*(a.ctypes.data for a in arrays))
+    sizes = (ctypes.c_int * count)(*(a.ndim for a in arrays))
+    held = [(ctypes.c_int64 * a.ndim)(*a.shape) for a in arrays]
+    shapes = (ctypes.c_void_p * count)(*(ctypes.addressof(shape) for shape in held))
+    function = getattr(ctypes.CDLL(str(BUILT.path)), name)
+    assert function(count, addresses, sizes, shapes, None, None, None) == 0
+
+
+def numbers(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def windows(image):
+    """(B, C, H, W) -> (B, C, H, W, 3, 3) float64, padded with zeros."""
+    padded = np.pad(image.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+
+
+sizes = st.tuples(st.integers(1, 3), st.integers(1, 23), st.integers(1, 70), st.integers(0, 99))
+
+
+@needs_operators
+@settings(max_examples=25, deadline=None)
+@given(sizes)
+def test_conv3x3_and_its_gradients_are_the_plain_sums(size):
+    batch, height, width, seed = size
+    rng = np.random.default_rng(seed)
+    inputs, outputs = (BUILT.channels * int(n) for n in rng.integers(1, 3, 2))
+    image, weight = numbers(rng, batch, inputs, height, width), numbers(rng, outputs, inputs, 3, 3)
+    gradient = numbers(rng, batch, outputs, height, width)
+
+    result = np.full_like(gradient, np.nan)
+    call("conv3x3", image, weight, result)
+    expected = np.einsum("bchwij,ocij->bohw", windows(image), weight, optimize=True)
+    np.testing.assert_allclose(result, expected, **CLOSE)
+
+    of_image = np.full_like(image, np.nan)
+    call("conv3x3_input_gradient", gradient, weight, of_image)
+    turned = weight[:, :, ::-1, ::-1]
+    expected = np.einsum("bohwij,ocij->bchw", windows(gradient), turned, optimize=True)
+    np.testing.assert_allclose(of_image, expected, **CLOSE)
+
+    of_weight = np.full_like(weight, np.nan)
+    call("conv3x3_weight_gradient", image, gradient, of_weight)
+    expected = np.einsum("bchwij,bohw->ocij", windows(image), gradient, optimize=True)
+    np.testing.assert_allclose(of_weight, expected, rtol=1e-5, atol=1e-3)
+
+
+@needs_operators
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 99))
+def test_pool_sums_weighted_cells_and_its_gradient_spreads_them(channels, regions, seed):
+    rng = np.random.default_rng(seed)
+    maps = [numbers(rng, 2, channels, *rng.integers(1, 9, 2)) for _ in range(3)]
+    table = np.concatenate([m.transpose(0, 2, 3, 1).reshape(-1, channels) for m in maps])
+    rows = rng.integers(0, len(table), (regions, 4, 6)).astype(np.int32)
+    weights = numbers(rng, regions, 4, 6)
+
+    result = np.full((regions, channels, 4), np.nan, np.float32)
+    call("pool", *maps, rows, weights, result)
+    expected = np.einsum("rbk,rbkc->rcb", weights, table[rows].astype(np.float64))
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+
+    gradient = numbers(rng, regions, channels, 4)
+    found = [np.full_like(m, np.nan) for m in maps]
+    call("pool_gradient", *maps, rows, weights, gradient, *found)
+    spread = np.zeros(table.shape)
+    np.add.at(spread, rows, np.einsum("rbk,rcb->rbkc", weights, gradient))
+    flat = np.concatenate([m.transpose(0, 2, 3, 1).reshape(-1, channels) for m in found])
+    np.testing.assert_allclose(flat, spread, rtol=1e-5, atol=1e-5)
+
+
+@needs_operators
+def test_add_upsampled_and_scale_filters():
+    rng = np.random.default_rng(0)
+    fine, coarse = numbers(rng, 2, 3, 6, 10), numbers(rng, 2, 3, 3, 5)
+    result = np.empty_like(fine)
+    call("add_upsampled", fine, coarse, result)
+    np.testing.assert_array_equal(result, fine + coarse.repeat(2, 2).repeat(2, 3))
+    of_coarse = np.empty_like(coarse)
+    call("add_upsampled_gradient", fine, of_coarse)
+    blocks = fine.reshape(2, 3, 3, 2, 5, 2).astype(np.float64)
+    np.testing.assert_allclose(of_coarse, blocks.sum((3, 5)), rtol=1e-5, atol=1e-6)
+
+    weight, scale = numbers(rng, 5, 3, 3, 3), numbers(rng, 5)
+    result = np.empty_like(weight)
+    call("scale_filters", weight, scale, result)
+    np.testing.assert_array_equal(result, weight * scale[:, None, None, None])
+
+
+@needs_operators
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_anchor_overlaps_are_those_of_the_table(offset):
+    from mindspore import Tensor
+
+    from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
+    from src.FasterRcnn.matcher import AnchorOverlaps
+    from src.native import operators
+
+    strides = (4, 8, 16, 32, 64)
+    anchors = np.concatenate(pyramid_anchors(
+        feature_shapes(96, 128, strides), strides, [8], [0.5, 1.0, 2.0], offset, True
+    ))  # fmt: skip
+    rng = np.random.default_rng(3)
+    corners = rng.uniform(0, 100, (3, 12, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(1, 60, (3, 12, 2))], -1).round(1)
+    boxes[0, 1] = boxes[0, 0]  # two boxes with the same best anchors
+    kinds = rng.integers(0, 3, (3, 12))  # padding, box, crowd region
+    kinds[0, :2], kinds[2] = 1, 0  # an image without boxes
+    usable = rng.uniform(size=(3, len(anchors))) < 0.7
+    arrays = anchors.astype(np.float32), boxes.astype(np.float32), kinds == 1, kinds == 2, usable
+    inputs = [Tensor(array) for array in arrays]
+    expected = AnchorOverlaps(offset, 0.3)(*inputs)
+    found = operators.AnchorOverlaps(BUILT, offset, 0.3)(*inputs)
+    for name, one, other in zip(("best", "gt_index", "best_of", "in_crowd"), found, expected,
+                                strict=True):  # fmt: skip
+        np.testing.assert_array_equal(one.asnumpy(), other.asnumpy(), err_msg=name)
+    assert (found[2].asnumpy() > 0).any() and (found[3].asnumpy() > 0).any()
+
+
+@needs_operators
+@pytest.mark.slow
+def test_a_network_computes_the_same_with_them_and_with_gradients():
+    import mindspore as ms
+    from mindspore import Tensor
+    from network_helpers import small_config
+
+    from src.detector import build_detector, build_loss
+    from src.network_define import TrainOneStep, make_optimizer
+
+    config = small_config(64, 96, 3)
+    rng = np.random.default_rng(0)
+    boxes = np.zeros((1, config.num_gts, 4), np.float32)
+    boxes[0, :2] = [[4, 6, 40, 44], [30, 10, 90, 60]]
+    labels = (boxes[..., 2] > 0).astype(np.int32)
+    batch = (numbers(rng, 1, 3, 64, 96), np.float32([[64, 96, 1, 1]]), boxes, labels, labels > 0,
+             labels > 9, np.int32([5]))  # fmt: skip
+    results = []
+    for kernels in ("off", "auto"):
+        ms.set_seed(7)
+        own = config.replace(cpu_kernels=kernels)
+        network = build_detector(own)
+        optimizer = make_optimizer(
+            network.trainable_params(), np.float32([0.1]), momentum=0.9, weight_decay=0.0
+        )
+        step = TrainOneStep(build_loss(network, own), optimizer)
+        step.set_train(True)
+        losses, norm = step(Tensor(1.0, ms.float32), *map(Tensor, batch))
+        weights = {p.name: p.asnumpy() for p in network.get_parameters()}
+        results.append((losses.asnumpy(), float(norm.asnumpy()), weights))
+    (losses, norm, weights), (own_losses, own_norm, own_weights) = results
+    assert list(weights) == list(own_weights)
+    np.testing.assert_allclose(own_losses, losses, rtol=1e-4)
+    assert own_norm == pytest.approx(norm, rel=1e-3)
+    for name, weight in weights.items():
+        distance = np.abs(own_weights[name] - weight).max()
+        assert distance <= 1e-3 * max(np.abs(weight).max(), 1e-2), name
+
+
+@needs_operators
+def test_the_number_of_threads_changes_no_bit():
+    program = (
+        "import numpy as np, test_native as t;"
+        "rng = np.random.default_rng(1); c = 2 * t.BUILT.channels;"
+        "x, w, g = t.numbers(rng, 2, c, 30, 41), t.numbers(rng, c, c, 3, 3),"
+        " t.numbers(rng, 2, c, 30, 41);"
+        "y, dw = np.empty_like(g), np.empty_like(w);"
+        "t.call('conv3x3', x, w, y); t.call('conv3x3_weight_gradient', x, g, dw);"
+        "import hashlib; print(hashlib.sha256(y.tobytes() + dw.tobytes()).hexdigest())"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True,
+            text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT / "tests")},
+        ).stdout
+        for threads in (1, 2)
+    }  # fmt: skip
+    assert len(printed) == 1
+
+
+def _library_elsewhere(monkeypatch, folder, **environment):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return build.library.__wrapped__()
+
+
+@needs_operators
+def test_compiled_once_then_found(monkeypatch, tmp_path):
+    first = _library_elsewhere(monkeypatch, tmp_path)
+    stamp = first.path.stat().st_mtime_ns
+    assert _library_elsewhere(monkeypatch, tmp_path) == first
+    assert first.path.stat().st_mtime_ns == stamp
+    assert [path.name for path in first.path.parent.iterdir()] == ["kernels.so"]
+
+
+def test_without_a_compiler_the_reason_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    reason = _library_elsewhere(monkeypatch, tmp_path)
+    assert isinstance(reason, build.NotBuilt) and "no C++ compiler" in str(reason)
+
+
+def test_a_compiler_that_fails_is_no_error(monkeypatch, tmp_path):
+    compiler = tmp_path / "broken"
+    compiler.write_text(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo 1 && exit\necho 'out of luck' >&2\nexit 1\n"
+    )
+    compiler.chmod(0o755)
+    reason = _library_elsewhere(monkeypatch, tmp_path, CXX=str(compiler))
+    assert isinstance(reason, build.NotBuilt) and "out of luck" in str(reason)
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
+    (tmp_path / "faster_rcnn_mindspore").write_text("a file in the way")
+    reason = _library_elsewhere(monkeypatch, tmp_path)
+    assert isinstance(reason, build.NotBuilt)
+
+
+def test_a_network_without_operators_says_so_once(monkeypatch, capsys):
+    from network_helpers import small_config
+
+    from src.model_utils import device_adapter
+
+    monkeypatch.setattr(device_adapter, "library", lambda: build.NotBuilt("no C++ compiler (g++)"))
+    device_adapter.say_once.cache_clear()
+    config = small_config(64, 96, 3, cpu_kernels="auto")
+    assert device_adapter.cpu_library(config) is None
+    assert device_adapter.cpu_library(config) is None
+    assert capsys.readouterr().err.count("no C++ compiler (g++)") == 1
+    assert device_adapter.cpu_library(config.replace(cpu_kernels="off")) is None
+    assert not capsys.readouterr().err
