@@ -199,7 +199,8 @@ def test_the_number_of_threads_changes_no_bit():
     printed = {
         subprocess.run(
             [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True,
-            text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT / "tests")},
+            text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads),
+                            "PYTHONPATH": str(ROOT / "tests")},
         ).stdout
         for threads in (1, 2)
     }  # fmt: skip
@@ -220,6 +221,16 @@ def test_compiled_once_then_found(monkeypatch, tmp_path):
     assert _library_elsewhere(monkeypatch, tmp_path) == first
     assert first.path.stat().st_mtime_ns == stamp
     assert [path.name for path in first.path.parent.iterdir()] == ["kernels.so"]
+
+
+@needs_operators
+def test_a_damaged_library_is_compiled_anew(monkeypatch, tmp_path):
+    path = _library_elsewhere(monkeypatch, tmp_path / "whole").path
+    damaged = tmp_path / "damaged" / path.relative_to(tmp_path / "whole")
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(path.read_bytes()[:1000])
+    assert _library_elsewhere(monkeypatch, tmp_path / "damaged").path == damaged
+    assert damaged.stat().st_size == path.stat().st_size
 
 
 def test_without_a_compiler_the_reason_is_said(monkeypatch, tmp_path):

@@ -46,7 +46,7 @@ def library() -> "Library | NotBuilt":
     """
     try:
         path = _compiled()
-        loaded = ctypes.CDLL(str(path))
+        loaded = _load(path)
     except (NotBuilt, OSError) as error:
         return NotBuilt(str(error).splitlines()[0])
     loaded.use_threads(_threads())
@@ -72,6 +72,15 @@ def _compiled() -> Path:
     except OSError as error:
         raise NotBuilt(f"{error.strerror} ({error.filename})") from None
     return path
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    """Load the library; a damaged file is compiled anew."""
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        path.unlink(missing_ok=True)
+        return ctypes.CDLL(str(_compiled()))
 
 
 def _compiler() -> str:

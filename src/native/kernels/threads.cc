@@ -8,9 +8,11 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace kernels {
@@ -59,11 +61,14 @@ class Pool {
     run(0);
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [this] { return busy_ == 0; });
+    if (error_ != nullptr) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
   float *scratch(int thread, int64_t floats) {
     if (length_[thread] < floats) {
       std::free(memory_[thread]);
+      length_[thread] = 0;
+      memory_[thread] = nullptr;
       memory_[thread] = allocate(floats);
       length_[thread] = floats;
     }
@@ -71,8 +76,14 @@ class Pool {
   }
 
  private:
+  // An exception ends the work of this thread; `share` throws it when all are done.
   void run(int thread) {
-    for (int64_t item = next_++; item < count_; item = next_++) (*work_)(item, thread);
+    try {
+      for (int64_t item = next_++; item < count_; item = next_++) (*work_)(item, thread);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      error_ = std::current_exception();
+    }
   }
 
   void help(int thread) {
@@ -98,6 +109,7 @@ class Pool {
   std::condition_variable start_, done_;
   const std::function<void(int64_t, int)> *work_ = nullptr;
   std::atomic<int64_t> next_{0};
+  std::exception_ptr error_;
   int64_t count_ = 0, round_ = 0;
   int busy_ = 0;
 };
