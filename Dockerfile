@@ -7,11 +7,12 @@ FROM ${FROM_IMAGE_NAME}
 
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
-# OpenMP is not in slim images. Bases without apt bring it.
+# OpenMP is not in slim images, and no compiler for the CPU operators. Bases without apt bring
+# them.
 # hadolint ignore=DL3008
 RUN if command -v apt-get >/dev/null; then \
         apt-get update && \
-        apt-get install -y --no-install-recommends libgomp1 && \
+        apt-get install -y --no-install-recommends g++ libgomp1 && \
         rm -rf /var/lib/apt/lists/*; \
     fi
 

@@ -5,11 +5,13 @@ Weights are not part of it: a compiled graph knows parameters by name, shape and
 are: they may come from the configuration, from the data (steps of a schedule) or from a program.
 """
 
+import functools
 import hashlib
 import os
 import platform
 import re
 import sys
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
+from mindspore._c_expression import typing as mstypes
 from mindspore.ops import Primitive
 
 _SOURCES = Path(__file__).resolve().parent
@@ -111,13 +114,27 @@ def _value(value: Any, depth: int = 0) -> Iterator[str | bytes]:
         for item in value:
             yield from _value(item, depth + 1)
         yield f"{len(value)} items"
+    elif isinstance(value, functools.partial):
+        yield from _value((value.func, value.args, value.keywords), depth + 1)
+    elif isinstance(value, set | frozenset):
+        yield from _value(sorted(value, key=repr), depth + 1)
+    elif isinstance(value, np.generic | np.dtype | range | slice | mstypes.Type):
+        yield repr(value)
     else:
         yield f"{type(value).__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
         if isinstance(value, Primitive):
             yield f"{value.name}"
             yield from _value(value.attrs, depth + 1)
+        elif isinstance(value, types.FunctionType) and not _is_mindspores(value):
+            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            yield from _value((value.__defaults__, value.__kwdefaults__, cells), depth + 1)
         elif type(value).__module__.startswith("src.") and hasattr(value, "__dict__"):
             yield from _value(vars(value), depth + 1)
+
+
+def _is_mindspores(function: types.FunctionType) -> bool:
+    """Say whether a function is MindSpore's: their closures hold times and counters."""
+    return str(function.__module__).partition(".")[0] == "mindspore"
 
 
 def _described(parameter: Parameter) -> str:

@@ -228,7 +228,7 @@ def test_a_damaged_library_is_compiled_anew(monkeypatch, tmp_path):
     path = _library_elsewhere(monkeypatch, tmp_path / "whole").path
     damaged = tmp_path / "damaged" / path.relative_to(tmp_path / "whole")
     damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(path.read_bytes()[:1000])
+    damaged.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert _library_elsewhere(monkeypatch, tmp_path / "damaged").path == damaged
     assert damaged.stat().st_size == path.stat().st_size
 
@@ -243,12 +243,40 @@ def test_without_a_compiler_the_reason_is_said(monkeypatch, tmp_path):
 def test_a_compiler_that_fails_is_no_error(monkeypatch, tmp_path):
     compiler = tmp_path / "broken"
     compiler.write_text(
-        "#!/bin/sh\n[ \"$1\" = --version ] && echo 1 && exit\necho 'out of luck' >&2\nexit 1\n"
+        "#!/bin/sh\n[ \"$2\" = --version ] && echo 1 && exit\necho 'out of luck' >&2\nexit 1\n"
     )
     compiler.chmod(0o755)
-    reason = _library_elsewhere(monkeypatch, tmp_path, CXX=str(compiler))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    reason = _library_elsewhere(monkeypatch, tmp_path, CXX=f"{compiler} --verbose")
     assert isinstance(reason, build.NotBuilt) and "out of luck" in str(reason)
     assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_path_that_mindspore_cannot_load_from(monkeypatch, tmp_path):
+    reason = _library_elsewhere(monkeypatch, tmp_path / "a:b")
+    assert isinstance(reason, build.NotBuilt) and "colon" in str(reason)
+
+
+@needs_operators
+def test_rows_outside_the_maps_are_refused():
+    image, rows = np.zeros((1, 1, 2, 2), np.float32), np.int32([[[4]]])
+    weights, result = np.ones((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.float32)
+    with pytest.raises(AssertionError):
+        call("pool", image, rows, weights, result)
+
+
+@needs_operators
+def test_shapes_and_types_that_do_not_fit_are_refused():
+    from mindspore import Tensor
+
+    from src.native import operators
+
+    conv = operators.Conv3x3(BUILT)
+    weight = Tensor(np.zeros((32, 64, 3, 3), np.float32))
+    with pytest.raises(ValueError, match="do not fit"):
+        conv(Tensor(np.zeros((1, 32, 4, 4), np.float32)), weight)
+    with pytest.raises(TypeError, match="float32"):
+        conv(Tensor(np.zeros((1, 64, 4, 4), np.float16)), weight)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):

@@ -1,24 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles the C++ operators once a machine and loads them; without a compiler there are none."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from src.user_cache import user_cache
 
 _SOURCES = Path(__file__).resolve().parent / "kernels"
-_COMPILERS = ("g++", "clang++", "c++")
+_COMPILER = "g++"  # or $CXX, if that is GCC: the sources use its vector extensions
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread")
-_LONGEST = 120  # seconds of compilation; it takes about two
-_NAME = "kernels.so"
+_LONGEST = 120  # seconds of compilation; it takes about three
+_FOLDER, _NAME, _ROOM = "kernels-", "kernels.so", "room-"
+_MAX_DAYS = 30  # that libraries of other sources or processors are kept
+_SEAL = hashlib.sha256().digest_size  # bytes at the end of the file, which loaders ignore
 
 
 class Library(NamedTuple):
@@ -45,57 +51,84 @@ def library() -> "Library | NotBuilt":
     processor. Threads: as many as this process has processors, at most $OMP_NUM_THREADS.
     """
     try:
-        path = _compiled()
-        loaded = _load(path)
+        path = _find_or_compile()
+        loaded = ctypes.CDLL(str(path))
     except (NotBuilt, OSError) as error:
         return NotBuilt(str(error).splitlines()[0])
     loaded.use_threads(_threads())
     return Library(path, loaded.channels())
 
 
-def _compiled() -> Path:
-    compiler = _compiler()
+def _find_or_compile() -> Path:
+    if ":" in str(user_cache()):
+        raise NotBuilt(f"MindSpore cannot load operators from a path with a colon: {user_cache()}")
+    reason = NotBuilt("no C++ compiler")
+    for compiler in _compilers():
+        try:
+            return _compiled(compiler)
+        except NotBuilt as error:
+            reason = error
+    raise reason
+
+
+def _compilers() -> Iterator[list[str]]:
+    """Yield the commands to try: $CXX, which may have arguments, and g++."""
+    for words in (shlex.split(os.environ.get("CXX", "")), [_COMPILER]):
+        found = shutil.which(words[0]) if words else None
+        if found:
+            yield [found, *words[1:]]
+
+
+def _compiled(compiler: list[str]) -> Path:
     flags = (*_FLAGS, "-mcpu=native" if platform.machine() == "aarch64" else "-march=native")
     sources = sorted(_SOURCES.iterdir())
-    folder = user_cache() / f"kernels-{_digest(compiler, flags, sources)}"
+    folder = user_cache() / f"{_FOLDER}{_digest(compiler, flags, sources)}"
     path = folder / _NAME
-    if path.is_file():
-        return path
     try:
+        if _is_whole(path):
+            os.utime(folder)
+            return path
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # In a folder of its own, then renamed: another process may be doing the same.
-        with tempfile.TemporaryDirectory(dir=folder) as room:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_ROOM) as room:
             made = Path(room) / _NAME
             units = [str(source) for source in sources if source.suffix == ".cc"]
-            _run([compiler, *flags, *units, "-o", str(made)])
+            _run([*compiler, *flags, *units, "-o", str(made)])
+            with made.open("r+b") as file:
+                seal = hashlib.sha256(file.read()).digest()
+                file.write(seal)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(made, path)
+        _tidy(folder)
     except OSError as error:
         raise NotBuilt(f"{error.strerror} ({error.filename})") from None
     return path
 
 
-def _load(path: Path) -> ctypes.CDLL:
-    """Load the library; a damaged file is compiled anew."""
+def _is_whole(path: Path) -> bool:
+    """Say whether a file is there with its seal: loading a damaged library can kill the process."""
     try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        path.unlink(missing_ok=True)
-        return ctypes.CDLL(str(_compiled()))
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    return hashlib.sha256(content[:-_SEAL]).digest() == content[-_SEAL:]
 
 
-def _compiler() -> str:
-    """Return $CXX or the first compiler on PATH."""
-    wanted = os.environ.get("CXX", "")
-    for name in (wanted,) if wanted else _COMPILERS:
-        found = shutil.which(name)
-        if found:
-            return found
-    raise NotBuilt(f"no C++ compiler ({wanted or ', '.join(_COMPILERS)})")
+def _tidy(folder: Path) -> None:
+    """Remove libraries that have not been used for long, and what killed processes left."""
+    now = time.time()
+    for other in (*folder.parent.glob(f"{_FOLDER}*"), *folder.glob(f"{_ROOM}*")):
+        with contextlib.suppress(OSError):
+            days = (now - other.stat().st_mtime) / 86400
+            if days > (1 if other.parent == folder else _MAX_DAYS):
+                shutil.rmtree(other, ignore_errors=True)
 
 
-def _digest(compiler: str, flags: tuple[str, ...], sources: list[Path]) -> str:
+def _digest(compiler: list[str], flags: tuple[str, ...], sources: list[Path]) -> str:
     digest = hashlib.sha256()
-    for text in (compiler, _run([compiler, "--version"]), *flags, platform.machine(), _processor()):
+    version = _run([*compiler, "--version"])
+    for text in (*compiler, version, *flags, platform.machine(), _processor()):
         digest.update(text.encode() + b"\0")
     for source in sources:
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
@@ -126,5 +159,5 @@ def _run(command: list[str]) -> str:
 
 def _threads() -> int:
     processors = len(os.sched_getaffinity(0))
-    limit = os.environ.get("OMP_NUM_THREADS", "")
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return min(processors, int(limit)) if limit.isdecimal() and int(limit) else processors

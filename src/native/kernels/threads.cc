@@ -11,6 +11,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -41,8 +42,12 @@ std::atomic<int> wanted{1};
 class Pool {
  public:
   explicit Pool(int size) : size_(size), memory_(size), length_(size) {
-    for (int thread = 1; thread < size_; ++thread)
-      std::thread([this, thread] { help(thread); }).detach();
+    try {
+      for (int thread = 1; thread < size; ++thread)
+        std::thread([this, thread] { help(thread); }).detach(), ++started_;
+    } catch (const std::system_error &) {  // the system grants no more of them
+      size_ = started_ + 1;
+    }
   }
 
   int size() const { return size_; }
@@ -102,7 +107,7 @@ class Pool {
     }
   }
 
-  const int size_;
+  int size_, started_ = 0;
   std::vector<float *> memory_;
   std::vector<int64_t> length_;
   std::mutex turn_, mutex_;
@@ -115,7 +120,14 @@ class Pool {
 };
 
 Pool &pool() {
-  static Pool *one = new Pool(wanted);  // never destroyed: its threads may outlive static objects
+  static std::mutex mutex;
+  static Pool *one = nullptr;  // never destroyed: its threads may outlive static objects
+  static pid_t owner = 0;
+  std::lock_guard<std::mutex> lock(mutex);
+  if (one == nullptr || owner != getpid()) {  // a process that was forked has none of the threads
+    one = new Pool(wanted);
+    owner = getpid();
+  }
   return *one;
 }
 
