@@ -19,21 +19,12 @@ def use_native_operators(network: nn.Cell, library: Library) -> int:
     """
     places = 0
     for _, cell in network.cells_and_names():
-        if isinstance(cell, nn.Conv2d) and _is_conv3x3(cell, library.channels):
-            cell.conv2d = Conv3x3(library)
-            places += 1
-        elif isinstance(cell, GatherRoiAlign):
-            cell.pool = PoolCells(library)
-            places += 1
-        elif isinstance(cell, FeatPyramidNeck):
-            cell.merge = AddUpsampled(library)
-            places += 1
-        elif isinstance(cell, FrozenBatchNorm):
-            cell.scale_filters = ScaleFilters(library)
-            places += 1
-        elif isinstance(cell, BboxAssignSample):
-            cell.overlaps = AnchorOverlaps(library, cell.offset, cell.matcher.min_pos_iou)
-            places += 1
+        for kind, name, make in _PLACES:
+            if isinstance(cell, kind):
+                own = make(cell, library)
+                if own is not None:
+                    setattr(cell, name, own)
+                    places += 1
     return places
 
 
@@ -134,11 +125,27 @@ class AnchorOverlaps(nn.Cell):
         )  # fmt: skip
 
 
-def _is_conv3x3(conv: nn.Conv2d, channels: int) -> bool:
-    fits = conv.in_channels % channels == 0 and conv.out_channels % channels == 0
+def _conv3x3(conv: nn.Conv2d, library: Library) -> Conv3x3 | None:
+    """Return what can compute the convolution; None for other kernels, strides or channels."""
     settings = (conv.kernel_size, conv.stride, conv.dilation, conv.group, conv.pad_mode)
     is_plain = settings == ((3, 3), (1, 1), (1, 1), 1, "pad") and conv.padding in (1, (1, 1, 1, 1))
-    return is_plain and fits and conv.weight.dtype == mstype.float32
+    fits = not (conv.in_channels % library.channels or conv.out_channels % library.channels)
+    is_single = conv.weight.dtype == mstype.float32
+    return Conv3x3(library) if is_plain and fits and is_single else None
+
+
+# Cells that use one of ours, its attribute there, and what makes it.
+_PLACES = (
+    (nn.Conv2d, "conv2d", _conv3x3),
+    (GatherRoiAlign, "pool", lambda cell, library: PoolCells(library)),
+    (FeatPyramidNeck, "merge", lambda cell, library: AddUpsampled(library)),
+    (FrozenBatchNorm, "scale_filters", lambda cell, library: ScaleFilters(library)),
+    (
+        BboxAssignSample,
+        "overlaps",
+        lambda cell, library: AnchorOverlaps(library, cell.offset, cell.matcher.min_pos_iou),
+    ),
+)
 
 
 def _operator(library: Library, name: str, shapes, types=None):
@@ -146,9 +153,10 @@ def _operator(library: Library, name: str, shapes, types=None):
 
 
 def _float32(first, *others):
-    if first != mstype.float32:
+    # A parameter's type is a Ref[Tensor[Float32]], which is equal to nothing.
+    if "Float32" not in str(first):
         raise TypeError(f"the CPU operators take float32, not {first}")
-    return first
+    return mstype.float32
 
 
 def _result_shape(image, weight):

@@ -22,6 +22,18 @@ int64_t cells_of(const std::vector<Map<Number>> &maps, int64_t batch) {
   return cells;
 }
 
+// What a thread needs for some channels: which they are, their table, and room for a region's bins.
+struct Part {
+  int64_t channel, count;
+  float *table, *sums;
+
+  Part(int64_t block, int64_t channels, int thread, int64_t table_size, int64_t bins)
+      : channel(block * kTogether),
+        count(std::min<int64_t>(kTogether, channels - channel)),
+        table(scratch(thread, table_size + bins * kTogether)),
+        sums(table + table_size) {}
+};
+
 void check_rows(const Corners &corners, int64_t cells) {
   const int32_t *end = corners.rows + corners.regions * corners.bins * corners.corners;
   const auto [least, most] = std::minmax_element(corners.rows, end);
@@ -47,13 +59,10 @@ void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t chan
   const int64_t table_size = cells_of(maps, batch) * kTogether;
   check_rows(corners, cells_of(maps, batch));
   share((channels + kTogether - 1) / kTogether, [&](int64_t block, int thread) {
-    float *table = scratch(thread, table_size + corners.bins * kTogether);
-    float *sums = table + table_size;
-    const int64_t channel = block * kTogether;
-    const int64_t count = std::min<int64_t>(kTogether, channels - channel);
-    each_plane(maps, batch, channels, channel, table,
+    const Part part(block, channels, thread, table_size, corners.bins);
+    each_plane(maps, batch, channels, part.channel, part.table,
                [&](float *rows, const float *plane, int64_t area) {
-                 transpose(plane, area, rows, kTogether, count, area);
+                 transpose(plane, area, rows, kTogether, part.count, area);
                });
     for (int64_t region = 0; region < corners.regions; ++region) {
       const int32_t *row = corners.rows + region * corners.bins * corners.corners;
@@ -61,13 +70,13 @@ void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t chan
       for (int64_t bin = 0; bin < corners.bins; ++bin) {
         Vector sum[kParts] = {};
         for (int64_t corner = 0; corner < corners.corners; ++corner, ++row, ++weight)
-          for (int part = 0; part < kParts; ++part)
-            sum[part] += *weight * load(table + *row * int64_t{kTogether} + part * kLanes);
-        for (int part = 0; part < kParts; ++part)
-          store(sums + bin * kTogether + part * kLanes, sum[part]);
+          for (int v = 0; v < kParts; ++v)
+            sum[v] += *weight * load(part.table + *row * int64_t{kTogether} + v * kLanes);
+        for (int v = 0; v < kParts; ++v)
+          store(part.sums + bin * kTogether + v * kLanes, sum[v]);
       }
-      transpose(sums, kTogether, result + (region * channels + channel) * corners.bins,
-                corners.bins, corners.bins, count);
+      transpose(part.sums, kTogether, result + (region * channels + part.channel) * corners.bins,
+                corners.bins, corners.bins, part.count);
     }
   });
 }
@@ -77,30 +86,27 @@ void pool_gradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t c
   const int64_t table_size = cells_of(maps, batch) * kTogether;
   check_rows(corners, cells_of(maps, batch));
   share((channels + kTogether - 1) / kTogether, [&](int64_t block, int thread) {
-    float *table = scratch(thread, table_size + corners.bins * kTogether);
-    float *sums = table + table_size;
-    const int64_t channel = block * kTogether;
-    const int64_t count = std::min<int64_t>(kTogether, channels - channel);
-    std::memset(table, 0, table_size * sizeof(float));
+    const Part part(block, channels, thread, table_size, corners.bins);
+    std::memset(part.table, 0, table_size * sizeof(float));
     for (int64_t region = 0; region < corners.regions; ++region) {
       const int32_t *row = corners.rows + region * corners.bins * corners.corners;
       const float *weight = corners.weights + region * corners.bins * corners.corners;
-      transpose(gradient + (region * channels + channel) * corners.bins, corners.bins, sums,
-                kTogether, count, corners.bins);
+      transpose(gradient + (region * channels + part.channel) * corners.bins, corners.bins,
+                part.sums, kTogether, part.count, corners.bins);
       for (int64_t bin = 0; bin < corners.bins; ++bin) {
         Vector sum[kParts];
-        for (int part = 0; part < kParts; ++part)
-          sum[part] = load(sums + bin * kTogether + part * kLanes);
+        for (int v = 0; v < kParts; ++v)
+          sum[v] = load(part.sums + bin * kTogether + v * kLanes);
         for (int64_t corner = 0; corner < corners.corners; ++corner, ++row, ++weight)
-          for (int part = 0; part < kParts; ++part) {
-            float *cell = table + *row * int64_t{kTogether} + part * kLanes;
-            store(cell, load(cell) + *weight * sum[part]);
+          for (int v = 0; v < kParts; ++v) {
+            float *cell = part.table + *row * int64_t{kTogether} + v * kLanes;
+            store(cell, load(cell) + *weight * sum[v]);
           }
       }
     }
-    each_plane(maps, batch, channels, channel, table,
+    each_plane(maps, batch, channels, part.channel, part.table,
                [&](const float *rows, float *plane, int64_t area) {
-                 transpose(rows, kTogether, plane, area, area, count);
+                 transpose(rows, kTogether, plane, area, area, part.count);
                });
   });
 }
