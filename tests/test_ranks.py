@@ -286,18 +286,23 @@ def weights(setting, tmp_path_factory):
     return path
 
 
-# After five steps the losses differ by 6e-4 since frozen norms are folded; why is not known yet.
-STEPS = 2
+STEPS = 5
 
 
 def real_arguments(setting, output, batch_size, weights):
+    """Few proposals and a small learning rate, so that rounding stays rounding.
+
+    With 300 proposals and 0.02 the five steps of a *single* process whose weights are moved by one
+    rounding (6e-8) end with losses that differ by up to 8e-3: on random weights some overlap comes
+    to lie so near the threshold of suppression that another proposal is kept.
+    """
     values = {
         **setting, "output_dir": output or ".", "batch_size": batch_size, "pre_trained": weights,
         "steps_per_epoch_limit": STEPS, "epoch_size": 1, "box_convention": "modern", "seed": 7,
-        "log_interval": 1, "warmup_step": 2, "base_lr": 0.02, "num_parallel_workers": 1,
+        "log_interval": 1, "warmup_step": 2, "base_lr": 0.002, "num_parallel_workers": 1,
         "device_target": "CPU",
-        "rpn_proposal_nms_pre": 300, "rpn_proposal_max_num": 300, "num_expected_neg_stage2": 64,
-        "num_expected_pos_stage2": 32,
+        "rpn_proposal_nms_pre": 60, "rpn_proposal_max_num": 60, "num_expected_neg_stage2": 32,
+        "num_expected_pos_stage2": 16,
     }  # fmt: skip
     return [part for key, value in values.items() for part in (f"--{key}", str(value))]
 
@@ -318,6 +323,6 @@ def test_two_processes_equal_one_with_the_double_batch(setting, weights, tmp_pat
     moved = 0
     for name, array in arrays(two, f"faster_rcnn-1_{STEPS}.ckpt").items():
         error = np.abs(array - end[name]).max() / max(np.abs(end[name]).max(), 1e-12)
-        assert name.startswith("moments.") or error < 1e-5, (name, error)
+        assert error < (1e-3 if name.startswith("moments.") else 1e-5), (name, error)
         moved += name in start and not np.array_equal(array, start[name])
     assert moved > 50
