@@ -19,8 +19,6 @@ BUILT = build.library()
 needs_operators = pytest.mark.skipif(
     isinstance(BUILT, build.NotBuilt), reason=f"the C++ operators cannot be compiled: {BUILT}"
 )
-# float32 sums of a few hundred products of numbers around 1
-CLOSE = {"rtol": 1e-5, "atol": 2e-4}
 
 
 def call(name, *arrays):
@@ -48,30 +46,51 @@ sizes = st.tuples(st.integers(1, 3), st.integers(1, 23), st.integers(1, 70), st.
 
 
 @needs_operators
-@settings(max_examples=25, deadline=None)
-@given(sizes)
-def test_conv3x3_and_its_gradients_are_the_plain_sums(size):
+@settings(max_examples=40, deadline=None)
+@given(sizes, st.sampled_from([1, 2]))
+def test_convolutions_and_their_gradients_are_the_plain_sums(size, stride):
     batch, height, width, seed = size
     rng = np.random.default_rng(seed)
     inputs, outputs = (BUILT.channels * int(n) for n in rng.integers(1, 3, 2))
-    image, weight = numbers(rng, batch, inputs, height, width), numbers(rng, outputs, inputs, 3, 3)
-    gradient = numbers(rng, batch, outputs, height, width)
+    check_convolution(rng, (batch, inputs, height, width), outputs, stride)
 
-    result = np.full_like(gradient, np.nan)
-    call("conv3x3", image, weight, result)
-    expected = np.einsum("bchwij,ocij->bohw", windows(image), weight, optimize=True)
-    np.testing.assert_allclose(result, expected, **CLOSE)
 
+@needs_operators
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("inputs, outputs", [(256, 32), (32, 256)])
+def test_convolutions_that_are_cut_into_blocks(stride, inputs, outputs):
+    check_convolution(np.random.default_rng(0), (2, inputs, 11, 461), outputs, stride)
+
+
+def check_convolution(rng, shape, outputs, stride):
+    batch, inputs, height, width = shape
+    image, weight = numbers(rng, *shape), numbers(rng, outputs, inputs, 3, 3)
+    name = {1: "conv3x3", 2: "strided3x3"}[stride]
+    steps = slice(None, None, stride)
+
+    expected = np.einsum(
+        "bchwij,ocij->bohw", windows(image)[:, :, steps, steps], weight, optimize=True
+    )
+    result = np.full(expected.shape, np.nan, np.float32)
+    call(name, image, weight, result)
+    close = {"rtol": 1e-5, "atol": 1.5e-5 * np.sqrt(9 * max(inputs, outputs))}
+    np.testing.assert_allclose(result, expected, **close)
+
+    gradient = numbers(rng, *expected.shape)
+    whole = np.zeros((batch, outputs, height, width), np.float32)
+    whole[:, :, steps, steps] = gradient
     of_image = np.full_like(image, np.nan)
-    call("conv3x3_input_gradient", gradient, weight, of_image)
+    first = [image] if stride > 1 else []
+    call(f"{name}_input_gradient", *first, gradient, weight, of_image)
     turned = weight[:, :, ::-1, ::-1]
-    expected = np.einsum("bohwij,ocij->bchw", windows(gradient), turned, optimize=True)
-    np.testing.assert_allclose(of_image, expected, **CLOSE)
+    expected = np.einsum("bohwij,ocij->bchw", windows(whole), turned, optimize=True)
+    np.testing.assert_allclose(of_image, expected, **close)
 
     of_weight = np.full_like(weight, np.nan)
-    call("conv3x3_weight_gradient", image, gradient, of_weight)
-    expected = np.einsum("bchwij,bohw->ocij", windows(image), gradient, optimize=True)
-    np.testing.assert_allclose(of_weight, expected, rtol=1e-5, atol=1e-3)
+    call(f"{name}_weight_gradient", image, gradient, of_weight)
+    expected = np.einsum("bchwij,bohw->ocij", windows(image), whole, optimize=True)
+    most = 1e-6 * np.sqrt(height * width * batch) * np.abs(expected).max()
+    np.testing.assert_allclose(of_weight, expected, rtol=1e-5, atol=max(most, 1e-3))
 
 
 @needs_operators
@@ -194,7 +213,11 @@ def test_the_number_of_threads_changes_no_bit():
         " t.numbers(rng, 2, c, 30, 41);"
         "y, dw = np.empty_like(g), np.empty_like(w);"
         "t.call('conv3x3', x, w, y); t.call('conv3x3_weight_gradient', x, g, dw);"
-        "import hashlib; print(hashlib.sha256(y.tobytes() + dw.tobytes()).hexdigest())"
+        "import hashlib; print(hashlib.sha256(y.tobytes() + dw.tobytes()).hexdigest());"
+        "g = t.numbers(rng, 2, c, 15, 21); y, dx = np.empty_like(g), np.empty_like(x);"
+        "t.call('strided3x3', x, w, y); t.call('strided3x3_input_gradient', x, g, w, dx);"
+        "t.call('strided3x3_weight_gradient', x, g, dw);"
+        "print(hashlib.sha256(y.tobytes() + dx.tobytes() + dw.tobytes()).hexdigest())"
     )
     printed = {
         subprocess.run(

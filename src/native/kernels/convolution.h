@@ -1,20 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolutions of float32 NCHW tensors that keep height and width, and their gradients.
+// 3x3 convolutions of float32 NCHW tensors, padded by 1, and their gradients. Weights are (out, in,
+// 3, 3); both channel counts are multiples of kColumns.
 #pragma once
 
 namespace kernels {
 
-// A batch of images with `in` channels that becomes one with `out` channels.
+// A batch of images with `in` channels that becomes one with `out` channels; height and width of
+// the images.
 struct Shape {
   int batch, in, out, height, width;
 };
 
-// 3x3, padded by 1: weights (out, in, 3, 3). Both channel counts are multiples of kColumns.
+// Stride 1: the result has the images' height and width.
 void filter_forward(const Shape &shape, const float *image, const float *weights,
                     float *result);
 void filter_input_gradient(const Shape &shape, const float *gradient, const float *weights,
                            float *result);
 void filter_weight_gradient(const Shape &shape, const float *image, const float *gradient,
+                            float *result);
+
+// Stride 2: the result has half the height and width, rounded up.
+void stride_forward(const Shape &shape, const float *image, const float *weights, float *result);
+void stride_input_gradient(const Shape &shape, const float *gradient, const float *weights,
+                           float *result);
+void stride_weight_gradient(const Shape &shape, const float *image, const float *gradient,
                             float *result);
 
 }  // namespace kernels

@@ -19,8 +19,10 @@ struct Product {
   bool add;  // to what c holds
 };
 
+// A function of its own, because a compiler that inlines it into long loops runs out of registers for
+// the sums (GCC 12: half the speed).
 template <int rows>
-inline void multiply_rows(const Product &p) {
+[[gnu::noinline]] void multiply_rows(const Product &p) {
   Vector sums[rows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r)

@@ -84,6 +84,30 @@ OPERATOR(conv3x3_weight_gradient) {
   });
 }
 
+// image, weights -> result
+OPERATOR(strided3x3) {
+  return guarded([&] {
+    kernels::stride_forward(shape_of(shapes[0], shapes[1]), input(params[0]), input(params[1]),
+                            output(params[2]));
+  });
+}
+
+// image (only its shape is of interest), gradient of the result, weights -> gradient of the image
+OPERATOR(strided3x3_input_gradient) {
+  return guarded([&] {
+    kernels::stride_input_gradient(shape_of(shapes[0], shapes[2]), input(params[1]),
+                                   input(params[2]), output(params[3]));
+  });
+}
+
+// image, gradient of the result -> gradient of the weights
+OPERATOR(strided3x3_weight_gradient) {
+  return guarded([&] {
+    kernels::stride_weight_gradient(shape_of(shapes[0], shapes[2]), input(params[0]),
+                                    input(params[1]), output(params[2]));
+  });
+}
+
 // weights, scale of each output channel -> product
 OPERATOR(scale_filters) {
   return guarded([&] {

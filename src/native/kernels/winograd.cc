@@ -8,6 +8,7 @@
 
 #include "convolution.h"
 #include "matrix.h"
+#include "patch.h"
 #include "threads.h"
 #include "vector.h"
 
@@ -100,23 +101,6 @@ struct Block {
     tiles = columns * rows;
   }
 
-  // Copies kLanes channels of `count` pixels from (y, x), zeros outside the image, to
-  // patch[pixel][lane].
-  void fetch(const float *image, int y, int x, int count, float *patch) const {
-    const int64_t area = static_cast<int64_t>(grid.height) * grid.width;
-    if (y < 0 || y >= grid.height) {
-      std::memset(patch, 0, sizeof(float) * count * kLanes);
-      return;
-    }
-    const int before = std::clamp(-x, 0, count);
-    const int inside = std::clamp(grid.width - (x + before), 0, count - before);
-    std::memset(patch, 0, sizeof(float) * before * kLanes);
-    transpose(image + static_cast<int64_t>(y) * grid.width + x + before, area,
-              patch + before * kLanes, kLanes, kLanes, inside);
-    const int end = before + inside;
-    std::memset(patch + end * kLanes, 0, sizeof(float) * (count - end) * kLanes);
-  }
-
   // Transforms `channels` of an image to to[point][tile][channel], `stride` tiles a point; `patch`
   // is room for kIn lines.
   void transform_input(const float *image, int channels, float *patch, float *to,
@@ -126,7 +110,9 @@ struct Block {
     for (int c = 0; c < channels; c += kLanes) {
       for (int row = 0; row < rows; ++row) {
         const int y = (first_row + row) * kOut - 1, x = first_column * kOut - 1;
-        for (int i = 0; i < kIn; ++i) fetch(image + c * area, y + i, x, count, patch + i * line);
+        for (int i = 0; i < kIn; ++i)
+          fetch(image + c * area, grid.height, grid.width, y + i, x, count, patch + i * line,
+                kLanes);
         for (int column = 0; column < columns; ++column) {
           Vector tile[kPoints], result[kPoints];
 #pragma GCC unroll 16
@@ -152,7 +138,8 @@ struct Block {
       for (int row = 0; row < rows; ++row) {
         const int y = (first_row + row) * kOut, x = first_column * kOut;
         for (int i = 0; i < kOut; ++i)
-          fetch(image + c * area, y + i, x, count, patch + i * line);
+          fetch(image + c * area, grid.height, grid.width, y + i, x, count, patch + i * line,
+                kLanes);
         for (int column = 0; column < columns; ++column) {
           Vector tile[kOut * kOut], result[kPoints];
 #pragma GCC unroll 4
