@@ -60,9 +60,10 @@ def make_config(options: argparse.Namespace, rest: Sequence[str]) -> Config:
         UserError: keys that cannot work, or that are options of the script.
     """
     config = load_config(rest)
+    wanted = {**SETTINGS[getattr(options, "setting", "model_zoo")], "compile_cache": "off"}
     changes = {
         key: value
-        for key, value in SETTINGS[getattr(options, "setting", "model_zoo")].items()
+        for key, value in wanted.items()
         if config.origin(key) == DEFAULT_ORIGIN
     }
     return config.replace(

@@ -22,6 +22,7 @@ import mindspore as ms
 from mindspore import Tensor, nn
 
 from src.model_utils import local_adapter
+from src.model_utils.device_adapter import give_back_memory
 from src.user_cache import user_cache
 
 AUTO, OFF = "auto", "off"
@@ -38,7 +39,8 @@ class CompileCache:
     """Calls Cells; their graphs come from the cache when one of the same digest is there.
 
     Works on a CPU with a single process. Everywhere else, with `compile_cache: off`, and where the
-    folder cannot be used (said once), it only calls.
+    folder cannot be used (said once), it only calls. On a CPU, what compiling took and left free
+    goes back to the system before the first run.
 
     Args:
         config: uses compile_cache (auto: a folder of the user's cache; off; or a folder),
@@ -53,12 +55,15 @@ class CompileCache:
 
     def __call__(self, cell: nn.Cell, *inputs: Tensor) -> Any:
         """Return `cell(*inputs)`."""
-        if self._folder is not None and isinstance(cell, nn.Cell):
+        if self._config.device_target == "CPU" and isinstance(cell, nn.Cell):
             # The cell itself, not its id: that of a cell which is gone may be given again.
             kind = (cell, cell.training, *((tensor.shape, tensor.dtype) for tensor in inputs))
             if kind not in self._seen:
                 self._seen.add(kind)
-                self._compile(cell, inputs)
+                if self._folder is not None:
+                    self._compile(cell, inputs)
+                cell.compile(*inputs)  # unless it is by now
+                give_back_memory()
         return cell(*inputs)
 
     def _compile(self, cell: nn.Cell, inputs: tuple[Tensor, ...]) -> None:

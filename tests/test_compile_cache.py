@@ -113,6 +113,25 @@ def test_where_there_is_none(changes, environment, monkeypatch, tmp_path):
     assert CompileCache(config.replace(**changes))._folder is None
 
 
+@pytest.mark.parametrize("target, times", [("CPU", 1), ("GPU", 0)])
+def test_what_compiling_leaves_is_given_back_before_the_first_run(target, times, monkeypatch):
+    """Also without a cache, once a graph."""
+    seen = []
+
+    class Double(nn.Cell):
+        def construct(self, x):
+            return x + x
+
+    cell = Double()
+    monkeypatch.setattr(
+        "src.compile_cache.give_back_memory", lambda: seen.append(len(cell.compile_cache))
+    )
+    run = CompileCache(small_config(compile_cache="off").replace(device_target=target))
+    for _ in range(2):
+        assert run(cell, Tensor([1.0])).asnumpy().tolist() == [2.0]
+    assert seen == [1] * times
+
+
 def test_the_usual_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("MS_COMPILER_CACHE_ENABLE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

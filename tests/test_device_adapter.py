@@ -3,7 +3,6 @@
 
 import ast
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -107,34 +106,6 @@ def test_what_the_user_has_set_stays(monkeypatch):
     device_adapter.prepare_environment("CPU")
     assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE"
     assert os.environ[LOG_LEVEL] == "1"
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt()")
-def test_freed_memory_goes_back_to_the_system():
-    """A freed block of 8 MB does not raise the limit of glibc; without the call it does."""
-    program = (
-        f"import ctypes, sys\nsys.path.insert(0, {str(Path(__file__).resolve().parent.parent)!r})\n"
-        "from src.model_utils.device_adapter import prepare_environment\n"
-        "prepare_environment(sys.argv[1])\n"
-        "libc = ctypes.CDLL(None)\nlibc.malloc.restype = ctypes.c_void_p\n"
-        "libc.malloc.argtypes = libc.free.argtypes = [ctypes.c_void_p]\n"
-        "libc.free(libc.malloc(8 << 20))\n"  # from now on glibc would take its heap
-        "blocks = [libc.malloc(4 << 20) for _ in range(8)]\n"
-        "for block in blocks: ctypes.memset(block, 1, 4 << 20)\n"
-        "for block in blocks[:-1]: libc.free(block)\n"  # below the last one: a hole
-        "pages = int(open('/proc/self/statm').read().split()[1])\n"
-        "print(pages * 4096 >> 20)\n"
-    )
-    taken = {}
-    for target, environment in (("CPU", {}), ("GPU", {}), ("CPU", {"GLIBC_TUNABLES": "x.y=1"})):
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
-        done = subprocess.run(
-            [sys.executable, "-c", program, target], env={**clean, **environment},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        taken[target, len(environment)] = int(done.stdout)
-    assert taken["GPU", 0] - taken["CPU", 0] > 20
-    assert taken["CPU", 1] - taken["CPU", 0] > 20  # what the user has set stays
 
 
 def test_it_may_be_set_after_mindspore_was_imported(monkeypatch):

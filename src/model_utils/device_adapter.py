@@ -24,11 +24,6 @@ _CPU_ISA = "AVX2"
 # MindSpore's log level: errors. Its warnings are about its own internals and bury the run's output.
 _LOG_VARIABLE = "GLOG_v"
 _LOG_ERRORS = "3"
-# glibc's mallopt(): blocks from 1 MB on go back to the system when they are freed. By itself glibc
-# raises that limit with each such block that is freed, and heaps with holes remain: 0.3 GB of a
-# training step at 768x1280.
-_MALLOC_MMAP_THRESHOLD, _MALLOC_LIMIT = -3, 1 << 20
-_MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 # Seconds that an operator which exchanges data waits for the other processes.
 _CPU_WAIT_VARIABLE = "MS_CPU_COMM_OP_TIMEOUT"
 _ASCEND_WAIT_VARIABLE = "HCCL_EXEC_TIMEOUT"
@@ -55,7 +50,7 @@ def prepare_environment(device_target: str) -> None:
 
     MindSpore's log is reduced to errors. On a CPU, oneDNN is kept from its slow AVX-512
     convolutions: it reads the variable at the process's first convolution, so that one must not
-    have been before; and freed memory is given back to the system. What the user has set stays.
+    have been before. What the user has set stays.
 
     Args:
         device_target: "CPU", "GPU" or "Ascend".
@@ -63,10 +58,6 @@ def prepare_environment(device_target: str) -> None:
     os.environ.setdefault(_LOG_VARIABLE, _LOG_ERRORS)
     if device_target == "CPU" and not os.environ.get(_CPU_ISA_VARIABLE):
         os.environ[_CPU_ISA_VARIABLE] = _CPU_ISA
-    if device_target == "CPU" and not any(map(os.environ.get, _MALLOC_VARIABLES)):
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; others have none
-        if mallopt is not None:
-            mallopt(_MALLOC_MMAP_THRESHOLD, _MALLOC_LIMIT)
 
 
 def init_device(config: "Config") -> DeviceInfo:
@@ -204,6 +195,13 @@ def cpu_library(config: "Config") -> "Library | None":
 def say_once(line: str) -> None:
     """Write a line to the standard error, once a process."""
     print(line, file=sys.stderr, flush=True)
+
+
+def give_back_memory() -> None:
+    """Return what is free in the process's heaps to the system, where the C library can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def nms_kind(device_target: str) -> str:

@@ -19,8 +19,8 @@ struct Product {
   bool add;  // to what c holds
 };
 
-// A function of its own, because a compiler that inlines it into long loops runs out of registers for
-// the sums (GCC 12: half the speed).
+// A function of its own: a compiler that inlines it into long loops runs out of registers for the
+// sums (GCC 12: half the speed).
 template <int rows>
 [[gnu::noinline]] void multiply_rows(const Product &p) {
   Vector sums[rows][kVectors];

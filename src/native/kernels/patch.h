@@ -17,7 +17,8 @@ inline void fetch(const float *image, int height, int width, int y, int x, int c
   for (int i = 0; i < before; ++i) store(to + i * to_pixel, Vector{});
   if (inside > 0)
     transpose(image + static_cast<int64_t>(y) * width + x + before,
-              static_cast<int64_t>(height) * width, to + before * to_pixel, to_pixel, kLanes, inside);
+              static_cast<int64_t>(height) * width, to + before * to_pixel, to_pixel, kLanes,
+              inside);
   for (int i = before + inside; i < count; ++i) store(to + i * to_pixel, Vector{});
 }
 

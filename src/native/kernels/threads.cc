@@ -9,6 +9,8 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
+#include <iterator>
+#include <map>
 #include <mutex>
 #include <new>
 #include <system_error>
@@ -119,6 +121,43 @@ class Pool {
   int busy_ = 0;
 };
 
+// Memory that the last operators had, for the next ones. Operators are called by several threads:
+// each of them would keep a heap of its own.
+class Spare {
+ public:
+  float *take(int64_t floats, int64_t *length) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto found = kept_.lower_bound(floats);
+    if (found == kept_.end()) {
+      if (!kept_.empty()) {  // the largest makes room for a larger one
+        found = std::prev(kept_.end());
+        std::free(found->second);
+        kept_.erase(found);
+      }
+      *length = floats;
+      return allocate(floats);
+    }
+    *length = found->first;
+    float *start = found->second;
+    kept_.erase(found);
+    return start;
+  }
+
+  void put(float *start, int64_t length) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    kept_.emplace(length, start);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::multimap<int64_t, float *> kept_;
+};
+
+Spare &spare() {
+  static Spare *one = new Spare;  // never destroyed, like the threads below
+  return *one;
+}
+
 Pool &pool() {
   static std::mutex mutex;
   static Pool *one = nullptr;  // never destroyed: its threads may outlive static objects
@@ -133,7 +172,8 @@ Pool &pool() {
 
 }  // namespace
 
-Room::Room(int64_t floats) : start_(allocate(floats)) {}
+Room::Room(int64_t floats) : start_(spare().take(floats, &length_)) {}
+Room::~Room() { spare().put(start_, length_); }
 
 void use_threads(int count) { wanted = std::max(count, 1); }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <functional>
 
 namespace kernels {
@@ -16,16 +15,18 @@ int thread_count();
 // done. `thread` is below thread_count(). One call at a time: others wait for their turn.
 void share(int64_t count, const std::function<void(int64_t item, int thread)> &work);
 
-// Memory for `floats` numbers as long as the object lives, aligned to pages, not initialised.
+// Memory for `floats` numbers as long as the object lives, aligned to pages, not initialised. The
+// next object may get the same.
 class Room {
  public:
   explicit Room(int64_t floats);
-  ~Room() { std::free(start_); }
+  ~Room();
   Room(const Room &) = delete;
   Room &operator=(const Room &) = delete;
   float *get() const { return start_; }
 
  private:
+  int64_t length_;
   float *start_;
 };
 
