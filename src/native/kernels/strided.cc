@@ -21,9 +21,10 @@ int halved(int length) { return (length + 1) / kStride; }
 struct Lines {
   int height, width, columns, rows, across, down;
 
-  // `line_floats`: of the patch for one column of a line.
+  // `column_floats`: what a column of a line takes in a patch.
   Lines(int h, int w, int64_t column_floats) : height(h), width(w) {
-    const int fit = static_cast<int>(std::clamp<int64_t>(kPatchFloats / column_floats, kRows, w));
+    const int64_t most = std::max<int64_t>(kPatchFloats / column_floats, kRows);
+    const int fit = static_cast<int>(std::min<int64_t>(most, w));
     across = (w + fit - 1) / fit;
     columns = (w + across - 1) / across;
     rows = static_cast<int>(std::clamp<int64_t>(kPatchFloats / (column_floats * columns), 1, h));
