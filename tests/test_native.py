@@ -73,7 +73,9 @@ def check_convolution(rng, shape, outputs, stride):
     )
     result = np.full(expected.shape, np.nan, np.float32)
     call(name, image, weight, result)
-    close = {"rtol": 1e-5, "atol": 1.5e-5 * np.sqrt(9 * max(inputs, outputs))}
+    # float32 sums of products of numbers around 1: a few hundred, or as many times more
+    atol = 2e-4 * np.sqrt(max(1, max(inputs, outputs) / (2 * BUILT.channels)))
+    close = {"rtol": 1e-5, "atol": atol}
     np.testing.assert_allclose(result, expected, **close)
 
     gradient = numbers(rng, *expected.shape)
@@ -89,8 +91,8 @@ def check_convolution(rng, shape, outputs, stride):
     of_weight = np.full_like(weight, np.nan)
     call(f"{name}_weight_gradient", image, gradient, of_weight)
     expected = np.einsum("bchwij,bohw->ocij", windows(image), whole, optimize=True)
-    most = 1e-6 * np.sqrt(height * width * batch) * np.abs(expected).max()
-    np.testing.assert_allclose(of_weight, expected, rtol=1e-5, atol=max(most, 1e-3))
+    atol = 1e-3 * np.sqrt(max(1, batch * height * width / (3 * 23 * 70)))
+    np.testing.assert_allclose(of_weight, expected, rtol=1e-5, atol=atol)
 
 
 @needs_operators
