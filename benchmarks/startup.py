@@ -3,7 +3,8 @@
 
     python benchmarks/startup.py --threads 2
 
-Every start is a new process. See benchmarks/README.md.
+Every start is a new process. Its seconds go with the speed of one processor; the matrix product
+that is timed before each tells machines, and busy hours, apart. See benchmarks/README.md.
 """
 
 import json
@@ -58,14 +59,19 @@ def main(argv: Sequence[str]) -> int:
         "help": measure_help(options.starts),
         "first_runs": [],
     }
+    product = common.MatrixProduct()
     with open_workload(options, rest) as work:
         for task in options.tasks:
             normal = None  # the graph is the same in every start: measured in the first alone
             for start in _STARTS:
+                product.measure()
                 row = first_run(work, task, start, normal)
                 normal = row["normal"]
                 print(f"{task}, {start}: first run {row['first']:.4g} s", flush=True)
                 report["first_runs"].append(row)
+        product.measure()
+    report["matrix_product_gflops"] = common.summary(product.speeds)
+    print(f"matrix product {common.spread(report['matrix_product_gflops'], 'GFLOP/s')}")
     if report["first_runs"]:
         print("\nthe first run of a process, which compiles the graph:")
         print(common.table(

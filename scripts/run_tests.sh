@@ -3,6 +3,7 @@
 # Checks and tests: ruff, shellcheck, then pytest with the arguments given here.
 #   bash scripts/run_tests.sh                     everything
 #   bash scripts/run_tests.sh -m "not slow" -x    pytest's own options
+#   bash scripts/run_tests.sh -n 0 --pdb          in one process
 # Makes .venv and installs what is missing when no environment is active. PYTHON chooses the
 # interpreter.
 set -euo pipefail
@@ -13,4 +14,6 @@ ensure_environment "$REPO_ROOT/requirements-dev.txt"
 cd -- "$REPO_ROOT"
 "$PYTHON" -m ruff check .
 shellcheck -x -P scripts scripts/*.sh .ci/run ascend310_infer/build.sh
-exec "$PYTHON" -m pytest "$@"
+# Most of a test is compiling graphs, which uses one processor. A file's tests stay together, for
+# what they share, and start in pytest's order. Four processes, of up to 6 GB each, are the most.
+exec "$PYTHON" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

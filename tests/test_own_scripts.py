@@ -116,7 +116,10 @@ def test_wrong_arguments_of_the_quickstart(bench, arguments, complaint):
 def test_the_tests_script(bench):
     done = bench.run("run_tests.sh", "-m", "not slow", "-x", cwd="/")
     assert done.returncode == 0, done.stderr
-    assert bench.calls == [["-m", "ruff", "check", "."], ["-m", "pytest", "-m", "not slow", "-x"]]
+    ruff, pytest = bench.calls
+    assert ruff == ["-m", "ruff", "check", "."]
+    assert pytest[:2] == ["-m", "pytest"] and pytest[-3:] == ["-m", "not slow", "-x"]
+    assert pytest[pytest.index("--dist") + 1] == "loadfile"  # module-wide fixtures are costly
     assert bench.run("run_tests.sh", FAIL="pytest").returncode == 7
     bench.file.unlink()
     assert bench.run("run_tests.sh", FAIL="ruff").returncode == 7
