@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import common  # noqa: E402
 from benchmarks.data import with_data  # noqa: E402
 from benchmarks.workload import Workload, add_workload_options, open_workload  # noqa: E402
-from src.errors import run_entry  # noqa: E402
+from src.errors import UserError, run_entry  # noqa: E402
 from src.model_utils.device_adapter import prepare_environment  # noqa: E402
 
 _STAGES = ("read", "decode", "resize", "augment", "normalise and pad", "batch")
@@ -152,9 +152,11 @@ def measure_training(work: Workload) -> dict[str, Any]:
         alone = program.ask("run", count=own.steps)
         pairs, epoch = [], 0
         while len(pairs) < own.steps:
-            pairs += program.ask("loop", epoch=epoch)[1:]  # the first waits for the start
-            epoch += 1
-    pairs = pairs[: own.steps]
+            rest = own.steps - len(pairs)
+            more = program.ask("loop", epoch=epoch, count=rest + 1)[1:]  # without the start's
+            if not more:
+                raise UserError("--with_training: an epoch is one batch; raise --images")
+            pairs, epoch = pairs + more, epoch + 1
     waited, wall = sum(pair[0] for pair in pairs), sum(map(sum, pairs))
     result = {
         "step_alone": common.summary(alone),

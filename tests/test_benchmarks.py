@@ -357,7 +357,8 @@ def test_a_training_step_is_measured(tmp_path):
 @pytest.mark.slow
 def test_the_data_pipeline_is_measured(tmp_path):
     path = tmp_path / "report.json"
-    done = run_script("data_pipeline", *SMALL, "--images", 8, "--workers", 1, "--json", path)
+    done = run_script("data_pipeline", *SMALL, "--images", 3, "--workers", 1, "--json", path,
+                      "--with_training", "--steps", 3)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(path.read_text())
     assert [row["workers"] for row in report["rows"]] == [1]
@@ -366,3 +367,6 @@ def test_the_data_pipeline_is_measured(tmp_path):
         "read", "decode", "resize", "augment", "normalise and pad", "batch",
     ]  # fmt: skip
     assert all(stage["mean"] >= 0 for stage in report["stages"].values())
+    training = report["training"]  # two steps of one epoch and one of the next
+    assert training["step_alone"]["count"] == training["step_and_wait"]["count"] == 3
+    assert 0 < training["waiting_share"] < 1 and training["share_of_wall"] < 1

@@ -194,8 +194,11 @@ class Inference(Task):
 class TrainingLoop(Training):
     """Training steps on batches of the data pipeline."""
 
-    def loop(self, epoch):
-        """Train on an epoch; return [seconds waited for the batch, seconds of the step] of each."""
+    def loop(self, epoch, count):
+        """Train on an epoch's first batches; return [seconds waited, seconds of the step] of each.
+
+        The first wait is for the pipeline's start.
+        """
         from src.dataset import create_train_dataset, iterate
         from src.mindrecord import ensure_mindrecord
 
@@ -208,6 +211,8 @@ class TrainingLoop(Training):
             self.work()
             done = time.perf_counter()
             seconds.append([waited - started, done - waited])
+            if len(seconds) == count:
+                break
             started = done
         return seconds
 
