@@ -53,7 +53,8 @@ def main(argv: Sequence[str]) -> int:
         print_pipeline(report, data.num_images)
         if options.with_training:
             work.use(config.replace(num_parallel_workers=max(options.workers)))
-            report["training"] = measure_training(work)
+            work_of_image = sum(stage["mean"] for stage in report["stages"].values())
+            report["training"] = measure_training(work, work_of_image)
     common.write_report(options.json, "data_pipeline", options, report)
     return 0
 
@@ -143,12 +144,15 @@ def print_pipeline(report: dict[str, Any], count: int) -> None:
     print(common.table(("stage", "ms an image", "share"), [*rows, ("sum", total * 1e3, "100.0%")]))
 
 
-def measure_training(work: Workload) -> dict[str, Any]:
-    """Steps on one batch again and again, then on batches of the pipeline."""
+def measure_training(work: Workload, image_seconds: float) -> dict[str, Any]:
+    """Steps on batches of the pipeline; before and after them, steps on one batch again and again.
+
+    Args:
+        image_seconds: processor time of an image in the pipeline.
+    """
     own = work.options
     with work.mindspore("training_loop") as program:
-        warmup = max(own.warmup, 8)
-        program.ask("run", count=warmup)
+        program.ask("run", count=max(own.warmup, 8))
         alone = program.ask("run", count=own.steps)
         pairs, epoch = [], 0
         while len(pairs) < own.steps:
@@ -157,18 +161,22 @@ def measure_training(work: Workload) -> dict[str, Any]:
             if not more:
                 raise UserError("--with_training: an epoch is one batch; raise --images")
             pairs, epoch = pairs + more, epoch + 1
-    waited, wall = sum(pair[0] for pair in pairs), sum(map(sum, pairs))
+        alone += program.ask("run", count=own.steps)
+    whole = [wait + step for wait, step in pairs]
+    usual = statistics.median(alone)
     result = {
         "step_alone": common.summary(alone),
-        "step_and_wait": common.summary([sum(pair) for pair in pairs]),
-        "waiting_share": waited / wall,
-        "share_of_wall": 1 - statistics.median(alone) * len(pairs) / wall,
+        "step_and_wait": common.summary(whole),
+        "waiting_share": sum(wait for wait, _ in pairs) / sum(whole),
+        "share_of_wall": 1 - usual / statistics.median(whole),
+        "share_of_processors": image_seconds * own.batch / (own.threads * usual),
     }
     print(
-        f"\ntraining on its batches: {result['step_and_wait']['median']:.4g} s a step instead of "
-        f"{result['step_alone']['median']:.4g} s on one batch again and again: "
-        f"{result['share_of_wall']:.1%} of the wall time; {result['waiting_share']:.2%} is waiting "
-        "for the next batch"
+        f"\ntraining on its batches: {common.spread(result['step_and_wait'])} a step\n"
+        f"on one batch again and again: {common.spread(result['step_alone'])}\n"
+        f"difference of the medians: {result['share_of_wall']:.1%} of the wall time; waiting for "
+        f"the next batch: {result['waiting_share']:.2%}; the stages' work: "
+        f"{result['share_of_processors']:.2%} of {own.threads} processors' time"
     )
     return result
 

@@ -368,5 +368,6 @@ def test_the_data_pipeline_is_measured(tmp_path):
     ]  # fmt: skip
     assert all(stage["mean"] >= 0 for stage in report["stages"].values())
     training = report["training"]  # two steps of one epoch and one of the next
-    assert training["step_alone"]["count"] == training["step_and_wait"]["count"] == 3
+    assert (training["step_alone"]["count"], training["step_and_wait"]["count"]) == (6, 3)
     assert 0 < training["waiting_share"] < 1 and training["share_of_wall"] < 1
+    assert 0 < training["share_of_processors"] < 1
