@@ -46,6 +46,11 @@ def main(argv: Sequence[str]) -> int:
 
         with contextlib.redirect_stdout(io.StringIO()):  # conversion.py measures that
             data = ensure_mindrecord(config, "train")
+        if data.num_images < 2 * config.batch_size:
+            raise UserError(
+                f"{data.anno_path} has {data.num_images} images, fewer than two batches; lower "
+                "--batch or take more images"
+            )
         for workers in options.workers:
             changed = config.replace(num_parallel_workers=workers)
             report["rows"].append({"workers": workers, **measure(changed, data, options)})
@@ -148,7 +153,7 @@ def measure_training(work: Workload, image_seconds: float) -> dict[str, Any]:
     """Steps on batches of the pipeline; before and after them, steps on one batch again and again.
 
     Args:
-        image_seconds: processor time of an image in the pipeline.
+        image_seconds: of an image in all stages, one after the other.
     """
     own = work.options
     with work.mindspore("training_loop") as program:
@@ -157,10 +162,8 @@ def measure_training(work: Workload, image_seconds: float) -> dict[str, Any]:
         pairs, epoch = [], 0
         while len(pairs) < own.steps:
             rest = own.steps - len(pairs)
-            more = program.ask("loop", epoch=epoch, count=rest + 1)[1:]  # without the start's
-            if not more:
-                raise UserError("--with_training: an epoch is one batch; raise --images")
-            pairs, epoch = pairs + more, epoch + 1
+            pairs += program.ask("loop", epoch=epoch, count=rest + 1)[1:]  # without the start's
+            epoch += 1
         alone += program.ask("run", count=own.steps)
     whole = [wait + step for wait, step in pairs]
     usual = statistics.median(alone)

@@ -3,8 +3,8 @@
 
     python benchmarks/startup.py --threads 2
 
-Every start is a new process. Its seconds go with the speed of one processor; the matrix product
-that is timed before each tells machines, and busy hours, apart. See benchmarks/README.md.
+Every start is a new process. A matrix product on all --threads, timed before each first run, tells
+machines and busy hours apart. See benchmarks/README.md.
 """
 
 import json

@@ -15,5 +15,5 @@ cd -- "$REPO_ROOT"
 "$PYTHON" -m ruff check .
 shellcheck -x -P scripts scripts/*.sh .ci/run ascend310_infer/build.sh
 # Most of a test is compiling graphs, which uses one processor. A file's tests stay together, for
-# what they share, and start in pytest's order. Four processes, of up to 6 GB each, are the most.
-exec "$PYTHON" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+# what they share, and start in pytest's order. How many processes `auto` is, tests/conftest.py says.
+exec "$PYTHON" -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

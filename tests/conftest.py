@@ -5,7 +5,12 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# An example may take as long as it needs: other processes run tests on the same processors.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 # Set before MindSpore computes anything. Without the first, oneDNN takes a reference
 # convolution on AVX-512 CPUs that is two hundred times slower; the second hides INFO/WARNING noise.
@@ -31,8 +36,22 @@ def _data_set_root(name: str) -> Path:
     return root.resolve()
 
 
-def pytest_sessionstart() -> None:
+MOST_WORKERS, WORKER_BYTES = 4, 6 * 2**30  # the agreement with torchvision takes most
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes of `-n auto`: one for each processor that may be used and has memory for it."""
+    from psutil import virtual_memory
+
+    memory = int(virtual_memory().available // WORKER_BYTES)
+    return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)), memory))
+
+
+def pytest_sessionstart(session) -> None:
     """Choose the device before any test runs an operator: afterwards MindSpore refuses to."""
+    if session.config.getoption("numprocesses", None):
+        return  # this process hands the tests to others and runs none
     import mindspore
 
     mindspore.set_device("CPU", 0)

@@ -204,7 +204,7 @@ class TrainingLoop(Training):
 
         data = ensure_mindrecord(self.config, "train")
         batches = iterate(create_train_dataset(self.config, data, epoch=epoch))
-        seconds, started = [], time.perf_counter()
+        seconds, own_batch, started = [], self.batch, time.perf_counter()
         for batch in batches:
             waited = time.perf_counter()
             self.batch = batch[:-1]
@@ -214,6 +214,7 @@ class TrainingLoop(Training):
             if len(seconds) == count:
                 break
             started = done
+        self.batch = own_batch  # what `run` repeats
         return seconds
 
 
