@@ -48,9 +48,13 @@ def serve(open_task):
 
 
 def _own_standard_output():
-    """Keep the standard output for answers; what libraries print goes to the standard error."""
+    """Keep the standard output for answers; what libraries print goes to the standard error.
+
+    Line by line, so that it is there when the program dies.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)
     return answers
 
 
