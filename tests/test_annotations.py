@@ -360,7 +360,7 @@ word = st.text(st.characters(categories=("L", "N"), include_characters="._-"), m
 box = st.tuples(coordinate, coordinate, side, side, st.integers(1, 2), st.booleans())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(
         st.tuples(st.lists(word, min_size=1, max_size=3), st.lists(box, max_size=4)),
@@ -386,7 +386,7 @@ def test_txt_gives_back_what_was_written(tmp_path_factory, rows):
         assert record.crowd.tolist() == [b[5] for b in boxes]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.text(st.sampled_from("a.jpg ,0123456789-+enai\n\t\r"), max_size=60))
 def test_any_txt_is_read_or_refused_in_one_line(tmp_path_factory, text):
     try:

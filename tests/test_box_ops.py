@@ -58,7 +58,7 @@ def test_conventions_and_their_offsets():
 
 @pytest.mark.parametrize("norm", [PLAIN, SCALED])
 @pytest.mark.parametrize("offset", OFFSETS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(references=box_arrays((6,)), boxes=box_arrays((6,)))
 def test_decode_inverts_encode(offset, norm, references, boxes):
     encode, decode = CODERS[offset, norm]
@@ -95,7 +95,7 @@ def test_log_sizes_are_capped(offset):
 
 @pytest.mark.parametrize("mode", ["iou", "iof"])
 @pytest.mark.parametrize("offset", OFFSETS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(anchors=box_arrays((5,)), boxes=box_arrays((2, 3)))
 def test_shared_iou_agrees_with_numpy(offset, mode, anchors, boxes):
     table = in_graph(shared_iou, anchors, boxes, offset, mode)
@@ -108,7 +108,7 @@ def test_shared_iou_agrees_with_numpy(offset, mode, anchors, boxes):
 
 @pytest.mark.parametrize("mode", ["iou", "iof"])
 @pytest.mark.parametrize("offset", OFFSETS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(candidates=box_arrays((2, 4)), boxes=box_arrays((2, 3)))
 def test_batched_iou_pairs_boxes_of_the_same_image(offset, mode, candidates, boxes):
     table = in_graph(batched_iou, candidates, boxes, offset, mode)
@@ -120,7 +120,7 @@ def test_batched_iou_pairs_boxes_of_the_same_image(offset, mode, candidates, box
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(boxes=box_arrays((5,), high=40))
 def test_iou_is_symmetric_bounded_and_one_for_the_box_itself(offset, boxes):
     table = in_graph(shared_iou, boxes, boxes[None], offset)[0]
@@ -148,7 +148,7 @@ def test_shrink_is_for_modern_boxes_only():
     np.testing.assert_array_equal(in_graph(shrink_to_legacy, boxes, 0.0), [[1, 2, 4, 6]])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(boxes=hnp.arrays(np.float32, (2, 4, 4), elements=NUMBERS))
 def test_clip_stays_inside_each_image_and_leaves_what_is_inside(boxes):
     bounds = np.array([[50, 80], [90, 30]], np.float32)

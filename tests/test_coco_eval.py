@@ -184,7 +184,7 @@ def test_records_become_coco():
     assert evaluate_results(data, _as_detections(data, ["cat", "dog"]), ["cat", "dog"]).ap > 0.999
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**31),
     count=st.integers(0, 6),

@@ -106,7 +106,7 @@ def test_any_number_of_classes(count):
 
 
 @given(st.integers(1, 60), st.integers(1, 60))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_feature_shapes_cover_any_canvas(rows, columns):
     config = BASE.replace(img_height=32 * rows, img_width=32 * columns)
     for stride, (height, width) in zip((4, 8, 16, 32, 64), config.feature_shapes, strict=True):
@@ -184,7 +184,7 @@ def test_a_saved_configuration_loads_to_an_equal_one(argv, tmp_path):
     ),
     st.floats(1e-12, 1e3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_class_names_and_numbers_survive_saving(tmp_path_factory, names, number):
     config = BASE.replace(coco_classes=names, base_lr=number)
     path = str(tmp_path_factory.mktemp("save") / "config.yaml")

@@ -116,7 +116,7 @@ def test_other_pickles_are_not_opened(kind, tmp_path):
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_changed_bytes_never_get_through_as_anything_else(data):
     content = bytearray(pickle.dumps(HELD, protocol=data.draw(st.sampled_from([0, 2, 4]))))
     for _ in range(data.draw(st.integers(1, 4))):

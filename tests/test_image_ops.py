@@ -221,7 +221,7 @@ boxes = arrays(
 convention = st.sampled_from(["modern", "legacy"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(boxes=boxes, width=st.integers(1, 2000), convention=convention)
 def test_flipping_twice_gives_the_boxes_back(boxes, width, convention):
     once = flip_boxes(boxes, width, convention)
@@ -230,7 +230,7 @@ def test_flipping_twice_gives_the_boxes_back(boxes, width, convention):
     np.testing.assert_allclose(flip_boxes(once, width, convention), boxes, atol=1e-3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(boxes=boxes, width=st.integers(2, 600), height=st.integers(2, 600), convention=convention)
 def test_clipped_boxes_stay_inside_after_a_flip(boxes, width, height, convention):
     last = 1 if convention == "legacy" else 0
@@ -244,7 +244,7 @@ def test_clipped_boxes_stay_inside_after_a_flip(boxes, width, height, convention
         np.testing.assert_array_equal(keep, (sides > 0.01).all(axis=1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(height=st.integers(1, 300), width=st.integers(1, 300), boxes=boxes, keep_ratio=st.booleans())
 def test_boxes_are_scaled_like_the_image(height, width, boxes, keep_ratio):
     target = InputFormat(64, 96, keep_ratio)

@@ -47,7 +47,7 @@ def _overlaps(count):
 @pytest.mark.parametrize("steal", [True, False])
 @pytest.mark.parametrize("low", [None, 0.0, 0.5])
 @pytest.mark.parametrize("count", [1, 3])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data(), usable=hnp.arrays(np.bool_, (BATCH, NUMBER)))
 def test_agrees_with_the_loop(count, low, steal, data, usable):
     overlaps, crowd = data.draw(_overlaps(count)), data.draw(_overlaps(count))

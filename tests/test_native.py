@@ -46,7 +46,7 @@ sizes = st.tuples(st.integers(1, 3), st.integers(1, 23), st.integers(1, 70), st.
 
 
 @needs_operators
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, st.sampled_from([1, 2]))
 def test_convolutions_and_their_gradients_are_the_plain_sums(size, stride):
     batch, height, width, seed = size
@@ -96,7 +96,7 @@ def check_convolution(rng, shape, outputs, stride):
 
 
 @needs_operators
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 99))
 def test_pool_sums_weighted_cells_and_its_gradient_spreads_them(channels, regions, seed):
     rng = np.random.default_rng(seed)

@@ -30,7 +30,7 @@ def _expected(boxes, valid, groups, threshold):
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(boxes=box_arrays((BATCH, NUMBER), high=32, longest=16, steps=2), valid=FLAGS)
 def test_one_group_agrees_with_the_loop(threshold, boxes, valid):
     expected = _expected(boxes, valid, np.zeros(valid.shape), threshold)
@@ -41,7 +41,7 @@ def test_one_group_agrees_with_the_loop(threshold, boxes, valid):
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     boxes=box_arrays((BATCH, NUMBER), high=24, longest=16, steps=1),
     valid=FLAGS,

@@ -29,7 +29,7 @@ def _picked(kinds, keys, sampler=SAMPLER):
     return [frozenset(row[flag].tolist()) for row, flag in zip(index, chosen, strict=True)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(kinds=KINDS, keys=KEYS)
 def test_counts_and_eligibility(kinds, keys):
     index, is_positive, chosen = _sample(kinds, keys)
@@ -48,7 +48,7 @@ def test_counts_and_eligibility(kinds, keys):
         np.testing.assert_array_equal(kinds[image][rows], [1] * num_pos + [2] * num_neg)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(kinds=KINDS, keys=KEYS)
 def test_an_image_s_choice_does_not_depend_on_its_batch_mate(kinds, keys):
     together = _sample(kinds, keys)

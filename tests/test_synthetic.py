@@ -53,7 +53,7 @@ def test_train_and_val_show_different_images(tmp_path):
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_boxes_lie_inside_and_hold_their_visible_area(seed):
     parameters = SyntheticParameters(width=96, height=64, min_size=14, max_size=40)
     image, shapes = make_image(np.random.default_rng(seed), parameters)

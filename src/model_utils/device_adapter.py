@@ -199,8 +199,6 @@ def say_once(line: str) -> None:
 
 def give_back_memory() -> None:
     """Return what is free in the process's heaps to the system, where the C library can (glibc)."""
-    if os.name != "posix":
-        return
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
