@@ -18,7 +18,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 
 from src.checkpoint_families import FOREIGN_SUFFIXES
 from src.errors import UserError
@@ -36,8 +36,8 @@ STATE_NAMES = re.compile(
 )
 _BACKBONE_ONLY = re.compile(r"(conv1|bn1|layer[1-4])\.")
 # What weights cannot be used without, and what makes them worse when it differs.
-_STRICT_KEYS = ("backbone", "norm", "box_convention")
-_INPUT_KEYS = (
+STRICT_KEYS = ("backbone", "norm", "box_convention")
+INPUT_KEYS = (
     "img_width",
     "img_height",
     "keep_ratio",
@@ -64,7 +64,7 @@ _INPUT_KEYS = (
     "rcnn_fc_out_channels",
     "unused_outputs",
 )
-MODEL_KEYS = (*_STRICT_KEYS, *_INPUT_KEYS)  # the configuration keys that a checkpoint carries
+MODEL_KEYS = (*STRICT_KEYS, *INPUT_KEYS)  # the configuration keys that a checkpoint carries
 
 
 @dataclass
@@ -117,7 +117,7 @@ def save_checkpoint(
     """
     parameters = list(network.get_parameters())
     if optimizer is not None:
-        parameters += _optimizer_state(optimizer)
+        parameters += optimizer_state(optimizer)
     save_parameters(path, parameters, meta)
 
 
@@ -215,123 +215,6 @@ def read_checkpoint(path: str | Path, key: str = "checkpoint_path") -> Checkpoin
     return Checkpoint(path, arrays, meta)
 
 
-def check_model(
-    checkpoint: Checkpoint, expected: Mapping[str, Any], *, same_heads: bool
-) -> list[str]:
-    """Compare what a checkpoint says of its model with the configured one.
-
-    Args:
-        expected: `describe_model` of the configuration.
-        same_heads: whether the classes have to agree (evaluation, resume), or the heads may start
-            fresh.
-
-    Returns:
-        Notes on differences that do not forbid the use.
-
-    Raises:
-        UserError: when the weights would mean something else under this configuration.
-    """
-    meta, notes = checkpoint.meta, []
-    for key in _STRICT_KEYS:
-        batch_norms = key == "norm" and {meta.get(key), expected.get(key)} == {"bn", "frozen_bn"}
-        if key in meta and key in expected and meta[key] != expected[key] and not batch_norms:
-            raise UserError(
-                f"{checkpoint.path}: trained with {key} {meta[key]}, but {key} is {expected[key]}; "
-                f"set {key} to {meta[key]} or choose another checkpoint"
-            )
-    old, new = meta.get("class_names"), expected.get("class_names")
-    if old and new and old != new:
-        moved = [name for name in new if name in old and old.index(name) != new.index(name)]
-        if same_heads and (len(old) != len(new) or moved):
-            raise UserError(
-                f"{checkpoint.path}: trained on {len(old)} classes ({short_list(old)}), but "
-                f"coco_classes gives {len(new)} ({short_list(new)}); set coco_classes to the "
-                "checkpoint's, in its order"
-            )
-        notes.append(f"trained on the classes {short_list(old)}, used here for {short_list(new)}")
-    for key in _INPUT_KEYS:
-        if key in meta and key in expected and meta[key] != expected[key]:
-            notes.append(f"trained with {key} {meta[key]}, used here with {expected[key]}")
-    return notes
-
-
-def load_detector(
-    network: nn.Cell,
-    checkpoint: Checkpoint | str | Path,
-    expected: Mapping[str, Any] | None = None,
-    *,
-    key: str = "checkpoint_path",
-) -> tuple[dict[str, Any], list[str]]:
-    """Load a whole detector: every parameter of `network` comes from the file.
-
-    Args:
-        checkpoint: a file, or what `read_checkpoint` made of one.
-        expected: `describe_model` of the configuration, checked when given.
-        key: the setting that named the file, for errors.
-
-    Returns:
-        (the file's meta, notes for the user).
-
-    Raises:
-        UserError: for an unreadable file, or one that holds another network.
-    """
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = read_checkpoint(checkpoint, key)
-    notes = check_model(checkpoint, expected or {}, same_heads=True)
-    _assign_all(network, checkpoint, key)
-    return checkpoint.meta, notes
-
-
-def load_training_state(
-    network: nn.Cell,
-    optimizer: nn.Optimizer,
-    path: str | Path,
-    expected: Mapping[str, Any],
-    contract: Mapping[str, Any],
-    *,
-    key: str = "resume",
-) -> dict[str, Any]:
-    """Load everything a training checkpoint holds; return its meta.
-
-    Args:
-        expected: `describe_model` of the configuration.
-        contract: what else has to be as it was, by the meta's keys, for the run's steps to mean the
-            same.
-
-    Raises:
-        UserError: for an unreadable file, another model or contract, or a file without optimizer
-        state.
-    """
-    checkpoint = read_checkpoint(path, key)
-    if "global_step" not in checkpoint.meta:
-        raise UserError(
-            f"{checkpoint.path}: holds no state of a training run; set {key} to a "
-            f"{PREFIX}-*.ckpt of the run, or start from these weights with pre_trained"
-        )
-    if not any(STATE_NAMES.match(name) for name in checkpoint.arrays):
-        raise UserError(
-            f"{checkpoint.path}: holds weights but no optimizer state, as best.ckpt does; set "
-            f"{key} to a {PREFIX}-*.ckpt, or start from these weights with pre_trained"
-        )
-    check_model(checkpoint, expected, same_heads=True)
-    for name, value in contract.items():
-        if checkpoint.meta.get(name, value) != value:
-            raise UserError(
-                f"{checkpoint.path}: its run had {name} {checkpoint.meta[name]}, this one has "
-                f"{value}; resume with the same data and settings, or start anew with pre_trained"
-            )
-    _assign_all(network, checkpoint, key)
-    for parameter in _optimizer_state(optimizer):
-        array = checkpoint.arrays.get(parameter.name)
-        if array is None or array.shape != tuple(parameter.shape):
-            raise UserError(
-                f"{checkpoint.path}: no optimizer state for {parameter.name}; resume with the "
-                "run's own norm and frozen_stages, or start from these weights with pre_trained"
-            )
-        set_parameter(parameter, array)
-    return checkpoint.meta
-
-
 def find_latest(folder: str | Path) -> Path | None:
     """Return the checkpoint in `folder` with the highest epoch and step, None without any."""
     found = [
@@ -354,42 +237,7 @@ def canonical_name(name: str) -> str:
     return f"backbone.{name}" if _BACKBONE_ONLY.match(name) else name
 
 
-def _assign_all(network: nn.Cell, checkpoint: Checkpoint, key: str) -> None:
-    """Set every parameter of the network from the file, or raise and set none."""
-    weights = {n: a for n, a in checkpoint.arrays.items() if not STATE_NAMES.match(n)}
-    stored = {canonical_name(name): array for name, array in weights.items()}
-    chosen = []
-    for parameter in network.get_parameters():
-        name = canonical_name(parameter.name)
-        array = stored.pop(name, None)
-        if array is None:
-            raise UserError(
-                f"{checkpoint.path}: has no {parameter.name}, so not a whole detector of this "
-                f"configuration; check backbone and norm, or set {key} to another file"
-            )
-        if array.shape != tuple(parameter.shape):
-            cause = "coco_classes or anchors" if "backbone." not in name else "backbone"
-            raise UserError(
-                f"{checkpoint.path}: {parameter.name} is {array.shape} in the file and "
-                f"{tuple(parameter.shape)} here; check {cause}, or set {key} to another file"
-            )
-        chosen.append((parameter, array))
-    surplus = [name for name in stored if name.startswith("backbone.")]
-    if surplus:
-        raise UserError(
-            f"{checkpoint.path}: holds a deeper backbone ({surplus[0]} has no place here); set "
-            f"backbone to the checkpoint's, or {key} to another file"
-        )
-    for parameter, array in chosen:
-        set_parameter(parameter, array)
-
-
-def set_parameter(parameter: ms.Parameter, array: np.ndarray) -> None:
-    """Set the value of a parameter, keeping its dtype."""
-    parameter.set_data(Tensor(array, parameter.dtype))
-
-
-def _optimizer_state(optimizer: nn.Optimizer) -> list[ms.Parameter]:
+def optimizer_state(optimizer: nn.Optimizer) -> list[ms.Parameter]:
     """Return the optimizer's own parameters but the settings, which belong to the configuration."""
     trained = {id(p) for p in optimizer.parameters}
     return [

@@ -2,7 +2,8 @@
 """Builds the network that a configuration describes."""
 import mindspore as ms
 
-from src.checkpoint import describe_model, load_detector
+from src.checkpoint import describe_model
+from src.checkpoint_loading import load_detector
 from src.checkpoint_settings import with_known_meta
 from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
 from src.FasterRcnn.backbones import STAGE_CHANNELS, build_backbone

@@ -14,7 +14,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from src.checkpoint import describe_model, load_detector, read_checkpoint, require_file
+from src.checkpoint import describe_model, read_checkpoint, require_file
+from src.checkpoint_loading import load_detector
 from src.checkpoint_settings import adopt_settings
 from src.detector import build_detector
 from src.errors import UserError

@@ -10,14 +10,8 @@ from typing import Any
 import numpy as np
 from mindspore import nn
 
-from src.checkpoint import (
-    STATE_NAMES,
-    canonical_name,
-    check_model,
-    read_checkpoint,
-    set_parameter,
-    short_list,
-)
+from src.checkpoint import STATE_NAMES, canonical_name, read_checkpoint, short_list
+from src.checkpoint_loading import check_model, set_parameter
 from src.checkpoint_settings import with_known_meta
 from src.errors import UserError
 

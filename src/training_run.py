@@ -15,12 +15,11 @@ from src.callbacks import CheckpointKeeper, LossLog, Progress, StatusLine, StopS
 from src.checkpoint import (
     checkpoint_name,
     describe_model,
-    load_training_state,
     remove_leftovers,
     require_file,
     save_checkpoint,
-    set_parameter,
 )
+from src.checkpoint_loading import load_training_state, set_parameter
 from src.compile_cache import CompileCache
 from src.data_source import file_digest
 from src.dataset import iterate, steps_per_epoch

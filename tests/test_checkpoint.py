@@ -15,16 +15,14 @@ from tiny_detector import same_values, tiny_batch, tiny_model, tiny_network, tin
 
 from src.checkpoint import (
     META_KEY,
-    check_model,
     checkpoint_name,
     checkpoint_position,
     find_latest,
-    load_detector,
-    load_training_state,
     read_checkpoint,
     remove_leftovers,
     save_checkpoint,
 )
+from src.checkpoint_loading import check_model, load_detector, load_training_state
 from src.errors import UserError
 from src.pretrained import load_pretrained
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.checkpoint import Checkpoint, check_model, describe_model
+from src.checkpoint import Checkpoint, describe_model
+from src.checkpoint_loading import check_model
 from src.checkpoint_settings import adopt_settings, stored_settings, with_known_meta
 from src.errors import UserError
 from src.model_utils.config import load_config

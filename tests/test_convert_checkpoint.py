@@ -16,16 +16,10 @@ from recipe import make_weight
 from safetensors.numpy import load_file, save_file
 from tiny_detector import tiny_network
 
-from src.checkpoint import (
-    check_model,
-    describe_model,
-    load_detector,
-    read_checkpoint,
-    save_checkpoint,
-    save_parameters,
-)
+from src.checkpoint import describe_model, read_checkpoint, save_checkpoint, save_parameters
 from src.checkpoint_formats import to_torchvision
 from src.checkpoint_formats.parameters import detector_shapes
+from src.checkpoint_loading import check_model, load_detector
 from src.convert_checkpoint import main
 from src.errors import UserError
 from src.FasterRcnn.backbones import build_backbone

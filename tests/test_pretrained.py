@@ -7,7 +7,8 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 from tiny_detector import same_values, tiny_model, tiny_network, values_of
 
-from src.checkpoint import canonical_name, load_detector, save_checkpoint, save_parameters
+from src.checkpoint import canonical_name, save_checkpoint, save_parameters
+from src.checkpoint_loading import load_detector
 from src.errors import UserError
 from src.pretrained import load_pretrained
 
