@@ -16,6 +16,7 @@ Environment: LITE_HOME, folder of MindSpore Lite; LITE_CXX11_ABI, its C++ ABI (d
 one); ORT_HOME, folder of ONNX Runtime; BUILD_JOBS, compilers at once (default 2)."
 
 split_arguments "$USAGE" 0 1 "$@"
+known_options sanitize build_dir
 cache=$REPO_ROOT/.infer_cache
 backend=onnxruntime
 [[ -z ${LITE_HOME:-} ]] || backend=mindspore_lite
@@ -38,7 +39,9 @@ definitions+=("-DLITE_CXX11_ABI=${LITE_CXX11_ABI:-0}")
 command -v cmake >/dev/null ||
     die 1 "cmake is missing: install it (Debian, Ubuntu: apt install cmake g++)"
 
-cmake -S "$here" -B "$build" "${definitions[@]}" ||
+# Libraries are looked for anew: another LITE_HOME would otherwise not count in a folder in use.
+forget=(-U 'OPENCV_*' -U 'JSON_*' -U 'ORT_*' -U 'LITE_*')
+cmake "${forget[@]}" "${definitions[@]}" -S "$here" -B "$build" ||
     die 1 "cmake failed, see above; scripts/get_infer_dependencies.sh fetches missing libraries"
 cmake --build "$build" --parallel "${BUILD_JOBS:-2}" || die 1 "the compiler failed, see above"
 printf 'built %s/main\n' "$build"

@@ -6,6 +6,7 @@
 
 unset CDPATH # with it, cd prints where it went
 REPO_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+CHECKPOINT_LIST=ckpt_0/checkpoints.json # of a run folder
 BACKBONES=(resnet_v1.5_50 resnet_v1_50 resnet_v1_101 resnet_v1_152 resnet_v1_101_caffe)
 
 # die CODE MESSAGE: one line on stderr, then leave.
@@ -19,10 +20,12 @@ wrong_arguments() {
     die 2 "$1; see: bash $0 --help"
 }
 
-# absolute_path PATH: PATH itself when absolute, else below the caller's folder; need not exist.
+# absolute_path PATH: PATH itself when absolute, else below the caller's folder; need not exist. The
+# shell has left ~/ alone in `--key=~/PATH`.
 absolute_path() {
     case $1 in
         /*) printf '%s\n' "$1" ;;
+        \~/*) printf '%s/%s\n' "${HOME%/}" "${1#\~/}" ;;
         ./*) printf '%s/%s\n' "${PWD%/}" "${1#./}" ;;
         *) printf '%s/%s\n' "${PWD%/}" "$1" ;;
     esac
@@ -122,6 +125,17 @@ split_arguments() {
         wrong_arguments "${#POSITIONAL[@]} arguments given, $fewest to $most expected"
 }
 
+# known_options KEY...: makes sure that OPTIONS has no others.
+known_options() {
+    local word key
+    for word in "${OPTIONS[@]}"; do
+        [[ $word == --* ]] || continue
+        key=${word#--}
+        key=${key%%=*}
+        [[ " $* " == *" $key "* ]] || wrong_arguments "--$key is no option here"
+    done
+}
+
 # check_number ARGUMENT_NAME VALUE: makes sure that it is a whole number from 1 on.
 check_number() {
     [[ $2 =~ ^[1-9][0-9]{0,4}$ ]] || wrong_arguments "$1 is not a whole number from 1 on: '$2'"
@@ -129,16 +143,28 @@ check_number() {
 
 # has_checkpoint FOLDER: whether the run in it lists a checkpoint to go on from.
 has_checkpoint() {
-    local list=$1/ckpt_0/checkpoints.json
+    local list=$1/$CHECKPOINT_LIST
     [[ -f $list && -r $list && $(<"$list") == *.ckpt\"* ]]
+}
+
+# newest_run FOLDER: which of FOLDER, FOLDER_1, ... has the newest checkpoint goes to RUN_FOLDER;
+# status 1 when none has one. There may be gaps in the numbers.
+newest_run() {
+    local folder newest=''
+    for folder in "$1" "$1"_[0-9]*; do
+        has_checkpoint "$folder" || continue
+        [[ -n $newest && ! $folder/$CHECKPOINT_LIST -nt $newest/$CHECKPOINT_LIST ]] ||
+            newest=$folder
+    done
+    [[ -n $newest ]] && RUN_FOLDER=$newest
 }
 
 # choose_run_folder NAME OPTIONS...: makes the run's folder in the caller's folder; its path goes to
 # RUN_FOLDER. An existing folder is never written over: NAME, NAME_1, NAME_2, ... Only
-# `--resume auto` goes on in the newest one that has a checkpoint. `--output_dir DIR` names another
+# `--resume auto` goes on in the one with the newest checkpoint. `--output_dir DIR` names another
 # folder. FOLDER_IS_NEW says whether this call made it.
 choose_run_folder() {
-    local name=$1 folder number=0 newest='' parents=()
+    local name=$1 folder number=0 parents=()
     shift
     if folder=$(option_value output_dir "$@"); then
         [[ -n $folder ]] || wrong_arguments "--output_dir is empty"
@@ -146,15 +172,15 @@ choose_run_folder() {
         parents=(-p)
     else
         folder=$(absolute_path "$name")
-        while [[ -e $folder ]]; do
-            has_checkpoint "$folder" && newest=$folder
-            number=$((number + 1))
-            folder=$(absolute_path "${name}_$number")
-        done
-        RUN_FOLDER=$folder
-        if [[ -n $newest && $(option_value resume "$@") == auto ]]; then
-            RUN_FOLDER=$newest
+        if [[ $(option_value resume "$@") == auto ]] && newest_run "$folder"; then
+            folder=$RUN_FOLDER
+        else
+            while [[ -e $folder ]]; do
+                number=$((number + 1))
+                folder=$(absolute_path "${name}_$number")
+            done
         fi
+        RUN_FOLDER=$folder
     fi
     FOLDER_IS_NEW=0
     [[ -d $RUN_FOLDER ]] && return
@@ -177,8 +203,9 @@ run_logged() {
     local folder=$1 log=$1/log.txt child writer signalled status
     shift
     printf 'run folder: %s\nlog: %s\n' "$folder" "$log"
-    # The log writer outlives every signal: it ends when the run closes its output.
-    exec 3> >(trap '' INT TERM HUP; exec tee -a -- "$log")
+    # The log writer outlives every signal, and whoever reads the terminal's end: it ends when the
+    # run closes its output.
+    exec 3> >(trap '' INT TERM HUP PIPE; exec tee -a -- "$log")
     writer=$!
     # In a process group of its own the run gets the terminal's Ctrl-C only once, from here.
     set -m
@@ -197,7 +224,7 @@ run_logged() {
     trap - INT TERM HUP
     wait "$writer" 2>/dev/null || true
     if ((status == 0)); then
-        printf 'finished, see %s\n' "$folder"
+        (trap '' PIPE; printf 'finished, see %s\n' "$folder" 2>/dev/null) || true # nobody reads it
     elif ((status == 2 && FOLDER_IS_NEW)) && [[ $folder == "$RUN_FOLDER" ]] &&
         remove_without_results "$folder"; then
         printf 'failed with exit code 2, see above; %s is removed\n' "$folder" >&2
@@ -277,11 +304,11 @@ The run's folder eval/ (or eval_1/, ...) is made in the current folder."
 # choose_config BACKBONE: puts the path of the YAML file to use into CONFIG.
 choose_config() {
     if CONFIG=$(option_value config_path "${OPTIONS[@]}"); then
+        CONFIG=$(absolute_path "$CONFIG")
         [[ -f $CONFIG ]] || die 2 "--config_path is not a file: '$CONFIG'"
     else
         CONFIG=$(config_for_backbone "$1")
     fi
-    CONFIG=$(absolute_path "$CONFIG")
 }
 
 # launch NAME BACKBONE: runs NAME.py with the caller's `command` and OPTIONS, in a fresh run folder.

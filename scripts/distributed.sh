@@ -47,7 +47,7 @@ distributed_train() {
     export PYTHONUNBUFFERED=1
     choose_run_folder train "${OPTIONS[@]}"
     PYTHONPATH=$REPO_ROOT${PYTHONPATH:+:$PYTHONPATH} run_logged "$RUN_FOLDER" \
-        "$python" -m src.launch "$how" "$RUN_FOLDER" "${how_options[@]}" -- \
+        "$python" "$REPO_ROOT/scripts/launch.py" "$how" "$RUN_FOLDER" "${how_options[@]}" -- \
         "$python" "$REPO_ROOT/train.py" --config_path "$CONFIG" "${command[@]}" "${OPTIONS[@]}" \
         --output_dir "$RUN_FOLDER"
 }

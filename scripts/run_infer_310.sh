@@ -21,13 +21,23 @@ step() {
     local name=$1 log=$2 status=0
     shift 2
     printf '%s, log: %s\n' "$name" "$log"
-    "$@" >"$log" 2>&1 </dev/null || status=$?
+    "$@" >"$log" 2>&1 </dev/null &
+    child=$! # ended with this script: it may hold the device
+    wait "$child" || status=$?
+    child=
     ((status == 0)) && return
     tail -n 20 -- "$log" >&2
     die "$status" "$name failed with exit code $status, see $log"
 }
 
+# stop NAME NUMBER: hands a signal on to the running step, waits for its end and leaves.
+stop() {
+    [[ -z $child ]] || { kill "-$1" "$child" && wait "$child"; } 2>/dev/null || true
+    exit $((128 + $2))
+}
+
 split_arguments "$USAGE" 3 4 "$@"
+known_options backend device_target threads output_dir
 set -- "${POSITIONAL[@]}"
 check_file MINDIR_PATH "$1"
 check_folder DATA_PATH "$2"
@@ -48,6 +58,10 @@ for key in device_target threads; do
     arguments+=("--$key=$value")
 done
 python=$(find_python) || exit
+child=
+trap 'stop TERM 2' INT # what is started with & ignores INT
+trap 'stop TERM 15' TERM
+trap 'stop TERM 1' HUP
 choose_run_folder infer_310 "${OPTIONS[@]}"
 build=${INFER_BUILD_DIR:-$REPO_ROOT/ascend310_infer/build/$backend}
 step "building" "$RUN_FOLDER/build.log" \

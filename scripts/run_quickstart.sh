@@ -12,6 +12,14 @@ source "$REPO_ROOT/scripts/environment.sh"
 usage="Usage: bash ${0##*/} [FOLDER](option) [--key value ...]
   FOLDER       where data and results go (default: quickstart/ in the repository)
   --key value  any key of configs/quickstart.yaml, for train.py and eval.py"
+
+# repository_module NAME ARGS...: runs a module; a `src` of the caller's folder must not be taken for
+# ours, so paths are absolute.
+repository_module() (
+    cd -- "$REPO_ROOT"
+    exec "$PYTHON" -m "$@"
+)
+
 split_arguments "$usage" 0 1 "$@"
 config=$REPO_ROOT/configs/quickstart.yaml
 work=$(absolute_path "${POSITIONAL[0]-$REPO_ROOT/quickstart}")
@@ -20,16 +28,15 @@ mkdir -p -- "$work" 2>/dev/null || wrong_arguments "cannot make the folder '$wor
 ensure_environment "$REPO_ROOT/requirements.txt"
 single_device_environment
 SECONDS=0
-cd -- "$work"
 data=$work/data
 annotations=$data/annotations/instances_val2017.json
 common=(--config_path "$config" --device_target CPU --coco_root "$data" "${OPTIONS[@]}")
 
 echo "== 1/4 synthetic data set"
-PYTHONPATH=$REPO_ROOT "$PYTHON" -m src.synthetic --output "$data"
+repository_module src.synthetic --output "$data"
 
 echo "== 2/4 training"
-choose_run_folder train "${OPTIONS[@]}"
+choose_run_folder "$work/train" "${OPTIONS[@]}"
 folder=$RUN_FOLDER
 run_logged "$folder" "$PYTHON" "$REPO_ROOT/train.py" "${common[@]}" --output_dir "$folder"
 
@@ -41,7 +48,7 @@ run_logged "$folder/eval" "$PYTHON" "$REPO_ROOT/eval.py" "${common[@]}" \
     --anno_path "$annotations" --checkpoint_path "$checkpoint" --output_dir "$folder/eval"
 
 echo "== 4/4 pictures"
-PYTHONPATH=$REPO_ROOT "$PYTHON" -m src.visualize --output_dir "$folder" \
+repository_module src.visualize --output_dir "$folder" \
     --log "$folder/loss_0.log" --results "$folder/eval/results.json" \
     --anno "$annotations" --image_dir "$data/val2017"
 

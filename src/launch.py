@@ -117,8 +117,9 @@ def _mpirun_command(
             "environment: WORKER_NUM: mpirun starts the processes of one server here; for several "
             "use msrun (leave USE_MPIRUN out)"
         )
+    # By itself Open MPI gives a process one core, and its threads no other.
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
-    return [program, *as_root, "-n", str(local), sys.executable]
+    return [program, *as_root, "--bind-to", "none", "-n", str(local), sys.executable]
 
 
 def _msrun_command(
@@ -196,7 +197,8 @@ def _absolute(key: str, value: str) -> str:
 
 def _is_no_path(key: str, value: str, config: Config) -> bool:
     """Whether a relative value is nobody's, no path, or one of a folder that is yet to come."""
-    if config.origin(key) == DEFAULT_ORIGIN or (key == "resume" and value == "auto"):
+    words = {"resume": ("auto",), "compile_cache": ("auto", "off")}
+    if config.origin(key) == DEFAULT_ORIGIN or value in words.get(key, ()):
         return True
     return config.enable_modelarts
 

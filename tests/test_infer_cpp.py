@@ -297,6 +297,7 @@ def test_the_launcher_stops_at_the_first_failing_step(launcher):
         (("MODEL", "images", "no.json"), "ANN_FILE is not a file"),
         (("MODEL", "images", "my annotations.json", "x"), "DEVICE_ID is not a device number"),
         (("my annotations.json", "images", "my annotations.json"), "export.py writes it"),
+        (("MODEL", "images", "my annotations.json", "--thread", "4"), "--thread is no option here"),
     ],
 )
 def test_the_launcher_refuses_wrong_arguments(launcher, arguments, message):
@@ -309,6 +310,7 @@ def test_the_launcher_refuses_wrong_arguments(launcher, arguments, message):
     "script, arguments, message",
     [
         ("ascend310_infer/build.sh", ["magic"], "'magic' is no backend"),
+        ("ascend310_infer/build.sh", ["--sanitise", "yes"], "--sanitise is no option here"),
         ("ascend310_infer/build.sh", ["onnxruntime", "--sanitize"], "--sanitize has no value"),
         ("scripts/get_infer_dependencies.sh", ["magic"], "'magic' is no library"),
         ("scripts/get_infer_dependencies.sh", ["--all", "yes"], "there is no option --all"),

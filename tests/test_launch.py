@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ STAND_IN = f"""#!/bin/sh
 "exec" "{sys.executable}" "$0" "$@"
 import json, os, signal, sys, time
 real = {sys.executable!r}
-if sys.argv[1] == "-m" or sys.argv[1].endswith("rank_process.py"):
+if sys.argv[1].endswith(("scripts/launch.py", "rank_process.py")):
     os.execv(real, [real, *sys.argv[1:]])
 rank = os.environ.get("RANK_ID") or os.environ.get("OMPI_COMM_WORLD_RANK")
 folder = sys.argv[sys.argv.index("--output_dir") + 1] if "--output_dir" in sys.argv else ""
@@ -151,6 +152,8 @@ def test_mpirun_by_a_flag(bench, mpirun):
     assert sorted(records) == [0, 1, 2]
     assert pick(records[1], "OMPI_COMM_WORLD_SIZE", "RANK_ID") == ("3", None)
     assert "GPU" in records[1]["argv"]
+    log = (bench.work / "train/log.txt").read_text()
+    assert re.search(r"^mpirun .*--bind-to none -n 3 ", log, re.M)  # not all threads on one core
 
 
 def test_mpirun_is_for_one_server(bench, mpirun):
@@ -171,6 +174,23 @@ def test_paths_are_relative_to_the_callers_folder(bench):
     assert argv[argv.index("--config_path") + 1] == str(bench.work / "my.yaml")
     assert f"--coco_classes={bench.work / 'names.txt'}" in argv
     assert argv[argv.index("--resume") + 1] == str(bench.work / "runs/a.ckpt")
+
+
+@pytest.mark.parametrize("word", ["off", "auto"])
+def test_a_word_in_place_of_a_path_stays_one(bench, word):
+    table = write(bench.work / "t.json", modern_table(["h"], 1))
+    assert bench.run(ASCEND, table, *bench.given, "--compile_cache", word).code == 0
+    argv = bench.records()[0]["argv"]
+    assert argv[len(argv) - argv[::-1].index("--compile_cache")] == word
+
+
+def test_modules_of_the_callers_folder_are_not_taken_for_ours(bench):
+    (bench.work / "src").mkdir()
+    (bench.work / "src/__init__.py").write_text("")
+    (bench.work / "json.py").write_text("")
+    table = write(bench.work / "t.json", modern_table(["h"], 1))
+    call = bench.run(ASCEND, table, *bench.given)
+    assert call.code == 0 and list(bench.records()) == [0], call.stdout
 
 
 def test_an_earlier_run_is_never_written_over(bench):

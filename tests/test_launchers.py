@@ -328,6 +328,40 @@ def test_resume_auto_goes_on_in_the_newest_run_folder(bench):
     assert call.options["--output_dir"] == str(bench.work / "train_4")
 
 
+def test_resume_auto_goes_by_the_checkpoints_whatever_numbers_are_missing(bench):
+    for age, folder in enumerate(["train_12", "train_3", "train_5"]):
+        listed = bench.work / folder / "ckpt_0/checkpoints.json"
+        listed.parent.mkdir(parents=True)
+        listed.write_text('{"checkpoints": ["a-1_2.ckpt"]}')
+        os.utime(listed, (1000 - age, 1000 - age))
+    call = bench.train("none", "resnet_v1_50", bench.coco, "--resume", "auto")
+    assert call.options["--output_dir"] == str(bench.work / "train_12")
+    call = bench.train("none", "resnet_v1_50", bench.coco)
+    assert call.options["--output_dir"] == str(bench.work / "train")
+
+
+def test_a_tilde_that_the_shell_left_alone(bench):
+    call = bench.train("none", "resnet_v1_50", bench.coco, "--output_dir=~/runs/a")
+    assert call.record["argv"][-1] == str(bench.root / "runs/a")  # HOME of these tests
+    assert list(bench.work.iterdir()) == []
+
+
+def test_a_reader_that_goes_away_ends_neither_run_nor_log(bench):
+    command = bench.command("run_standalone_train_cpu.sh", "none", "resnet_v1_50", bench.coco)
+    python = bench.root / "talkative"
+    python.write_text(
+        "#!/bin/sh\ni=0\nwhile [ $i -lt 200 ]; do echo line $i; i=$((i + 1)); sleep 0.002; done\n"
+    )
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", '"$@" | head -n 3; echo "${PIPESTATUS[0]}"', "bash", *command],
+        cwd=bench.work, env={**bench.environment, "PYTHON": str(python)}, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.endswith("\n0\n"), done.stdout + done.stderr
+    assert (bench.work / "train/log.txt").read_text().endswith("line 199\n")
+
+
 def test_resume_auto_without_a_checkpoint_begins_a_new_folder(bench):
     (bench.work / "train/ckpt_0").mkdir(parents=True)
     (bench.work / "train/ckpt_0/checkpoints.json").write_text('{"checkpoints": []}')

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <set>
 #include <string_view>
 
 #include "model_card.h"
@@ -33,12 +34,14 @@ bool IsImageName(const fs::path &path) {
 std::vector<ImageFile> ListImages(const fs::path &folder) {
   std::vector<ImageFile> images;
   std::map<std::string, int> stems;
+  std::set<std::string> names;
   try {
     for (const auto &entry : fs::directory_iterator(folder)) {
       std::error_code ignored;  // a link to nowhere is listed: it is reported when it is read
       if (!IsImageName(entry.path()) || entry.is_directory(ignored)) continue;
       images.push_back({entry.path(), ""});
       ++stems[entry.path().stem().string()];
+      names.insert(entry.path().filename().string());
     }
   } catch (const fs::filesystem_error &error) {
     throw UserError("--dataset_path=" + folder.string() + ": " + error.code().message());
@@ -48,8 +51,8 @@ std::vector<ImageFile> ListImages(const fs::path &folder) {
   std::sort(images.begin(), images.end(),
             [](const ImageFile &a, const ImageFile &b) { return a.path < b.path; });
   for (ImageFile &image : images) {
-    const std::string stem = image.path.stem().string();
-    image.result_name = stems[stem] == 1 ? stem : image.path.filename().string();
+    const std::string stem = image.path.stem().string(), name = image.path.filename().string();
+    image.result_name = stems[stem] == 1 && !names.count(stem) ? stem : name;
   }
   return images;
 }
