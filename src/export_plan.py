@@ -73,7 +73,9 @@ def _model_path(config: Any) -> Path:
     """The file to write: `file_name` with the format's ending, in a folder that exists."""
     ending = ENDINGS[config.file_format]
     name = os.path.expanduser(config.file_name)
-    path = Path(name if name.lower().endswith(ending) else name + ending)
+    if name.lower().endswith(ending):
+        name = name[: -len(ending)]
+    path = Path(name + ending)  # in small letters: MindSpore loads no other
     if not path.parent.is_dir():
         raise UserError(f"file_name {config.file_name}: there is no folder {path.parent}; make it")
     if path.is_dir():

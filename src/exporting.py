@@ -19,7 +19,7 @@ from src.checkpoint_loading import load_detector
 from src.checkpoint_settings import adopt_settings
 from src.detector import build_detector
 from src.errors import UserError
-from src.export_plan import ExportPlan
+from src.export_plan import ENDINGS, ExportPlan
 from src.exported_model import OUTPUT_NAMES, Comparison, Outputs, compare, open_mindir, open_onnx
 from src.image_ops import InputFormat, normalize_and_pad
 from src.model_card import card_path, make_card
@@ -54,7 +54,7 @@ def run_export(config: Any, plan: ExportPlan) -> int:
     image, image_meta, expected = _reference(network, config)
 
     with _folder_beside(plan.path) as folder:
-        written = _export(network, config, image, image_meta, folder / plan.path.name)
+        written = _export(network, config, image, image_meta, folder)
         names = {"inputs": _INPUT_NAMES, "outputs": OUTPUT_NAMES}
         if config.file_format == "AIR":
             print("not compared with the network: MindSpore cannot load AIR again")
@@ -113,11 +113,14 @@ def _random_input(config: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images), np.array(metas, np.float32)
 
 
-def _export(network, config, image, image_meta, path: Path) -> Path:
-    """Write the model file."""
+def _export(network, config, image, image_meta, folder: Path) -> Path:
+    """Write the model file into a folder."""
+    # Not under the user's name and from inside: MindSpore refuses letters that file systems take.
+    path = folder / f"model{ENDINGS[config.file_format]}"
     try:
-        ms.export(network, Tensor(image), Tensor(image_meta), file_name=str(path),
-                  file_format=config.file_format)  # fmt: skip
+        with _working_folder(folder):
+            ms.export(network, Tensor(image), Tensor(image_meta), file_name=path.name,
+                      file_format=config.file_format)  # fmt: skip
     except Exception as error:  # one class for unsupported operators, full disks and the rest
         first = str(error).strip().splitlines()[0][:300]
         raise UserError(
@@ -125,12 +128,22 @@ def _export(network, config, image, image_meta, path: Path) -> Path:
             f"network ({first}); docs/deployment.md says what is known to work"
         ) from error
     if not path.is_file():
-        written = ", ".join(sorted(os.listdir(path.parent))) or "nothing"
+        written = ", ".join(sorted(os.listdir(folder))) or "nothing"
         raise UserError(
             f"{path.name}: MindSpore wrote {written} instead of one file; a model of 2 GB or more "
             "cannot be exported"
         )
     return path
+
+
+@contextlib.contextmanager
+def _working_folder(folder: Path):
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def _run(path: Path, file_format: str, image, image_meta, names: dict) -> tuple[Outputs, dict]:

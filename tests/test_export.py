@@ -61,6 +61,20 @@ def test_file_and_description(small, tmp_path, capsys):
     assert modes == {0o644}  # MindSpore itself makes files that only their owner may read
 
 
+@pytest.mark.parametrize("file_format, name", [("MINDIR", "ü b'c\"%.MindIR"), ("ONNX", "d e.ONNX")])
+def test_any_name_that_a_file_can_have(small, tmp_path, monkeypatch, file_format, name):
+    folder, ending = tmp_path / "a folder", f".{file_format.lower()}"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for file_name in (name, str(folder / f"-{name}")):
+        assert _export(small.replace(file_format=file_format, file_name=file_name)) == 0
+    assert _files(folder) == sorted(
+        written
+        for base in (name[: -len(ending)] + ending, f"-{name[: -len(ending)]}{ending}")
+        for written in (base, f"{base}.json")
+    )
+
+
 def test_onnx_with_the_weights_of_the_checkpoint(small, tmp_path):
     pytest.importorskip("onnxruntime")
     _export(small.replace(file_format="ONNX", test_batch_size=2))
