@@ -93,6 +93,29 @@ def test_what_never_works_is_an_error(s3, tmp_path, monkeypatch):
     assert not (tmp_path / "a").exists()
 
 
+def test_a_failing_download_begins_nothing_more_and_keeps_what_came(tmp_path, monkeypatch):
+    asked = []
+
+    def get(name, path):
+        asked.append(name)
+        if int(name) >= 20:
+            raise OSError(28, "No space left on device")
+        path.write_text("1")
+
+    names = [f"{number:03d}" for number in range(300)]
+    store = types.SimpleNamespace(list=lambda: dict.fromkeys(names, object_store.Item(1, "")))
+    store.get = get
+    monkeypatch.setattr(transfer, "open_store", lambda url, key: store)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.001)
+    with pytest.raises(UserError, match="No space left on device"):
+        download("s3://bucket/x", tmp_path, "data_url")
+    assert len(set(asked)) < 60  # 20 that came, and those that were on their way
+    asked.clear()
+    with pytest.raises(UserError):
+        download("s3://bucket/x", tmp_path, "data_url")
+    assert min(asked) == "020"
+
+
 def test_content_that_changed_on_its_way(s3, tmp_path, monkeypatch):
     s3.put("sum/a", b"x" * 100)
     store = object_store.open_store("s3://bucket/sum", "data_url")

@@ -69,9 +69,18 @@ def download(url: str, folder: Path, key: str, *, keep: bool = False) -> int:
             with contextlib.suppress(OSError):  # a name that is too long
                 part.unlink()
 
-    _for_each(fetch, wanted)
-    known.update({name: [item.size, item.tag] for name, item in items.items()})
-    write_text_atomic(folder / _MARKER, json.dumps(known))
+    came = set(items).difference(wanted)
+
+    def fetch_and_note(name: str) -> None:
+        fetch(name)
+        came.add(name)
+
+    try:
+        _for_each(fetch_and_note, wanted, stop_early=True)
+    finally:  # so that the next start need not copy them again
+        known.update({name: [items[name].size, items[name].tag] for name in came})
+        with contextlib.suppress(OSError):
+            write_text_atomic(folder / _MARKER, json.dumps(known))
     return len(wanted)
 
 
@@ -165,12 +174,28 @@ def repeated(once: Callable[[], _T], problem: str, key: str) -> _T:
     raise AssertionError("unreachable")
 
 
-def _for_each(work: Callable[[str], None], names: list[str]) -> None:
-    """Do it for all names, a few at a time; then raise what went wrong first."""
+def _for_each(work: Callable[[str], None], names: list[str], *, stop_early: bool = False) -> None:
+    """Do it for all names, a few at a time; then raise what went wrong first.
+
+    Args:
+        stop_early: begin nothing more once something went wrong: each has its attempts and pauses,
+            and a full disk fails them all.
+    """
+    errors: list[Exception] = []
+
+    def guarded(name: str) -> None:
+        if errors and stop_early:
+            return
+        try:
+            work(name)
+        except Exception as error:
+            errors.append(error)
+
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        futures = [pool.submit(work, name) for name in names]
-    for future in futures:
-        future.result()
+        for name in names:
+            pool.submit(guarded, name)
+    if errors:
+        raise errors[0]
 
 
 def _is_there(folder: Path, name: str, item: Item, known: dict, keep: bool) -> bool:
