@@ -11,6 +11,7 @@ from mindspore import Tensor, nn
 
 from src.checkpoint import (
     INPUT_KEYS,
+    MODEL_KEYS,
     PREFIX,
     STATE_NAMES,
     STRICT_KEYS,
@@ -122,11 +123,13 @@ def load_training_state(
             f"{key} to a {PREFIX}-*.ckpt, or start from these weights with pre_trained"
         )
     check_model(checkpoint, expected, same_heads=True)
-    for name, value in contract.items():
+    model = {key: expected[key] for key in MODEL_KEYS if key in expected}
+    for name, value in {**contract, **model}.items():
         if checkpoint.meta.get(name, value) != value:
             raise UserError(
                 f"{checkpoint.path}: its run had {name} {checkpoint.meta[name]}, this one has "
-                f"{value}; resume with the same data and settings, or start anew with pre_trained"
+                f"{value}; resume with the same data and settings (--config_path takes the "
+                "config.yaml of the run's folder), or start anew with pre_trained"
             )
     _assign_all(network, checkpoint, key)
     for parameter in optimizer_state(optimizer):

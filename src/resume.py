@@ -10,6 +10,8 @@ from typing import Any
 from src.callbacks import CheckpointKeeper
 from src.checkpoint import find_latest
 from src.errors import UserError
+from src.model_utils.config import Config, load_config
+from src.model_utils.config_schema import RULES
 
 
 @dataclass
@@ -99,6 +101,24 @@ def resumed_lines(path: Path, meta: Mapping[str, Any], at: Position, world_size:
             f"that is epoch {at.epoch} step {at.step} here"
         )
     return lines
+
+
+def changed_lines(saved: Path, config: Config) -> list[str]:
+    """Say what a run goes on with that it did not begin with.
+
+    Args:
+        saved: the configuration file that the run has left so far; may be missing.
+        config: the one it goes on with.
+    """
+    try:
+        before = load_config(["--config_path", str(saved)])
+    except UserError:
+        return []
+    return [
+        f"changed since the run's last start: {key} {getattr(before, key)} -> {value}"
+        for key in config
+        if RULES[key].kind != "path" and (value := getattr(config, key)) != getattr(before, key)
+    ]
 
 
 def _require(path: Path, meta: Mapping[str, Any], key: str, value: int) -> None:

@@ -32,7 +32,7 @@ from src.model_utils.device_adapter import init_device
 from src.network_define import LOSS_NAMES, LossScaler, TrainOneStep, make_optimizer
 from src.pretrained import load_pretrained
 from src.ranks import Ranks, moving_statistics
-from src.resume import Position, position_of, resume_path, resumed_lines
+from src.resume import Position, changed_lines, position_of, resume_path, resumed_lines
 
 MAX_SKIPPED_STEPS = 50  # in a row; more than a dynamic scale needs from its highest value down to 1
 BEST_NAME = "best.ckpt"
@@ -53,6 +53,7 @@ class Run:
         rates: (epochs * steps,) float32, the learning rate of every step.
         step: `TrainOneStep`; the loop calls `train_step`, which compiles it through the cache.
         position: where the run stands; the loop moves it.
+        settings: the file with the effective configuration.
     """
 
     def __init__(self, config: Any) -> None:
@@ -223,7 +224,8 @@ class Run:
         self.save()
         self.status.say(
             f"stopped after epoch {self.position.epoch} step {self.position.step}; "
-            f"continue with --resume auto --output_dir {self.folder.resolve()}"
+            f"continue with --config_path {self.settings.resolve()} --resume auto "
+            f"--output_dir {self.folder.resolve()}"
         )
         return stop.exit_code or EXIT_STOPPED
 
@@ -249,7 +251,8 @@ class Run:
         elif self.config.pre_trained:
             require_file(self.config.pre_trained, "pre_trained")
         keeper = CheckpointKeeper(self.folder / "ckpt_0", keep, resume=bool(start))
-        listed = None if start else CheckpointKeeper.read_index(keeper.folder)
+        goes_on_here = start and os.path.realpath(start.parent) == os.path.realpath(keeper.folder)
+        listed = None if goes_on_here else CheckpointKeeper.read_index(keeper.folder)
         if listed:
             raise UserError(
                 f"{keeper.folder}: holds the checkpoints of another run (newest {listed[-1]}); go "
@@ -269,11 +272,14 @@ class Run:
 
     def _begin(self) -> None:
         """Leave the run's mark on its folder, now that nothing can keep it from beginning."""
+        self.settings = self.folder / "config.yaml"
         if self.rank == 0:
             self.keeper.write_index()
-            saved = self.config.save_in(self.folder)
-            if saved.name != "config.yaml":
-                self.status.say(f"config.yaml is yours; the effective one is {saved}")
+            for line in changed_lines(self.settings, self.config) if self.saved else ():
+                self.status.say(line)
+            self.settings = self.config.save_in(self.folder)
+            if self.settings.name != "config.yaml":
+                self.status.say(f"config.yaml is yours; the effective one is {self.settings}")
 
     def _learning_rates(self) -> np.ndarray:
         config = self.config

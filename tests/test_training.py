@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -300,6 +301,12 @@ def _other_run(output):
         (lambda p, w: {"resume": p / ("x" * 300)}, "File name too long; set resume"),
         (lambda p, w: {"pre_trained": p / ("x" * 300)}, "File name too long; set pre_trained"),
         (lambda p, w: {"output_dir": p / ("x" * 300)}, "cannot be written"),
+        (lambda p, w: {"resume": _other_run(w), "img_width": 96}, "had img_width 64"),
+        (lambda p, w: {"resume": _other_run(w), "norm": "bn"}, "norm frozen_bn.* config.yaml"),
+        (
+            lambda p, w: {"resume": _other_run(shutil.copytree(w, p / "other")), "output_dir": w},
+            "another run .newest faster_rcnn-3_5.ckpt",
+        ),
         (lambda p, w: {"output_dir": w}, "another run .newest faster_rcnn-3_5.ckpt.*--resume auto"),
         (lambda p, w: {"output_dir": w / "config.yaml"}, "cannot be written"),
         (lambda p, w: {"batch_size": 11}, "lower batch_size"),
@@ -311,6 +318,15 @@ def test_what_cannot_be_trained(root, whole_run, tmp_path, changes, message):
     with pytest.raises(UserError, match=message) as raised:
         run_training(config)
     assert "\n" not in str(raised.value)
+
+
+def test_what_a_resumed_run_does_otherwise_is_said(root, whole_run, tmp_path, capsys):
+    shutil.copytree(whole_run, tmp_path / "out")
+    again = tiny_config(root, tmp_path / "out", resume="auto", epoch_size=4, base_lr=0.2)
+    assert run_training(again) == 0
+    out = capsys.readouterr().out
+    assert "changed since the run's last start: base_lr 0.4 -> 0.2\n" in out
+    assert "last start: epoch_size 3 -> 4\n" in out and "output_dir" not in out
 
 
 def test_a_start_that_fails_keeps_the_list_of_checkpoints(root, whole_run, tmp_path):
