@@ -25,6 +25,8 @@ class DataSource:
         max_boxes: largest boxes kept an image; 0 = all.
         skip_bad_images: leave out missing and undecodable images.
         mindrecord_dir: folder of the record sets.
+        place: the annotation file's folder, for those with files of equal names: below the data's
+            root, or elsewhere its last part.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class DataSource:
     max_boxes: int
     skip_bad_images: bool
     mindrecord_dir: str
+    place: str = ""
 
     def settings(self) -> dict:
         """Everything but the content that decides what the records are."""
@@ -52,7 +55,7 @@ class DataSource:
     def name(self) -> str:
         """Folder name of the record set: readable, and different for different settings."""
         stem = os.path.splitext(os.path.basename(self.anno_path))[0]
-        return f"{stem}-{self.split}-{digest(self.settings())[:8]}"
+        return f"{stem}-{self.split}-{digest([self.settings(), self.place])[:8]}"
 
     def read(self, *, max_boxes: int) -> tuple[list[ImageRecord], AnnotationReport]:
         """Read the annotations."""
@@ -106,11 +109,19 @@ def data_source(config, split: str) -> DataSource:
         max_boxes=int(config.num_gts) if split == "train" else 0,
         skip_bad_images=bool(config.skip_bad_images),
         mindrecord_dir=folder,
+        place=_place(anno_path, root.split("{}")[0]),
     )
     # Records hold all of their images: they may have been brought here without them.
     if not os.path.isdir(image_dir) and not os.path.isdir(os.path.join(folder, source.name())):
         raise UserError(f"image folder {image_dir} does not exist; check {folder_keys}")
     return source
+
+
+def _place(anno_path: str, root: str) -> str:
+    """The annotation file's folder relative to `root`, or its name when it is elsewhere."""
+    folder, root = (os.path.realpath(path) for path in (os.path.dirname(anno_path) or ".", root))
+    inside = os.path.commonpath([folder, root]) == root
+    return os.path.relpath(folder, root) if inside else os.path.basename(folder)
 
 
 def digest(content) -> str:

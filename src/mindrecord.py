@@ -27,7 +27,7 @@ from src.annotations import AnnotationReport, ImageRecord
 from src.data_source import DataSource, data_source, digest, file_digest
 from src.errors import UserError
 from src.one_at_a_time import beside, exclusive, make_folder, report_failure, say, write_json
-from src.record_writer import write_records
+from src.record_writer import write_records, writing_to
 
 __all__ = ["DataSource", "MindRecordSet", "data_source", "ensure_mindrecord"]
 
@@ -172,6 +172,12 @@ def _open_current(
             f"{changed.size} images have changed since their records were made "
             f"(first: {made_from[changed[0]]})"
         )
+    for name in index["files"]:
+        if not os.access(os.path.join(folder, name), os.R_OK):
+            raise UserError(
+                f"{os.path.join(folder, name)} belongs to another user and cannot be read; let its "
+                "owner chmod it, or set mindrecord_dir to a folder of your own"
+            )
     return _make_set(folder, source, index), ""
 
 
@@ -256,21 +262,21 @@ def _convert(folder: str, source: DataSource, content: str, workers: int) -> Min
             num_workers=min(max(1, workers), os.cpu_count() or 1),
             report=report,
         )
+        names = [name for base in files for name in (base, base + ".db")]
+        for name in names:
+            os.chmod(os.path.join(temporary, name), 0o644)  # MindSpore's 0600 is for one user only
         described = {
             "settings": source.settings(),
             "content": content,
             "made_from": made_from,
             "image_ids": [record.image_id for record in kept],
             "file_names": [record.file_name for record in kept],
-            "files": {
-                name: os.path.getsize(os.path.join(temporary, name))
-                for base in files
-                for name in (base, base + ".db")
-            },
+            "files": {name: os.path.getsize(os.path.join(temporary, name)) for name in names},
             "report": vars(report),
         }
         described["fingerprint"] = digest([described, stats.tobytes().hex()])
-        _write_index(temporary, described, kept, sizes, stats)
+        with writing_to(temporary):
+            _write_index(temporary, described, kept, sizes, stats)
         if os.path.isdir(folder):
             os.rename(folder, old)
         os.rename(temporary, folder)

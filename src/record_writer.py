@@ -183,25 +183,25 @@ class _Writer:
         name = f"{self._stem}.mindrecord{len(self._names)}"
         self._names.append(name)
         self._file_bytes = 0
-        with _writing_to(self._folder):
+        with writing_to(self._folder):
             self._file = FileWriter(os.path.join(self._folder, name))
             self._file.set_page_size(self._page)
             self._file.add_schema(SCHEMA, "detection")
 
     def _flush(self) -> None:
         if self._rows:
-            with _writing_to(self._folder):
+            with writing_to(self._folder):
                 self._file.write_raw_data(self._rows)
         self._rows, self._row_bytes = [], 0
 
     def _commit(self) -> None:
         if self._file is not None:
-            with _writing_to(self._folder):
+            with writing_to(self._folder):
                 self._file.commit()
         self._file = None
 
 
-class _writing_to:
+class writing_to:
     """Turns a failed write (disk full, no permission) into one line."""
 
     def __init__(self, folder: str) -> None:

@@ -39,6 +39,22 @@ def root(tmp_path):
 # ------------------------------------------------------------------ content
 
 
+def test_every_user_may_read_the_records(root):
+    path = Path(ensure_mindrecord(make_config(root), "train").path)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o644}
+
+
+def test_annotation_files_of_equal_names_have_records_of_their_own(root):
+    sets = []
+    for fold in ("fold1", "fold2"):
+        (root / fold).mkdir()
+        shutil.copy(root / ANNO, root / fold)
+        config = make_config(root, instance_set=f"{fold}/{Path(ANNO).name}")
+        sets.append(ensure_mindrecord(config, "train").path)
+    assert len(set(sets)) == 2 and all(Path(path).is_dir() for path in sets)
+
+
+
 def test_records_hold_the_bytes_and_boxes(root):
     record_set = ensure_mindrecord(make_config(root), "train")
     content = json.loads((root / ANNO).read_text())
