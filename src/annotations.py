@@ -216,6 +216,17 @@ def load_coco(path: str) -> dict:
     return data
 
 
+def check_coco(data: dict, class_names: Sequence[str], path: str) -> None:
+    """Check every entry of what `load_coco` returned, as `read_coco` does.
+
+    Raises:
+        UserError: an entry that cannot be used, or a class that no category is named after.
+    """
+    labels = _category_labels(data["categories"], class_names, path)
+    images = _coco_images(data["images"], path)
+    _coco_boxes(data["annotations"], images, labels, path, AnnotationReport(source=str(path)))
+
+
 def _category_labels(categories, class_names, path) -> dict[object, int]:
     """Category id -> label 1..C, or 0 for a category that is not wanted."""
     labels = {name: index for index, name in enumerate(class_names, start=1)}

@@ -2,20 +2,21 @@
 """Detections -> COCO results -> the twelve COCO numbers. Without MindSpore."""
 
 import contextlib
+import errno
 import io
 import json
 import math
 import numbers
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.annotations import load_coco
+from src.annotations import check_coco, load_coco
 from src.errors import UserError
 
 AP, AP50, AP75 = 0, 1, 2  # where they stand among the twelve numbers
@@ -122,28 +123,60 @@ def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
         UserError: when the folder cannot be written.
     """
     path = Path(path)
+    with _beside(path) as temporary:
+        # json.dump writes the same, four times as slowly
+        temporary.write_text(json.dumps(results), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def check_result_path(path: str | Path) -> None:
+    """Make sure, before results are computed, that `write_results` will be able to write them.
+
+    Raises:
+        UserError: it will not.
+    """
+    path = Path(path)
+    with _beside(path) as temporary:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary.touch()
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, in a folder that exists; gone afterwards.
+
+    Raises:
+        UserError: for the operating system's refusals.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(json.dumps(results))  # json.dump writes the same, four times as slowly
-        os.replace(temporary, path)
+        yield temporary
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise UserError(
             f"{path}: cannot write the results ({error.strerror or error}); "
             "choose another result_file or output_dir"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def load_ground_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """Return a COCO annotation dict, from a file or as it is, checked as evaluation needs.
+def load_ground_truth(
+    source: str | Path | Mapping[str, Any], class_names: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a COCO annotation dict: as it is, or from a file, which is checked.
 
     Raises:
-        UserError: when there is no such file, it is not JSON, or not COCO instances.
+        UserError: when there is no such file, it is not JSON, not COCO instances, or has no
+            category of one of the `class_names`.
     """
-    return dict(source) if isinstance(source, Mapping) else load_coco(str(source))
+    if isinstance(source, Mapping):
+        return dict(source)
+    data = load_coco(str(source))
+    check_coco(data, class_names, str(source))
+    return data
 
 
 def category_ids_of(
@@ -218,7 +251,7 @@ def evaluate_results(
         UserError: for an unreadable file, an unknown class, or an evaluated image that the file
         lacks.
     """
-    data = load_ground_truth(source)
+    data = load_ground_truth(source, class_names)
     name = name or ("annotations" if isinstance(source, Mapping) else str(source))
     category_ids = category_ids_of(data, class_names, name)
     # pycocotools sorts ids and holds them in numpy arrays, so mixed and string ids would break it:

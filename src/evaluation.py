@@ -19,6 +19,7 @@ from src.checkpoint_settings import adopt_settings
 from src.coco_eval import (
     CocoSummary,
     category_ids_of,
+    check_result_path,
     coco_from_records,
     detections_to_results,
     evaluate_results,
@@ -78,7 +79,7 @@ def read_ground_truth(config: Any, mindrecord_set: MindRecordSet) -> GroundTruth
     """
     source = mindrecord_set.anno_path
     if data_source(config, "val").kind == "coco":
-        data = load_ground_truth(source)
+        data = load_ground_truth(source, config.class_names)
     else:
         data = coco_from_records(mindrecord_set.records, config.class_names)
     return GroundTruth(source, data, category_ids_of(data, config.class_names, source))
@@ -170,12 +171,11 @@ def evaluate(
     mindrecord_set: MindRecordSet,
     truth: GroundTruth,
     *,
-    result_path: str | Path | None = None,
     ranks: Ranks | None = None,
     status: StatusLine | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[CocoSummary | None, Detections] | None:
-    """Detect, write the results file if it has a path, and compare with the ground truth.
+    """Detect, and compare with the ground truth.
 
     The network is put into evaluation mode and left there.
 
@@ -197,8 +197,6 @@ def evaluate(
         return None
     if ranks is not None and ranks.rank:
         return None, detections
-    if result_path is not None:
-        write_results(result_path, detections.results)
     summary = evaluate_results(
         truth.data,
         detections.results,
@@ -242,21 +240,20 @@ def run_evaluation(config: Any) -> int:
     mindrecord_set = ensure_mindrecord(config, "val", ranks.rank, ranks.world_size)
     truth = read_ground_truth(config, mindrecord_set)
     result_path = result_path_of(config)
+    if ranks.rank == 0:
+        check_result_path(result_path)
     with ranks.watch(config.rank_timeout):
         summary, detections = evaluate(
             network,
             config,
             mindrecord_set,
             truth,
-            result_path=result_path,
             ranks=ranks,
             status=status,
         )
         ranks.wait()
     if summary is None:
         return 0
-    # Under a name of its own: results may go into the folder of a training run.
-    saved = config.save_in(result_path.parent, "eval_config.yaml")
     for line in (*summary.lines, "", *summary.table(), ""):
         status.say(line)
     status.say(
@@ -264,6 +261,9 @@ def run_evaluation(config: Any) -> int:
         f"{detections.images_per_second:.2f} images/s (device_target {config.device_target}, "
         f"MindSpore {ms.__version__})"
     )
+    write_results(result_path, detections.results)
     status.say(f"results: {result_path.resolve()}")
+    # Under a name of its own: results may go into the folder of a training run.
+    saved = config.save_in(result_path.parent, "eval_config.yaml")
     status.say(f"configuration: {saved.resolve()}")
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 
 from src.coco_eval import (
     category_ids_of,
+    check_result_path,
     detections_to_results,
     evaluate_results,
     load_ground_truth,
@@ -37,12 +38,12 @@ def run_postprocess(config: Any) -> int:
             raise UserError(f"{key} is empty ({config.origin(key)}); give --{key}")
     folder = ResultFolder(config.result_path)
     names = _class_names(config, folder)
-    data = load_ground_truth(config.ann_file)
+    path = Path(config.result_file or Path(config.output_dir, "results.json"))
+    check_result_path(path)
+    data = load_ground_truth(config.ann_file, names)
     category_ids = category_ids_of(data, names, config.ann_file)
     results, missing = collect_results(folder, data, category_ids, config.ann_file)
     _report_missing(missing, len(data["images"]), config)
-    path = Path(config.result_file or Path(config.output_dir, "results.json"))
-    write_results(path, results)
     summary = evaluate_results(data, results, names, name=config.ann_file)
     for line in (*summary.lines, "", *summary.table(), ""):
         print(line)
@@ -50,6 +51,7 @@ def run_postprocess(config: Any) -> int:
         f"{summary.num_images} images, {len(missing)} of them without a result, "
         f"{len(results)} detections"
     )
+    write_results(path, results)
     print(f"results: {path.resolve()}")
     return 0
 

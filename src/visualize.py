@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from src.annotations import load_coco
 from src.arguments import ArgumentParser
-from src.coco_eval import load_ground_truth
 from src.drawing import Boxes, draw_contact_sheet, read_picture
 from src.errors import UserError, run_entry
 from src.loss_curve import draw_loss_curve
@@ -116,7 +116,7 @@ def _read_annotations(source: str | os.PathLike[str] | Mapping[str, Any]) -> dic
     """COCO annotations whose entries can be drawn."""
     name = "annotations" if isinstance(source, Mapping) else f"annotation file {source}"
     try:
-        truth = load_ground_truth(source)
+        truth = dict(source) if isinstance(source, Mapping) else load_coco(str(source))
     except RecursionError:
         raise UserError(f"{name} is nested too deeply for COCO instances") from None
     for key in ("images", "categories", "annotations"):

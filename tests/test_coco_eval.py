@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from src.coco_eval import (
     category_ids_of,
+    check_result_path,
     coco_from_records,
     detections_to_results,
     evaluate_results,
@@ -256,6 +257,47 @@ def test_unusable_annotation_files(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as raised:
         load_ground_truth(path)
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "where, change, message",
+    [
+        ("annotations", {"iscrowd": None}, "annotations.0. has iscrowd None"),
+        ("annotations", {"bbox": None}, "annotations.0. has bbox None"),
+        ("annotations", {"image_id": [1]}, "annotations.0. has image_id .1."),
+        ("images", {"file_name": None}, "images.0. .* has file_name None"),
+        ("categories", {"id": None}, "categories.0. has id None"),
+    ],
+)
+def test_entries_that_cannot_be_evaluated(tmp_path, where, change, message):
+    data = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [1, 1, 5, 5]}],
+        "categories": [{"id": 7, "name": "cat"}],
+    }
+    data[where][0].update(change)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError, match=message):
+        evaluate_results(path, [], ["cat"])
+
+
+def test_two_categories_of_one_name(tmp_path):
+    data = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [],
+            "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "cat"}]}  # fmt: skip
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="repeats the name 'cat'"):
+        evaluate_results(path, [], ["cat"])
+
+
+def test_a_path_that_cannot_be_written_is_known_before(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file/r.json"):
+        with pytest.raises(UserError, match="cannot write the results"):
+            check_result_path(path)
+    check_result_path(tmp_path / "new/r.json")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_unknown_class_and_unknown_image():

@@ -12,6 +12,7 @@ from tiny_run import CLASS_NAMES, NUM_VAL, make_data, tiny_config, use_tiny_dete
 
 import src.evaluation as evaluation
 from src.checkpoint import describe_model, save_checkpoint
+from src.coco_eval import write_results
 from src.errors import UserError
 from src.mindrecord import ensure_mindrecord
 
@@ -107,9 +108,10 @@ def test_no_detection_in_the_whole_set(setting, tmp_path):
     records = ensure_mindrecord(config, "val")
     truth = evaluation.read_ground_truth(config, records)
     none = _Oracle([type("Record", (), {"boxes": np.zeros((0, 4)), "labels": []})])
-    path = tmp_path / "results.json"
-    summary, detections = evaluation.evaluate(none, config, records, truth, result_path=path)
+    summary, detections = evaluation.evaluate(none, config, records, truth)
     assert summary.ap == 0.0 and detections.results == []
+    path = tmp_path / "results.json"
+    write_results(path, detections.results)
     assert json.loads(path.read_text()) == []
 
 
