@@ -141,6 +141,8 @@ def save_parameters(
             os.fsync(file.fileno())  # a power cut must not lose what a name points at
         os.replace(temporary, path)
     except (OSError, ValueError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # the disk may be full of it
         raise UserError(
             f"{path}: cannot write the checkpoint ({error}); free some space or "
             f"choose another {key}"

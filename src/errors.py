@@ -38,6 +38,9 @@ def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     Raises:
         SystemExit: always, with the exit code.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", "") == "strict":
+            stream.reconfigure(errors="backslashreplace")  # file names may be no text
     try:
         code = main(sys.argv[1:]) or 0
     except UserError as error:

@@ -271,8 +271,6 @@ def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
     with pytest.raises(UserError, match="cannot write the checkpoint .No space left"):
         save_checkpoint(path, tiny_network(), meta={})
     assert path.read_bytes() == before
-    assert find_latest(path.parent) == path  # what is half-written never looks like a checkpoint
-    assert remove_leftovers(path.parent) == 1
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 

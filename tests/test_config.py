@@ -12,7 +12,7 @@ from config_helpers import ROOT, write
 
 from src.errors import UserError
 from src.model_utils import config_yaml
-from src.model_utils.config import DEFAULT_CONFIG, Config, load_config
+from src.model_utils.config import DEFAULT_CONFIG, DEFAULT_ORIGIN, Config, load_config
 from src.model_utils.config_derived import DERIVED
 from src.model_utils.config_schema import RULES, SECTIONS, SETTABLE
 from src.model_utils.config_types import coerce, is_list
@@ -128,7 +128,7 @@ def test_later_layers_override_earlier_ones_and_are_named(tmp_path):
     assert config.origin("seed") == base
     assert config.origin("batch_size") == top
     assert config.origin("epoch_size") == "command line"
-    assert config.origin("num_gts") == "default_config.yaml"
+    assert config.origin("num_gts") == DEFAULT_ORIGIN
 
 
 def test_extends_is_relative_to_the_file_not_to_the_working_folder(tmp_path, monkeypatch):
@@ -144,7 +144,14 @@ def test_a_file_may_extend_the_defaults_by_name(tmp_path):
     path = write(tmp_path / "a.yaml", f"extends: {DEFAULT_CONFIG}\nsave_checkpoint_path: out\n")
     config = load_config(["--config_path", path])
     assert config.output_dir == "out"
-    assert config.origin("seed") == "default_config.yaml"
+    assert config.origin("seed") == DEFAULT_ORIGIN
+
+
+def test_a_users_file_named_like_the_defaults_is_the_users(tmp_path, monkeypatch):
+    write(tmp_path / "default_config.yaml", "seed: 7\n")
+    monkeypatch.chdir(tmp_path)
+    config = load_config(["--config_path", "default_config.yaml"])
+    assert config.seed == 7 and config.origin("seed") == "default_config.yaml" != DEFAULT_ORIGIN
 
 
 def test_only_the_first_document_of_a_users_file_counts(tmp_path):
@@ -254,7 +261,8 @@ def test_paths_may_start_in_the_home_folder(monkeypatch, tmp_path):
 
 
 def test_class_names_from_a_text_file(tmp_path, monkeypatch):
-    write(tmp_path / "names.txt", "cat\n\n traffic light \r\ndog")
+    # With a byte order mark, as some editors write it.
+    write(tmp_path / "names.txt", "\ufeffcat\n\n traffic light \r\ndog")
     path = write(tmp_path / "a.yaml", "coco_classes: names.txt\n")
     names = ("cat", "traffic light", "dog")
     assert load_config(["--config_path", path]).class_names == names

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from src.errors import UserError
 from src.model_utils import config_yaml
-from src.model_utils.config import load_config
+from src.model_utils.config import DEFAULT_ORIGIN, load_config
 from src.model_utils.config_zoo import ACCEPTED, ZOO_KEYS
 
 BASE = load_config([])
@@ -144,7 +144,7 @@ def test_replace_checks_and_leaves_the_original():
 
 def test_copies_and_pickles_are_equal():
     for copied in (copy.copy(BASE), copy.deepcopy(BASE), pickle.loads(pickle.dumps(BASE))):
-        assert copied == BASE and copied.origin("seed") == "default_config.yaml"
+        assert copied == BASE and copied.origin("seed") == DEFAULT_ORIGIN
     assert BASE != 3
 
 

@@ -41,6 +41,13 @@ def test_user_error_is_one_line_and_exit_code_2(repo_root):
     )
 
 
+def test_a_file_name_that_is_no_text_can_be_printed(repo_root, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")  # as in an en_US.UTF-8 session
+    done = _run(r"print('caf\udce9.jpg'); raise UserError('caf\udce9.jpg: bad')", repo_root)
+    assert (done.returncode, done.stdout) == (2, "caf\\udce9.jpg\n")
+    assert done.stderr == "error: caf\\udce9.jpg: bad\n"
+
+
 def test_interrupt_is_exit_code_130_without_traceback(repo_root):
     done = _run("raise KeyboardInterrupt", repo_root)
     assert done.returncode == 130

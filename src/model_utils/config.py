@@ -16,7 +16,7 @@ from src.model_utils.config_schema import RULES, SETTABLE
 from src.model_utils.config_types import coerce, shown
 
 DEFAULT_CONFIG = str(Path(__file__).resolve().parents[2] / "default_config.yaml")
-DEFAULT_ORIGIN = os.path.basename(DEFAULT_CONFIG)  # of values that nobody has set
+DEFAULT_ORIGIN = DEFAULT_CONFIG  # of values that nobody has set
 COMMAND_LINE = "command line"
 PROGRAM = "program"
 
@@ -168,7 +168,7 @@ def load_config(
         config_path, arguments = config_cli.parse(argv, description, defaults, helps, choices)
     except config_cli.UnknownArgumentError as error:
         raise _unknown_key(COMMAND_LINE, error.key) from None
-    layers = [(os.path.basename(default_path), os.path.dirname(default_path), defaults)]
+    layers = [(default_path, os.path.dirname(default_path), defaults)]
     if config_path is not None:
         layers += [
             (path, os.path.dirname(path), values)
@@ -225,6 +225,8 @@ def _merge(
         except ValueError as error:
             key, problem = error.args
             raise _value_error(origin, key, layer.get(key), problem) from None
+        except RecursionError:
+            raise UserError(f"{origin}: a list holds itself; take the alias out") from None
         if "coco_classes" in own:
             own["coco_classes"] = _read_class_file(own["coco_classes"], folder, origin)
         values.update(own)
@@ -237,7 +239,7 @@ def _read_class_file(value: Any, folder: str, origin: str) -> Any:
     if not isinstance(value, str) or not value.endswith(".txt"):
         return value
     try:
-        text = Path(folder, os.path.expanduser(value)).read_text(encoding="utf-8")
+        text = Path(folder, os.path.expanduser(value)).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _value_error(
             origin,

@@ -135,7 +135,7 @@ def _to_value(key: str, given: str | list[str]) -> Any:
 def _parse_yaml(key: str, text: str) -> Any:
     try:
         return config_yaml.parse_text(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except Exception:  # as in `config_yaml.read_documents`
         raise UserError(
             f"{_ORIGIN}: {key}: {text!r} cannot be read as a value; see --help"
         ) from None

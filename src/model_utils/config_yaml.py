@@ -94,8 +94,10 @@ def read_documents(path: str) -> list[dict[str, Any]]:
         documents = list(yaml.load_all(text, Loader=_StrictLoader))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: {_yaml_problem(error)}; correct the YAML") from None
-    except (ValueError, RecursionError) as error:  # such as an impossible date, or endless nesting
-        raise UserError(f"{path}: {error}; correct the YAML") from None
+    except Exception as error:  # an impossible date, endless nesting, a tag that does not fit, ...
+        raise UserError(
+            f"{path}: a value cannot be read ({type(error).__name__}: {error}); correct the YAML"
+        ) from None
     if not documents or documents[0] is None:
         raise UserError(f"{path}: the file is empty; write `key: value` lines into it")
     for document in documents:
@@ -131,6 +133,8 @@ def read_chain(path: str) -> list[tuple[str, dict[str, Any]]]:
     """
     chain: list[tuple[str, dict[str, Any]]] = []
     visited: list[str] = []
+    if not path:
+        raise UserError("command line: config_path: is empty; give a YAML file or leave it out")
     while path:
         real = os.path.realpath(path)
         if real in visited:
