@@ -76,7 +76,7 @@ check_mindrecord_dir() { # PATH; the folder may be missing, the run then makes i
 # config_for_backbone BACKBONE: the YAML file that belongs to it.
 config_for_backbone() {
     case $1 in
-        resnet_v1_101) printf '%s\n' "$REPO_ROOT/default_config_101.yaml" ;;
+        resnet_v1_101 | resnet_v1_101_caffe) printf '%s\n' "$REPO_ROOT/default_config_101.yaml" ;;
         resnet_v1_152) printf '%s\n' "$REPO_ROOT/default_config_152.yaml" ;;
         *) printf '%s\n' "$REPO_ROOT/default_config.yaml" ;;
     esac

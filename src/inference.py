@@ -32,6 +32,9 @@ class Detector:
     On a CPU, make the first one before the process's first convolution: later MindSpore cannot be
     kept from convolutions that are very slow on some processors (see `prepare_environment`).
 
+    Every size of input has a network of its own, which stays: compiled once, 0.3 GB with ResNet-50.
+    `detect` always uses the configuration's size; callers with images of any size should do so too.
+
     Args:
         checkpoint_path: of training, of convert_checkpoint.py, or one that the model zoo published.
         settings: configuration keys that go before the checkpoint's, such as device_target="CPU",

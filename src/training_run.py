@@ -268,6 +268,11 @@ class Run:
         if not self.config.eval_interval:
             return None
         data = ensure_mindrecord(self.config, "val", self.rank, self.world_size)
+        if os.path.realpath(data.anno_path) == os.path.realpath(self.data.anno_path):
+            self.status.say(
+                f"note: evaluation is on the training images, both are those of {data.anno_path}; "
+                "{} in a file's name stands for train_data_type and val_data_type"
+            )
         return data, read_ground_truth(self.config, data)
 
     def _begin(self) -> None:

@@ -430,3 +430,29 @@ def test_a_signal_reaches_the_run_which_may_finish(bench, number, send):
     assert process.returncode == 40 + number
     assert f"saved after signal {int(number)}" in stdout
     assert f"saved after signal {int(number)}" in (bench.work / "train/log.txt").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_running_step_of_the_310_script(bench, number):
+    """With stand-ins for cmake and for the program, which would hold the device."""
+    build = bench.root / "build"
+    build.mkdir()
+    (bench.root / "m.mindir").write_text("")
+    (bench.root / "m.mindir.json").write_text("{}")
+    (bench.root / "bin/cmake").write_text("#!/bin/sh\n")
+    (build / "main").write_text(f"#!/bin/sh\necho $$ > '{build}/pid'\nexec sleep 30\n")
+    for path in (bench.root / "bin/cmake", build / "main"):
+        path.chmod(0o755)
+    arguments = (bench.root / "m.mindir", bench.coco, bench.annotations)
+    process = subprocess.Popen(
+        bench.command("run_infer_310.sh", *arguments), cwd=bench.work, start_new_session=True,
+        env={**bench.environment, "INFER_BUILD_DIR": str(build)}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 20
+    while not (build / "pid").exists() or not (build / "pid").read_text():
+        assert time.monotonic() < deadline, "the program was not started"
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(timeout=20) == 128 + number
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((build / "pid").read_text()), 0)
