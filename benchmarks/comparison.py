@@ -102,7 +102,7 @@ def model_zoo_factor(task: str, work: Workload, report: dict[str, Any]) -> dict[
     """Compare with the model zoo's network, its time scaled by this run's matrix product."""
     own = work.options
     case = (own.height, own.width, own.batch, own.device_target)
-    if case != _MODEL_ZOO_CASE or not own.backbone.endswith("_50"):
+    if case != _MODEL_ZOO_CASE or own.backbone != "resnet_v1.5_50":
         return None
     ours = report["programs"]["MindSpore"]["seconds"]["median"]
     speed = report["matrix_product_gflops"]["median"]
@@ -113,6 +113,7 @@ def model_zoo_factor(task: str, work: Workload, report: dict[str, Any]) -> dict[
         f"{MODEL_ZOO_GFLOPS[0]:g} to {MODEL_ZOO_GFLOPS[1]:g} GFLOP/s; scaled to this run's "
         f"{speed:.0f}: {scaled[0]:.2f} to {scaled[1]:.2f} s, {factor[0]:.1f} to {factor[1]:.1f} "
         f"times as long as ours"
+        f"{'' if own.setting == 'model_zoo' else ' (like for like with --setting model_zoo)'}"
     )
     return {"seconds": MODEL_ZOO[task], "scaled_seconds": scaled, "factor": factor}
 

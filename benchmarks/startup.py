@@ -29,8 +29,6 @@ from benchmarks.workload import (  # noqa: E402
 from src.errors import UserError, run_entry  # noqa: E402
 
 _TASKS = ("training", "inference")
-# What MindSpore reads; the cache holds compiled graphs from one start to the next.
-_CACHE_SWITCH, _CACHE_PATH = "MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"
 _STARTS = ("no cache", "cache, first start", "cache, second start")
 _IMPORTS = """\
 import json, time
@@ -120,10 +118,9 @@ def measure_help(starts: int) -> dict[str, Any]:
 def first_run(work: Workload, task: str, start: str, normal: Any = None) -> dict[str, Any]:
     """Start a process and run once; without a `normal` run's seconds, run until they are known."""
     own = work.options
-    environment = {_CACHE_SWITCH: "0"}
-    if start != _STARTS[0]:
-        environment = {_CACHE_SWITCH: "1", _CACHE_PATH: str(work.folder / f"cache_{task}")}
-    with work.mindspore(task, environment=environment) as program:
+    folder = "off" if start == _STARTS[0] else str(work.folder / f"cache_{task}")
+    work.use(work.config.replace(compile_cache=folder))
+    with work.mindspore(task) as program:
         first = program.ask("run", count=1)[0]
         if normal is None:
             program.ask("run", count=own.warmup)

@@ -184,7 +184,8 @@ def _folder_of(config: Any) -> Path | None:
         return None
     if config.compile_cache != AUTO:
         return Path(os.path.abspath(os.path.expanduser(config.compile_cache)))
-    return user_cache() / "graphs"
+    cache = user_cache()
+    return cache / "graphs" if cache else None
 
 
 def _program_files() -> list[str]:

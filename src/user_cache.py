@@ -5,8 +5,11 @@ import os
 from pathlib import Path
 
 
-def user_cache() -> Path:
-    """Return the project's folder in $XDG_CACHE_HOME or ~/.cache; it need not exist."""
+def user_cache() -> Path | None:
+    """Return the project's folder in $XDG_CACHE_HOME or ~/.cache; it need not exist.
+
+    None for a user without a home folder: `~` would be a folder of that name.
+    """
     root = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(root) if os.path.isabs(root) else Path(os.path.expanduser("~"), ".cache")
-    return base / "faster_rcnn_mindspore"
+    return base / "faster_rcnn_mindspore" if base.is_absolute() else None

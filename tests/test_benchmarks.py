@@ -199,7 +199,7 @@ def test_model_zoo_factor_is_scaled_by_the_matrix_product():
     assert factor()["scaled_seconds"] == pytest.approx([22.5 * 0.5, 22.5 * 185 / 340])
     assert factor()["factor"] == pytest.approx([2.5, 22.5 * 185 / 340 / 4.5])
     assert factor(height=256) is None
-    assert factor(backbone="resnet_v1_101") is None
+    assert factor(backbone="resnet_v1_50") is None
 
 
 # --------------------------------------------------------------------------- inputs

@@ -109,11 +109,11 @@ def test_shared_iou_agrees_with_numpy(offset, mode, anchors, boxes):
 @pytest.mark.parametrize("mode", ["iou", "iof"])
 @pytest.mark.parametrize("offset", OFFSETS)
 @settings(max_examples=25)
-@given(candidates=box_arrays((2, 4)), boxes=box_arrays((2, 3)))
+@given(candidates=box_arrays((5, 4)), boxes=box_arrays((5, 3)))  # more than go at once
 def test_batched_iou_pairs_boxes_of_the_same_image(offset, mode, candidates, boxes):
     table = in_graph(batched_iou, candidates, boxes, offset, mode)
-    assert table.shape == (2, 3, 4)
-    for image in range(2):
+    assert table.shape == (5, 3, 4)
+    for image in range(5):
         np.testing.assert_allclose(
             table[image], plain_iou(candidates[image], boxes[image], offset, mode).T, atol=1e-5
         )

@@ -214,6 +214,7 @@ def other_value(key, value, choices):
         "img_height": 640,
         "num_expected_pos": 64,
         "num_expected_pos_stage2": 64,
+        "anchor_scales": [6.0],
         "expand_ratio": 2.0,
         "loss_scale": 8.0,
     }

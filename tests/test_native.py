@@ -249,6 +249,25 @@ def test_compiled_once_then_found(monkeypatch, tmp_path):
 
 
 @needs_operators
+def test_a_library_of_another_user_is_taken(monkeypatch, tmp_path):
+    first = _library_elsewhere(monkeypatch, tmp_path)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(build.os, "utime", refuse)
+    assert _library_elsewhere(monkeypatch, tmp_path) == first
+
+
+def test_without_a_home_folder_nothing_is_kept(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for an unknown user
+    found = _library_elsewhere(monkeypatch, "")
+    assert isinstance(found, build.NotBuilt) and "set HOME" in str(found)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_operators
 def test_a_damaged_library_is_compiled_anew(monkeypatch, tmp_path):
     path = _library_elsewhere(monkeypatch, tmp_path / "whole").path
     damaged = tmp_path / "damaged" / path.relative_to(tmp_path / "whole")

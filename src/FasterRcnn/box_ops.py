@@ -15,6 +15,8 @@ CONVENTIONS = ("legacy", "modern")
 # Deltas of log-size beyond log(1000/16) would make exp() explode on untrained weights; every
 # known implementation of R-CNN caps them here.
 MAX_LOG_SIZE = math.log(1000.0 / 16)
+# In one call of a kernel that computes the pairs of different images too.
+_IMAGES_AT_ONCE = 4
 
 
 def pixel_offset(convention):
@@ -106,10 +108,19 @@ def batched_iou(candidates, boxes, offset, mode="iou"):
     Returns:
         (B, G, N) float32.
     """
+    parts = ()
+    for start in range(0, boxes.shape[0], _IMAGES_AT_ONCE):
+        end = start + _IMAGES_AT_ONCE
+        parts += (_own_blocks(candidates[start:end], boxes[start:end], offset, mode),)
+    return parts[0] if len(parts) == 1 else ops.concat(parts, 0)
+
+
+def _own_blocks(candidates, boxes, offset, mode):
+    """`batched_iou` of a few images: one kernel call computes the pairs of all of them, of which
+    each image's own block is of use."""
     batch, number = candidates.shape[:2]
     count = boxes.shape[1]
     table = shared_iou(ops.reshape(candidates, (batch * number, 4)), boxes, offset, mode)
-    # One kernel call computes all pairs of images; only each image's own block is of use.
     blocks = ops.reshape(table, (batch * count * batch, number))
     return ops.reshape(ops.gather(blocks, _own_pairs(batch, count), 0), (batch, count, number))
 

@@ -9,8 +9,9 @@ from mindspore import Tensor, nn, ops
 from .box_ops import split_coordinates
 
 NMS_KINDS = ("kernel", "matrix")
-# Of one call of the kernel, which counts pairs of boxes in an int32; its table then has 400 MB.
-_MOST_BOXES = 20_000
+# Of one call of the kernel, which compares all pairs, of different images too: two images of the
+# usual 2000. More would take longer, fewer would make more graph to compile.
+_MOST_BOXES = 4_000
 
 
 def build_nms(kind, iou_threshold, extent):
@@ -23,7 +24,7 @@ def build_nms(kind, iou_threshold, extent):
 
 
 class KernelNms(nn.Cell):
-    """One call of MindSpore's NMSWithMask for all groups of all images (of very many: some calls).
+    """Calls of MindSpore's NMSWithMask, each for all groups of a few images.
 
     Boxes of different groups (image, class) are moved to cells of their own on a square grid, so
     that they never overlap. The grid keeps coordinates small: float32 then resolves 1e-3 px for 80

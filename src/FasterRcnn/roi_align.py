@@ -219,7 +219,7 @@ def _spatial_shapes(features):
 def _level_constants(shapes, batch):
     """Return heights, widths and first table rows of the levels, (L,) float32 each.
 
-    float32 counts exactly up to 16.7 million rows, 136 images of 768x1280.
+    float32 counts exactly up to 16.7 million rows, 205 images of 768x1280.
     """
     sizes = np.array(shapes, np.float32)
     rows = np.concatenate([[0], np.cumsum(batch * sizes[:, 0] * sizes[:, 1])])[:-1]

@@ -70,6 +70,8 @@ _ORDERED = (
 
 # Boxes of an image that enter one NMS: its table holds every pair, 1.6 GB for so many.
 _MOST_NMS_BOXES = 40_000
+# float32 counts no further without gaps.
+_MOST_CELLS = 2**24
 
 
 def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
@@ -99,10 +101,27 @@ def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
     for name in ("test_pre_nms_num", "rpn_nms_pre", "rpn_proposal_nms_pre"):
         if v[name] > _MOST_NMS_BOXES:
             return (name,), f"is more boxes than NMS can take; give at most {_MOST_NMS_BOXES}"
+    side = _shortest_anchor(v)
+    if v["anchor_rounding"] and side <= 1:
+        return ("anchor_scales", "anchor_ratios", "anchor_rounding"), (
+            f"makes anchors with a side of {side:g} px, which rounding can bring to nothing; raise "
+            "it, or set anchor_rounding to False"
+        )
+    for name in ("batch_size", "test_batch_size"):
+        most = _MOST_CELLS // sum(height * width for height, width in feature_shapes(v)[:-1])
+        if v[name] > most:
+            return (name,), f"is more images than RoIAlign can count cells of; at most {most}"
     for name in ("train_data_type", "val_data_type"):
         if v[name].startswith("/") or ".." in v[name].split("/"):
             return (name,), "is not a folder inside coco_root; give its name, such as train2017"
     return None
+
+
+def _shortest_anchor(values: Values) -> float:
+    """The shortest side of any anchor, px, before rounding."""
+    ratios = values["anchor_ratios"]
+    root = min(min(ratios), 1 / max(ratios)) ** 0.5
+    return STRIDES[0] * min(values["anchor_scales"]) * root
 
 
 def _possible_detections(values: Values) -> int:

@@ -186,7 +186,7 @@ def cpu_library(config: "Config") -> "Library | None":
         return found
     say_once(
         f"note: MindSpore's own operators compute everything ({found}); with a C++ compiler such "
-        "as g++ a step takes about half the time"
+        "as g++ a step takes about 60 % of the time"
     )
     return None
 

@@ -60,6 +60,8 @@ def library() -> "Library | NotBuilt":
 
 
 def _find_or_compile() -> Path:
+    if user_cache() is None:
+        raise NotBuilt("there is no home folder to keep them in; set HOME or XDG_CACHE_HOME")
     if ":" in str(user_cache()):
         raise NotBuilt(f"MindSpore cannot load operators from a path with a colon: {user_cache()}")
     reason = NotBuilt("no C++ compiler")
@@ -73,10 +75,13 @@ def _find_or_compile() -> Path:
 
 def _compilers() -> Iterator[list[str]]:
     """Yield the commands to try: $CXX, which may have arguments, and g++."""
+    yielded = []
     for words in (shlex.split(os.environ.get("CXX", "")), [_COMPILER]):
         found = shutil.which(words[0]) if words else None
-        if found:
-            yield [found, *words[1:]]
+        command = [found, *words[1:]]
+        if found and command not in yielded:
+            yielded.append(command)
+            yield command
 
 
 def _compiled(compiler: list[str]) -> Path:
@@ -86,7 +91,8 @@ def _compiled(compiler: list[str]) -> Path:
     path = folder / _NAME
     try:
         if _is_whole(path):
-            os.utime(folder)
+            with contextlib.suppress(OSError):  # of another user, or on a disk that is read only
+                os.utime(folder)
             return path
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # In a folder of its own, then renamed: another process may be doing the same.

@@ -23,14 +23,17 @@ int64_t cells_of(const std::vector<Map<Number>> &maps, int64_t batch) {
 }
 
 // What a thread needs for some channels: which they are, their table, and room for a region's bins.
+// The room goes from one to the next: of many threads only as many have one as there are blocks.
 struct Part {
   int64_t channel, count;
+  Room room;
   float *table, *sums;
 
-  Part(int64_t block, int64_t channels, int thread, int64_t table_size, int64_t bins)
+  Part(int64_t block, int64_t channels, int64_t table_size, int64_t bins)
       : channel(block * kTogether),
         count(std::min<int64_t>(kTogether, channels - channel)),
-        table(scratch(thread, table_size + bins * kTogether)),
+        room(table_size + bins * kTogether),
+        table(room.get()),
         sums(table + table_size) {}
 };
 
@@ -58,8 +61,8 @@ void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t chan
           const Corners &corners, float *result) {
   const int64_t table_size = cells_of(maps, batch) * kTogether;
   check_rows(corners, cells_of(maps, batch));
-  share((channels + kTogether - 1) / kTogether, [&](int64_t block, int thread) {
-    const Part part(block, channels, thread, table_size, corners.bins);
+  share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
+    const Part part(block, channels, table_size, corners.bins);
     each_plane(maps, batch, channels, part.channel, part.table,
                [&](float *rows, const float *plane, int64_t area) {
                  transpose(plane, area, rows, kTogether, part.count, area);
@@ -85,8 +88,8 @@ void pool_gradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t c
                    const Corners &corners, const float *gradient) {
   const int64_t table_size = cells_of(maps, batch) * kTogether;
   check_rows(corners, cells_of(maps, batch));
-  share((channels + kTogether - 1) / kTogether, [&](int64_t block, int thread) {
-    const Part part(block, channels, thread, table_size, corners.bins);
+  share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
+    const Part part(block, channels, table_size, corners.bins);
     std::memset(part.table, 0, table_size * sizeof(float));
     for (int64_t region = 0; region < corners.regions; ++region) {
       const int32_t *row = corners.rows + region * corners.bins * corners.corners;

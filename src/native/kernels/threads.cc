@@ -52,8 +52,6 @@ class Pool {
     }
   }
 
-  int size() const { return size_; }
-
   void share(int64_t count, const std::function<void(int64_t, int)> &work) {
     std::lock_guard<std::mutex> turn(turn_);
     {
@@ -176,8 +174,6 @@ Room::Room(int64_t floats) : start_(spare().take(floats, &length_)) {}
 Room::~Room() { spare().put(start_, length_); }
 
 void use_threads(int count) { wanted = std::max(count, 1); }
-
-int thread_count() { return pool().size(); }
 
 void share(int64_t count, const std::function<void(int64_t, int)> &work) {
   pool().share(count, work);

@@ -9,10 +9,9 @@ namespace kernels {
 
 // Sets how many threads take part; of use before the first call of `share` in the process.
 void use_threads(int count);
-int thread_count();
 
 // Calls work(item, thread) for items 0..count-1, each once, on all threads; returns when all are
-// done. `thread` is below thread_count(). One call at a time: others wait for their turn.
+// done. `thread` numbers the threads from 0. One call at a time: others wait for their turn.
 void share(int64_t count, const std::function<void(int64_t item, int thread)> &work);
 
 // Memory for `floats` numbers as long as the object lives, aligned to pages, not initialised. The
