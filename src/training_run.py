@@ -89,7 +89,7 @@ class Run:
             images_per_step=config.batch_size * self.world_size,
             interval=config.log_interval,
         )
-        self._begin()
+        self._begin(resumed=bool(meta))
         self.status.say(
             f"training on {self.data.num_images} images: {self.epochs} epochs of {self.steps} "
             f"steps, batch {config.batch_size} on {self.world_size} device(s); output in "
@@ -275,12 +275,12 @@ class Run:
             )
         return data, read_ground_truth(self.config, data)
 
-    def _begin(self) -> None:
+    def _begin(self, *, resumed: bool) -> None:
         """Leave the run's mark on its folder, now that nothing can keep it from beginning."""
         self.settings = self.folder / "config.yaml"
         if self.rank == 0:
             self.keeper.write_index()
-            for line in changed_lines(self.settings, self.config) if self.saved else ():
+            for line in changed_lines(self.settings, self.config) if resumed else ():
                 self.status.say(line)
             self.settings = self.config.save_in(self.folder)
             if self.settings.name != "config.yaml":
