@@ -152,6 +152,8 @@ has_checkpoint() {
 newest_run() {
     local folder newest=''
     for folder in "$1" "$1"_[0-9]*; do
+        # Others are the user's copies.
+        [[ $folder == "$1" || ${folder#"$1"_} =~ ^[0-9]+$ ]] || continue
         has_checkpoint "$folder" || continue
         [[ -n $newest && ! $folder/$CHECKPOINT_LIST -nt $newest/$CHECKPOINT_LIST ]] ||
             newest=$folder
@@ -223,14 +225,16 @@ run_logged() {
     done
     trap - INT TERM HUP
     wait "$writer" 2>/dev/null || true
+    trap '' PIPE # whoever read the output may be gone: the exit code counts
     if ((status == 0)); then
-        (trap '' PIPE; printf 'finished, see %s\n' "$folder" 2>/dev/null) || true # nobody reads it
+        printf 'finished, see %s\n' "$folder" 2>/dev/null || true
     elif ((status == 2 && FOLDER_IS_NEW)) && [[ $folder == "$RUN_FOLDER" ]] &&
         remove_without_results "$folder"; then
-        printf 'failed with exit code 2, see above; %s is removed\n' "$folder" >&2
+        printf 'failed with exit code 2, see above; %s is removed\n' "$folder" >&2 || true
     else
-        printf 'failed with exit code %d, see %s\n' "$status" "$log" >&2
+        printf 'failed with exit code %d, see %s\n' "$status" "$log" >&2 || true
     fi
+    trap - PIPE
     return "$status"
 }
 

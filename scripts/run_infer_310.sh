@@ -21,8 +21,11 @@ step() {
     local name=$1 log=$2 status=0
     shift 2
     printf '%s, log: %s\n' "$name" "$log"
+    # In a process group of its own, to be ended whole: it may hold the device.
+    set -m
     "$@" >"$log" 2>&1 </dev/null &
-    child=$! # ended with this script: it may hold the device
+    child=$!
+    set +m
     wait "$child" || status=$?
     child=
     ((status == 0)) && return
@@ -32,7 +35,7 @@ step() {
 
 # stop NAME NUMBER: hands a signal on to the running step, waits for its end and leaves.
 stop() {
-    [[ -z $child ]] || { kill "-$1" "$child" && wait "$child"; } 2>/dev/null || true
+    [[ -z $child ]] || { kill "-$1" -- "-$child" && wait "$child"; } 2>/dev/null || true
     exit $((128 + $2))
 }
 
@@ -59,7 +62,7 @@ for key in device_target threads; do
 done
 python=$(find_python) || exit
 child=
-trap 'stop TERM 2' INT # what is started with & ignores INT
+trap 'stop INT 2' INT
 trap 'stop TERM 15' TERM
 trap 'stop TERM 1' HUP
 choose_run_folder infer_310 "${OPTIONS[@]}"

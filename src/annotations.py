@@ -217,14 +217,36 @@ def load_coco(path: str) -> dict:
 
 
 def check_coco(data: dict, class_names: Sequence[str], path: str) -> None:
-    """Check every entry of what `load_coco` returned, as `read_coco` does.
+    """Check what evaluation needs of the entries of what `load_coco` returned.
+
+    Ids that can be told apart, one category of each name, and annotations of these categories on
+    listed images as `read_coco` wants them; all others are not looked at.
 
     Raises:
-        UserError: an entry that cannot be used, or a class that no category is named after.
+        UserError: an entry that cannot be used.
     """
-    labels = _category_labels(data["categories"], class_names, path)
-    images = _coco_images(data["images"], path)
-    _coco_boxes(data["annotations"], images, labels, path, AnnotationReport(source=str(path)))
+    ids = {"images": ("id",), "annotations": ("image_id", "category_id"), "categories": ("id",)}
+    for key, fields in ids.items():
+        for position, entry in enumerate(data[key]):
+            for field in fields:
+                if not isinstance(entry.get(field), int | float | str):
+                    raise UserError(
+                        f"annotation file {path}: {key}[{position}] has {field} "
+                        f"{_short(entry.get(field))}; it must be a number or a string"
+                    )
+    names = [category.get("name") for category in data["categories"]]
+    for name in class_names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"annotation file {path}: {names.count(name)} categories have the name '{name}'; "
+                "merge them"
+            )
+    images = {image["id"] for image in data["images"]}
+    wanted = {c["id"] for c, name in zip(data["categories"], names, strict=True)
+              if name in class_names}  # fmt: skip
+    for position, annotation in enumerate(data["annotations"]):
+        if annotation["image_id"] in images and annotation["category_id"] in wanted:
+            _coco_row(annotation, 0, f"annotation file {path}: annotations[{position}]")
 
 
 def _category_labels(categories, class_names, path) -> dict[object, int]:

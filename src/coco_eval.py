@@ -135,11 +135,20 @@ def check_result_path(path: str | Path) -> None:
     Raises:
         UserError: it will not.
     """
-    path = Path(path)
-    with _beside(path) as temporary:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary.touch()
+    path = Path(path).absolute()
+    folder = next(parent for parent in path.parents if parent.exists())
+    problem = errno.EISDIR if path.is_dir() else errno.ENOTDIR if not folder.is_dir() else 0
+    if not problem and not os.access(folder, os.W_OK | os.X_OK):
+        problem = errno.EACCES
+    if problem:
+        raise _unwritable(path, OSError(problem, os.strerror(problem)))
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path}: cannot write the results ({error.strerror or error}); "
+        "choose another result_file or output_dir"
+    )
 
 
 @contextlib.contextmanager
@@ -154,10 +163,7 @@ def _beside(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot write the results ({error.strerror or error}); "
-            "choose another result_file or output_dir"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

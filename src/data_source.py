@@ -55,7 +55,9 @@ class DataSource:
     def name(self) -> str:
         """Folder name of the record set: readable, and different for different settings."""
         stem = os.path.splitext(os.path.basename(self.anno_path))[0]
-        return f"{stem}-{self.split}-{digest([self.settings(), self.place])[:8]}"
+        usual = self.place == ("annotations" if self.kind == "coco" else ".")
+        content = self.settings() if usual else [self.settings(), self.place]
+        return f"{stem}-{self.split}-{digest(content)[:8]}"
 
     def read(self, *, max_boxes: int) -> tuple[list[ImageRecord], AnnotationReport]:
         """Read the annotations."""
@@ -119,9 +121,11 @@ def data_source(config, split: str) -> DataSource:
 
 def _place(anno_path: str, root: str) -> str:
     """The annotation file's folder relative to `root`, or its name when it is elsewhere."""
-    folder, root = (os.path.realpath(path) for path in (os.path.dirname(anno_path) or ".", root))
-    inside = os.path.commonpath([folder, root]) == root
-    return os.path.relpath(folder, root) if inside else os.path.basename(folder)
+    named = os.path.abspath(os.path.dirname(anno_path)), os.path.abspath(root)
+    for folder, base in (named, tuple(map(os.path.realpath, named))):  # before links are followed
+        if os.path.commonpath([folder, base]) == base:
+            return os.path.relpath(folder, base)
+    return os.path.basename(named[0])
 
 
 def digest(content) -> str:

@@ -78,6 +78,9 @@ def collect_results(
     Raises:
         UserError: two images have one name, or a result cannot be read or has a label beyond C.
     """
+    for position, image in enumerate(data["images"]):
+        if not isinstance(image.get("file_name"), str):
+            raise UserError(f"{source}: images[{position}] has no file_name; give the file's name")
     names = Counter(Path(image["file_name"]).name for image in data["images"])
     results: list[dict[str, Any]] = []
     missing = []

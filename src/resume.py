@@ -10,7 +10,7 @@ from typing import Any
 from src.callbacks import CheckpointKeeper
 from src.checkpoint import find_latest
 from src.errors import UserError
-from src.model_utils.config import Config, load_config
+from src.model_utils.config import Config, is_saved, load_config
 from src.model_utils.config_schema import RULES
 
 
@@ -110,6 +110,8 @@ def changed_lines(saved: Path, config: Config) -> list[str]:
         saved: the configuration file that the run has left so far; may be missing.
         config: the one it goes on with.
     """
+    if not is_saved(saved):
+        return []
     try:
         before = load_config(["--config_path", str(saved)])
     except UserError:

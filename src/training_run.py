@@ -277,12 +277,12 @@ class Run:
 
     def _begin(self, *, resumed: bool) -> None:
         """Leave the run's mark on its folder, now that nothing can keep it from beginning."""
-        self.settings = self.folder / "config.yaml"
+        self.settings = self.config.path_in(self.folder)
         if self.rank == 0:
             self.keeper.write_index()
             for line in changed_lines(self.settings, self.config) if resumed else ():
                 self.status.say(line)
-            self.settings = self.config.save_in(self.folder)
+            self.config.save_in(self.folder)
             if self.settings.name != "config.yaml":
                 self.status.say(f"config.yaml is yours; the effective one is {self.settings}")
 

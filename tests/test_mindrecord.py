@@ -51,6 +51,12 @@ def test_annotation_files_of_equal_names_have_records_of_their_own(root):
         shutil.copy(root / ANNO, root / fold)
         config = make_config(root, instance_set=f"{fold}/{Path(ANNO).name}")
         sets.append(ensure_mindrecord(config, "train").path)
+    link = root.with_name("a link")
+    link.mkdir()
+    for name in ("annotations", "train2017"):
+        (link / name).symlink_to(root / name)
+    names = [data_source(make_config(at), "train").name() for at in (root, link)]
+    assert names[0] == names[1]
     assert len(set(sets)) == 2 and all(Path(path).is_dir() for path in sets)
 
 

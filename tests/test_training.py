@@ -21,6 +21,7 @@ from tiny_run import CLASS_NAMES, arguments, make_data, tiny_config, use_tiny_de
 from src.callbacks import CheckpointKeeper, StopSignals
 from src.checkpoint import read_checkpoint
 from src.errors import UserError
+from src.model_utils.config import load_config
 from src.training import EXIT_DIVERGED, run_training, train
 from src.training_run import MAX_SKIPPED_STEPS, Run, TrainingDiverged
 
@@ -327,6 +328,12 @@ def test_what_a_resumed_run_does_otherwise_is_said(root, whole_run, tmp_path, ca
     out = capsys.readouterr().out
     assert "changed since the run's last start: base_lr 0.4 -> 0.2\n" in out
     assert "last start: epoch_size 3 -> 4\n" in out and "output_dir" not in out
+    saved = ["--config_path", str(tmp_path / "out/config.yaml"), "--resume", "auto"]
+    assert run_training(load_config([*saved, "--epoch_size", "5"])) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"last start: (.*)", out) == ["epoch_size 4 -> 5"] and "yours" not in out
+    assert run_training(load_config(saved)) == 0
+    assert "changed" not in capsys.readouterr().out
 
 
 def test_a_start_that_fails_keeps_the_list_of_checkpoints(root, whole_run, tmp_path):

@@ -219,10 +219,15 @@ def _spatial_shapes(features):
 def _level_constants(shapes, batch):
     """Return heights, widths and first table rows of the levels, (L,) float32 each.
 
-    float32 counts exactly up to 16.7 million rows, 205 images of 768x1280.
+    Raises:
+        ValueError: more rows than float32 counts exactly, 16.7 million: 205 images of 768x1280.
     """
     sizes = np.array(shapes, np.float32)
-    rows = np.concatenate([[0], np.cumsum(batch * sizes[:, 0] * sizes[:, 1])])[:-1]
+    areas = np.array(shapes, np.int64).prod(1)
+    if batch * areas.sum() >= 2**24:
+        raise ValueError(f"{batch} images at once are too many for RoIAlign: at most "
+                         f"{2**24 // areas.sum()}")
+    rows = np.concatenate([[0], np.cumsum(batch * areas)])[:-1]
     return Tensor(sizes[:, 0]), Tensor(sizes[:, 1]), Tensor(rows.astype(np.float32))
 
 

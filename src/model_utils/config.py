@@ -17,6 +17,7 @@ from src.model_utils.config_types import coerce, shown
 
 DEFAULT_CONFIG = str(Path(__file__).resolve().parents[2] / "default_config.yaml")
 DEFAULT_ORIGIN = DEFAULT_CONFIG  # of values that nobody has set
+SAVED_BY_A_RUN = "The effective configuration of a run; --config_path takes it as it is."
 COMMAND_LINE = "command line"
 PROGRAM = "program"
 
@@ -122,27 +123,29 @@ class Config:
             path,
             self.to_dict(),
             comments=(
-                "The effective configuration of a run; --config_path takes it as it is.",
+                SAVED_BY_A_RUN,
                 f"Computed: {computed}",
             ),
         )
 
-    def save_in(self, folder: str | Path, name: str = "config.yaml") -> Path:
-        """Save in a run's folder, but never over a file that this configuration was read from.
+    def path_in(self, folder: str | Path, name: str = "config.yaml") -> Path:
+        """Where it belongs in a run's folder: never over a file of the user that was read.
 
         Args:
-            folder: made when missing.
             name: the file's name; `effective_<name>` where it would replace a file of the user.
+        """
+        path = Path(folder, name)
+        while any(_same_file(str(path), read) for read in self.files) and not is_saved(path):
+            path = path.with_name(f"effective_{path.name}")
+        return path
 
-        Returns:
-            The file.
+    def save_in(self, folder: str | Path, name: str = "config.yaml") -> Path:
+        """Save at `path_in(folder, name)`, in a folder that is made when missing; return the file.
 
         Raises:
             UserError: the file cannot be written.
         """
-        path = Path(folder, name)
-        while any(_same_file(str(path), read) for read in self.files):
-            path = path.with_name(f"effective_{path.name}")
+        path = self.path_in(folder, name)
         self.save(str(path))
         return path
 
@@ -199,6 +202,15 @@ def _read_default(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, 
     values, helps, choices = documents
     values.pop(config_yaml.EXTENDS)
     return values, helps, choices
+
+
+def is_saved(path: str | Path) -> bool:
+    """Say whether a file is what `Config.save` has written, and not a user's."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.readline().strip() == f"# {SAVED_BY_A_RUN}"
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _same_file(path: str, other: str) -> bool:

@@ -70,8 +70,6 @@ _ORDERED = (
 
 # Boxes of an image that enter one NMS: its table holds every pair, 1.6 GB for so many.
 _MOST_NMS_BOXES = 40_000
-# float32 counts no further without gaps.
-_MOST_CELLS = 2**24
 
 
 def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
@@ -102,15 +100,12 @@ def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
         if v[name] > _MOST_NMS_BOXES:
             return (name,), f"is more boxes than NMS can take; give at most {_MOST_NMS_BOXES}"
     side = _shortest_anchor(v)
-    if v["anchor_rounding"] and side <= 1:
+    legacy = v["box_convention"] == "legacy"  # counts pixels: from 2 to 2 is one
+    if v["anchor_rounding"] and (side < 1 or (side == 1 and not legacy)):
         return ("anchor_scales", "anchor_ratios", "anchor_rounding"), (
             f"makes anchors with a side of {side:g} px, which rounding can bring to nothing; raise "
             "it, or set anchor_rounding to False"
         )
-    for name in ("batch_size", "test_batch_size"):
-        most = _MOST_CELLS // sum(height * width for height, width in feature_shapes(v)[:-1])
-        if v[name] > most:
-            return (name,), f"is more images than RoIAlign can count cells of; at most {most}"
     for name in ("train_data_type", "val_data_type"):
         if v[name].startswith("/") or ".." in v[name].split("/"):
             return (name,), "is not a folder inside coco_root; give its name, such as train2017"
