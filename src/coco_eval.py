@@ -175,8 +175,8 @@ def load_ground_truth(
     """Return a COCO annotation dict: as it is, or from a file, which is checked.
 
     Raises:
-        UserError: when there is no such file, it is not JSON, not COCO instances, or has no
-            category of one of the `class_names`.
+        UserError: when there is no such file, it is not JSON, not COCO instances, or an entry of
+            one of the `class_names` cannot be used (see `check_coco`).
     """
     if isinstance(source, Mapping):
         return dict(source)
