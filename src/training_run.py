@@ -282,7 +282,7 @@ class Run:
             self.keeper.write_index()
             for line in changed_lines(self.settings, self.config) if resumed else ():
                 self.status.say(line)
-            self.config.save_in(self.folder)
+            self.config.save(str(self.settings))
             if self.settings.name != "config.yaml":
                 self.status.say(f"config.yaml is yours; the effective one is {self.settings}")
 

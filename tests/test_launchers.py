@@ -346,27 +346,28 @@ def test_a_tilde_that_the_shell_left_alone(bench):
     assert list(bench.work.iterdir()) == []
 
 
-def test_a_reader_that_goes_away_ends_neither_run_nor_log(bench):
+@pytest.mark.parametrize(
+    "program, reader, code, end",
+    [
+        (
+            "i=0\nwhile [ $i -lt 200 ]; do echo line $i; i=$((i + 1)); sleep 0.002; done",
+            "| head -n 3", 0, "line 199\n",
+        ),
+        ("sleep 0.3\necho a\nexit 3", "2>&1 | head -n 1", 3, "a\n"),
+    ],
+)  # fmt: skip
+def test_a_reader_that_goes_away_ends_neither_run_nor_log(bench, program, reader, code, end):
     command = bench.command("run_standalone_train_cpu.sh", "none", "resnet_v1_50", bench.coco)
     python = bench.root / "talkative"
-    python.write_text(
-        "#!/bin/sh\ni=0\nwhile [ $i -lt 200 ]; do echo line $i; i=$((i + 1)); sleep 0.002; done\n"
-    )
+    python.write_text(f"#!/bin/sh\n{program}\n")
     python.chmod(0o755)
     done = subprocess.run(
-        ["bash", "-c", '"$@" | head -n 3; echo "${PIPESTATUS[0]}"', "bash", *command],
+        ["bash", "-c", f'"$@" {reader}; echo "${{PIPESTATUS[0]}}"', "bash", *command],
         cwd=bench.work, env={**bench.environment, "PYTHON": str(python)}, capture_output=True,
         text=True, timeout=60,
     )  # fmt: skip
-    assert done.stdout.endswith("\n0\n"), done.stdout + done.stderr
-    assert (bench.work / "train/log.txt").read_text().endswith("line 199\n")
-    python.write_text("#!/bin/sh\nsleep 0.3\necho a\nexit 3\n")
-    done = subprocess.run(
-        ["bash", "-c", '"$@" 2>&1 | head -n 1; echo "${PIPESTATUS[0]}"', "bash", *command],
-        cwd=bench.work, env={**bench.environment, "PYTHON": str(python)}, capture_output=True,
-        text=True, timeout=60,
-    )  # fmt: skip
-    assert done.stdout.endswith("\n3\n"), done.stdout + done.stderr
+    assert done.stdout.endswith(f"\n{code}\n"), done.stdout + done.stderr
+    assert (bench.work / "train/log.txt").read_text().endswith(end)
 
 
 def test_resume_auto_without_a_checkpoint_begins_a_new_folder(bench):
