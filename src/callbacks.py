@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from src.errors import UserError
+from src.messages import one_line
 
 LOSS_ORDER = (
     "rpn_loss",
@@ -132,7 +133,7 @@ class StatusLine:
         if self._open:
             self.stream.write("\n")
             self._open = False
-        self.stream.write(text + "\n")
+        self.stream.write(one_line(text) + "\n")
         self.stream.flush()
 
 

@@ -1,29 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one error that a user can cause, and the one way an entry script ends."""
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from src.messages import one_line
+
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
-
-_LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
 
 
 class UserError(Exception):
     """Something the user gave cannot work: a setting, an annotation, a checkpoint, an argument.
 
-    The message names the file, the key, the value and what to do about it. It is always one line:
-    line breaks (a library's own message may be quoted in it) become single spaces.
+    The message names the file, the key, the value and what to do about it. It is always one line
+    that can be printed (`one_line`): it may quote a library's message, or a file of any content.
 
     Args:
         message: the text; shown to the user as `error: <message>`.
     """
 
     def __init__(self, message: object) -> None:
-        super().__init__(_LINE_BREAKS.sub(" ", str(message)).strip())
+        super().__init__(one_line(str(message).strip()))
 
 
 def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:

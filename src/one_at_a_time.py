@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from src.errors import UserError
+from src.messages import one_line
 
 _POLL_SECONDS = 0.2
 
@@ -142,4 +143,4 @@ def make_folder(path: str, key: str) -> None:
 
 def say(line: str) -> None:
     """A line to the user about how things go; stderr is for what ends the program."""
-    print(line, file=sys.stdout, flush=True)
+    print(one_line(line), file=sys.stdout, flush=True)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading of small files that others made: bounded in size, never a pipe or a device, strict JSON.
+
+What is said of a file is in an `OSError` or a `ValueError`, as `open` and `json` would have it: the
+callers turn both into a `UserError` that names the setting.
+"""
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
+
+_MEGABYTE = 1e6
+
+
+def read_bounded(path: str | Path, limit: int) -> bytes:
+    """Read a whole file.
+
+    Args:
+        limit: most bytes.
+
+    Raises:
+        OSError: it cannot be read, is no file (a folder, pipe or device) or is too large;
+            `strerror` says so.
+    """
+    try:
+        # A pipe without a writer would be waited for.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a zero byte, or half a surrogate pair
+        raise OSError(errno.EINVAL, f"no file can have this name ({error})") from None
+    with open(handle, "rb") as file:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a file, but a pipe, socket or device")
+        content = file.read(limit + 1)
+        if len(content) > limit:
+            size = max(os.fstat(handle).st_size, len(content))
+            raise OSError(
+                errno.EFBIG, f"{size / _MEGABYTE:.1f} MB, of at most {limit / _MEGABYTE:.1f} MB"
+            )
+    return content
+
+
+def read_json(path: str | Path, limit: int) -> Any:
+    """Read a JSON file in UTF-8.
+
+    Raises:
+        OSError: as `read_bounded`.
+        ValueError: it is not JSON, has a number that is none (NaN), or is nested too deeply.
+    """
+    try:
+        return json.loads(read_bounded(path, limit).decode("utf-8-sig"), parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines for the user's eyes."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.errors import UserError
+from src.messages import LINE_LIMIT, one_line, short, short_list
+
+ANY_TEXT = st.text(st.characters(codec=None))  # halves of surrogate pairs too
+
+
+@given(ANY_TEXT)
+def test_a_line_is_one_and_can_be_printed(text):
+    line = one_line(text)
+    assert len(line.splitlines()) <= 1
+    line.encode("utf-8")
+    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in line)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a.json: bad\n  line 3\r\nend", "a.json: bad line 3 end"),
+        ("two  spaces\tand a tab", "two  spaces and a tab"),
+        ("\x1b[31mred\x1b[0m \x07", r"\x1b[31mred\x1b[0m \x07"),
+        ("gpj.\u202ecod", r"gpj.\u202ecod"),
+        ("caf\udce9.jpg", r"caf\udce9.jpg"),
+        ("a\u2028b\x0bc", "a b c"),
+        ("\u732b \U0001f469\u200d\U0001f680 \u0642\u0637\u0629", "\u732b \U0001f469\u200d\U0001f680 \u0642\u0637\u0629"),
+    ],
+)  # fmt: skip
+def test_what_a_terminal_would_obey_is_written_out(text, line):
+    assert one_line(text) == line
+
+
+def test_a_long_line_keeps_its_head_and_its_tail():
+    error = UserError(f"a.yaml: key: {'x' * 1_000_000} is wrong; give a number")
+    assert len(str(error)) <= LINE_LIMIT
+    assert str(error).startswith("a.yaml: key: xxx")
+    assert str(error).endswith("xxx is wrong; give a number")
+
+
+def test_values_are_cut_short():
+    endless = []
+    endless.append(endless)
+    wide = [[["x"] * 1000] * 1000] * 1000
+    for value in (endless, wide, "x" * 10**6, 10**5000, 10**4000, {i: i for i in range(10**4)}):
+        assert len(short(value)) <= 80
+    assert short([1, "a"]) == "[1, 'a']"
+    assert short("abcdefghijklmnop", 10) == "'abcdef..."
+
+
+def test_lists_are_cut_short():
+    assert short_list(["a", 2]) == "a, 2"
+    assert short_list(list("abcde")) == "a, b, c, d, ..."
+    assert len(short_list(["x" * 10**6] * 10)) < 400
