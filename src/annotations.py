@@ -176,8 +176,13 @@ def _finish(records, report, anno_path) -> tuple[list[ImageRecord], AnnotationRe
 # --------------------------------------------------------------------------- COCO
 
 
-def load_coco(path: str) -> dict:
+def load_coco(path: str, *, unannotated: bool = False) -> dict:
     """Read a COCO instances file: an object with lists of images, annotations and categories.
+
+    Args:
+        path: the file.
+        unannotated: take a file without `annotations`, as test sets have, for one with an empty
+            list.
 
     Raises:
         UserError: the file is missing, not UTF-8, not JSON, or something else.
@@ -198,6 +203,8 @@ def load_coco(path: str) -> dict:
             f"annotation file {path} is not a COCO file: its top level is a "
             f"{type(data).__name__}, not an object"
         )
+    if unannotated:
+        data.setdefault("annotations", [])
     for key in ("images", "annotations", "categories"):
         if key not in data:
             raise UserError(
@@ -219,21 +226,12 @@ def load_coco(path: str) -> dict:
 def check_coco(data: dict, class_names: Sequence[str], path: str) -> None:
     """Check what evaluation needs of the entries of what `load_coco` returned.
 
-    Ids that can be told apart, one category of each name, and annotations of these categories on
-    listed images as `read_coco` wants them; all others are not looked at.
+    One category of each name, and annotations of these categories on listed images as `read_coco`
+    wants them; all others are not looked at.
 
     Raises:
         UserError: an entry that cannot be used.
     """
-    ids = {"images": ("id",), "annotations": ("image_id", "category_id"), "categories": ("id",)}
-    for key, fields in ids.items():
-        for position, entry in enumerate(data[key]):
-            for field in fields:
-                if not isinstance(entry.get(field), int | float | str):
-                    raise UserError(
-                        f"annotation file {path}: {key}[{position}] has {field} "
-                        f"{_short(entry.get(field))}; it must be a number or a string"
-                    )
     names = [category.get("name") for category in data["categories"]]
     for name in class_names:
         if names.count(name) > 1:
