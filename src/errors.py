@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from src.messages import one_line
+from src.user_cache import settle_home
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
@@ -37,6 +38,7 @@ def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     Raises:
         SystemExit: always, with the exit code.
     """
+    settle_home()
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", "") == "strict":
             stream.reconfigure(errors="backslashreplace")  # file names may be no text
