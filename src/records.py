@@ -15,6 +15,13 @@ FINDINGS = {
     "non_finite": "boxes with NaN or infinite coordinates, dropped",
     "degenerate": "boxes without a positive width and height, dropped",
     "bad_image": "missing or undecodable images, skipped",
+    "narrow": (
+        "images of 16 bits that use far fewer, which makes them (nearly) black: stretch their "
+        "values to 16 bits, or save them with 8"
+    ),
+    "zero_end": (
+        "uncompressed images that end in zeros: a black border, or a copy that was interrupted"
+    ),
     "size_mismatch": "images whose real size differs from the stated one, real size used",
     "outside": "boxes entirely outside their image, dropped",
     "clipped": "boxes partly outside their image, clipped",
