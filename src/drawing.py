@@ -51,7 +51,7 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIX
     try:
         return read_image(str(path), max_pixels)
     except ImageError as error:
-        raise UserError(f"image {path} {error.reason}") from None
+        raise error.without_remedy() from None
 
 
 def class_color(index: int) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from src.user_cache import home_folder
+
 _LONGEST_TEXT = 160  # letters; more would not fit on a picture
 _LONGEST_NAME = 80
 _JOINERS = "\u200c\u200d"  # they shape the letters beside them
@@ -26,7 +28,7 @@ _PREFERRED = ("notosans", "sourcehan", "droidsansfallback", "wqy", "unifont", "s
 _STYLED = ("bold", "italic", "oblique", "black", "thin", "light", "mono", "condensed", "serif")
 
 
-def one_line(text: str, longest: int = _LONGEST_NAME) -> str:
+def printable(text: str, longest: int = _LONGEST_NAME) -> str:
     """A text as it can be drawn: one line of printable letters, not too long."""
     cut = text if len(text) <= longest else text[: longest - 3] + "..."
     return "".join(x if x.isprintable() or x in _JOINERS else "?" for x in cut)
@@ -39,9 +41,9 @@ def class_labels(names: tuple[str, ...]) -> dict[str, str]:
     The numbers and what they stand for are said on the standard output, once.
     """
     labels, replaced = {}, []
-    fonts = _fonts_of("".join(map(one_line, names)))
+    fonts = _fonts_of("".join(map(printable, names)))
     for number, name in enumerate(names, start=1):
-        labels[name] = shown = one_line(name)
+        labels[name] = shown = printable(name)
         missing = [x for x in shown if not _follows(x) and fonts[x] is None]
         if missing:
             points = " ".join(f"U+{ord(letter):04X}" for letter in missing[:3])
@@ -93,7 +95,7 @@ class Lettering:
     def _placed(self, pen: Any, text: str) -> list[tuple[float, str, ImageFont.FreeTypeFont]]:
         """Parts of a text with one font each, and where they start."""
         start, parts = 0.0, []
-        for run, path in _runs(one_line(text, _LONGEST_TEXT)):
+        for run, path in _runs(printable(text, _LONGEST_TEXT)):
             font = _open(path, self.size)
             parts.append((start, run, font))
             start += pen.textlength(run, font=font)
@@ -106,11 +108,10 @@ class Lettering:
 def import_matplotlib() -> Any:
     """Import matplotlib; its cache goes into a temporary folder where the user has no home.
 
-    (It would make one in `/`, or as root make the missing home.)
+    (It would say on every start that it has done so.)
     """
-    home = os.path.expanduser("~")
-    has_home = os.path.isabs(home) and os.path.isdir(home) and home != os.sep
-    if not has_home and not os.environ.get("MPLCONFIGDIR"):
+    home = home_folder()
+    if not os.environ.get("MPLCONFIGDIR") and not (home and os.access(home, os.W_OK)):
         folder = tempfile.mkdtemp(prefix="matplotlib-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["MPLCONFIGDIR"] = folder

@@ -43,13 +43,19 @@ _one_large_picture = threading.Lock()
 class ImageError(UserError):
     """An image that cannot be used.
 
-    Attributes:
-        reason: why, without the file's name and the remedy.
+    Args:
+        name: the file.
+        reason: why, as the rest of a sentence.
+        remedy: what to do about it.
     """
 
     def __init__(self, name: str, reason: str, remedy: str = _REMEDY) -> None:
         super().__init__(f"image {name} {reason}; {remedy}")
-        self.reason = reason
+        self._name, self._reason = name, reason
+
+    def without_remedy(self) -> UserError:
+        """The same where there are no annotations and no settings to change."""
+        return UserError(f"image {self._name} {self._reason}")
 
 
 @dataclass(frozen=True, slots=True)

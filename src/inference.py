@@ -86,6 +86,7 @@ class Detector:
                 "config says, or pictures to detect()"
             )
         batch, _, height, width = image.shape
+        self._check_pixels("image", batch * height * width)
         size = np.tile([height, width], (batch, 1)) if valid_hw is None else np.asarray(valid_hw)
         if size.shape != (batch, 2) or (size <= 0).any() or (size > (height, width)).any():
             raise UserError(
@@ -111,12 +112,21 @@ class Detector:
                 raise UserError(
                     f"picture {number}: is {dtype} {shape}; give (H, W, 3) uint8 arrays, RGB"
                 )
+            self._check_pixels(f"picture {number}", shape[0] * shape[1])
         found = []
         for batch, image, meta in batches_of(
             enumerate(pictures), self.config, self.config.test_batch_size
         ):
             found += self._run(image, meta)[: len(batch)]
         return found
+
+    def _check_pixels(self, what: str, pixels: int) -> None:
+        # An array may be a view that repeats a few bytes: what is made of it is as large as it says.
+        if pixels > self.config.max_image_pixels:
+            raise UserError(
+                f"{what}: has {pixels} pixels, more than max_image_pixels "
+                f"{self.config.max_image_pixels}; make it smaller, or set max_image_pixels higher"
+            )
 
     def _run(self, image: np.ndarray, meta: np.ndarray) -> list[Found]:
         from mindspore import Tensor

@@ -22,7 +22,7 @@ from src.annotations import load_coco
 from src.arguments import ArgumentParser
 from src.drawing import Boxes, draw_contact_sheet, read_picture
 from src.errors import UserError, run_entry
-from src.fonts import one_line
+from src.fonts import printable
 from src.image_reading import DEFAULT_MAX_PIXELS
 from src.loss_curve import draw_loss_curve
 
@@ -102,7 +102,7 @@ def draw_detections(
     def picture_of(image: Mapping[str, Any]) -> tuple[np.ndarray, Boxes, Boxes, str]:
         predicted = _boxes(found_of[image["id"]], names, "results")
         true = _boxes(true_of[image["id"]], names, "annotations")
-        file_name = one_line(image["file_name"])
+        file_name = printable(image["file_name"])
         text = f"{file_name}: {len(predicted.names)} predicted, {len(true.names)} true"
         rgb = read_picture(Path(image_dir, image["file_name"]), max_pixels)
         return rgb, predicted, true, text

@@ -21,7 +21,6 @@ from src.prediction import (
     batches_of,
     draw_entry,
     entry_of,
-    find_images,
     picture_names,
     read_pictures,
     refuse_to_overwrite,
@@ -44,8 +43,10 @@ def test_arguments_are_split():
         "2",
     ]
     rest = ["--checkpoint_path", "c.ckpt", "--seed", "2"]
-    assert parse_arguments(argv) == (["a.jpg", "b"], 0.3, rest)
-    assert parse_arguments(["--help"]) == ([], 0.5, ["--help"])
+    own, others = parse_arguments(argv)
+    assert (own.input, own.min_score, own.recursive, others) == (["a.jpg", "b"], 0.3, False, rest)
+    own, others = parse_arguments(["--help", "--recursive"])
+    assert (own.input, own.min_score, own.recursive, others) == ([], 0.5, True, ["--help"])
 
 
 @pytest.mark.parametrize(
@@ -61,21 +62,6 @@ def test_arguments_are_split():
 def test_wrong_arguments(argv, complaint):
     with pytest.raises(UserError, match=complaint):
         parse_arguments(argv)
-
-
-def test_folders_stand_for_their_images(tmp_path):
-    for name in ("b.PNG", "a.jpg", "notes.txt"):
-        (tmp_path / name).write_text("")
-    (tmp_path / "empty").mkdir()
-    single = tmp_path / "notes.txt"
-    found = find_images([str(single), str(tmp_path)])
-    assert [p.name for p in found] == ["notes.txt", "a.jpg", "b.PNG"]
-    with pytest.raises(UserError, match="no images in it"):
-        find_images([str(tmp_path / "empty")])
-    with pytest.raises(UserError, match="no such file"):
-        find_images([str(tmp_path / "gone.jpg")])
-    with pytest.raises(UserError, match="too long"):
-        find_images([TOO_LONG])
 
 
 @pytest.mark.parametrize("spelling", [["--checkpoint_path", "{}"], ["--checkpoint_path={}"]])
@@ -156,6 +142,7 @@ class Settings(InputFormat):
     output_dir: str = "out"
     test_batch_size: int = 2
     class_names: tuple[str, ...] = ("cat", "dog")
+    max_image_pixels: int = 1_000_000
 
 
 def one_box_each(image, meta):
