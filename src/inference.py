@@ -121,7 +121,7 @@ class Detector:
         return found
 
     def _check_pixels(self, what: str, pixels: int) -> None:
-        # An array may be a view that repeats a few bytes: what is made of it is as large as it says.
+        # An array may be a view that repeats a few bytes; what is made of it is not.
         if pixels > self.config.max_image_pixels:
             raise UserError(
                 f"{what}: has {pixels} pixels, more than max_image_pixels "
