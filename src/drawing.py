@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from src.errors import UserError
+from src.file_modes import take_usual_mode
 from src.image_ops import decode_image
 
 # Told apart by colour-blind readers too (Okabe and Ito), without the black that vanishes on photos.
@@ -269,7 +270,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[str], Any]) 
         os.close(handle)
         try:
             write(name)
-            os.chmod(name, 0o644)
+            take_usual_mode(name)
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
