@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from src.errors import UserError
+from src.file_modes import take_usual_mode
 from src.fonts import Lettering, class_labels
 from src.image_reading import DEFAULT_MAX_PIXELS, ImageError, read_image
 
@@ -271,7 +272,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[str], Any]) 
         os.close(handle)
         try:
             write(name)
-            os.chmod(name, 0o644)
+            take_usual_mode(name)
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -28,6 +28,7 @@ from src.detector import load_network
 from src.errors import UserError
 from src.ground_truth import category_ids_of, coco_from_records, load_ground_truth
 from src.mindrecord import MindRecordSet, data_source, ensure_mindrecord
+from src.model_utils.config_memory import require_memory
 from src.model_utils.device_adapter import init_device
 from src.ranks import Ranks
 
@@ -220,6 +221,7 @@ def run_evaluation(config: Any) -> int:
             "give the detector to evaluate with --checkpoint_path FILE"
         )
     require_file(config.checkpoint_path, "checkpoint_path")
+    require_memory(config, "test_batch_size")
     device = init_device(config)
     ranks = Ranks(device.rank, device.world_size)
     status = StatusLine(sys.stdout if ranks.rank == 0 else open(os.devnull, "w"))  # noqa: SIM115

@@ -21,6 +21,7 @@ from src.detector import build_detector
 from src.errors import UserError
 from src.export_plan import ENDINGS, ExportPlan
 from src.exported_model import OUTPUT_NAMES, Comparison, Outputs, compare, open_mindir, open_onnx
+from src.file_modes import take_usual_mode
 from src.image_ops import InputFormat, normalize_and_pad
 from src.model_card import card_path, make_card
 from src.model_utils.device_adapter import init_device
@@ -193,7 +194,7 @@ def _publish(written: Path, card: dict[str, Any], path: Path) -> None:
         with open(written_card, "w", encoding="utf-8") as file:
             json.dump(card, file, indent=1, ensure_ascii=False)
         for part in (written, written_card):
-            os.chmod(part, 0o644)
+            take_usual_mode(part)
             with open(part, "rb") as file:
                 os.fsync(file.fileno())  # a power cut must not lose what a name points at
         # Programs compare the size in the description with the file's, so that a stop between the

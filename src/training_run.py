@@ -28,6 +28,7 @@ from src.errors import UserError
 from src.evaluation import evaluate, read_ground_truth
 from src.lr_schedule import learning_rates, scaled_rate
 from src.mindrecord import ensure_mindrecord
+from src.model_utils.config_memory import require_memory
 from src.model_utils.device_adapter import init_device
 from src.network_define import LOSS_NAMES, LossScaler, TrainOneStep, make_optimizer
 from src.pretrained import load_pretrained
@@ -58,6 +59,7 @@ class Run:
 
     def __init__(self, config: Any) -> None:
         self.config = config
+        require_memory(config, "batch_size")
         device = init_device(config)
         self.rank, self.world_size = device.rank, device.world_size
         self.ranks = Ranks(self.rank, self.world_size)

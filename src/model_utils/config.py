@@ -11,15 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
-from src.model_utils import config_cli, config_derived, config_yaml, config_zoo
+from src.foreign_files import read_bounded
+from src.messages import short
+from src.model_utils import (
+    config_cli,
+    config_derived,
+    config_memory,
+    config_yaml,
+    config_zoo,
+)
 from src.model_utils.config_schema import RULES, SETTABLE
-from src.model_utils.config_types import coerce, shown
+from src.model_utils.config_types import coerce
 
 DEFAULT_CONFIG = str(Path(__file__).resolve().parents[2] / "default_config.yaml")
 DEFAULT_ORIGIN = DEFAULT_CONFIG  # of values that nobody has set
 SAVED_BY_A_RUN = "The effective configuration of a run; --config_path takes it as it is."
 COMMAND_LINE = "command line"
 PROGRAM = "program"
+_LONGEST_KEY = 100  # characters that are compared with the known ones
 
 
 class Config:
@@ -48,7 +57,7 @@ class Config:
         files: Sequence[str] = (),
     ) -> None:
         checked = {key: _check(key, values[key], origins[key], choices) for key in SETTABLE}
-        found = config_derived.contradiction(checked)
+        found = config_derived.contradiction(checked) or config_memory.too_large(checked)
         if found:
             keys, problem = found
             # The file to correct is the one that changed something, not the file of defaults.
@@ -207,8 +216,8 @@ def _read_default(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, 
 def is_saved(path: str | Path) -> bool:
     """Say whether a file is what `Config.save` has written, and not a user's."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.readline().strip() == f"# {SAVED_BY_A_RUN}"
+        first = read_bounded(path, config_yaml.MAX_BYTES).partition(b"\n")[0]
+        return first.decode("utf-8").strip() == f"# {SAVED_BY_A_RUN}"
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -251,13 +260,15 @@ def _read_class_file(value: Any, folder: str, origin: str) -> Any:
     if not isinstance(value, str) or not value.endswith(".txt"):
         return value
     try:
-        text = Path(folder, os.path.expanduser(value)).read_text(encoding="utf-8-sig")
+        content = read_bounded(Path(folder, os.path.expanduser(value)), config_yaml.MAX_BYTES)
+        text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _value_error(
             origin,
             "coco_classes",
             value,
-            f"cannot be read ({error}); give a text file with a name on each line",
+            f"cannot be read ({getattr(error, 'strerror', '') or error}); give a text file with a "
+            "name on each line",
         ) from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
@@ -272,25 +283,24 @@ def _check(key: str, value: Any, origin: str, choices: Mapping[str, Sequence[Any
     if allowed is None or checked in allowed:
         return checked
     folded = {str(choice).casefold(): choice for choice in allowed}
-    near = difflib.get_close_matches(str(checked).casefold(), folded, 1, 0.5)
+    near = difflib.get_close_matches(str(checked)[:_LONGEST_KEY].casefold(), folded, 1, 0.5)
     hint = f"; did you mean {folded[near[0]]}?" if near else ""
     raise _value_error(origin, key, value, f"is not one of {', '.join(map(str, allowed))}{hint}")
 
 
 def _value_error(origin: str, key: str, value: Any, problem: str) -> UserError:
-    text = shown(list(value) if isinstance(value, tuple) else value)
-    if len(text) > 80:
-        text = text[:77] + "..."
+    text = short(list(value) if isinstance(value, tuple) else value)
     return UserError(f"{origin}: {key}: {text} {problem}")
 
 
 def _unknown_key(origin: str, key: Any) -> UserError:
-    return UserError(f"{origin}: {str(key)!r} is not a key{_nearest(str(key)) or '; see --help'}")
+    name = str(key)
+    return UserError(f"{origin}: {short(name)} is not a key{_nearest(name) or '; see --help'}")
 
 
 def _nearest(key: str) -> str:
     """`; did you mean ...?` with the most similar key, or nothing."""
-    wanted = key.replace("-", "_").casefold()
+    wanted = key[:_LONGEST_KEY].replace("-", "_").casefold()
     known = [*RULES, *sorted(config_zoo.ZOO_KEYS), config_cli.CONFIG_PATH]
     near = difflib.get_close_matches(wanted, known, 1, 0.6)
     return f"; did you mean {near[0]}?" if near else ""
