@@ -24,6 +24,7 @@ class DataSource:
         keep_empty: keep images without boxes.
         max_boxes: largest boxes kept an image; 0 = all.
         skip_bad_images: leave out missing and undecodable images.
+        max_image_pixels: larger images are bad ones.
         mindrecord_dir: folder of the record sets.
         place: the annotation file's folder, for those with files of equal names: below the data's
             root, or elsewhere its last part.
@@ -37,12 +38,13 @@ class DataSource:
     keep_empty: bool
     max_boxes: int
     skip_bad_images: bool
+    max_image_pixels: int
     mindrecord_dir: str
     place: str = ""
 
     def settings(self) -> dict:
         """Everything but the content that decides what the records are."""
-        return {
+        settings = {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
             "split": self.split,
@@ -51,6 +53,9 @@ class DataSource:
             "max_boxes": self.max_boxes,
             "skip_bad_images": self.skip_bad_images,
         }
+        if self.skip_bad_images:  # without, no image is left out because of its size
+            settings["max_image_pixels"] = self.max_image_pixels
+        return settings
 
     def name(self) -> str:
         """Folder name of the record set: readable, and different for different settings."""
@@ -110,6 +115,7 @@ def data_source(config, split: str) -> DataSource:
         keep_empty=split != "train" or not config.skip_empty_images,
         max_boxes=int(config.num_gts) if split == "train" else 0,
         skip_bad_images=bool(config.skip_bad_images),
+        max_image_pixels=int(config.max_image_pixels),
         mindrecord_dir=folder,
         place=_place(anno_path, root.split("{}")[0]),
     )

@@ -140,10 +140,11 @@ def create_train_dataset(
     target = InputFormat.from_config(config)
     augmentation = Augmentation.from_config(config, epoch)
     names = mindrecord_set.image_paths
+    max_pixels = int(config.max_image_pixels)
 
     def prepare(image, boxes, labels, crowd, image_index):
         index = int(image_index.item())
-        rgb = decode_image(image.tobytes(), names[index])
+        rgb = decode_image(image.tobytes(), names[index], max_pixels)
         sample = make_train_sample(rgb, boxes, labels, crowd, index, target, augmentation)
         return (*sample, np.int32(index))
 
@@ -180,9 +181,10 @@ def create_eval_dataset(
     numbers = np.where(positions < count, positions, -1).astype(np.int32)
     target = InputFormat.from_config(config)
     names = mindrecord_set.image_paths
+    max_pixels = int(config.max_image_pixels)
 
     def prepare(image, image_index, number):
-        rgb = decode_image(image.tobytes(), names[int(image_index.item())])
+        rgb = decode_image(image.tobytes(), names[int(image_index.item())], max_pixels)
         return (*preprocess_image(rgb, target), np.int32(number.item()))
 
     rows = _open_rows(config, mindrecord_set, ["image", "image_index"], positions % count)

@@ -30,6 +30,7 @@ _NOT_IN_GRAPHS = frozenset({
     "coco_root", "image_dir", "anno_path", "mindrecord_dir", "num_parallel_workers",
     "convert_timeout", "rank_timeout", "log_interval", "eval_interval", "keep_best",
     "save_checkpoint_epochs", "keep_checkpoint_max", "compile_cache", "file_name",
+    "max_image_pixels",
 })  # fmt: skip
 _ENVIRONMENT = ("MS_DEV_", "MS_ENABLE_", "MS_DISABLE_", "ONEDNN_", "GRAPH_OP_RUN")
 # In texts that name an object of this process, such as the initialiser in `cell_init_args`.

@@ -1,181 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files -> RGB pictures -> network inputs, and the same moves for boxes.
+"""RGB pictures -> network inputs, and the same moves for boxes.
 
 `preprocess_image` is the single place of resizing, normalising and padding: training, evaluation
 and prediction all go through the functions it is made of.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from src.errors import UserError
+from src.image_reading import decode_image, probe_image, read_bytes, read_image
+
+__all__ = [
+    "InputFormat",
+    "clip_boxes",
+    "decode_image",
+    "distort_colours",
+    "expand_image",
+    "flip_boxes",
+    "normalize_and_pad",
+    "preprocess_image",
+    "probe_image",
+    "read_bytes",
+    "read_image",
+    "resize_image",
+    "resized_size",
+    "scale_boxes",
+]
 
 LEGACY, MODERN = "legacy", "modern"
 
-_WHITE = 255.0
 # Pixels. Below this, float32 rounding of later moves could make a box's side 0, and its logarithm
 # infinite.
 _THINNEST_BOX = 0.01
-_JPEG_START = b"\xff\xd8\xff"
-_TIFF_STARTS = (b"II*\0", b"MM\0*")
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-# The eight EXIF orientations as moves of an array; a viewer applies one of them.
-_ORIENTATIONS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
-    lambda a: a,
-    lambda a: a[:, ::-1],
-    lambda a: a[::-1, ::-1],
-    lambda a: a[::-1],
-    lambda a: a.swapaxes(0, 1),
-    lambda a: a.swapaxes(0, 1)[:, ::-1],
-    lambda a: a.swapaxes(0, 1)[::-1, ::-1],
-    lambda a: a.swapaxes(0, 1)[::-1],
-)
-
-
-# --------------------------------------------------------------------------- decoding
-
-
-def decode_image(data: bytes | np.ndarray, name: str) -> np.ndarray:
-    """Decode an encoded image to what a viewer shows.
-
-    Grayscale, CMYK and 16-bit images become 8-bit RGB, EXIF rotation is applied, and transparent
-    images are shown on white (their hidden colours are arbitrary, mostly black).
-
-    Args:
-        data: the file's bytes.
-        name: the file's name, for the error.
-
-    Returns:
-        (H, W, 3) uint8 RGB, contiguous.
-
-    Raises:
-        UserError: not a picture, or a truncated one.
-    """
-    raw = np.frombuffer(data, np.uint8)
-    picture = _imdecode(raw, cv2.IMREAD_COLOR)
-    if picture is None:
-        raise UserError(
-            f"image {name} cannot be decoded ({raw.size} bytes); replace the file, remove it from "
-            "the annotations, or set skip_bad_images to True"
-        )
-    if _may_be_transparent(raw):
-        picture = _on_white(raw, picture)
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-
-
-def read_image(path: str) -> np.ndarray:
-    """Read an image file; see `decode_image`."""
-    return decode_image(read_bytes(path), path)
-
-
-def read_bytes(path: str) -> bytes:
-    """The bytes of an image file.
-
-    Raises:
-        UserError: it is missing or cannot be read.
-    """
-    try:
-        with open(path, "rb") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        raise UserError(
-            f"image {path} does not exist; add it, remove it from the annotations, or set "
-            "skip_bad_images to True"
-        ) from None
-    except OSError as error:
-        raise UserError(f"image {path} cannot be read: {error.strerror}") from None
-
-
-def probe_image(data: bytes, name: str) -> tuple[int, int]:
-    """Check that an encoded image decodes, and get its size as a viewer shows it.
-
-    A JPEG is decoded at an eighth of its size (three times as fast). That says whether EXIF turns
-    it; the exact size comes from its header.
-
-    Returns:
-        (height, width) in pixels, the shape of `decode_image`'s result.
-
-    Raises:
-        UserError: as `decode_image`.
-    """
-    header = _jpeg_size(data)
-    if header is None:
-        return decode_image(data, name).shape[:2]
-    small = _imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
-    if small is not None:
-        height, width = header
-        upright = small.shape == (-(-height // 8), -(-width // 8))
-        turned = small.shape == (-(-width // 8), -(-height // 8))
-        if upright and (height == width or not turned):
-            return height, width
-        if turned and not upright:
-            return width, height
-    return decode_image(data, name).shape[:2]
-
-
-def _imdecode(raw: np.ndarray, flags: int) -> np.ndarray | None:
-    if raw.size == 0:
-        return None
-    try:
-        return cv2.imdecode(raw, flags)
-    except cv2.error:  # e.g. more pixels than OpenCV accepts
-        return None
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) from a JPEG's frame header, before EXIF rotation; None if it is not found."""
-    if data[:3] != _JPEG_START:
-        return None
-    position = 2
-    while position + 9 < len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height = int.from_bytes(data[position + 5 : position + 7], "big")
-            width = int.from_bytes(data[position + 7 : position + 9], "big")
-            return (height, width) if height and width else None
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return None
-
-
-def _may_be_transparent(raw: np.ndarray) -> bool:
-    start = raw[:8].tobytes()
-    if start[:3] == _JPEG_START or start[:2] == b"BM":
-        return False
-    if start == _PNG_START and raw.size > 26:
-        has_alpha = int(raw[25]) & 4
-        return bool(has_alpha) or b"tRNS" in raw[: 1 << 16].tobytes()
-    return True
-
-
-def _on_white(raw: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Composite a transparent image on white; (H, W, 3) uint8 BGR.
-
-    OpenCV gives the alpha channel only without EXIF rotation, so the rotation is found by comparing
-    with `picture`, which is rotated but has lost its alpha.
-    """
-    stored = _imdecode(raw, cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.ndim != 3 or stored.shape[2] != 4:
-        return picture
-    if stored.dtype == np.uint16:
-        stored = (stored >> 8).astype(np.uint8)
-    if stored.dtype != np.uint8:
-        return picture
-    for move in _ORIENTATIONS:
-        moved = move(stored)
-        if moved.shape[:2] == picture.shape[:2] and np.array_equal(moved[..., :3], picture):
-            stored = moved
-            break
-    alpha = stored[..., 3:].astype(np.float32) / 255.0
-    colour = stored[..., :3].astype(np.float32)
-    if raw[:4].tobytes() not in _TIFF_STARTS:  # TIFF colours come multiplied by alpha already
-        colour *= alpha
-    return np.ascontiguousarray((colour + _WHITE * (1.0 - alpha) + 0.5).astype(np.uint8))
 
 
 # --------------------------------------------------------------------------- network input

@@ -259,6 +259,7 @@ def _convert(folder: str, source: DataSource, content: str, workers: int) -> Min
             max_boxes=source.max_boxes,
             skip_bad_images=source.skip_bad_images,
             largest_image=int(stats[:, 0].max()),
+            max_pixels=source.max_image_pixels,
             num_workers=min(max(1, workers), os.cpu_count() or 1),
             report=report,
         )

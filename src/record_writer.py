@@ -12,7 +12,7 @@ import numpy as np
 from mindspore.mindrecord import FileWriter
 
 from src.errors import UserError
-from src.image_ops import probe_image, read_bytes
+from src.image_reading import Inspection, inspect_image, read_bytes
 from src.records import AnnotationReport, ImageRecord, fit_boxes, limit_boxes
 
 SCHEMA = {
@@ -46,6 +46,7 @@ def write_records(
     max_boxes: int,
     skip_bad_images: bool,
     largest_image: int,
+    max_pixels: int,
     num_workers: int,
     report: AnnotationReport,
 ) -> tuple[list[ImageRecord], np.ndarray, list[str]]:
@@ -57,6 +58,7 @@ def write_records(
         stem: name of the files, which get a number appended.
         keep_empty, max_boxes, skip_bad_images: as in `DataSource`.
         largest_image: size of the largest image file in bytes.
+        max_pixels: of an image; larger ones are bad.
         num_workers: threads that read and check images.
         report: gets counts, examples and totals.
 
@@ -72,22 +74,22 @@ def write_records(
     writer = _Writer(folder, stem, largest_image)
     progress = Progress(len(records), f"{stem}: checking and converting images")
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        for record, (data, size, problem) in _probe_all(pool, records):
+        for record, (data, seen, problem) in _probe_all(pool, records, max_pixels):
             progress.advance()
             if problem is not None:
                 if not skip_bad_images:
                     raise problem
                 report.add("bad_image", record.file_name)
                 continue
-            _compare_sizes(record, size, report)
-            record = fit_boxes(record, *size, report)
+            _report_oddities(record, seen, report)
+            record = fit_boxes(record, *seen.size, report)
             if record.is_empty and not keep_empty:
                 report.add("empty_image", record.file_name)
                 continue
             record = limit_boxes(record, max_boxes, report)
             writer.add(len(kept), record, data)
             kept.append(record)
-            sizes.append(size)
+            sizes.append(seen.size)
     if not kept:
         raise UserError(
             f"{report.source}: no usable image is left; "
@@ -99,15 +101,17 @@ def write_records(
     return kept, np.array(sizes, np.int32).reshape(-1, 2), names
 
 
-def _probe_all(pool: ThreadPoolExecutor, records: Sequence[ImageRecord]) -> Iterator[tuple]:
-    """Yield (record, (bytes, size, problem)) in order, a few hundred images in memory at a time."""
+def _probe_all(
+    pool: ThreadPoolExecutor, records: Sequence[ImageRecord], max_pixels: int
+) -> Iterator[tuple]:
+    """Yield (record, (bytes, `Inspection`, problem)) in order, some images in memory at a time."""
 
     def probe(record: ImageRecord):
         try:
-            data = read_bytes(record.image_path)
-            return data, probe_image(data, record.image_path), None
+            data = read_bytes(record.image_path, max_pixels)
+            return data, inspect_image(data, record.image_path, max_pixels), None
         except UserError as error:
-            return b"", (0, 0), error
+            return b"", Inspection((0, 0)), error
 
     # The pool works ahead while what it has done is written, but not further than memory allows.
     ahead: deque = deque()
@@ -121,13 +125,18 @@ def _probe_all(pool: ThreadPoolExecutor, records: Sequence[ImageRecord]) -> Iter
         yield first, future.result()
 
 
-def _compare_sizes(record: ImageRecord, size: tuple[int, int], report: AnnotationReport) -> None:
+def _report_oddities(record: ImageRecord, seen: Inspection, report: AnnotationReport) -> None:
+    size = seen.size
     if record.stated_size not in (None, size):
         stated_height, stated_width = record.stated_size
         report.add(
             "size_mismatch",
             f"{record.file_name} is {size[1]}x{size[0]}, stated {stated_width}x{stated_height}",
         )
+    if seen.narrow:
+        report.add("narrow", f"{record.file_name} has {seen.narrow}")
+    if seen.zeros:
+        report.add("zero_end", f"{record.file_name}, {seen.zeros} bytes of 0")
 
 
 class _Writer:

@@ -49,6 +49,13 @@ FINDINGS = {
         "turn the boxes, or take the rotation out of the pictures (exiftool -Orientation= FILE)"
     ),
     "bad_image": "missing or undecodable images, skipped",
+    "narrow": (
+        "images of 16 bits that use far fewer, which makes them (nearly) black: stretch their "
+        "values to 16 bits, or save them with 8"
+    ),
+    "zero_end": (
+        "uncompressed images that end in zeros: a black border, or a copy that was interrupted"
+    ),
     "size_mismatch": "images whose real size differs from the stated one, real size used",
     "outside": "boxes entirely outside their image, dropped",
     "clipped": "boxes partly outside their image, clipped",

@@ -27,6 +27,7 @@ def make_config(root="", **changes) -> types.SimpleNamespace:
         "class_names": CLASSES,
         "skip_empty_images": True,
         "skip_bad_images": False,
+        "max_image_pixels": 200_000_000,
         "num_gts": 8,
         "convert_timeout": 60.0,
         "num_parallel_workers": 2,

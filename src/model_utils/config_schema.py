@@ -158,6 +158,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "num_classes": Rule("int", low=2, nullable=True),
         "skip_empty_images": _BOOL,
         "skip_bad_images": _BOOL,
+        "max_image_pixels": Rule("int", low=1, high=2**30),  # OpenCV's own limit
         "convert_timeout": _POSITIVE,
         "num_parallel_workers": _COUNT,
     },
