@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections -> COCO results -> the twelve COCO numbers. Without MindSpore."""
+"""COCO results -> the twelve COCO numbers. Without MindSpore."""
 
 import contextlib
-import errno
 import io
-import json
 import math
 import numbers
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.annotations import check_coco, load_coco
 from src.errors import UserError
+from src.ground_truth import absent_classes_note, category_ids_of, known_ids, load_ground_truth
 
 AP, AP50, AP75 = 0, 1, 2  # where they stand among the twelve numbers
+COCO_MAX_DETECTIONS = 100  # of a class in an image that count in COCO's table
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +41,14 @@ class CocoSummary:
         lines: the twelve lines as pycocotools prints them.
         per_class: one row a class, in the order of the classes.
         num_images: images that were evaluated.
+        notes: what one has to know to read the numbers.
     """
 
     stats: np.ndarray
     lines: tuple[str, ...]
     per_class: tuple[ClassResult, ...]
     num_images: int
+    notes: tuple[str, ...] = ()
 
     @property
     def ap(self) -> float:
@@ -59,6 +59,11 @@ class CocoSummary:
     def ap50(self) -> float:
         """AP at IoU 0.50."""
         return float(self.stats[AP50])
+
+    def report(self) -> list[str]:
+        """Return everything as lines; only the notes when there is no box to judge by."""
+        judged = any(row.num_boxes for row in self.per_class)
+        return [*self.lines, "", *self.table(), "", *self.notes] if judged else list(self.notes)
 
     def table(self) -> list[str]:
         """Return the per-class table as lines; "-" for a class without ground truth."""
@@ -73,168 +78,6 @@ class CocoSummary:
         return lines
 
 
-def detections_to_results(
-    image_ids: Sequence[int | str],
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    labels: np.ndarray,
-    valid: np.ndarray,
-    category_ids: Sequence[int],
-) -> list[dict[str, Any]]:
-    """Write the detections of some images as COCO results.
-
-    Args:
-        image_ids: (B,) ids as in the annotation file.
-        boxes: (B, K, 4) float32, xyxy in the original image's pixels.
-        scores: (B, K) float32.
-        labels: (B, K) int32, 1..C; where `valid` is False they mean nothing.
-        valid: (B, K) bool, which of the K are detections.
-        category_ids: (C,) the annotation file's category id of labels 1..C.
-
-    Returns:
-        One dict a detection: image_id, category_id, bbox (x, y, width, height; width = x2 - x1, in
-        both box conventions, because annotations are read as x2 = x + width), score.
-    """
-    results = []
-    for i, image_id in enumerate(image_ids):
-        # A diverged network gives NaN boxes; JSON has no number for them.
-        kept = np.asarray(valid[i], bool) & np.isfinite(boxes[i]).all(axis=1)
-        kept &= np.isfinite(scores[i])
-        xyxy = np.asarray(boxes[i], np.float64)[kept]
-        xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1).round(4)
-        kept_scores = np.asarray(scores[i], np.float64)[kept]
-        kept_labels = np.asarray(labels[i])[kept]
-        for bbox, score, label in zip(xywh, kept_scores, kept_labels, strict=True):
-            results.append(
-                {
-                    "image_id": image_id,
-                    "category_id": category_ids[int(label) - 1],
-                    "bbox": bbox.tolist(),
-                    "score": float(score),
-                }
-            )
-    return results
-
-
-def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
-    """Write a COCO results file whole or not at all.
-
-    Raises:
-        UserError: when the folder cannot be written.
-    """
-    path = Path(path)
-    with _beside(path) as temporary:
-        # json.dump writes the same, four times as slowly
-        temporary.write_text(json.dumps(results), encoding="utf-8")
-        os.replace(temporary, path)
-
-
-def check_result_path(path: str | Path) -> None:
-    """Make sure, before results are computed, that `write_results` will be able to write them.
-
-    Raises:
-        UserError: it will not.
-    """
-    path = Path(path).absolute()
-    folder = next(parent for parent in path.parents if parent.exists())
-    problem = errno.EISDIR if path.is_dir() else errno.ENOTDIR if not folder.is_dir() else 0
-    if not problem and not os.access(folder, os.W_OK | os.X_OK):
-        problem = errno.EACCES
-    if problem:
-        raise _unwritable(path, OSError(problem, os.strerror(problem)))
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path}: cannot write the results ({error.strerror or error}); "
-        "choose another result_file or output_dir"
-    )
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, in a folder that exists; gone afterwards.
-
-    Raises:
-        UserError: for the operating system's refusals.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def load_ground_truth(
-    source: str | Path | Mapping[str, Any], class_names: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return a COCO annotation dict: as it is, or from a file, which is checked.
-
-    Raises:
-        UserError: when there is no such file, it is not JSON, not COCO instances, or an entry of
-            one of the `class_names` cannot be used (see `check_coco`).
-    """
-    if isinstance(source, Mapping):
-        return dict(source)
-    data = load_coco(str(source))
-    check_coco(data, class_names, str(source))
-    return data
-
-
-def category_ids_of(
-    ground_truth: Mapping[str, Any], class_names: Sequence[str], source: str | Path = "annotations"
-) -> list[int]:
-    """Return the category id of every class, matched by name.
-
-    Args:
-        ground_truth: COCO annotation dict.
-        class_names: (C,) names without the background.
-        source: what to call the file in an error.
-
-    Raises:
-        UserError: when the file has no category of one of the names.
-    """
-    by_name = {category.get("name"): category.get("id") for category in ground_truth["categories"]}
-    absent = [name for name in class_names if name not in by_name]
-    if absent:
-        known = ", ".join(str(name) for name in list(by_name)[:8])
-        raise UserError(
-            f"{source}: no category named {', '.join(map(repr, absent[:5]))} (it has {known}, "
-            "...); set coco_classes to names of this file"
-        )
-    return [by_name[name] for name in class_names]
-
-
-def coco_from_records(records: Sequence[Any], class_names: Sequence[str]) -> dict[str, Any]:
-    """Build a COCO annotation dict from image records, for data that has no COCO file.
-
-    Args:
-        records: objects with image_id, file_name, boxes (N, 4) xyxy, labels (N,) 1..C, crowd (N,).
-        class_names: (C,); they get the category ids 1..C.
-    """
-    images, annotations = [], []
-    for record in records:
-        images.append({"id": record.image_id, "file_name": record.file_name})
-        for box, label, crowd in zip(record.boxes, record.labels, record.crowd, strict=True):
-            x1, y1, x2, y2 = (float(value) for value in box)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": record.image_id,
-                    "category_id": int(label),
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": int(crowd),
-                }
-            )
-    categories = [{"id": i, "name": name} for i, name in enumerate(class_names, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
 def evaluate_results(
     source: str | Path | Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
@@ -242,6 +85,7 @@ def evaluate_results(
     *,
     image_ids: Sequence[int | str] | None = None,
     name: str | None = None,
+    max_detections: int = COCO_MAX_DETECTIONS,
 ) -> CocoSummary:
     """Compare results with the ground truth through pycocotools.
 
@@ -252,6 +96,8 @@ def evaluate_results(
         class_names: (C,) classes to evaluate, without the background.
         image_ids: the images that were evaluated; default all of the file.
         name: what errors call the ground truth; default the file's name.
+        max_detections: of a class that count in an image, the best ones; COCO's 100 for less. With
+            more, all numbers but the recalls of 1 and 10 detections are those of so many.
 
     Raises:
         UserError: for an unreadable file, an unknown class, or an evaluated image that the file
@@ -271,42 +117,107 @@ def evaluate_results(
             "images are not in it); give the annotation file of the evaluated images"
         )
     position = {image_id: index for index, image_id in enumerate(wanted, start=1)}
-    category = {id_: index for index, id_ in enumerate(dict.fromkeys(category_ids), start=1)}
+    category = {id_: label for label, id_ in enumerate(category_ids, start=1) if id_ is not None}
     truth = _index(data["annotations"], position, category, with_score=False)
     found = _index(results, position, category, with_score=True)
-
-    evaluation, lines = _run_pycocotools(truth, found, position, category)
+    counted = max(max_detections, COCO_MAX_DETECTIONS)
+    evaluation = _run_pycocotools(truth, found, position, len(category_ids), counted)
+    stats, lines = _summarize(evaluation, counted)
     return CocoSummary(
-        stats=np.asarray(evaluation.stats, np.float64),
+        stats=stats,
         lines=lines,
-        per_class=_per_class(
-            evaluation, truth, found, [category[id_] for id_ in category_ids], class_names
-        ),
+        per_class=_per_class(evaluation, truth, found, class_names),
         num_images=len(wanted),
+        notes=tuple(
+            filter(
+                None,
+                (
+                    None if truth else f"note: {name} has no box to judge by: no numbers",
+                    absent_classes_note(category_ids, class_names, name),
+                    _counting_note(evaluation, found, counted),
+                ),
+            )
+        ),
     )
 
 
-def _run_pycocotools(truth, found, position, category):
-    """Return the finished COCOeval and the twelve lines that it prints."""
+def _run_pycocotools(truth, found, position, num_classes, counted):
+    """Return the finished COCOeval."""
     from pycocotools.cocoeval import COCOeval
 
-    captured = io.StringIO()
-    with contextlib.redirect_stdout(captured):
-        ground, detected = (_as_coco(part, position, category) for part in (truth, found))
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground, detected = (_as_coco(part, position, num_classes) for part in (truth, found))
         evaluation = COCOeval(ground, detected, "bbox")
         evaluation.params.imgIds = sorted(position.values())
-        evaluation.params.catIds = sorted(category.values())
+        evaluation.params.catIds = list(range(1, num_classes + 1))
+        evaluation.params.maxDets = sorted({1, 10, COCO_MAX_DETECTIONS, counted})
         evaluation.evaluate()
         evaluation.accumulate()
-        captured.truncate(0)
-        captured.seek(0)
-        evaluation.summarize()
-    return evaluation, tuple(line for line in captured.getvalue().splitlines() if line.strip())
+    return evaluation
 
 
-def known_ids(data: Mapping[str, Any]) -> list[int | str]:
-    """Return the ids of all images of a COCO annotation dict, in its order."""
-    return [image["id"] for image in data["images"]]
+# (is it a precision, IoU threshold, area, most detections where it is not all that count)
+_TWELVE = (
+    (True, None, "all", None),
+    (True, 0.5, "all", None),
+    (True, 0.75, "all", None),
+    (True, None, "small", None),
+    (True, None, "medium", None),
+    (True, None, "large", None),
+    (False, None, "all", 1),
+    (False, None, "all", 10),
+    (False, None, "all", None),
+    (False, None, "small", None),
+    (False, None, "medium", None),
+    (False, None, "large", None),
+)
+
+
+def _summarize(evaluation, counted):
+    """Return the twelve numbers and their lines, as pycocotools prints them.
+
+    Its own `summarize` can do so for 100 detections an image only.
+    """
+    stats, lines = [], []
+    for is_precision, threshold, area, most in _TWELVE:
+        stats.append(_mean_of(evaluation, is_precision, threshold, area, most or counted))
+        title, kind = ("Average Precision", "(AP)") if is_precision else ("Average Recall", "(AR)")
+        overlap = "0.50:0.95" if threshold is None else f"{threshold:0.2f}"
+        lines.append(
+            f" {title:<18} {kind} @[ IoU={overlap:<9} | area={area:>6s} | "
+            f"maxDets={most or counted:>3d} ] = {stats[-1]:0.3f}"
+        )
+    return np.asarray(stats, np.float64), tuple(lines)
+
+
+def _mean_of(evaluation, is_precision, threshold, area, most):
+    """Return a number of the table; -1 where nothing can be said."""
+    parameters = evaluation.params
+    # (IoU, recall, class, area, most detections), or without the recall
+    values = evaluation.eval["precision" if is_precision else "recall"]
+    values = values[..., parameters.areaRngLbl.index(area), parameters.maxDets.index(most)]
+    if threshold is not None:
+        values = values[np.isclose(parameters.iouThrs, threshold)]
+    values = values[values > -1]
+    return float(np.mean(values)) if values.size else -1.0
+
+
+def _counting_note(evaluation, found, counted):
+    """What to say where the numbers are not COCO's, or leave out detections; None otherwise."""
+    if counted > COCO_MAX_DETECTIONS:
+        ap = _mean_of(evaluation, True, None, "all", COCO_MAX_DETECTIONS)
+        return (
+            f"note: up to {counted} detections of a class count in an image (test_max_per_img); "
+            f"with COCO's own {COCO_MAX_DETECTIONS} AP is {ap:.3f}"
+        )
+    pairs = Counter((item["image_id"], item["category_id"]) for item in found)
+    most = max(pairs.values(), default=0)
+    if most <= counted:
+        return None
+    return (
+        f"note: of up to {most} detections of a class in an image the best {counted} count, as "
+        f"COCO has it; set test_max_per_img to {most} to count them all"
+    )
 
 
 def _index(entries, position, category, *, with_score):
@@ -346,25 +257,24 @@ def _finite(value):
         return None
 
 
-def _as_coco(annotations, position, category):
+def _as_coco(annotations, position, num_classes):
     """Return a pycocotools COCO object of entries from `_index`, which it adds keys to."""
     from pycocotools.coco import COCO
 
     coco = COCO()
     coco.dataset = {
         "images": [{"id": index} for index in position.values()],
-        "categories": [{"id": index} for index in category.values()],
+        "categories": [{"id": label} for label in range(1, num_classes + 1)],
         "annotations": annotations,
     }
     coco.createIndex()
     return coco
 
 
-def _per_class(evaluation, truth, found, category_ids, class_names):
+def _per_class(evaluation, truth, found, class_names):
     """Return the rows of the per-class table."""
     # (IoU, recall, class, area, most detections) -> all areas, most detections
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    order = {category_id: k for k, category_id in enumerate(evaluation.params.catIds)}
 
     def mean(values):
         values = values[values > -1]
@@ -373,8 +283,8 @@ def _per_class(evaluation, truth, found, category_ids, class_names):
     boxes = Counter(item["category_id"] for item in truth if not item["iscrowd"])
     detections = Counter(item["category_id"] for item in found)
     rows = []
-    for name, category_id in zip(class_names, category_ids, strict=True):
-        of_class = precision[:, :, order[category_id]]
+    for label, name in enumerate(class_names, start=1):
+        of_class = precision[:, :, label - 1]
         ap, ap50 = mean(of_class), mean(of_class[0])
-        rows.append(ClassResult(name, boxes[category_id], detections[category_id], ap, ap50))
+        rows.append(ClassResult(name, boxes[label], detections[label], ap, ap50))
     return tuple(rows)

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -16,20 +15,18 @@ from mindspore import nn
 from src.callbacks import StatusLine, clock_time
 from src.checkpoint import read_checkpoint, require_file
 from src.checkpoint_settings import adopt_settings
-from src.coco_eval import (
-    CocoSummary,
-    category_ids_of,
+from src.coco_eval import CocoSummary, evaluate_results
+from src.coco_results import (
     check_result_path,
-    coco_from_records,
     detections_to_results,
-    evaluate_results,
-    load_ground_truth,
+    result_path_of,
     write_results,
 )
 from src.compile_cache import CompileCache
 from src.dataset import create_eval_dataset, iterate
 from src.detector import load_network
 from src.errors import UserError
+from src.ground_truth import category_ids_of, coco_from_records, load_ground_truth
 from src.mindrecord import MindRecordSet, data_source, ensure_mindrecord
 from src.model_utils.device_adapter import init_device
 from src.ranks import Ranks
@@ -44,12 +41,12 @@ class GroundTruth:
     Attributes:
         source: the file's name, for messages.
         data: COCO annotation dict.
-        category_ids: (C,) the file's category id of labels 1..C.
+        category_ids: (C,) the file's category id of labels 1..C, None where it has none.
     """
 
     source: str
     data: Mapping[str, Any]
-    category_ids: Sequence[int]
+    category_ids: Sequence[int | str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ def detect(
     network: nn.Cell,
     config: Any,
     mindrecord_set: MindRecordSet,
-    category_ids: Sequence[int],
+    category_ids: Sequence[int | str | None],
     *,
     ranks: Ranks | None = None,
     status: StatusLine | None = None,
@@ -203,13 +200,9 @@ def evaluate(
         config.class_names,
         image_ids=detections.image_ids,
         name=truth.source,
+        max_detections=config.test_max_per_img,
     )
     return summary, detections
-
-
-def result_path_of(config: Any) -> Path:
-    """Return where the results JSON goes: `result_file`, or results.json in `output_dir`."""
-    return Path(config.result_file or Path(config.output_dir, "results.json"))
 
 
 def run_evaluation(config: Any) -> int:
@@ -254,7 +247,7 @@ def run_evaluation(config: Any) -> int:
         ranks.wait()
     if summary is None:
         return 0
-    for line in (*summary.lines, "", *summary.table(), ""):
+    for line in summary.report():
         status.say(line)
     status.say(
         f"{summary.num_images} images, {len(detections.results)} detections, "

@@ -16,7 +16,9 @@ _CUT = " ... "
 _LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 # Control characters (escape codes begin with one), halves of surrogate pairs (bytes of file names
 # that are no text), and what turns the direction of writing around.
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNSEEN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3

@@ -4,15 +4,29 @@
 docs/deployment.md describes it. The C++ application (ascend310_infer) and postprocess.py read it.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
+from src.foreign_files import read_json
 from src.image_ops import InputFormat
+from src.model_utils.config_schema import RULES
+from src.model_utils.config_types import coerce, coerce_classes
 
 FORMAT, VERSION = "faster_rcnn_model", 1
+_LARGEST = 1 << 24  # bytes
+
+# What is said of preprocessing -> the configuration's key with the same range.
+_PREPROCESSING = {
+    "height": "img_height",
+    "width": "img_width",
+    "keep_ratio": "keep_ratio",
+    "channel_order": "channel_order",
+    "pixel_mean": "pixel_mean",
+    "pixel_std": "pixel_std",
+    "pad_before_normalize": "pad_before_normalize",
+}
 
 _INPUT_MEANING = {
     "image": "resized into the canvas' top left corner, normalised as in preprocessing, padded",
@@ -88,29 +102,37 @@ def _tensors(arrays: Mapping[str, Any], meanings: Mapping[str, str]) -> list[dic
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """Read the JSON file of a model.
+    """Read the JSON file of a model; class names and preprocessing are checked.
 
     Raises:
         UserError: it is missing, not JSON, or not such a file.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            card = json.load(file)
+        card = read_json(path, _LARGEST)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; export.py writes it beside the model") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); export the model again") from None
     known = isinstance(card, dict) and card.get("format") == FORMAT
-    names = card.get("class_names") if known else None
-    if not known or card.get("version") != VERSION or not _are_names(names):
+    if not known or card.get("version") != VERSION:
         raise UserError(
             f"{path}: not the description of a model by this version's export.py; export it again"
         )
+    part = "class_names"
+    try:
+        names = card.get("class_names")
+        coerce_classes(names if isinstance(names, list) else None)
+        part = "preprocessing"
+        given = card.get(part)
+        for name, key in _PREPROCESSING.items():
+            part = f"preprocessing.{name}"
+            coerce(RULES[key], given.get(name) if isinstance(given, dict) else None)
+        if given["channel_order"] not in ("rgb", "bgr"):
+            part = "preprocessing.channel_order"
+            raise ValueError("is neither rgb nor bgr")
+    except ValueError as error:
+        raise UserError(f"{path}: {part} {error}; export the model again") from None
     return card
-
-
-def _are_names(names: Any) -> bool:
-    return isinstance(names, list) and bool(names) and all(isinstance(n, str) for n in names)
 
 
 def input_format_of(card: Mapping[str, Any]) -> InputFormat:

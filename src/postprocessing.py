@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Result files -> COCO results -> the twelve COCO numbers. Without MindSpore."""
+"""Result files -> COCO results and their score. Without MindSpore."""
 
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
-from src.coco_eval import (
-    category_ids_of,
+from src.coco_eval import evaluate_results
+from src.coco_results import (
     check_result_path,
     detections_to_results,
-    evaluate_results,
-    load_ground_truth,
+    result_path_of,
     write_results,
 )
 from src.errors import UserError
+from src.ground_truth import category_ids_of, load_ground_truth
+from src.messages import one_line, short_list
 from src.model_card import read_card
+from src.model_utils.config_schema import MOST_DETECTIONS
 from src.result_files import ResultFolder
-
-_SHOWN = 5  # names of missing images
 
 
 def run_postprocess(config: Any) -> int:
@@ -38,15 +38,17 @@ def run_postprocess(config: Any) -> int:
             raise UserError(f"{key} is empty ({config.origin(key)}); give --{key}")
     folder = ResultFolder(config.result_path)
     names = _class_names(config, folder)
-    path = Path(config.result_file or Path(config.output_dir, "results.json"))
+    path = result_path_of(config)
     check_result_path(path)
     data = load_ground_truth(config.ann_file, names)
     category_ids = category_ids_of(data, names, config.ann_file)
     results, missing = collect_results(folder, data, category_ids, config.ann_file)
     _report_missing(missing, len(data["images"]), config)
-    summary = evaluate_results(data, results, names, name=config.ann_file)
-    for line in (*summary.lines, "", *summary.table(), ""):
-        print(line)
+    summary = evaluate_results(
+        data, results, names, name=config.ann_file, max_detections=config.test_max_per_img
+    )
+    for line in summary.report():
+        print(one_line(line))
     print(
         f"{summary.num_images} images, {len(missing)} of them without a result, "
         f"{len(results)} detections"
@@ -63,32 +65,36 @@ def _class_names(config: Any, folder: ResultFolder) -> Sequence[str]:
 
 
 def collect_results(
-    folder: ResultFolder, data: Mapping[str, Any], category_ids: Sequence[int], source: str
+    folder: ResultFolder,
+    data: Mapping[str, Any],
+    category_ids: Sequence[int | str | None],
+    source: str,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Read the detections of all images of an annotation file, found by their file names.
 
     Args:
         data: COCO annotation dict.
-        category_ids: (C,) the file's category id of labels 1..C.
+        category_ids: (C,) the file's category id of labels 1..C, None where it has none.
         source: the file's name, for errors.
 
     Returns:
         COCO results, and the names of the images that have none.
 
     Raises:
-        UserError: two images have one name, or a result cannot be read or has a label beyond C.
+        UserError: two images have one name, or a result cannot be read, has a label beyond C or
+            more detections than any detector gives.
     """
     for position, image in enumerate(data["images"]):
         if not isinstance(image.get("file_name"), str):
             raise UserError(f"{source}: images[{position}] has no file_name; give the file's name")
-    names = Counter(Path(image["file_name"]).name for image in data["images"])
+    names = [_base_name(image["file_name"]) for image in data["images"]]
+    counts = Counter(names)
     results: list[dict[str, Any]] = []
     missing = []
-    for image in data["images"]:
-        name = Path(image["file_name"]).name
-        if names[name] > 1:
+    for image, name in zip(data["images"], names, strict=True):
+        if counts[name] > 1:
             raise UserError(
-                f"{source}: {names[name]} images are called {name} (in different folders), so "
+                f"{source}: {counts[name]} images are called {name} (in different folders), so "
                 "that result files cannot be told apart; give them different names"
             )
         found = folder.read(name)
@@ -101,9 +107,19 @@ def collect_results(
                 f"{folder.path}: {name} has labels {labels.min()} to {labels.max()}, but there are "
                 f"{len(category_ids)} classes; set coco_classes to the model's"
             )
+        if labels.size > MOST_DETECTIONS:
+            raise UserError(
+                f"{folder.path}: {name} has {labels.size} detections, of at most {MOST_DETECTIONS} "
+                "in an image; infer this image again"
+            )
         arrays = (found.boxes, found.scores, found.labels, found.valid)
         results += detections_to_results([image["id"]], *(a[None] for a in arrays), category_ids)
     return results, missing
+
+
+def _base_name(file_name: str) -> str:
+    """The name without folders, also where they are written as on Windows."""
+    return PurePosixPath(file_name.replace("\\", "/")).name
 
 
 def _report_missing(missing: Sequence[str], total: int, config: Any) -> None:
@@ -115,11 +131,9 @@ def _report_missing(missing: Sequence[str], total: int, config: Any) -> None:
             f"{config.ann_file} (the first is {missing[0]}); set result_path and ann_file to what "
             "belongs together"
         )
-    shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
     sys.stdout.flush()
-    print(
+    line = (
         f"warning: {len(missing)} of {total} images have no result and count as images without "
-        f"detections: {shown}",
-        file=sys.stderr,
-        flush=True,
+        f"detections: {short_list(missing)}"
     )
+    print(one_line(line), file=sys.stderr, flush=True)

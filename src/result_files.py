@@ -6,7 +6,7 @@ boxes (N, 5) float16 with the score last, labels (N,) int32 from 0, mask (N,) bo
 files hold.
 """
 
-import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 
 from src.errors import UserError
+from src.foreign_files import read_bounded, read_json
+from src.messages import short
 
 SIDECAR = "_outputs.json"
 MODEL = "model.json"
 _ENDINGS = ("_0.bin", "_1.bin", "_2.bin")
-_DTYPES = {"float32", "float16", "int32", "bool"}
-_LARGEST = 1 << 30  # bytes of one file
+_DTYPES = (("float32", "float16"), ("int32",), ("bool",))  # of boxes, labels, mask
+_MOST_DIMENSIONS = 8
+_LARGEST_SIDECAR = 1 << 20  # bytes
+_LARGEST = 1 << 26  # bytes of the boxes of one image: more than 3 million rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,13 @@ class ResultFolder:
         for name in sorted(self._names):
             if name.endswith(SIDECAR):
                 sidecar = _read_sidecar(self.path / name)
-                self._sidecars[sidecar["image"]] = sidecar
+                image = sidecar["image"]
+                if image in self._sidecars:
+                    raise UserError(
+                        f"{self.path / name}: is of {short(image)} as another sidecar there; "
+                        "remove the one that is wrong"
+                    )
+                self._sidecars[image] = sidecar
 
     @property
     def model_path(self) -> Path | None:
@@ -81,42 +91,60 @@ class ResultFolder:
 
 def _read_sidecar(path: Path) -> dict[str, Any]:
     try:
-        sidecar = json.loads(path.read_bytes())
-        well_formed = isinstance(sidecar["image"], str) and len(sidecar["outputs"]) == 3
-        for output in sidecar["outputs"]:
-            plain = isinstance(output["file"], str) and Path(output["file"]).name == output["file"]
-            sizes = all(isinstance(n, int) and 0 <= n < 2**31 for n in output["shape"])
-            well_formed &= plain and sizes and output["dtype"] in _DTYPES
+        sidecar = read_json(path, _LARGEST_SIDECAR)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        well_formed = False
+        raise UserError(f"{path}: {error.strerror}; run ascend310_infer again") from None
+    except ValueError:
+        sidecar = None
+    outputs = sidecar.get("outputs") if isinstance(sidecar, dict) else None
+    well_formed = (
+        isinstance(outputs, list)
+        and len(outputs) == len(_DTYPES)
+        and isinstance(sidecar.get("image"), str)
+        and all(map(_is_output, outputs, _DTYPES))
+    )
     if not well_formed:
         raise UserError(f"{path}: damaged, or of another program; run ascend310_infer again")
     return sidecar
 
 
+def _is_output(output: Any, dtypes: tuple[str, ...]) -> bool:
+    """Whether this can be what a sidecar says of a file beside it."""
+    if not isinstance(output, dict):
+        return False
+    name, shape = output.get("file"), output.get("shape")
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and Path(name).name == name
+        and isinstance(shape, list)
+        and len(shape) <= _MOST_DIMENSIONS
+        and all(type(side) is int and 0 <= side < 2**31 for side in shape)
+        and output.get("dtype") in dtypes
+    )
+
+
 def _with_sidecar(folder: Path, sidecar: dict[str, Any]) -> ImageResult:
     arrays = []
     for output in sidecar["outputs"]:
-        path, shape = folder / output["file"], tuple(output["shape"])
+        path, shape = folder / output["file"], output["shape"]
         array = np.frombuffer(_read(path), np.uint8)
         dtype = np.dtype(output["dtype"])
-        if array.size != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+        if array.size != math.prod(shape) * dtype.itemsize:
             raise UserError(
                 f"{path}: {array.size} bytes, but its sidecar says {output['dtype']} "
-                f"{list(shape)}; run ascend310_infer again"
+                f"{short(shape)}; run ascend310_infer again"
             )
-        arrays.append(array.view(dtype).reshape(shape))
+        arrays.append(array.view(dtype))
     boxes, labels, mask = arrays
-    count = len(boxes)
-    if boxes.shape != (count, 5) or labels.shape != (count,) or mask.shape != (count,):
+    shapes = [output["shape"] for output in sidecar["outputs"]]
+    count = len(labels)
+    if shapes != [[count, 5], [count], [count]]:
         raise UserError(
-            f"{folder / sidecar['outputs'][0]['file']}: boxes {list(boxes.shape)}, labels "
-            f"{list(labels.shape)} and mask {list(mask.shape)} do not fit together; run "
-            "ascend310_infer again"
+            f"{folder / sidecar['outputs'][0]['file']}: boxes {shapes[0]}, labels {shapes[1]} and "
+            f"mask {shapes[2]} do not fit together; run ascend310_infer again"
         )
-    return _result(boxes, labels, mask)
+    return _result(boxes.reshape(count, 5), labels, mask)
 
 
 def _without_sidecar(boxes_path: Path, labels_path: Path, mask_path: Path) -> ImageResult:
@@ -130,20 +158,19 @@ def _without_sidecar(boxes_path: Path, labels_path: Path, mask_path: Path) -> Im
     # The zoo counts labels from 0.
     return _result(
         np.frombuffer(boxes, np.float16).reshape(count, 5),
-        np.frombuffer(labels, np.int32) + 1,
+        np.frombuffer(labels, np.int32).astype(np.int64) + 1,
         np.frombuffer(mask, np.uint8),
     )
 
 
 def _result(boxes: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> ImageResult:
     boxes = boxes.astype(np.float32)
-    return ImageResult(boxes[:, :4], boxes[:, 4], labels, mask != 0)
+    # The bytes of a mask are any; a bool array's must be 0 or 1.
+    return ImageResult(boxes[:, :4], boxes[:, 4], labels, mask.view(np.uint8) != 0)
 
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > _LARGEST:
-            raise UserError(f"{path}: too large for results of one image")
-        return path.read_bytes()
+        return read_bounded(path, _LARGEST)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; infer this image again") from None

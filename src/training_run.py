@@ -209,7 +209,7 @@ class Run:
         summary, detections = outcome
         if summary is None:  # rank 0 sees to the results
             return not self.agree(stop.wanted())
-        for line in (f"evaluation after epoch {epoch}", *summary.lines, *summary.table()):
+        for line in (f"evaluation after epoch {epoch}", *summary.report()):
             self.status.say(line)
         self.status.say(f"{detections.images_per_second:.2f} images/s")
         if config.keep_best and summary.ap > self.best.get("ap", -1.0):
@@ -273,7 +273,13 @@ class Run:
                 f"note: evaluation is on the training images, both are those of {data.anno_path}; "
                 "{} in a file's name stands for train_data_type and val_data_type"
             )
-        return data, read_ground_truth(self.config, data)
+        truth = read_ground_truth(self.config, data)
+        if not truth.data["annotations"]:
+            self.status.say(
+                f"warning: eval_interval: {truth.source} has no annotations to judge by: there "
+                "will be no numbers and no best checkpoint"
+            )
+        return data, truth
 
     def _begin(self, *, resumed: bool) -> None:
         """Leave the run's mark on its folder, now that nothing can keep it from beginning."""

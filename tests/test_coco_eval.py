@@ -2,6 +2,7 @@
 """Results and COCO numbers: ground truth as detections, id kinds, empty results, per-class AP."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,16 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.coco_eval import (
-    category_ids_of,
-    check_result_path,
-    coco_from_records,
-    detections_to_results,
-    evaluate_results,
-    load_ground_truth,
-    write_results,
-)
+from src.coco_eval import evaluate_results
+from src.coco_results import check_result_path, detections_to_results, write_results
 from src.errors import UserError
+from src.ground_truth import category_ids_of, coco_from_records, load_ground_truth
 
 
 def _ground_truth(image_ids=(1, 2, 3), categories=((7, "cat"), (3, "dog"))):
@@ -246,7 +241,7 @@ def _broken(tmp_path, content):
         (None, "does not exist"),
         ("{", "is not valid JSON: line 1"),
         ("[]", "its top level is a list"),
-        ('{"images": [], "categories": []}', "has no 'annotations'"),
+        ('{"images": [], "annotations": []}', "has no 'categories'"),
         ('{"images": [], "annotations": {}, "categories": []}', "is a dict, not a list"),
         ("[" * 100000, "nested too deeply"),
         ('{"images": ' + "9" * 5000, "a number of too many digits"),
@@ -265,7 +260,11 @@ def test_unusable_annotation_files(tmp_path, content, message):
         ("annotations", {"iscrowd": None}, "annotations.0. has iscrowd None"),
         ("annotations", {"bbox": None}, "annotations.0. has bbox None"),
         ("annotations", {"image_id": [1]}, "annotations.0. has image_id .1."),
+        ("annotations", {"image_id": 5}, "none of its 1 annotations belongs to a listed image"),
         ("images", {"id": None}, "images.0. has id None"),
+        ("images", {"id": 1.5}, "images.0. has id 1.5; it must be a whole number or a string"),
+        ("images", {"id": float("nan")}, "images.0. has id nan"),
+        ("images", {"id": True}, "images.0. has id True"),
         ("categories", {"id": None}, "categories.0. has id None"),
     ],
 )
@@ -321,7 +320,7 @@ def test_a_path_that_cannot_be_written_is_known_before(tmp_path):
 def test_unknown_class_and_unknown_image():
     data = _ground_truth()
     with pytest.raises(UserError, match="no category named 'fox'.*cat, dog"):
-        evaluate_results(data, [], ["cat", "fox"])
+        evaluate_results(data, [], ["fox"])
     with pytest.raises(UserError, match="no image with id 'other' .1 of 2"):
         evaluate_results(data, [], ["cat"], image_ids=[1, "other"])
 
@@ -353,3 +352,118 @@ def test_category_ids_of_two_kinds():
         entry["category_id"] = other[entry["category_id"]]
     summary = evaluate_results(data, _as_detections(data, ["cat"]), ["cat", "dog"])
     assert summary.per_class == expected.per_class and summary.ap == expected.ap
+
+
+def _dense(count):
+    """One image of `count` objects of a class, and all of them found."""
+    boxes = [[20.0 * (i % 50), 20.0 * (i // 50), 15.0, 15.0] for i in range(count)]
+    data = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"id": i, "image_id": 1, "category_id": 1, "bbox": box, "iscrowd": 0}
+                        for i, box in enumerate(boxes, start=1)],
+        "categories": [{"id": 1, "name": "cell"}],
+    }  # fmt: skip
+    results = [
+        {"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9 - i / 1000}
+        for i, box in enumerate(boxes)
+    ]
+    return data, results
+
+
+def test_as_many_detections_count_as_the_detector_gives():
+    data, results = _dense(150)
+    usual = evaluate_results(data, results, ["cell"], max_detections=10)
+    assert usual.lines[0].endswith("maxDets=100 ] = 0.663")  # 100 of 150
+    assert "of up to 150 detections" in usual.notes[0] and "to 150 to count" in usual.notes[0]
+    more = evaluate_results(data, results, ["cell"], max_detections=150)
+    assert more.ap == more.ap50 == more.stats[8] == 1.0
+    assert more.per_class[0].ap == 1.0
+    assert [line.count("maxDets=150") for line in more.lines] == [1] * 6 + [0, 0] + [1] * 4
+    assert "maxDets=  1 " in more.lines[6] and "maxDets= 10 " in more.lines[7]
+    assert more.notes == (
+        "note: up to 150 detections of a class count in an image (test_max_per_img); with COCO's "
+        "own 100 AP is 0.663",
+    )
+
+
+def test_the_table_is_that_of_pycocotools(bccd_root, capsys):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    path = bccd_root / "annotations" / "instances_val2017.json"
+    data = load_ground_truth(path)
+    names = [category["name"] for category in data["categories"]]
+    random = np.random.default_rng(0)
+    results = [
+        {**result, "bbox": list(np.add(result["bbox"], random.normal(0, 4, 4).round(2))),
+         "score": float(random.random())}
+        for result in _as_detections(data, names)
+    ]  # fmt: skip
+    summary = evaluate_results(path, results, names)
+    truth = COCO(str(path))
+    evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    capsys.readouterr()
+    evaluation.summarize()
+    assert list(summary.lines) == capsys.readouterr().out.splitlines()
+    np.testing.assert_array_equal(summary.stats, evaluation.stats)
+    assert summary.report()[:12] == list(summary.lines)
+
+
+def test_a_class_without_a_category_is_not_judged():
+    data = _ground_truth()
+    names = ["cat", "fox", "dog"]
+    ids = category_ids_of(data, names)
+    assert ids == [7, None, 3]
+    boxes = np.full((1, 2, 4), 5.0, np.float32)
+    labels = np.array([[2, 3]])
+    found = detections_to_results([1], boxes, boxes[..., 0], labels, labels > 0, ids)
+    assert [result["category_id"] for result in found] == [3]
+    summary = evaluate_results(data, _as_detections(data, names), names, name="val.json")
+    assert summary.ap == pytest.approx(1.0)
+    assert summary.table()[2].split() == ["fox", "0", "0", "-", "-"]
+    assert "val.json has no category named 'fox'" in summary.notes[0]
+    assert '{"id": ..., "name": "fox"}' in summary.notes[0]
+
+
+def test_a_category_of_another_spelling_is_no_missing_one():
+    data = _ground_truth(categories=((7, "cat"), (3, "Traffic light")))
+    with pytest.raises(UserError, match="'traffic light' .it has cat, Traffic light"):
+        category_ids_of(data, ["cat", "traffic light"])
+    data["categories"].append({"id": 9, "name": ["no", "text"]})
+    assert category_ids_of(data, ["cat", "Traffic light"]) == [7, 3]
+
+
+def test_nothing_to_judge_by(tmp_path):
+    data = _ground_truth()
+    results = _as_detections(data, ["cat", "dog"])
+    del data["annotations"]
+    path = _broken(tmp_path, json.dumps(data))
+    summary = evaluate_results(path, results, ["cat", "dog"])
+    assert summary.report() == [f"note: {path} has no box to judge by: no numbers"]
+
+
+def test_whole_numbers_are_ids_however_they_are_written(tmp_path):
+    data = _ground_truth()
+    for entry in (*data["images"], *data["categories"]):
+        entry["id"] = float(entry["id"])
+    for entry in data["annotations"][::2]:
+        entry["image_id"] = float(entry["image_id"])
+    read = load_ground_truth(_broken(tmp_path, json.dumps(data)))
+    assert read == _ground_truth() and all(type(i["id"]) is int for i in read["images"])
+
+
+@pytest.mark.parametrize("key", ["images", "categories"])
+def test_an_id_given_twice(tmp_path, key):
+    data = _ground_truth()
+    data[key][1]["id"] = data[key][0]["id"]
+    with pytest.raises(UserError, match=rf"{key}.1. repeats the id \d of {key}.0."):
+        load_ground_truth(_broken(tmp_path, json.dumps(data)))
+
+
+def test_results_never_replace_a_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/null", tmp_path / "pipe"):
+        with pytest.raises(UserError, match="pipe, socket or device"):
+            check_result_path(path)

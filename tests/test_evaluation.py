@@ -12,7 +12,7 @@ from tiny_run import CLASS_NAMES, NUM_VAL, make_data, tiny_config, use_tiny_dete
 
 import src.evaluation as evaluation
 from src.checkpoint import describe_model, save_checkpoint
-from src.coco_eval import write_results
+from src.coco_results import write_results
 from src.errors import UserError
 from src.mindrecord import ensure_mindrecord
 

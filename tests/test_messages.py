@@ -30,9 +30,9 @@ def test_a_line_is_one_and_can_be_printed(text):
         ("gpj.\u202ecod", r"gpj.\u202ecod"),
         ("caf\udce9.jpg", r"caf\udce9.jpg"),
         ("a\u2028b\x0bc", "a b c"),
-        ("\u732b \U0001f469\u200d\U0001f680 \u0642\u0637\u0629", "\u732b \U0001f469\u200d\U0001f680 \u0642\u0637\u0629"),
+        *([text] * 2 for text in ("\u732b", "\U0001f469\u200d\U0001f680", "\u0642\u0637\u0629")),
     ],
-)  # fmt: skip
+)
 def test_what_a_terminal_would_obey_is_written_out(text, line):
     assert one_line(text) == line
 

@@ -2,6 +2,8 @@
 """Result files, today's and the model zoo's, and their score."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -155,6 +157,29 @@ def _same_names(folder):
     path.write_text(path.read_text().replace("val/C.PNG", "val/d.jpg"))
 
 
+def _a_pipe(name):
+    def edit(folder):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return edit
+
+
+def _a_folder(name):
+    def edit(folder):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).mkdir()
+
+    return edit
+
+
+def _rename(folder, key, index, **changes):
+    path = folder.parent / "instances.json"
+    data = json.loads(path.read_text())
+    data[key][index].update(changes)
+    path.write_text(json.dumps(data))
+
+
 def _edit_sidecar(**changes):
     def edit(folder):
         path = folder / "d_outputs.json"
@@ -166,7 +191,7 @@ def _edit_sidecar(**changes):
 
 
 @pytest.mark.parametrize(
-    "old, damage, message",
+    ("old", "damage", "message"),
     [
         (False, _cut, "d_0.bin: 197 bytes, but its sidecar says"),
         (True, _cut, "are not float16"),
@@ -178,7 +203,36 @@ def _edit_sidecar(**changes):
         (False, _edit_sidecar(dtype="object"), "d_outputs.json: damaged"),
         (False, _edit_sidecar(shape=[-10, 5]), "d_outputs.json: damaged"),
         (False, _edit_sidecar(shape=[5, 10]), "do not fit together"),
-        (False, _edit_sidecar(shape=[2**31 - 1] * 9), "d_outputs.json|but its sidecar says"),
+        (False, _edit_sidecar(shape=[2**31 - 1] * 9), "d_outputs.json: damaged"),
+        (False, _edit_sidecar(shape=[2**31 - 1] * 8), "d_0.bin: 200 bytes, but its sidecar says"),
+        (False, _edit_sidecar(shape=[10, 5] + [1] * 70), "d_outputs.json: damaged"),
+        (False, _edit_sidecar(shape=[10, 5] + [1] * 6), "do not fit together"),
+        (False, _edit_sidecar(shape=[10, 5.0]), "d_outputs.json: damaged"),
+        (False, _edit_sidecar(shape={"10": 5}), "d_outputs.json: damaged"),
+        (False, _edit_sidecar(dtype="int32"), "d_outputs.json: damaged"),
+        (False, _edit_sidecar(dtype=["float32"]), "d_outputs.json: damaged"),
+        (False, _edit_sidecar(file=""), "d_outputs.json: damaged"),
+        (False, _edit_sidecar(file=".."), "d_outputs.json: damaged"),
+        (False, _edit_sidecar(file="d\0.bin"), "no file can have this name"),
+        (False, _edit_sidecar(file="\ud800.bin"), "no file can have this name"),
+        (False, _edit_sidecar(file="d" * 300), "File name too long"),
+        (False, _a_pipe("d_outputs.json"), "d_outputs.json: not a file, but a pipe"),
+        (False, _a_pipe("d_1.bin"), "d_1.bin: not a file, but a pipe"),
+        (True, _a_pipe("d_1.bin"), "d_1.bin: not a file, but a pipe"),
+        (False, _a_pipe("model.json"), "model.json: not a file, but a pipe"),
+        (False, _a_folder("d_outputs.json"), "d_outputs.json: Is a directory"),
+        (True, _a_folder("d_0.bin"), "d_0.bin: Is a directory"),
+        (False, _a_folder("model.json"), "model.json: Is a directory"),
+        (False, lambda f: (f / "d_outputs.json").write_text("[" * 10**5), "d_outputs.json: damag"),
+        (False, lambda f: (f / "d_outputs.json").write_text(" " * 2**21), "2.1 MB, of at most"),
+        (False, lambda f: os.truncate(f / "d_0.bin", 2**40), "d_0.bin: 1099511.6 MB, of at most"),
+        (
+            False,
+            lambda f: shutil.copy(f / "d_outputs.json", f / "e_outputs.json"),
+            "e_outputs.json: is of 'd.jpg' as another sidecar",
+        ),
+        (False, lambda f: _rename(f, "categories", 0, name=["cat"]), "categories.0. has name"),
+        (False, lambda f: _rename(f, "categories", 0, id=[1]), "has id .1.; it must be a whole"),
         (False, _same_names, "2 images are called d.jpg"),
         (False, lambda f: (f / "model.json").write_text("{}"), "model.json: not the description"),
     ],

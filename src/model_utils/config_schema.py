@@ -7,6 +7,8 @@ Values, help lines and choices are in `default_config.yaml`; this table holds wh
 from src.model_utils.config_types import Rule
 from src.model_utils.config_yaml import EXTENDS
 
+MOST_DETECTIONS = 10_000  # of an image
+
 _BOOL = Rule("bool")
 _STR = Rule("str")
 _PATH = Rule("path")
