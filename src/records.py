@@ -16,8 +16,8 @@ EXAMPLES_PER_FINDING = 3
 FINDINGS = {
     "missing_class": "classes without a category in the file: none of their objects is known here",
     "mixed_ids": (
-        "annotations that name their image by a text where the image's id is a number, or the other "
-        "way round, ignored: write both alike"
+        "annotations that name their image by a text where the image's id is a number, or the "
+        "other way round, ignored: write both alike"
     ),
     "unknown_image": "annotations of images that the file does not list, ignored",
     "other_class": "boxes of classes outside the configured list, ignored",
@@ -163,7 +163,9 @@ class AnnotationReport:
         self.set_totals(records)
         if records and (self.num_boxes or not self.num_read):  # a test set has no boxes
             return
-        raise self.unusable("no usable box is left" if records else "no usable image is left")
+        if records or self.counts.keys() & {"bad_image", "outside"}:
+            raise self.unusable(f"no usable {'box' if records else 'image'} is left")
+        raise self.unusable("none of its images has a usable box")
 
     def unusable(self, what: str) -> UserError:
         """Return the error for data that cannot be used, with all that was found as its reasons."""
@@ -171,10 +173,10 @@ class AnnotationReport:
         if not self.num_read and not self.counts.get("bad_image"):
             reasons.insert(
                 0,
-                "it has no box of the configured classes on a listed image; check coco_classes "
-                "against the file, or set skip_empty_images to False",
+                "it has no box of the configured classes; check coco_classes against the file, or set "
+                "skip_empty_images to False",
             )
-        return UserError(f"{self.source}: {what}: {'; '.join(reasons)}")
+        return UserError(f"{self.source}: {'; '.join([what, *reasons])}")
 
     def lines(self) -> list[str]:
         """The report in words: one heading, then one line a finding with its first examples."""
