@@ -8,8 +8,19 @@ from dataclasses import dataclass
 
 from src.annotations import AnnotationReport, ImageRecord, read_coco, read_txt
 from src.errors import UserError
+from src.foreign_files import open_regular
+from src.image_names import one_form
+from src.messages import short
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+
+# Kind of data set -> keys that it does not look at, and what it takes instead.
+_WITHOUT_EFFECT = {
+    "coco": {"image_dir": "images are in coco_root, in the folder that train_data_type or "
+                          "val_data_type names (which may be a path, as images/Train)"},
+    "txt": {"coco_root": "images are in image_dir and the rows in anno_path"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class DataSource:
         mindrecord_dir: folder of the record sets.
         place: the annotation file's folder, for those with files of equal names: below the data's
             root, or elsewhere its last part.
+        notes: lines about keys that have no effect.
     """
 
     kind: str
@@ -41,6 +53,7 @@ class DataSource:
     max_image_pixels: int
     mindrecord_dir: str
     place: str = ""
+    notes: tuple[str, ...] = ()
 
     def settings(self) -> dict:
         """Everything but the content that decides what the records are."""
@@ -66,13 +79,14 @@ class DataSource:
 
     def read(self, *, max_boxes: int) -> tuple[list[ImageRecord], AnnotationReport]:
         """Read the annotations."""
-        reader = read_coco if self.kind == "coco" else read_txt
-        return reader(
-            self.anno_path,
-            self.image_dir,
-            self.class_names,
+        place = self.anno_path, self.image_dir, self.class_names
+        if self.kind == "txt":
+            return read_txt(*place, keep_empty=self.keep_empty, max_boxes=max_boxes)
+        return read_coco(
+            *place,
             keep_empty=self.keep_empty,
             max_boxes=max_boxes,
+            to_learn=self.split == "train",
         )
 
 
@@ -111,18 +125,36 @@ def data_source(config, split: str) -> DataSource:
         split=split,
         anno_path=anno_path,
         image_dir=image_dir,
-        class_names=tuple(config.class_names),
+        class_names=tuple(map(one_form, config.class_names)),
         keep_empty=split != "train" or not config.skip_empty_images,
         max_boxes=int(config.num_gts) if split == "train" else 0,
         skip_bad_images=bool(config.skip_bad_images),
         max_image_pixels=int(config.max_image_pixels),
         mindrecord_dir=folder,
         place=_place(anno_path, root.split("{}")[0]),
+        notes=_without_effect(config, kind, split),
     )
     # Records hold all of their images: they may have been brought here without them.
     if not os.path.isdir(image_dir) and not os.path.isdir(os.path.join(folder, source.name())):
-        raise UserError(f"image folder {image_dir} does not exist; check {folder_keys}")
+        notes = "".join(f" ({note})" for note in source.notes)
+        raise UserError(f"image folder {image_dir} does not exist; check {folder_keys}{notes}")
     return source
+
+
+def _without_effect(config, kind: str, split: str) -> tuple[str, ...]:
+    """Say which keys are given that this kind of data set does not look at."""
+    notes = [
+        f"note: {key} {short(getattr(config, key))} has no effect with dataset {config.dataset}: "
+        f"{instead}"
+        for key, instead in _WITHOUT_EFFECT[kind].items()
+        if getattr(config, key)
+    ]
+    if kind == "coco" and split == "train" and config.anno_path:
+        notes.append(
+            f"note: anno_path {short(config.anno_path)} is the validation file alone with dataset "
+            "coco: training takes the file that coco_root, instance_set and train_data_type name"
+        )
+    return tuple(notes)
 
 
 def _place(anno_path: str, root: str) -> str:
@@ -146,7 +178,7 @@ def file_digest(path: str) -> str:
         UserError: it is missing or cannot be read.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             total = hashlib.sha256()
             while block := stream.read(1 << 20):
                 total.update(block)

@@ -29,6 +29,7 @@ from src.image_ops import (
     scale_boxes,
 )
 from src.mindrecord import MindRecordSet
+from src.record_check import find_damage
 
 TRAIN_COLUMNS = (
     "image", "image_meta", "gt_boxes", "gt_labels", "gt_valid", "gt_crowd", "sampling_key",
@@ -139,12 +140,11 @@ def create_train_dataset(
         raise UserError(f"no batch is left of epoch {epoch} after skipping {skip_steps} of {steps}")
     target = InputFormat.from_config(config)
     augmentation = Augmentation.from_config(config, epoch)
-    names = mindrecord_set.image_paths
     max_pixels = int(config.max_image_pixels)
 
     def prepare(image, boxes, labels, crowd, image_index):
         index = int(image_index.item())
-        rgb = decode_image(image.tobytes(), names[index], max_pixels)
+        rgb = _decode(mindrecord_set, max_pixels, index, image, boxes, labels, crowd)
         sample = make_train_sample(rgb, boxes, labels, crowd, index, target, augmentation)
         return (*sample, np.int32(index))
 
@@ -180,11 +180,10 @@ def create_eval_dataset(
     positions = np.arange(places)[rank::world_size]
     numbers = np.where(positions < count, positions, -1).astype(np.int32)
     target = InputFormat.from_config(config)
-    names = mindrecord_set.image_paths
     max_pixels = int(config.max_image_pixels)
 
     def prepare(image, image_index, number):
-        rgb = decode_image(image.tobytes(), names[int(image_index.item())], max_pixels)
+        rgb = _decode(mindrecord_set, max_pixels, int(image_index.item()), image)
         return (*preprocess_image(rgb, target), np.int32(number.item()))
 
     rows = _open_rows(config, mindrecord_set, ["image", "image_index"], positions % count)
@@ -200,7 +199,9 @@ def create_eval_dataset(
     return rows.project(list(EVAL_COLUMNS)).batch(batch_size, drop_remainder=True)
 
 
-def iterate(dataset, *, output_numpy: bool = False) -> Iterator[tuple]:
+def iterate(
+    dataset, *, output_numpy: bool = False, records: MindRecordSet | None = None
+) -> Iterator[tuple]:
     """Go through a dataset once, as tuples in column order.
 
     MindSpore wraps what goes wrong in a worker into a page of text; here a UserError comes out as
@@ -209,14 +210,35 @@ def iterate(dataset, *, output_numpy: bool = False) -> Iterator[tuple]:
     Args:
         dataset: from `create_train_dataset` or `create_eval_dataset`.
         output_numpy: yield numpy arrays instead of tensors.
+        records: what the dataset reads; looked through for damage when it cannot be read.
     """
     try:
         yield from dataset.create_tuple_iterator(num_epochs=1, output_numpy=output_numpy)
     except RuntimeError as error:
         messages = re.findall(r"UserError: (?!Traceback)(.+)", str(error))
-        if not messages:
+        if messages:
+            raise UserError(messages[-1]) from None
+        damage = records and find_damage(records)
+        if not damage:
             raise
-        raise UserError(messages[-1]) from None
+        raise records.damaged(damage) from None
+
+
+def _decode(
+    records: MindRecordSet, max_pixels: int, row: int, image: np.ndarray, *truth: np.ndarray
+) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a record that is whole.
+
+    Raises:
+        UserError: it is not, or was converted from a picture that cannot be decoded.
+    """
+    damage = records.damage_of(row, image, *truth)
+    if damage:
+        raise records.damaged(damage)
+    try:
+        return decode_image(image.tobytes(), records.records[row].image_path, max_pixels)
+    except UserError as error:
+        raise UserError(f"{error}; its record is as it was converted") from None
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:

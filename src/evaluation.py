@@ -119,7 +119,7 @@ def detect(
     dataset = create_eval_dataset(
         config, mindrecord_set, rank=ranks.rank, world_size=ranks.world_size
     )
-    for image, image_meta, image_index in iterate(dataset):
+    for image, image_meta, image_index in iterate(dataset, records=mindrecord_set):
         outputs = [output.asnumpy() for output in run(network, image, image_meta)]
         index = image_index.asnumpy()
         rows = np.flatnonzero(index >= 0)  # -1 fills the last batch up

@@ -10,9 +10,29 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 _MEGABYTE = 1e6
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        OSError: it cannot be opened, or is no file (a folder, pipe or device); `strerror` says so.
+    """
+    try:
+        # A pipe without a writer would be waited for.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a zero byte, or half a surrogate pair
+        raise OSError(errno.EINVAL, f"no file can have this name ({error})") from None
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return open(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise OSError(errno.EINVAL, "not a file, but a pipe, socket or device")
 
 
 def read_bounded(path: str | Path, limit: int) -> bytes:
@@ -22,23 +42,12 @@ def read_bounded(path: str | Path, limit: int) -> bytes:
         limit: most bytes.
 
     Raises:
-        OSError: it cannot be read, is no file (a folder, pipe or device) or is too large;
-            `strerror` says so.
+        OSError: as `open_regular`, or it is too large.
     """
-    try:
-        # A pipe without a writer would be waited for.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except ValueError as error:  # a zero byte, or half a surrogate pair
-        raise OSError(errno.EINVAL, f"no file can have this name ({error})") from None
-    with open(handle, "rb") as file:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "not a file, but a pipe, socket or device")
+    with open_regular(path) as file:
         content = file.read(limit + 1)
         if len(content) > limit:
-            size = max(os.fstat(handle).st_size, len(content))
+            size = max(os.fstat(file.fileno()).st_size, len(content))
             raise OSError(
                 errno.EFBIG, f"{size / _MEGABYTE:.1f} MB, of at most {limit / _MEGABYTE:.1f} MB"
             )

@@ -4,15 +4,19 @@
 import os
 import sys
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 from mindspore.mindrecord import FileWriter
 
+from src.annotation_clues import FrameClues
 from src.errors import UserError
 from src.image_reading import Inspection, inspect_image, read_bytes
+from src.messages import one_line
 from src.records import AnnotationReport, ImageRecord, fit_boxes, limit_boxes
 
 SCHEMA = {
@@ -30,98 +34,137 @@ _MIN_PAGE, _MAX_PAGE = (
     1 << 25,
     1 << 28,
 )  # MindRecord's default and limit; one row must fit in a page
-_PAGE_RESERVE = 1 << 20  # of a page, for boxes and headers
+_PAGE_RESERVE = 1 << 20  # of a page, for headers and small rows
+_BOX_BYTES = 24  # coordinates, label, crowd flag
+_ID_LIMIT = 200  # characters of an image's id in its record, where nobody but people reads it
 _CHUNK_IMAGES = 64
-_IMAGES_AHEAD = 96
 _CHUNK_BYTES = 1 << 27
+_IMAGES_AHEAD = 96
+_BYTES_AHEAD = 1 << 28
 _SECONDS_BETWEEN_LINES = 30.0
+
+
+@dataclass
+class Written:
+    """What was written.
+
+    Attributes:
+        records: in the order of the rows.
+        sizes: (height, width) of each image, pixels.
+        checksums: CRC-32 of each image's bytes.
+        files: names of the files.
+    """
+
+    records: list[ImageRecord] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    checksums: list[int] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
 
 
 def write_records(
     records: Sequence[ImageRecord],
+    image_bytes: Sequence[int],
     folder: str,
     *,
     stem: str,
     keep_empty: bool,
     max_boxes: int,
     skip_bad_images: bool,
-    largest_image: int,
     max_pixels: int,
+    corners: bool,
     num_workers: int,
     report: AnnotationReport,
-) -> tuple[list[ImageRecord], np.ndarray, list[str]]:
+) -> Written:
     """Check every image and write it with its boxes into MindRecord files.
 
     Args:
         records: with existing images; boxes are clipped to the real sizes here.
+        image_bytes: size of each image's file.
         folder: existing, empty folder.
         stem: name of the files, which get a number appended.
         keep_empty, max_boxes, skip_bad_images: as in `DataSource`.
-        largest_image: size of the largest image file in bytes.
         max_pixels: of an image; larger ones are bad.
+        corners: the annotation file gives boxes as corners.
         num_workers: threads that read and check images.
         report: gets counts, examples and totals.
 
-    Returns:
-        The records as written, their sizes (N, 2) int32 (height, width), and the names of the
-        files.
-
     Raises:
-        UserError: an image is bad, nothing is left, or the files cannot be written.
+        UserError: an image is bad, nothing usable is left, or the files cannot be written.
     """
-    kept: list[ImageRecord] = []
-    sizes: list[tuple[int, int]] = []
-    writer = _Writer(folder, stem, largest_image)
+    written = Written()
+    largest = max(
+        (size + _BOX_BYTES * len(record.labels)
+         for size, record in zip(image_bytes, records, strict=True)), default=0,
+    )  # fmt: skip
+    writer = _Writer(folder, stem, largest)
+    clues = FrameClues(report, corners=corners)
     progress = Progress(len(records), f"{stem}: checking and converting images")
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        for record, (data, seen, problem) in _probe_all(pool, records, max_pixels):
+        for record, probed in _probe_all(pool, records, image_bytes, max_pixels):
             progress.advance()
-            if problem is not None:
+            if probed.problem is not None:
                 if not skip_bad_images:
-                    raise problem
+                    raise probed.problem
                 report.add("bad_image", record.file_name)
                 continue
-            _report_oddities(record, seen, report)
-            record = fit_boxes(record, *seen.size, report)
+            _report_oddities(record, probed.seen, report)
+            size = probed.seen.size
+            clues.look(record, *size)
+            record = fit_boxes(record, *size, report)
             if record.is_empty and not keep_empty:
                 report.add("empty_image", record.file_name)
                 continue
             record = limit_boxes(record, max_boxes, report)
-            writer.add(len(kept), record, data)
-            kept.append(record)
-            sizes.append(seen.size)
-    if not kept:
-        raise UserError(
-            f"{report.source}: no usable image is left; "
-            + "; ".join(line.strip() for line in report.lines()[1:])
-        )
-    names = writer.close()
+            writer.add(len(written.records), record, probed.data)
+            written.records.append(record)
+            written.sizes.append(size)
+            written.checksums.append(probed.checksum)
+    clues.tell()
+    report.require_usable(written.records)
+    written.files = writer.close()
     progress.finish()
-    report.set_totals(kept)
-    return kept, np.array(sizes, np.int32).reshape(-1, 2), names
+    return written
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """An image's bytes with their checksum and what was seen of it, or why it cannot be used."""
+
+    data: bytes = b""
+    checksum: int = 0
+    seen: Inspection = Inspection((0, 0))  # noqa: RUF009 (frozen)
+    problem: UserError | None = None
 
 
 def _probe_all(
-    pool: ThreadPoolExecutor, records: Sequence[ImageRecord], max_pixels: int
-) -> Iterator[tuple]:
-    """Yield (record, (bytes, `Inspection`, problem)) in order, some images in memory at a time."""
+    pool: ThreadPoolExecutor,
+    records: Sequence[ImageRecord],
+    image_bytes: Sequence[int],
+    max_pixels: int,
+) -> Iterator[tuple[ImageRecord, _Probed]]:
+    """Yield the images in order.
 
-    def probe(record: ImageRecord):
+    The pool works ahead while what it has done is written, but not further than memory allows.
+    """
+
+    def probe(record: ImageRecord) -> _Probed:
         try:
             data = read_bytes(record.image_path, max_pixels)
-            return data, inspect_image(data, record.image_path, max_pixels), None
+            seen = inspect_image(data, record.image_path, max_pixels)
         except UserError as error:
-            return b"", Inspection((0, 0)), error
+            return _Probed(problem=error)
+        return _Probed(data, zlib.crc32(data), seen)
 
-    # The pool works ahead while what it has done is written, but not further than memory allows.
-    ahead: deque = deque()
-    for record in records:
-        ahead.append((record, pool.submit(probe, record)))
-        if len(ahead) >= _IMAGES_AHEAD:
-            first, future = ahead.popleft()
+    ahead: deque[tuple[ImageRecord, int, Future]] = deque()
+    bytes_ahead = 0
+    for record, size in zip(records, image_bytes, strict=True):
+        while ahead and (len(ahead) >= _IMAGES_AHEAD or bytes_ahead + size > _BYTES_AHEAD):
+            first, done, future = ahead.popleft()
             yield first, future.result()
-    while ahead:
-        first, future = ahead.popleft()
+            bytes_ahead -= done
+        ahead.append((record, size, pool.submit(probe, record)))
+        bytes_ahead += size
+    for first, _, future in ahead:
         yield first, future.result()
 
 
@@ -142,10 +185,10 @@ def _report_oddities(record: ImageRecord, seen: Inspection, report: AnnotationRe
 class _Writer:
     """Rows into numbered MindRecord files of limited size."""
 
-    def __init__(self, folder: str, stem: str, largest_image: int) -> None:
+    def __init__(self, folder: str, stem: str, largest_row: int) -> None:
         self._folder, self._stem = folder, stem
         self._page = _MIN_PAGE  # the same in all files: MindRecord wants that
-        while self._page < min(largest_image + _PAGE_RESERVE, _MAX_PAGE):
+        while self._page < min(largest_row + _PAGE_RESERVE, _MAX_PAGE):
             self._page *= 2
         self._names: list[str] = []
         self._file = None
@@ -154,10 +197,12 @@ class _Writer:
         self._row_bytes = 0
 
     def add(self, index: int, record: ImageRecord, data: bytes) -> None:
-        if len(data) > self._page - _PAGE_RESERVE:
+        most = self._page - _PAGE_RESERVE
+        if len(data) + _BOX_BYTES * len(record.labels) > most:
             raise UserError(
-                f"image {record.image_path} has {len(data)} bytes; MindRecord holds at most "
-                f"{self._page - _PAGE_RESERVE} bytes an image: save it smaller"
+                f"image {record.image_path} has {len(data)} bytes; MindRecord holds at most {most} "
+                f"bytes an image, less {_BOX_BYTES} for each of its {len(record.labels)} boxes: "
+                "save it smaller"
             )
         if record.labels.size:
             boxes, labels, crowd = record.boxes, record.labels, record.crowd
@@ -166,7 +211,7 @@ class _Writer:
         row = {
             "image": data,
             "image_index": index,
-            "image_id": str(record.image_id),
+            "image_id": one_line(record.image_id, _ID_LIMIT),
             "boxes": boxes.astype(np.float32),
             "labels": labels.astype(np.int32),
             "crowd": crowd.astype(np.int32),
@@ -196,6 +241,7 @@ class _Writer:
             self._file = FileWriter(os.path.join(self._folder, name))
             self._file.set_page_size(self._page)
             self._file.add_schema(SCHEMA, "detection")
+            self._file.add_index(["image_index"])  # by default of every scalar
 
     def _flush(self) -> None:
         if self._rows:

@@ -1,19 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
 """One annotated image as the program sees it, the cleaning of its boxes, and the report of that."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-EXAMPLES_PER_FINDING = 3
+from src.errors import UserError
+from src.messages import one_line
 
+_EXAMPLE_LIMIT = 160  # characters
+EXAMPLES_PER_FINDING = 3
 # What can be found in annotations and images, in the order of the report, and how it reads in the
-# report. None of these stops a run: what does is a UserError.
+# report. None of these stops a run while something usable is left.
 FINDINGS = {
+    "missing_class": "classes without a category in the file: none of their objects is known here",
+    "mixed_ids": (
+        "annotations that name their image by a text where the image's id is a number, or the "
+        "other way round, ignored: write both alike"
+    ),
     "unknown_image": "annotations of images that the file does not list, ignored",
     "other_class": "boxes of classes outside the configured list, ignored",
+    "same_picture": (
+        "images whose file has another id too, each with a part of its boxes at best: give a "
+        "picture one id"
+    ),
+    "outside_folder": "images outside the image folder, by an absolute name or ..",
+    "ignore": (
+        "annotations with ignore 1, which has no effect here (as in pycocotools): set iscrowd to 1 "
+        "where objects shall neither be learned nor counted"
+    ),
     "non_finite": "boxes with NaN or infinite coordinates, dropped",
     "degenerate": "boxes without a positive width and height, dropped",
+    "fractions": (
+        "boxes within the first pixel of their image, which look like fractions of its size: "
+        "coordinates are pixels here, multiply x by the image's width and y by its height"
+    ),
+    "width_height": (
+        "boxes whose xmax is below xmin or ymax below ymin, which look like x,y,width,height: "
+        "boxes here are xmin,ymin,xmax,ymax"
+    ),
+    "corners": (
+        "boxes that leave their image as [x, y, width, height] and fit as [xmin, ymin, xmax, ymax]:"
+        " COCO's bbox is the former"
+    ),
+    "turned": (
+        "images whose boxes fit the picture as it is stored, not as its EXIF rotation shows it: "
+        "turn the boxes, or take the rotation out of the pictures (exiftool -Orientation= FILE)"
+    ),
     "bad_image": "missing or undecodable images, skipped",
     "narrow": (
         "images of 16 bits that use far fewer, which makes them (nearly) black: stretch their "
@@ -26,7 +60,10 @@ FINDINGS = {
     "outside": "boxes entirely outside their image, dropped",
     "clipped": "boxes partly outside their image, clipped",
     "empty_image": "images without a usable box, left out",
-    "too_many": "boxes beyond the largest of a crowded image, dropped",
+    "too_many": (
+        "boxes beyond the {max_boxes} largest of an image, dropped, their objects are learned as "
+        "background; set num_gts to {most_boxes} to keep all"
+    ),
 }
 
 
@@ -78,6 +115,9 @@ class AnnotationReport:
         num_images: images kept.
         num_boxes: boxes kept, crowd regions included.
         num_crowd: crowd regions kept.
+        num_read: boxes of the configured classes on listed images, before any was dropped.
+        max_boxes: most boxes kept of an image; 0 = all.
+        most_boxes: of an image, before boxes were dropped for being too many.
         counts: finding (a key of FINDINGS) -> how many.
         examples: finding -> the first few, in words.
     """
@@ -86,6 +126,9 @@ class AnnotationReport:
     num_images: int = 0
     num_boxes: int = 0
     num_crowd: int = 0
+    num_read: int = 0
+    max_boxes: int = 0
+    most_boxes: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -98,13 +141,42 @@ class AnnotationReport:
         self.counts[finding] = self.counts.get(finding, 0) + count
         shown = self.examples.setdefault(finding, [])
         if example and len(shown) < EXAMPLES_PER_FINDING:
-            shown.append(example)
+            shown.append(one_line(example, _EXAMPLE_LIMIT))
 
-    def set_totals(self, records: list[ImageRecord]) -> None:
+    def discard(self, finding: str) -> None:
+        """Forget a finding."""
+        self.counts.pop(finding, None)
+        self.examples.pop(finding, None)
+
+    def set_totals(self, records: Sequence[ImageRecord]) -> None:
         """Take the totals from the records that were kept."""
         self.num_images = len(records)
         self.num_boxes = sum(len(record.labels) for record in records)
         self.num_crowd = sum(int(record.crowd.sum()) for record in records)
+
+    def require_usable(self, records: Sequence[ImageRecord]) -> None:
+        """Take the totals, and refuse what nothing can be learned from or compared with.
+
+        Raises:
+            UserError: no image is left, or there were boxes and none is left.
+        """
+        self.set_totals(records)
+        if records and (self.num_boxes or not self.num_read):  # a test set has no boxes
+            return
+        if records or self.counts.keys() & {"bad_image", "outside"}:
+            raise self.unusable(f"no usable {'box' if records else 'image'} is left")
+        raise self.unusable("none of its images has a usable box")
+
+    def unusable(self, what: str) -> UserError:
+        """Return the error for data that cannot be used, with all that was found as its reasons."""
+        reasons = [line.strip() for line in self.lines()[1:]]
+        if not self.num_read and not self.counts.get("bad_image"):
+            reasons.insert(
+                0,
+                "it has no box of the configured classes; check coco_classes against the file, or set "
+                "skip_empty_images to False",
+            )
+        return UserError(f"{self.source}: {'; '.join([what, *reasons])}")
 
     def lines(self) -> list[str]:
         """The report in words: one heading, then one line a finding with its first examples."""
@@ -118,7 +190,8 @@ class AnnotationReport:
             shown = self.examples.get(finding, [])
             rest = ", ..." if count > len(shown) and shown else ""
             examples = f": {'; '.join(shown)}{rest}" if shown else ""
-            result.append(f"  {count} {text}{examples}")
+            what = text.format(max_boxes=self.max_boxes, most_boxes=self.most_boxes)
+            result.append(f"  {count} {what}{examples}")
         return result
 
 
@@ -138,7 +211,7 @@ def clean_boxes(record: ImageRecord, report: AnnotationReport) -> ImageRecord:
     positive = finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     for finding, hit in (("non_finite", ~finite), ("degenerate", finite & ~positive)):
         for index in np.flatnonzero(hit):
-            report.add(finding, f"{record.file_name} {_box_text(record.boxes[index])}")
+            report.add(finding, f"{record.file_name} {box_text(record.boxes[index])}")
     return replace(record, boxes=boxes).select(positive)
 
 
@@ -153,6 +226,8 @@ def fit_boxes(
         report: gets the counts and the first examples.
     """
     limits = np.array([width, height, width, height], np.float32)
+    if (record.boxes >= 0).all() and (record.boxes <= limits).all():
+        return record
     clipped = np.clip(record.boxes, 0, limits)
     inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
     changed = inside & (clipped != record.boxes).any(axis=1)
@@ -160,7 +235,7 @@ def fit_boxes(
         for index in np.flatnonzero(hit):
             report.add(
                 finding,
-                f"{record.file_name} ({width}x{height}) {_box_text(record.boxes[index])}",
+                f"{record.file_name} ({width}x{height}) {box_text(record.boxes[index])}",
             )
     return replace(record, boxes=clipped).select(inside)
 
@@ -170,6 +245,8 @@ def limit_boxes(record: ImageRecord, max_boxes: int, report: AnnotationReport) -
 
     Crowd regions are large and teach nothing: they give way to objects first.
     """
+    report.max_boxes = max_boxes
+    report.most_boxes = max(report.most_boxes, len(record.labels))
     surplus = len(record.labels) - max_boxes
     if max_boxes <= 0 or surplus <= 0:
         return record
@@ -180,5 +257,6 @@ def limit_boxes(record: ImageRecord, max_boxes: int, report: AnnotationReport) -
     return record.select(np.sort(order[:max_boxes]))
 
 
-def _box_text(box: np.ndarray) -> str:
+def box_text(box: np.ndarray) -> str:
+    """A box as it reads in a report."""
     return "[" + ", ".join(f"{float(value):g}" for value in box) + "]"

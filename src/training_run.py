@@ -112,7 +112,7 @@ class Run:
     def until_stopped(self, batches: Any, stop: StopSignals) -> Iterator[tuple[Tensor, ...]]:
         """Yield the batches; fewer when a Ctrl-C hit the pipeline while it was starting."""
         try:
-            for batch in iterate(batches):
+            for batch in iterate(batches, records=self.data):
                 stop.listen()
                 yield batch
         except RuntimeError:
