@@ -303,7 +303,7 @@ def _other_run(output):
         (lambda p, w: {"pre_trained": p / ("x" * 300)}, "File name too long; set pre_trained"),
         (lambda p, w: {"output_dir": p / ("x" * 300)}, "cannot be written"),
         (lambda p, w: {"resume": _other_run(w), "img_width": 96}, "had img_width 64"),
-        (lambda p, w: {"resume": _other_run(w), "norm": "bn"}, "norm frozen_bn.* config.yaml"),
+        (lambda p, w: {"resume": _other_run(w), "norm": "frozen_bn"}, "norm bn.* config.yaml"),
         (
             lambda p, w: {"resume": _other_run(shutil.copytree(w, p / "other")), "output_dir": w},
             "another run .newest faster_rcnn-3_5.ckpt",

@@ -4,6 +4,7 @@
 import math
 import os
 import reprlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,7 +202,7 @@ def coerce_classes(value: Any) -> tuple[str, ...]:
         names = names[1:]
     if BACKGROUND in names:
         raise ValueError(f"has {BACKGROUND!r} in the middle; put it first or leave it out")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise ValueError(f"has {repeated[0]!r} twice; take one out")
     if not names:
