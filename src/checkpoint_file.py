@@ -33,6 +33,7 @@ _TEXT = "str"
 _MOST_RECORDS = 100_000
 _MOST_DIMS = 32
 _LONGEST_NAME = 500
+LONGEST_TEXT = 16_000_000  # characters; the loss logs of many ranks have room
 _CRC_MARK, _CRC_BYTES = b"crc_num", 10  # and as many bytes of the number behind it
 _ENCRYPTED = bytes.fromhex("d85e3a7f")
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # kinds of protobuf fields
@@ -109,7 +110,7 @@ def _read(file: BinaryIO, size: int, texts: tuple[str, ...]) -> tuple[Arrays, Te
         if tensor.kind != _TEXT:
             arrays[tensor.name] = _array(tensor)
         elif tensor.name in texts:
-            found[tensor.name] = str(b"".join(tensor.pieces), "utf-32-le").rstrip("\0")
+            found[tensor.name] = _decoded(tensor)
 
     for record in _records(file, size):
         piece = _tensor_piece(record)
@@ -195,6 +196,13 @@ def _add_dims(piece: _Tensor, value: int | memoryview) -> None:
     piece.dims += values
     if len(piece.dims) > _MOST_DIMS:
         raise _BrokenError(f"{piece.name} has more than {_MOST_DIMS} dimensions")
+
+
+def _decoded(tensor: _Tensor) -> str:
+    """The text of an entry, which NumPy has written: four bytes a character, zeros at the end."""
+    if sum(map(len, tensor.pieces)) > 4 * LONGEST_TEXT:
+        raise _BrokenError(f"{tensor.name} is longer than {LONGEST_TEXT} characters")
+    return str(b"".join(tensor.pieces), "utf-32-le").rstrip("\0")
 
 
 def _array(tensor: _Tensor) -> np.ndarray:

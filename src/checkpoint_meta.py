@@ -29,7 +29,6 @@ _LONGEST_LIST = 64
 _MOST_CLASSES = 10_000
 _MOST_RANKS = 65_536
 _LOSSES = 6
-_LONGEST_META = 16_000_000  # characters: the loss logs of many ranks
 # Above what any detector has, where a configuration's own rule has no limit.
 _AT_MOST = {
     "fpn_out_channels": 8192,
@@ -71,8 +70,6 @@ def parse_meta(text: str | None, path: Path) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        if len(text) > _LONGEST_META:
-            raise ValueError(f"{len(text)} characters, at most {_LONGEST_META} can be")
         meta = json.loads(text)
         if not isinstance(meta, dict):
             raise ValueError(f"it is {shown(meta):.80}, not an object")

@@ -69,7 +69,9 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
     try:
         adopted = config.replace(**{key: stored[key] for key in open_keys})
     except UserError as error:
-        raise UserError(f"{checkpoint.path}: the settings stored in it: {error}") from None
+        raise UserError(
+            f"{checkpoint.path}: the settings stored in it: {error}; take another checkpoint"
+        ) from None
     _check_sizes(adopted, checkpoint)
     values = adopted.to_dict()
     changed = [key for key, value in values.items() if value != current[key]]

@@ -8,6 +8,7 @@ ones they would freeze noise: a detector trains on top of it, and never becomes 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from src.errors import UserError
 from src.model_utils.config import Config
 
 if TYPE_CHECKING:
@@ -75,6 +76,14 @@ def settings_of_run(config: Config, meta: Mapping[str, Any]) -> Config:
 
     Args:
         meta: of the run's checkpoint, or the part of it that these keys are.
+
+    Raises:
+        UserError: a value in it cannot be.
     """
     keys = [key for key in FROM_SCRATCH if key in meta and not config.is_given(key)]
-    return config.replace(**{key: meta[key] for key in keys})
+    try:
+        return config.replace(**{key: meta[key] for key in keys})
+    except UserError as error:
+        raise UserError(
+            f"resume {config.resume}: its checkpoint says: {error}; take another checkpoint"
+        ) from None
