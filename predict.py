@@ -15,9 +15,9 @@ Detect objects in images: draws the boxes and writes them as JSON.
 --recursive              take the images in folders of these folders too
 --min_score SCORE        detections below it are left out (default: 0.5)
 
-Without --config_path, the config.yaml that training saved beside the checkpoint is taken. Results
-go to --output_dir (default: predictions): NAME.png for each image and predictions.json. All other
-keys:"""
+Without --config_path, the model's settings are those of the checkpoint, and of the config.yaml that
+training saved beside it. Results go to --output_dir (default: predictions): NAME.png for each image
+and predictions.json. All other keys:"""
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -52,9 +52,9 @@ def main(argv: Sequence[str]) -> int:
     """Predict as the arguments say; return the exit code."""
     own, rest = parse_arguments(argv)
     from src.image_files import find_images
-    from src.prediction import DEFAULT_OUTPUT, with_saved_config
+    from src.prediction import DEFAULT_OUTPUT
 
-    config = load_config(with_saved_config(rest), description=DESCRIPTION)
+    config = load_config(rest, description=DESCRIPTION)
     if config.origin("output_dir") != "command line":  # a file's is where training writes
         config = config.replace(output_dir=DEFAULT_OUTPUT)
     paths, notes = find_images(own.input, recursive=own.recursive, results=config.output_dir)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the network that a configuration describes."""
+"""Builds the network that a configuration describes, and opens the one of a checkpoint."""
+from dataclasses import dataclass, field
+from typing import Any
+
 import mindspore as ms
 
-from src.checkpoint import describe_model
+from src.checkpoint import Checkpoint, describe_model, read_checkpoint
 from src.checkpoint_loading import load_detector
-from src.checkpoint_settings import with_known_meta
+from src.checkpoint_settings import adopt_settings, with_known_meta
 from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
 from src.FasterRcnn.backbones import STAGE_CHANNELS, build_backbone
 from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
@@ -61,19 +64,61 @@ def build_detector(config):
     return network
 
 
-def load_network(config, checkpoint):
-    """Build the detector of `config` for evaluation, with the weights of a `Checkpoint`.
+@dataclass
+class OpenDetector:
+    """A checkpoint together with the configuration that its weights belong to.
+
+    Attributes:
+        config: the effective one.
+        checkpoint: what `read_checkpoint` made of the file.
+        lines: what a user should know about the settings; `network` adds to them.
+        key: the setting that named the file, for errors.
+    """
+
+    config: Any
+    checkpoint: Checkpoint
+    lines: list[str] = field(default_factory=list)
+    key: str = "checkpoint_path"
+
+    def network(self, **changes):
+        """Build the detector for evaluation, with the weights of the file.
+
+        Args:
+            changes: configuration keys that differ for this network.
+
+        Raises:
+            UserError: the weights do not fit the configuration.
+        """
+        config = self.config.replace(**changes)
+        network = build_detector(config)
+        checkpoint = with_known_meta(self.checkpoint)
+        _, notes = load_detector(network, checkpoint, describe_model(config), key=self.key)
+        lines = (f"note: {note}" for note in notes)
+        self.lines += [line for line in lines if line not in self.lines]
+        network.set_train(False)
+        return network
+
+
+def open_detector(config, path, key="checkpoint_path"):
+    """Read a checkpoint, and let the defaults of `config` give way to its settings.
+
+    The one way from a file to a network: evaluation, prediction, export and `Detector` take and
+    refuse the same files.
+
+    Args:
+        config: of the user.
+        path: the file.
+        key: the setting that named it, for errors.
 
     Returns:
-        The network, and notes for the user.
+        `OpenDetector`.
 
     Raises:
-        UserError: the weights do not fit the configuration.
+        UserError: the file cannot be used, or contradicts what the user has set.
     """
-    network = build_detector(config)
-    _, notes = load_detector(network, with_known_meta(checkpoint), describe_model(config))
-    network.set_train(False)
-    return network, notes
+    checkpoint = with_known_meta(read_checkpoint(path, key))
+    config, lines = adopt_settings(config, checkpoint)
+    return OpenDetector(config, checkpoint, lines, key)
 
 
 def build_loss(network, config, world_size=1):

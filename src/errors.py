@@ -26,6 +26,10 @@ class UserError(Exception):
         super().__init__(one_line(str(message).strip()))
 
 
+class DamagedFileError(UserError):
+    """A file is not what it was when it was written; one that was written before may serve."""
+
+
 def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     """Run an entry script's `main` on the command line and leave the process with its exit code.
 

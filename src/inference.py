@@ -52,13 +52,12 @@ class Detector:
     def __init__(self, checkpoint_path: str, **settings: Any) -> None:
         config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
         prepare_environment(config.device_target)
-        from src.checkpoint import read_checkpoint
-        from src.checkpoint_settings import adopt_settings
         from src.compile_cache import CompileCache
+        from src.detector import open_detector
 
         init_device(config)
-        self._checkpoint = read_checkpoint(checkpoint_path)
-        self.config, self.notes = adopt_settings(config, self._checkpoint)
+        self._opened = open_detector(config, checkpoint_path)
+        self.config, self.notes = self._opened.config, self._opened.lines
         self.class_names: tuple[str, ...] = self.config.class_names
         self._cache = CompileCache(self.config)
         self._networks: dict[tuple[int, int], Any] = {}
@@ -140,10 +139,6 @@ class Detector:
     def network(self, height: int, width: int) -> Any:
         """Return the network of a canvas, built when it is first asked for."""
         if (height, width) not in self._networks:
-            from src.detector import load_network
-
-            config = self.config.replace(img_height=height, img_width=width)
-            network, notes = load_network(config, self._checkpoint)
-            self.notes = [*self.notes, *(note for note in notes if note not in self.notes)]
+            network = self._opened.network(img_height=height, img_width=width)
             self._networks[height, width] = network
         return self._networks[height, width]

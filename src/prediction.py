@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prediction: a detector over image files, its boxes drawn and written as JSON."""
 
-import contextlib
 import json
 import math
 import os
@@ -24,6 +23,7 @@ from src.image_reading import (
     narrow_depth,
     read_bytes,
 )
+from src.run_config import adopt_run_config
 
 PREDICTIONS = "predictions.json"
 DEFAULT_OUTPUT = "predictions"  # below the working folder
@@ -31,29 +31,6 @@ _SMALLEST_PICTURE = 640  # smaller images are enlarged to this, or class names w
 _LARGEST_PICTURE = 50_000_000  # pixels; larger images are drawn smaller
 _BATCH_PIXELS = 50_000_000  # a batch ends with the image that brings it there: memory
 _LONGEST_STEM = 200  # bytes; file systems take 255, and a number or an ending may follow
-
-
-def with_saved_config(argv: Sequence[str]) -> list[str]:
-    """Add ``--config_path`` of the configuration that training saved, unless one is given.
-
-    A run's folder holds ``config.yaml`` and ``ckpt_0/``, so the file is looked for in the
-    checkpoint's folder and in the one above.
-    """
-    argv = list(argv)
-    if any(a == "--config_path" or a.startswith("--config_path=") for a in argv):
-        return argv
-    checkpoint = None
-    for position, argument in enumerate(argv):
-        if argument == "--checkpoint_path" and position + 1 < len(argv):
-            checkpoint = argv[position + 1]
-        elif argument.startswith("--checkpoint_path="):
-            checkpoint = argument.split("=", 1)[1]
-    # A path that cannot be looked at is reported when the checkpoint is read.
-    with contextlib.suppress(OSError):
-        for folder in Path(checkpoint).absolute().parents[:2] if checkpoint else ():
-            if (folder / "config.yaml").is_file():
-                return ["--config_path", str(folder / "config.yaml"), *argv]
-    return argv
 
 
 def picture_names(paths: Sequence[Path]) -> list[str]:
@@ -216,21 +193,19 @@ def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
     refuse_to_overwrite(paths, Path(config.output_dir))
     from mindspore import Tensor
 
-    from src.checkpoint import read_checkpoint
-    from src.checkpoint_settings import adopt_settings
     from src.compile_cache import CompileCache
-    from src.detector import load_network
+    from src.detector import open_detector
     from src.model_utils.device_adapter import init_device
 
     init_device(config)
-    checkpoint = read_checkpoint(config.checkpoint_path)
-    config, adopted = adopt_settings(config, checkpoint)
+    config, lines = adopt_run_config(config)
+    opened = open_detector(config, config.checkpoint_path)
     # The network itself drops what is below test_score_thr.
-    if min_score < config.test_score_thr:
-        config = config.replace(test_score_thr=min_score)
-    network, notes = load_network(config, checkpoint)
-    for note in (*adopted, *(f"note: {note}" for note in notes)):
-        print(note)
+    lowest = min(min_score, opened.config.test_score_thr)
+    config = opened.config.replace(test_score_thr=lowest)
+    network = opened.network(test_score_thr=lowest)
+    for line in (*lines, *opened.lines):
+        print(line)
     run = CompileCache(config)
 
     def detect(image: np.ndarray, meta: np.ndarray) -> list[np.ndarray]:

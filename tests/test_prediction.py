@@ -24,7 +24,6 @@ from src.prediction import (
     picture_names,
     read_pictures,
     refuse_to_overwrite,
-    with_saved_config,
     write_predictions,
 )
 
@@ -64,21 +63,6 @@ def test_wrong_arguments(argv, complaint):
         parse_arguments(argv)
 
 
-@pytest.mark.parametrize("spelling", [["--checkpoint_path", "{}"], ["--checkpoint_path={}"]])
-def test_the_runs_own_config_is_found(tmp_path, spelling):
-    checkpoint = tmp_path / "train/ckpt_0/faster_rcnn-1_2.ckpt"
-    checkpoint.parent.mkdir(parents=True)
-    argv = [part.format(checkpoint) for part in spelling]
-    assert with_saved_config(argv) == argv
-    config = tmp_path / "train/config.yaml"
-    config.write_text("")
-    assert with_saved_config(argv)[:2] == ["--config_path", str(config)]
-    assert with_saved_config(argv)[-len(argv) :] == argv
-    chosen = [*argv, "--config_path", "x.yaml"]
-    assert with_saved_config(chosen) == chosen
-    assert with_saved_config([]) == []
-    too_long = ["--checkpoint_path", f"{TOO_LONG}/{TOO_LONG}"]
-    assert with_saved_config(too_long) == too_long
 
 
 def test_pictures_of_equal_names_do_not_overwrite_each_other():

@@ -44,10 +44,13 @@ class Config:
         origins: where each value came from.
         choices: the allowed values of the keys that have some.
         files: the YAML files that it was read from, also an attribute.
+        adopted: keys whose values nobody has asked for, see `adopt`.
 
     Raises:
         UserError: a value is wrong by itself or contradicts another.
     """
+
+    files: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Config:
         origins: Mapping[str, str],
         choices: Mapping[str, Sequence[Any]],
         files: Sequence[str] = (),
+        adopted: Iterable[str] = (),
     ) -> None:
         checked = {key: _check(key, values[key], origins[key], choices) for key in SETTABLE}
         found = config_derived.contradiction(checked) or config_memory.too_large(checked)
@@ -68,6 +72,7 @@ class Config:
         object.__setattr__(self, "_origins", dict(origins))
         object.__setattr__(self, "_choices", choices)
         object.__setattr__(self, "files", tuple(files))
+        object.__setattr__(self, "_adopted", frozenset(adopted))
 
     def __getattr__(self, name: str) -> Any:
         # Names with an underscore are looked up here only while a copy is being made.
@@ -108,6 +113,10 @@ class Config:
         """
         return self._origins[key]
 
+    def is_given(self, key: str) -> bool:
+        """Whether the user, or a program that uses this one, has set a key."""
+        return self._origins[key] != DEFAULT_ORIGIN and key not in self._adopted
+
     def replace(self, **changes: Any) -> "Config":
         """A copy with some keys changed, checked like the original.
 
@@ -117,8 +126,19 @@ class Config:
         for key in changes:
             if key not in SETTABLE:
                 raise _unknown_key(PROGRAM, key)
-        origins = {**self._origins, **dict.fromkeys(changes, PROGRAM)}
-        return Config({**self._values, **changes}, origins, self._choices, self.files)
+        return self._with(changes, PROGRAM, self._adopted - changes.keys())
+
+    def adopt(self, changes: Mapping[str, Any], origin: str) -> "Config":
+        """A copy with keys of a file that nobody has named; `is_given` stays false for them.
+
+        Raises:
+            UserError: a wrong value, a contradiction.
+        """
+        return self._with(changes, origin, self._adopted | changes.keys())
+
+    def _with(self, changes: Mapping[str, Any], origin: str, adopted: Iterable[str]) -> "Config":
+        origins = {**self._origins, **dict.fromkeys(changes, origin)}
+        return Config({**self._values, **changes}, origins, self._choices, self.files, adopted)
 
     def save(self, path: str) -> None:
         """Write a YAML file that loads again to an equal configuration; atomic.
