@@ -33,6 +33,7 @@ from src.network_define import LOSS_NAMES, LossScaler, TrainOneStep, make_optimi
 from src.pretrained import load_pretrained
 from src.ranks import Ranks, moving_statistics
 from src.resume import Position, changed_lines, position_of, resume_path, resumed_lines
+from src.run_lock import hold_run_folder
 
 MAX_SKIPPED_STEPS = 50  # in a row; more than a dynamic scale needs from its highest value down to 1
 BEST_NAME = "best.ckpt"
@@ -242,14 +243,14 @@ class Run:
 
         The files are rank 0's: on another server they need not be.
         """
+        if self.rank == 0:
+            self._require_files()
+        with self.ranks.watch(self.config.rank_timeout):
+            hold_run_folder(self.folder, self.ranks)
         keep = self.config.keep_checkpoint_max
         if self.rank:
             return CheckpointKeeper(self.folder / "ckpt_0", keep)
         start = self._resume_path()
-        if start:
-            require_file(start, "resume")
-        elif self.config.pre_trained:
-            require_file(self.config.pre_trained, "pre_trained")
         keeper = CheckpointKeeper(self.folder / "ckpt_0", keep, resume=bool(start))
         goes_on_here = start and os.path.realpath(start.parent) == os.path.realpath(keeper.folder)
         listed = None if goes_on_here else CheckpointKeeper.read_index(keeper.folder)
@@ -262,6 +263,13 @@ class Run:
         if removed:
             self.status.say(f"removed {removed} half-written file(s) from {keeper.folder}")
         return keeper
+
+    def _require_files(self) -> None:
+        """Nothing is made for a run whose files are not there."""
+        if start := self._resume_path():
+            require_file(start, "resume")
+        elif self.config.pre_trained:
+            require_file(self.config.pre_trained, "pre_trained")
 
     def _prepare_validation(self):
         """Return (validation images, their ground truth), None when nothing is evaluated."""
