@@ -36,6 +36,7 @@ from src.network_define import LOSS_NAMES, LossScaler, TrainOneStep, make_optimi
 from src.pretrained import load_pretrained
 from src.ranks import Ranks, moving_statistics
 from src.resume import Position, changed_lines, open_start, position_of, resumed_lines
+from src.run_lock import hold_run_folder
 
 MAX_SKIPPED_STEPS = 50  # in a row; more than a dynamic scale needs from its highest value down to 1
 BEST_NAME = "best.ckpt"
@@ -247,10 +248,12 @@ class Run:
     # ------------------------------------------------------------------ how a run is put together
 
     def _prepare_folder(self) -> CheckpointKeeper:
-        """Make the output folders, and look at the named files: before the data is converted.
+        """Take the output folder, and look at the named files: before the data is converted.
 
         The files are rank 0's: on another server they need not be.
         """
+        with self.ranks.watch(self.config.rank_timeout):
+            hold_run_folder(self.folder, self.ranks)
         keep = self.config.keep_checkpoint_max
         if self.rank:
             return CheckpointKeeper(self.folder / "ckpt_0", keep)
