@@ -98,7 +98,9 @@ def _sign(path: str | os.PathLike[str]) -> None:
 def _read_holder(path: str | os.PathLike[str]) -> str:
     """What the holder has written; it may be about to."""
     for _ in range(5):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        with contextlib.suppress(
+            OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError
+        ):
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 name = json.loads(os.read(file, _LONGEST))
