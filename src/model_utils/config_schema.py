@@ -130,7 +130,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "test_batch_size": _BATCH,
     },
     "Learning rate": {
-        "base_lr": _POSITIVE,
+        "base_lr": Rule("float", above=0.0, high=1e37),  # float32
         "lr_base_batch": _COUNT,
         "lr_type": _NAME,
         "warmup_step": _COUNT_OR_ZERO,
