@@ -14,8 +14,8 @@ from src.errors import UserError
 from src.model_utils import config_yaml
 from src.model_utils.config import DEFAULT_CONFIG, DEFAULT_ORIGIN, Config, load_config
 from src.model_utils.config_derived import DERIVED
-from src.model_utils.config_schema import RULES, SECTIONS, SETTABLE
 from src.model_utils.config_notes import without_effect
+from src.model_utils.config_schema import RULES, SECTIONS, SETTABLE
 from src.model_utils.config_types import coerce, is_list
 
 # The keys of the README and of the model zoo that must not be lost.
