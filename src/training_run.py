@@ -31,6 +31,7 @@ from src.frozen_parts import settle_frozen_parts
 from src.lr_schedule import learning_rates, scaled_rate
 from src.mindrecord import ensure_mindrecord
 from src.model_utils.config_memory import require_memory
+from src.model_utils.config_notes import without_effect
 from src.model_utils.device_adapter import init_device
 from src.network_define import LOSS_NAMES, LossScaler, TrainOneStep, make_optimizer
 from src.pretrained import load_pretrained
@@ -312,6 +313,8 @@ class Run:
             f"images a step, scaled to {batch} "
             f"({config.batch_size} on each of {self.world_size} device(s))"
         )
+        for line in without_effect(config):
+            self.status.say(line)
         return learning_rates(
             config.lr_type,
             rate,

@@ -23,9 +23,8 @@ _BOXES = Rule("int", low=1, high=_MOST_BOXES)
 _WIDTH = Rule("int", low=1, high=2**16)  # of a layer
 _FRACTION = Rule("float", low=0.0, high=1.0)
 _OVERLAP = Rule("float", above=0.0, high=1.0)
-_WEIGHT = Rule("float", low=0.0, high=1e6)
+_NOT_NEGATIVE = Rule("float", low=0.0, high=1e6)
 _POSITIVE = Rule("float", above=0.0, high=1e6)
-_PIXELS = Rule("float", low=0.0, high=1e6)
 _WAIT = Rule("float", above=0.0, high=_LONGEST_WAIT)
 _ANCHORS = Rule("floats", min_length=1, max_length=100, low=1e-3, high=1e4)
 _DELTA_MEANS = Rule("floats", length=4, low=-1e3, high=1e3)
@@ -87,8 +86,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "num_expected_neg": _BOXES,
         "rpn_target_means": _DELTA_MEANS,
         "rpn_target_stds": _DELTA_STDS,
-        "rpn_loss_cls_weight": _WEIGHT,
-        "rpn_loss_reg_weight": _WEIGHT,
+        "rpn_loss_cls_weight": _NOT_NEGATIVE,
+        "rpn_loss_reg_weight": _NOT_NEGATIVE,
         "rpn_loss_beta": _POSITIVE,
     },
     "Proposals in training": {
@@ -96,14 +95,14 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "rpn_proposal_nms_post": _BOXES,
         "rpn_proposal_max_num": _BOXES,
         "rpn_proposal_nms_thr": _OVERLAP,
-        "rpn_proposal_min_bbox_size": _PIXELS,
+        "rpn_proposal_min_bbox_size": _NOT_NEGATIVE,
     },
     "Proposals in evaluation": {
         "rpn_nms_pre": _BOXES,
         "rpn_nms_post": _BOXES,
         "rpn_max_num": _BOXES,
         "rpn_nms_thr": _OVERLAP,
-        "rpn_min_bbox_min_size": _PIXELS,
+        "rpn_min_bbox_min_size": _NOT_NEGATIVE,
     },
     "Second stage (RCNN): features, matching, sampling, loss": {
         "roi_layer": Rule("roi_layer"),
@@ -118,8 +117,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "unused_outputs": Rule("int", low=0, high=MOST_CLASSES),
         "rcnn_target_means": _DELTA_MEANS,
         "rcnn_target_stds": _DELTA_STDS,
-        "rcnn_loss_cls_weight": _WEIGHT,
-        "rcnn_loss_reg_weight": _WEIGHT,
+        "rcnn_loss_cls_weight": _NOT_NEGATIVE,
+        "rcnn_loss_reg_weight": _NOT_NEGATIVE,
         "rcnn_loss_beta": _POSITIVE,
     },
     "Detections": {
@@ -130,7 +129,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "test_batch_size": _BATCH,
     },
     "Learning rate": {
-        "base_lr": _POSITIVE,
+        "base_lr": Rule("float", above=0.0, high=1e37),  # float32
         "lr_base_batch": _COUNT,
         "lr_type": _NAME,
         "warmup_step": _COUNT_OR_ZERO,
@@ -143,7 +142,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "epoch_size": Rule("int", low=1, high=1_000_000),
         "steps_per_epoch_limit": _COUNT_OR_ZERO,
         "momentum": Rule("float", low=0.0, high=0.9999),
-        "weight_decay": _WEIGHT,
+        "weight_decay": _NOT_NEGATIVE,
         "grad_clip": _BOOL,
         "clip_norm": _POSITIVE,
         "loss_scale": Rule("float", low=1.0, high=2.0**30),
