@@ -83,7 +83,7 @@ def unzip(archive: Path, folder: Path) -> int:
 
 def _is_rubbish(entry: zipfile.ZipInfo) -> bool:
     """What macOS adds."""
-    return entry.filename.startswith("__MACOSX/") or entry.filename.endswith("/Icon\r")
+    return entry.filename.startswith("__MACOSX/") or f"/{entry.filename}".endswith("/Icon\r")
 
 
 def _is_folder(entry: zipfile.ZipInfo) -> bool:
