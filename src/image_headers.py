@@ -8,7 +8,7 @@ bytes can ask for gigabytes, and some decoders fill what is missing with grey or
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from src.tiff_header import read_tiff
 
@@ -43,7 +43,8 @@ class ImageHeader:
     Attributes:
         kind: "JPEG", "PNG", "BMP", "WebP", "TIFF", "JPEG 2000" or "PNM".
         height, width: pixels as stored, before EXIF turns them.
-        memory: bytes a pixel that decoding takes at most, the result included.
+        memory: bytes a pixel that decoding takes at most: the result, which OpenCV copies once, or
+            the result and what a decoder needs besides.
         passes: how many times a decoder goes over the picture.
         bits: of a sample.
         transparent: it may have an alpha channel.
@@ -56,7 +57,7 @@ class ImageHeader:
     kind: str
     height: int
     width: int
-    memory: float = 3.0
+    memory: float = 6.0
     passes: int = 1
     bits: int = 8
     transparent: bool = False
@@ -131,20 +132,25 @@ def _jpeg(data: bytes) -> ImageHeader:
     if data.rfind(b"\xff\xd9", position) < 0 or header.pixels > _JPEG_PIXELS_A_BYTE * len(data):
         raise ImageProblem(CUT_OFF)
     if header.passes == 1 and data[position + 4] >= components:
-        return header
+        return replace(header, memory=6.0)
     # All coefficients are kept until the last scan.
     scans = data.count(b"\xff\xda", position)
-    return ImageHeader("JPEG", header.height, header.width, 3.0 + 2.0 * components, scans)
+    return replace(header, memory=max(6.0, 3.0 + 2.0 * header.memory), passes=scans)
 
 
 def _jpeg_frame(data: bytes, position: int, marker: int) -> ImageHeader:
+    """The frame's header; `memory` is the number of samples a pixel."""
     bits, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
     if marker > 0xC2 or bits != 8 or components not in (1, 3, 4):
         raise ImageProblem(
             f"it is a JPEG of an unusual kind (process {marker - 0xC0}, {bits} bits, {components} "
             "components), which is not read: save it anew"
         )
-    return ImageHeader("JPEG", height, width, passes=2 if marker == 0xC2 else 1)
+    sampling = [data[position + at] for at in range(11, 11 + 3 * components, 3)]
+    sides = [(factor >> 4, factor & 15) for factor in sampling]
+    largest = max(across for across, _ in sides) * max(down for _, down in sides)
+    samples = sum(across * down for across, down in sides) / max(1, largest)
+    return ImageHeader("JPEG", height, width, samples, passes=2 if marker == 0xC2 else 1)
 
 
 # --------------------------------------------------------------------------- PNG
@@ -170,7 +176,7 @@ def _png(data: bytes) -> ImageHeader:
     row = 1 + (width * _PNG_CHANNELS[colour] * bits + 7) // 8
     if row * height > _DEFLATE_RATIO * content:
         raise ImageProblem(CUT_OFF)
-    memory = 3.0 + (4 * bits / 8 if transparent else 0) + bits / 8
+    memory = 3.0 + bits if transparent else 6.0  # RGBA, copied once
     return ImageHeader("PNG", height, width, memory, bits=bits, transparent=transparent,
                        animated=animated)  # fmt: skip
 
@@ -216,7 +222,7 @@ def _bmp(data: bytes) -> ImageHeader:
     packed = compression in (1, 2)
     if not packed and start + (width * bits + 31) // 32 * 4 * height > len(data):
         raise ImageProblem(CUT_OFF)
-    return ImageHeader("BMP", height, width, 4.0, raw=not packed)
+    return ImageHeader("BMP", height, width, raw=not packed)
 
 
 def _webp(data: bytes) -> ImageHeader:
@@ -316,7 +322,7 @@ def _pnm(data: bytes) -> ImageHeader:
         needed = samples * (2 if highest > 255 else 1)
     if found.end() + needed > len(data):
         raise ImageProblem(CUT_OFF)
-    return ImageHeader("PNM", height, width, 6.0, bits=16 if highest > 255 else 8, raw=not plain)
+    return ImageHeader("PNM", height, width, bits=16 if highest > 255 else 8, raw=not plain)
 
 
 def _tiff(data: bytes) -> ImageHeader:

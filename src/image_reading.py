@@ -18,6 +18,7 @@ from src.image_headers import ImageHeader, ImageProblem, first_picture, read_hea
 DEFAULT_MAX_PIXELS = 200_000_000
 # Bytes that decoding may take for every pixel of the limit: 1.6 GB with the default.
 _MEMORY_A_PIXEL = 8
+_FILE_BYTES_A_PIXEL = 4  # of a file, for every pixel of the limit
 # How often a decoder may go over a picture as large as the limit (progressive JPEG: 10 times).
 _PASSES = 20
 _LARGE = 1 << 28  # bytes; pictures that take more are decoded one at a time
@@ -88,7 +89,7 @@ def read_bytes(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIXEL
         ImageError: it is missing, cannot be read, is no regular file (which might never end), or
             is larger than an image of `max_pixels` needs to be.
     """
-    limit = _MEMORY_A_PIXEL * max_pixels
+    limit = _FILE_BYTES_A_PIXEL * max_pixels
     try:
         # A FIFO without a writer would block otherwise.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -101,8 +102,8 @@ def read_bytes(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIXEL
             if status.st_size > limit:
                 raise ImageError(
                     str(path),
-                    f"has {status.st_size} bytes, more than {_MEMORY_A_PIXEL} for each pixel of "
-                    f"max_image_pixels {max_pixels}",
+                    f"has {status.st_size} bytes, more than {_FILE_BYTES_A_PIXEL} for each pixel "
+                    f"of max_image_pixels {max_pixels}",
                 )
             return stream.read(status.st_size)
     except FileNotFoundError:
