@@ -34,9 +34,8 @@ class WritingClues:
             self._look_for_fractions(boxes, name)
             self._fractions_kept += int(_are_fractions(kept.boxes).sum())
         if self._corners and len(kept.boxes) < len(boxes):
-            positive = np.isfinite(boxes).all(axis=1) & (boxes >= 0).all(axis=1)
-            sides = boxes[:, 2:] - boxes[:, :2]
-            hits = np.flatnonzero(positive & (sides < 0).any(axis=1))
+            possible = (np.isfinite(boxes) & (boxes >= 0)).all(axis=1)
+            hits = np.flatnonzero(possible & (boxes[:, 2:] < boxes[:, :2]).any(axis=1))
             self._reversed += len(hits)
             if len(hits):
                 self._report.add("width_height", f"{name} {box_text(boxes[hits[0]])}", len(hits))

@@ -125,21 +125,16 @@ def _parse(path: str) -> Any:
 
 def _without_unused_twins(categories: list[dict], annotations: list[dict]) -> list[dict]:
     """Categories without those of a repeated name that no annotation has, where another one has."""
-    for category in categories:
-        if isinstance(category.get("name"), str):
-            category["name"] = one_form(category["name"])
-    times = Counter(c["name"] for c in categories if isinstance(c.get("name"), str))
-    twins = {name for name, count in times.items() if count > 1}
-    if not twins:
+    named = [c for c in categories if isinstance(c.get("name"), str)]
+    for category in named:
+        category["name"] = one_form(category["name"])
+    times = Counter(category["name"] for category in named)
+    if len(times) == len(named):
         return categories
     used = {identifier(annotation.get("category_id")) for annotation in annotations}
-    needed = {c["name"] for c in categories if identifier(c.get("id")) in used
-              and c.get("name") in twins}  # fmt: skip
-    return [
-        c for c in categories
-        if not (isinstance(c.get("name"), str) and c["name"] in needed)
-        or identifier(c.get("id")) in used
-    ]  # fmt: skip
+    names = {c["name"] for c in named if times[c["name"]] > 1 and identifier(c.get("id")) in used}
+    dropped = {id(c) for c in named if c["name"] in names and identifier(c.get("id")) not in used}
+    return [category for category in categories if id(category) not in dropped]
 
 
 def check_coco(data: Mapping[str, Any], class_names: Sequence[str], path: str) -> None:

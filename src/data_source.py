@@ -93,8 +93,8 @@ class DataSource:
 def data_source(config, split: str) -> DataSource:
     """The source of split "train" or "val" as the configuration describes it.
 
-    dataset coco: coco_root/<instance_set with {} = the split's data type>, images in
-    coco_root/<data type>; for "val", anno_path replaces the annotation file if given. Otherwise:
+    dataset coco: coco_root/<instance_set with {} = the split's data type, or its last part>, images
+    in coco_root/<data type>; for "val", anno_path replaces the annotation file if given. Otherwise:
     TXT, anno_path and image_dir, in both of which {} stands for the split's data type too.
 
     Raises:
@@ -104,6 +104,9 @@ def data_source(config, split: str) -> DataSource:
     if str(config.dataset).lower() == "coco":
         root = _needed(config, "coco_root", "the folder with images and annotations")
         anno_path = os.path.join(root, config.instance_set.replace("{}", data_type))
+        last = os.path.join(root, config.instance_set.replace("{}", os.path.basename(data_type)))
+        if os.path.isfile(last) and not os.path.isfile(anno_path):
+            anno_path = last  # images/Train has annotations/instances_Train.json
         if split == "val" and config.anno_path:
             anno_path = config.anno_path
         kind, image_dir, folder_keys = "coco", os.path.join(root, data_type), "coco_root"

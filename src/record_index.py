@@ -85,8 +85,11 @@ def read_index(folder: str) -> dict[str, Any]:
     index = {**described, **index}
     _check_described(index)
     _check_arrays(index)
-    fingerprint = read_json(os.path.join(folder, FINGERPRINT), _LARGEST_FINGERPRINT)
-    if not isinstance(fingerprint, dict) or fingerprint.get("fingerprint") != index["fingerprint"]:
+    try:
+        summary = read_json(os.path.join(folder, FINGERPRINT), _LARGEST_FINGERPRINT)
+    except ValueError as error:
+        raise ValueError(f"{FINGERPRINT}: {error}") from None
+    if not isinstance(summary, dict) or summary.get("fingerprint") != index["fingerprint"]:
         raise ValueError(f"{FINGERPRINT} is not that of {INDEX}")
     return index
 

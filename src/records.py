@@ -173,8 +173,8 @@ class AnnotationReport:
         if not self.num_read and not self.counts.get("bad_image"):
             reasons.insert(
                 0,
-                "it has no box of the configured classes; check coco_classes against the file, or set "
-                "skip_empty_images to False",
+                "it has no box of the configured classes; check coco_classes against the file, or "
+                "set skip_empty_images to False",
             )
         return UserError(f"{self.source}: {'; '.join([what, *reasons])}")
 
