@@ -22,6 +22,7 @@ from src.checkpoint_families import FOREIGN_SUFFIXES
 from src.checkpoint_file import read_entries
 from src.checkpoint_meta import META_KEY, dump_meta, parse_meta
 from src.errors import DamagedFileError, UserError
+from src.messages import short_list as short_list  # under this name too, for the formats
 from src.model_utils.config_weights import MODEL_KEYS
 
 PREFIX = "faster_rcnn"
@@ -212,8 +213,3 @@ def _quiet():
         yield
     finally:
         logging.disable(before)
-
-
-def short_list(names: Sequence[str]) -> str:
-    """Return the first few names as one text."""
-    return ", ".join(map(str, names[:4])) + (", ..." if len(names) > 4 else "")

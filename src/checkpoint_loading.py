@@ -16,10 +16,10 @@ from src.checkpoint import (
     canonical_name,
     optimizer_state,
     read_checkpoint,
-    short_list,
 )
 from src.checkpoint_meta import require_run
 from src.errors import DamagedFileError, UserError
+from src.messages import short_list
 from src.model_utils.config_weights import INPUT_KEYS, MODEL_KEYS, STRICT_KEYS
 
 

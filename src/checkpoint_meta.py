@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import DamagedFileError, UserError
+from src.messages import one_line, short
 from src.model_utils.config_schema import RULES
-from src.model_utils.config_types import Rule, coerce, coerce_classes, shown
+from src.model_utils.config_types import Rule, coerce, coerce_classes
 from src.model_utils.config_weights import MODEL_KEYS, WEIGHT_KEYS
 
 META_KEY = "faster_rcnn_meta"
@@ -72,7 +73,7 @@ def parse_meta(text: str | None, path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(text)
         if not isinstance(meta, dict):
-            raise ValueError(f"it is {shown(meta):.80}, not an object")
+            raise ValueError(f"it is {short(meta)}, not an object")
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(
             f"{path}: its entry {META_KEY} cannot be read ({error}); take another checkpoint"
@@ -120,9 +121,9 @@ def require_run(meta: Mapping[str, Any], path: Path) -> None:
 
 
 def _error(path: Path, key: str, value: Any, problem: str) -> DamagedFileError:
+    said = f"{key}: {short(value)} {one_line(problem, 200)}"
     return DamagedFileError(
-        f"{path}: its entry {META_KEY} says {key}: {shown(value):.80} {problem:.200}, so the file "
-        "is damaged; take another checkpoint"
+        f"{path}: its entry {META_KEY} says {said}, so the file is damaged; take another checkpoint"
     )
 
 
@@ -174,7 +175,7 @@ def _settings(value: Any) -> dict[str, Any]:
         try:
             checked[key] = check_setting(key, item) if key in WEIGHT_KEYS else None
         except ValueError as error:
-            raise ValueError(f"with {key}: {shown(item):.80}, which {error}") from None
+            raise ValueError(f"with {key}: {short(item)}, which {error}") from None
     return checked
 
 

@@ -10,12 +10,12 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from src.checkpoint import STATE_NAMES, Checkpoint, canonical_name, short_list
+from src.checkpoint import STATE_NAMES, Checkpoint, canonical_name
 from src.checkpoint_families import MODEL_ZOO, family_settings
 from src.checkpoint_meta import SETTINGS_KEY
 from src.errors import UserError
+from src.messages import short_list
 from src.model_utils.config import Config
-from src.model_utils.config_types import shown
 from src.model_utils.config_weights import MODEL_KEYS, WEIGHT_KEYS
 
 _DETECTOR_PARTS = {"backbone", "fpn_neck", "rpn_with_loss", "rcnn"}
@@ -84,7 +84,7 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
     ignored = [key for key in checkpoint.meta.get(SETTINGS_KEY, {}) if key not in WEIGHT_KEYS]
     if ignored:
         lines.append(
-            f"note: the checkpoint also sets {short_list([shown(key) for key in ignored])}, which "
+            f"note: the checkpoint also sets {short_list(ignored)}, which "
             "does not belong to weights and is ignored"
         )
     guessed = source == _ZOO_SOURCE and "backbone" not in stored

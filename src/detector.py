@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the network that a configuration describes, and opens the one of a checkpoint."""
+
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,27 +38,49 @@ def build_detector(config):
     coder = _rcnn_coder(config, offset)
     nms = _nms(config, config.test_iou_thr)
     network = FasterRcnn(
-        backbone=build_backbone(config.backbone, norm=config.norm, eps=config.bn_eps,
-                                frozen_stages=config.frozen_stages, stem_pool=config.stem_pool,
-                                fold=compute_dtype(config) == "float32"),
+        backbone=build_backbone(
+            config.backbone,
+            norm=config.norm,
+            eps=config.bn_eps,
+            frozen_stages=config.frozen_stages,
+            stem_pool=config.stem_pool,
+            fold=compute_dtype(config) == "float32",
+        ),
         fpn_neck=FeatPyramidNeck(STAGE_CHANNELS, config.fpn_out_channels),
-        rpn_with_loss=RPN(config.fpn_out_channels, config.rpn_feat_channels,
-                          len(config.anchor_scales) * len(config.anchor_ratios)),
-        rcnn=Rcnn(config.fpn_out_channels * config.roi_layer["out_size"] ** 2,
-                  config.rcnn_fc_out_channels, config.num_classes, config.unused_outputs),
+        rpn_with_loss=RPN(
+            config.fpn_out_channels,
+            config.rpn_feat_channels,
+            len(config.anchor_scales) * len(config.anchor_ratios),
+        ),
+        rcnn=Rcnn(
+            config.fpn_out_channels * config.roi_layer["out_size"] ** 2,
+            config.rcnn_fc_out_channels,
+            config.num_classes,
+            config.unused_outputs,
+        ),
         anchors=pyramid_anchors(
             feature_shapes(config.img_height, config.img_width, config.anchor_strides),
-            config.anchor_strides, config.anchor_scales, config.anchor_ratios, offset,
-            config.anchor_rounding),
+            config.anchor_strides,
+            config.anchor_scales,
+            config.anchor_ratios,
+            offset,
+            config.anchor_rounding,
+        ),
         proposals=_proposals(config, offset, training=False),
         roi_align=_roi_align(config, offset),
-        detections=Detections(coder, nms, offset, score_threshold=config.test_score_thr,
-                              max_candidates=config.test_pre_nms_num,
-                              max_per_image=config.test_max_per_img,
-                              min_size=None if config.clip_to_canvas else offset + MIN_SIZE),
+        detections=Detections(
+            coder,
+            nms,
+            offset,
+            score_threshold=config.test_score_thr,
+            max_candidates=config.test_pre_nms_num,
+            max_per_image=config.test_max_per_img,
+            min_size=None if config.clip_to_canvas else offset + MIN_SIZE,
+        ),
         num_roi_levels=_ROI_LEVELS,
         compute_dtype=getattr(ms, compute_dtype(config)),
-        clip_to_canvas=config.clip_to_canvas)
+        clip_to_canvas=config.clip_to_canvas,
+    )
     kernels = cpu_library(config)
     if kernels:
         use_native_operators(network, kernels)
@@ -132,21 +155,34 @@ def build_loss(network, config, world_size=1):
     rpn_targets = BboxAssignSample(
         Matcher(config.pos_iou_thr, config.neg_iou_thr, config.min_pos_iou, steal=legacy),
         BalancedSampler(config.num_expected_pos, config.num_expected_neg),
-        _rpn_coder(config, offset), offset, config.anchor_filter)
+        _rpn_coder(config, offset),
+        offset,
+        config.anchor_filter,
+    )
     kernels = cpu_library(config)
     if kernels:
         use_native_operators(rpn_targets, kernels)
     rcnn_targets = BboxAssignSampleForRcnn(
-        Matcher(config.pos_iou_thr_stage2, config.neg_iou_thr_stage2,
-                config.min_pos_iou_stage2 if legacy else None, steal=legacy),
+        Matcher(
+            config.pos_iou_thr_stage2,
+            config.neg_iou_thr_stage2,
+            config.min_pos_iou_stage2 if legacy else None,
+            steal=legacy,
+        ),
         BalancedSampler(config.num_expected_pos_stage2, config.num_expected_neg_stage2),
-        _rcnn_coder(config, offset), offset)
+        _rcnn_coder(config, offset),
+        offset,
+    )
     return FasterRcnnWithLoss(
-        network, _proposals(config, offset, training=True), rpn_targets,
+        network,
+        _proposals(config, offset, training=True),
+        rpn_targets,
         RpnLoss(config.rpn_loss_beta, config.num_expected_neg if legacy else None, divisor),
-        rcnn_targets, RcnnLoss(config.rcnn_loss_beta, divisor),
+        rcnn_targets,
+        RcnnLoss(config.rcnn_loss_beta, divisor),
         rpn_weights=(config.rpn_loss_cls_weight, config.rpn_loss_reg_weight),
-        rcnn_weights=(config.rcnn_loss_cls_weight, config.rcnn_loss_reg_weight))
+        rcnn_weights=(config.rcnn_loss_cls_weight, config.rcnn_loss_reg_weight),
+    )
 
 
 def _rpn_coder(config, offset):
@@ -158,21 +194,28 @@ def _rcnn_coder(config, offset):
 
 
 def _nms(config, threshold):
-    return build_nms(nms_kind(config.device_target), threshold,
-                     max(config.img_height, config.img_width))
+    return build_nms(
+        nms_kind(config.device_target), threshold, max(config.img_height, config.img_width)
+    )
 
 
 def _proposals(config, offset, *, training):
     if training:
         threshold = config.rpn_proposal_nms_thr
-        counts = {"nms_pre": config.rpn_proposal_nms_pre,
-                  "nms_post": config.rpn_proposal_nms_post,
-                  "max_num": config.rpn_proposal_max_num,
-                  "min_size": config.rpn_proposal_min_bbox_size}
+        counts = {
+            "nms_pre": config.rpn_proposal_nms_pre,
+            "nms_post": config.rpn_proposal_nms_post,
+            "max_num": config.rpn_proposal_max_num,
+            "min_size": config.rpn_proposal_min_bbox_size,
+        }
     else:
         threshold = config.rpn_nms_thr
-        counts = {"nms_pre": config.rpn_nms_pre, "nms_post": config.rpn_nms_post,
-                  "max_num": config.rpn_max_num, "min_size": config.rpn_min_bbox_min_size}
+        counts = {
+            "nms_pre": config.rpn_nms_pre,
+            "nms_post": config.rpn_nms_post,
+            "max_num": config.rpn_max_num,
+            "min_size": config.rpn_min_bbox_min_size,
+        }
     if config.clip_to_canvas and not counts["min_size"]:
         counts["min_size"] = None
     return Proposal(_rpn_coder(config, offset), _nms(config, threshold), offset, **counts)
@@ -180,7 +223,11 @@ def _proposals(config, offset, *, training):
 
 def _roi_align(config, offset):
     return build_roi_align(
-        roi_align_kind(config.device_target), strides=config.anchor_strides[:_ROI_LEVELS],
-        out_size=config.roi_layer["out_size"], sample_num=config.roi_layer["sample_num"],
-        finest_scale=config.roi_align_finest_scale, offset=offset,
-        aligned=config.roi_align_aligned)
+        roi_align_kind(config.device_target),
+        strides=config.anchor_strides[:_ROI_LEVELS],
+        out_size=config.roi_layer["out_size"],
+        sample_num=config.roi_layer["sample_num"],
+        finest_scale=config.roi_align_finest_scale,
+        offset=offset,
+        aligned=config.roi_align_aligned,
+    )

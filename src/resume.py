@@ -11,9 +11,9 @@ from src.callbacks import CheckpointKeeper
 from src.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
 from src.checkpoint_loading import require_training_state
 from src.errors import DamagedFileError, UserError
+from src.messages import short
 from src.model_utils.config import Config, is_saved, load_config
 from src.model_utils.config_schema import RULES, SETTABLE
-from src.model_utils.config_types import shown
 from src.run_config import read_unasked
 
 
@@ -149,7 +149,7 @@ def changed_lines(saved: Path, config: Config) -> list[str]:
     except UserError:
         return []
     return [
-        f"changed since the run's last start: {key} {shown(getattr(before, key))} -> {shown(value)}"
+        f"changed since the run's last start: {key} {short(getattr(before, key))} -> {short(value)}"
         for key in config
         if RULES[key].kind != "path" and (value := getattr(config, key)) != getattr(before, key)
     ]

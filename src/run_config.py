@@ -13,6 +13,7 @@ from typing import Any
 
 from src.checkpoint_meta import check_setting
 from src.errors import UserError
+from src.messages import short_list
 from src.model_utils import config_yaml
 from src.model_utils.config import Config
 from src.model_utils.config_schema import SETTABLE
@@ -20,7 +21,6 @@ from src.model_utils.config_weights import WEIGHT_KEYS
 
 RUN_CONFIG = "config.yaml"
 _LARGEST = 300_000  # bytes; a run writes some 5,000, and the names of its classes
-_SHOWN = 4
 
 
 def read_unasked(path: str | Path) -> dict[str, Any]:
@@ -68,10 +68,9 @@ def adopt_run_config(config: Config) -> tuple[Config, list[str]]:
     if changed:
         lines.append(f"settings of {path}: {', '.join(changed)}")
     if passed_over:
-        more = ", ..." if len(passed_over) > _SHOWN else ""
         lines.append(
             f"note: of {path} only the model's settings are taken, not "
-            f"{', '.join(passed_over[:_SHOWN])}{more}; name it with --config_path to use all of it"
+            f"{short_list(passed_over)}; name it with --config_path to use all of it"
         )
     return adopted, lines
 

@@ -37,7 +37,7 @@ def test_defaults_give_way_and_a_line_says_so():
     assert config.class_names == ("cat", "dog") and config.test_score_thr == 0.1
     assert (config.batch_size, config.seed) == (2, 1), "settings of the run, not of the model"
     assert len(lines) == 2
-    assert lines[1].startswith("note: the checkpoint also sets 'of_the_future', which does not")
+    assert lines[1].startswith("note: the checkpoint also sets of_the_future, which does not")
     for part in ("somebody's", "box_convention modern", "pixel_std [1.0, 1.0, 1.0]", "(2 classes)"):
         assert part in lines[0]
     assert "keep_ratio" not in lines[0], "only what is changed"

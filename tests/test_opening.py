@@ -115,13 +115,13 @@ def test_settings_that_are_no_ones_business_change_nothing(root, tmp_path, monke
     path = tmp_path / "gift" / "a.ckpt"
     config = tiny_config(root, tmp_path / "out", checkpoint_path=path, compile_cache="off")
     made = str(tmp_path / "made")
-    foreign = {"result_file": str(mine), "output_dir": made, "compile_cache": made, "train_url": made}
+    foreign = {"result_file": str(mine), **dict.fromkeys(("output_dir", "compile_cache"), made)}
     _with_meta(path, config, settings=foreign)
     (tmp_path / "gift" / "config.yaml").write_text(json.dumps(foreign))
     _evaluate(config, tmp_path)
     _predict(config, tmp_path)
     out = capsys.readouterr().out
     assert mine.read_text() == "precious" and not (tmp_path / "made").exists()
-    assert "the checkpoint also sets 'result_file', 'output_dir', 'compile_cache', " in out
+    assert "the checkpoint also sets result_file, output_dir, compile_cache, " in out
     assert "config.yaml only the model's settings are taken, not result_file, output_dir" in out
     assert META_KEY not in out

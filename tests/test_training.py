@@ -434,7 +434,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_loudly(root, whole_run, tmp_
     _damage(newest)
     assert run_training(tiny_config(root, tmp_path / "out", resume="auto", eval_interval=1)) == 0
     out = capsys.readouterr().out
-    assert f"WARNING: {newest}: not a MindSpore checkpoint, or a damaged one (its checksum" in out
+    assert f"WARNING: {newest}: not a MindSpore checkpoint, or a damaged one (" in out
     assert "faster_rcnn-2_5.ckpt after epoch 2 step 5" in out
     assert _same(_arrays(whole_run), _arrays(tmp_path / "out"))  # bit for bit as without damage
     assert _log(whole_run) == _log(tmp_path / "out")
