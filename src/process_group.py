@@ -52,6 +52,9 @@ class ProcessGroup:
         folder: of the run; rank r works in `train_parallel<r>/` in it.
         starts: what starts them: themselves, or msrun or mpirun.
         ranks: that run on this server.
+
+    Attributes:
+        scheduler_failed: whether `run` ended because msrun's scheduler did.
     """
 
     def __init__(self, folder: Path, starts: Sequence[Start], ranks: Sequence[int]) -> None:
@@ -60,7 +63,8 @@ class ProcessGroup:
         self.starts = starts
         self.started: list[subprocess.Popen] = []
         self.signals, self.signal_number = 0, 0
-        self._scheduler_failed = float("inf")
+        self.scheduler_failed = False
+        self._scheduler_ended = float("inf")
         self.stop_until = float("inf")
         self._shown = 0
 
@@ -121,7 +125,8 @@ class ProcessGroup:
     def _prepare(self) -> None:
         """Make the folders; forget what earlier processes in them left."""
         try:
-            self._scheduler_file().unlink(missing_ok=True)
+            if 0 in self.folders:
+                self._scheduler_file().unlink(missing_ok=True)
             for folder in self.folders.values():
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "process.json").unlink(missing_ok=True)
@@ -155,6 +160,7 @@ class ProcessGroup:
             if failed is None and (failed := self._first_failure(codes, ended)):
                 give_up = now + _seconds("LEAVE_SECONDS")
             if failed is None and (code := self._scheduler_failure(now)):
+                self.scheduler_failed = True
                 self._report_scheduler(code)
                 return code
             if failed and (len(codes) == len(self.folders) or now >= give_up):
@@ -207,11 +213,11 @@ class ProcessGroup:
 
     def _scheduler_failure(self, now: float) -> int:
         """Exit code of msrun's scheduler when it has failed and no rank says why; 0 otherwise."""
-        code = _read_state(self._scheduler_file()).get("exit_code", 0)
-        if not code:
+        state = _read_state(self._scheduler_file()) if 0 in self.folders else {}
+        if not (code := state.get("exit_code", 0)):
             return 0
-        self._scheduler_failed = min(self._scheduler_failed, now)
-        return code if now - self._scheduler_failed >= _RANKS_TELL_SECONDS else 0
+        self._scheduler_ended = min(self._scheduler_ended, now)
+        return code if now - self._scheduler_ended >= _RANKS_TELL_SECONDS else 0
 
     def _state(self, rank: int) -> dict:
         return _read_state(self.folders[rank] / "process.json")
@@ -241,11 +247,20 @@ class ProcessGroup:
         sys.stdout.flush()
         if rank is None:
             begun = any(self._state(rank) for rank in self.folders)
-            what = "what started the processes has ended" if begun else "the processes could not be"
-            what += "" if begun else " started"
-            print(f"error: {what} (exit code {code})", file=sys.stderr)
+            what = "what started them has ended" if begun else "they could not be started"
+            print(f"error: the processes: {what} (exit code {code})", file=sys.stderr)
             return
         self._print_error(rank, f"ended with exit code {code}")
+
+    def _report_scheduler(self, code: int) -> None:
+        """msrun's log has what its scheduler printed."""
+        self._show_log()
+        sys.stdout.flush()
+        logs = sorted(self.folder.glob("msrun*/scheduler.log"))
+        _print_end(
+            f"error: the scheduler of the processes ended with exit code {code} (its address and "
+            "port: MASTER_ADDR, MASTER_PORT)", logs[0] if logs else self.folder / "msrun",
+        )  # fmt: skip
 
     def _report_missing(self, codes: dict[int, int]) -> None:
         self._show_log()
@@ -256,14 +271,7 @@ class ProcessGroup:
         )
 
     def _print_error(self, rank: int, problem: str) -> None:
-        """Say what is wrong with a process, and show the end of its log."""
-        log = self.folders[rank] / "log.txt"
-        print(f"error: rank {rank} {problem}; the end of {log}:", file=sys.stderr)
-        with contextlib.suppress(OSError):
-            lines = log.read_bytes()[-100_000:].decode("utf-8", "replace").splitlines()
-            for line in lines[-TAIL_LINES:]:
-                print(f"  {line}", file=sys.stderr)
-        sys.stderr.flush()
+        _print_end(f"error: rank {rank} {problem}", self.folders[rank] / "log.txt")
 
     def _stop(self, number: int, _frame: object) -> None:
         """Tell the processes to save and leave."""
@@ -290,6 +298,16 @@ class ProcessGroup:
         for process in self.started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
+
+
+def _print_end(problem: str, log: Path) -> None:
+    """Say what is wrong, and show the end of a log."""
+    print(f"{problem}; the end of {log}:", file=sys.stderr)
+    with contextlib.suppress(OSError), open(log, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 100_000))
+        for line in file.read().decode("utf-8", "replace").splitlines()[-TAIL_LINES:]:
+            print(f"  {line}", file=sys.stderr)
+    sys.stderr.flush()
 
 
 def _unusable(folder: Path, error: OSError) -> UserError:
