@@ -15,6 +15,7 @@ from src.model_utils.config_derived import Values, num_bboxes
 _MOST = 256e9  # bytes: more than a device has, of those that a detector is trained on
 _NUMBER = 2  # bytes
 _FEW = 4  # images
+_TRAINING = "batch_size"
 
 
 def _canvas(values: Values, batch: int) -> int:
@@ -41,7 +42,7 @@ def _rois(values: Values, batch: int) -> int:
 
 
 def _overlaps(values: Values, batch: int) -> int:
-    """The overlap of every anchor with every box of one image."""
+    """In training, the overlap of every anchor with every box of one image."""
     return _NUMBER * num_bboxes(values) * values["num_gts"]
 
 
@@ -61,7 +62,7 @@ def too_large(values: Values) -> tuple[tuple[str, ...], str] | None:
         None, or the keys that ask for it and what is wrong with the first one's value.
     """
     most = max(_MOST, machine_memory() or 0)
-    return _problem(values, "batch_size", most) or _problem(values, "test_batch_size", most)
+    return _problem(values, _TRAINING, most) or _problem(values, "test_batch_size", most)
 
 
 def require_memory(config: Any, batch_key: str = "") -> None:
@@ -89,7 +90,7 @@ def _problem(values: Values, batch_key: str, most: float) -> tuple[tuple[str, ..
     batch = values[batch_key] if batch_key else 1
     for part, keys in _PARTS:
         needed = part(values, batch)
-        if needed <= most:
+        if needed <= most or (part is _overlaps and batch_key != _TRAINING):
             continue
         if batch_key and part(values, 1) < needed:  # to blame when few images would fit
             keys = (batch_key, *keys) if part(values, _FEW) <= most else (*keys, batch_key)
