@@ -22,7 +22,7 @@ from src.checkpoint_families import FOREIGN_SUFFIXES
 from src.checkpoint_file import read_entries
 from src.checkpoint_meta import META_KEY, dump_meta, parse_meta
 from src.errors import DamagedFileError, UserError
-from src.messages import short_list as short_list  # under this name too, for the formats
+from src.file_modes import take_usual_mode
 from src.model_utils.config_weights import MODEL_KEYS
 
 PREFIX = "faster_rcnn"
@@ -107,7 +107,7 @@ def save_parameters(
         with _quiet():
             append = {META_KEY: dump_meta(meta or {})}
             ms.save_checkpoint(entries, str(temporary), append_dict=append, crc_check=True)
-        os.chmod(temporary, 0o644)
+        take_usual_mode(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())  # a power cut must not lose what a name points at
         os.replace(temporary, path)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.checkpoint import short_list
 from src.checkpoint_families import COCO_IDS, COCO_NAMES, COCO_OUTPUTS
 from src.checkpoint_formats.conversion import Wanted
 from src.errors import UserError
+from src.messages import short_list
 
 
 @dataclass(frozen=True)

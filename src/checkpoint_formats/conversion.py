@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from src.checkpoint import short_list
 from src.checkpoint_families import BACKBONES, DEPTHS
 from src.checkpoint_formats.parameters import Shapes
 from src.checkpoint_formats.reading import Source
 from src.errors import UserError
+from src.messages import short_list
 from src.model_utils.config_derived import RESNET_BLOCKS
 
 

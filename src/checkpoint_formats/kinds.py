@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from src import checkpoint_families as families
-from src.checkpoint import STATE_NAMES, canonical_name, short_list
+from src.checkpoint import STATE_NAMES, canonical_name
 from src.checkpoint_formats import naming
 from src.checkpoint_formats.classes import ClassPicker, pick_classes
 from src.checkpoint_formats.conversion import (
@@ -22,6 +22,7 @@ from src.checkpoint_formats.parameters import backbone_shapes, detector_shapes
 from src.checkpoint_formats.reading import KEY, Source
 from src.checkpoint_formats.style import choose_style, pixel_settings, read_config_text
 from src.errors import UserError
+from src.messages import short_list
 
 _CLS, _REG = "rcnn.cls_scores.", "rcnn.reg_scores."
 _COUNTERS = re.compile(r".*\.num_batches_tracked").fullmatch

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from src.checkpoint import STATE_NAMES, canonical_name, short_list
+from src.checkpoint import STATE_NAMES, canonical_name
 from src.checkpoint_families import COCO_IDS, COCO_OUTPUTS, FAMILIES, TORCHVISION
 from src.checkpoint_formats import naming
 from src.checkpoint_formats.conversion import Conversion, Row, Taker
 from src.checkpoint_formats.parameters import detector_shapes
 from src.checkpoint_formats.reading import Source
 from src.errors import UserError
+from src.messages import short_list
 
 NO_TORCH = (
     "needs PyTorch, which is not installed; run `pip install torch` (its CPU build will do), or "

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from src.messages import short as shown
+from src.messages import short
 
 ROI_LAYER_DEFAULT = {"type": "RoIAlign", "out_size": 7, "sample_num": 2}
 BACKGROUND = "background"
@@ -102,7 +102,7 @@ def _coerce_item(rule: Rule, kind: str, item: Any) -> Any:
     try:
         return _coerce_scalar(rule, kind, item)
     except ValueError as error:
-        raise ValueError(f"has the element {shown(item)}, which {error}") from None
+        raise ValueError(f"has the element {short(item)}, which {error}") from None
 
 
 def _coerce_scalar(rule: Rule, kind: str, value: Any) -> Any:
@@ -165,7 +165,7 @@ def _coerce_roi_layer(value: Any) -> dict[str, Any]:
     unknown = [key for key in value if key not in ROI_LAYER_DEFAULT]
     if unknown:
         raise ValueError(
-            f"has the unknown part {shown(unknown[0])}; its parts are "
+            f"has the unknown part {short(unknown[0])}; its parts are "
             f"{', '.join(ROI_LAYER_DEFAULT)}"
         )
     layer = {**ROI_LAYER_DEFAULT, **value}
@@ -175,7 +175,7 @@ def _coerce_roi_layer(value: Any) -> dict[str, Any]:
         try:
             layer[part] = _coerce_scalar(Rule("int", low=1, high=high), "int", layer[part])
         except ValueError as error:
-            raise ValueError(f"has {part} {shown(layer[part])}, which {error}") from None
+            raise ValueError(f"has {part} {short(layer[part])}, which {error}") from None
     return layer
 
 
@@ -197,7 +197,7 @@ def coerce_classes(value: Any) -> tuple[str, ...]:
     names = []
     for name in value:
         if not isinstance(name, str):
-            raise ValueError(f"has the name {shown(name)}, which is not a text; put it in quotes")
+            raise ValueError(f"has the name {short(name)}, which is not a text; put it in quotes")
         if not name.strip() or any(unicodedata.category(letter) in _NO_LETTERS for letter in name):
             raise ValueError(
                 "has an empty name, or one with a line break or another control character; take "
