@@ -182,3 +182,47 @@ def test_what_cannot_be_evaluated(setting, tmp_path, change, message):
     with pytest.raises(UserError, match=message) as raised:
         evaluation.run_evaluation(change(setting(), tmp_path))
     assert "\n" not in str(raised.value)
+
+
+def _rewritten(root, tmp_path, change):
+    """The validation annotations, changed, as `anno_path`."""
+    data = json.loads((root / "annotations" / "instances_val.json").read_text())
+    change(data)
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps(data))
+    return str(path)
+
+
+def test_a_file_without_annotations_gives_results_alone(setting, root, tmp_path, capsys):
+    config = setting(anno_path=_rewritten(root, tmp_path, lambda d: d.pop("annotations")))
+    assert evaluation.run_evaluation(config) == 0
+    out = capsys.readouterr().out
+    assert "changed.json has no box to judge by: no numbers" in out and "Average" not in out
+    results = json.loads(evaluation.result_path_of(config).read_text())
+    assert {result["image_id"] for result in results} == set(VAL_IDS)
+
+
+def test_whole_ids_are_ids_however_they_are_written(setting, root, tmp_path, capsys):
+    def change(data):
+        for entry in (*data["images"], *data["categories"]):
+            entry["id"] = float(entry["id"])
+
+    assert evaluation.run_evaluation(setting()) == 0
+    expected = [line for line in capsys.readouterr().out.splitlines() if "Average" in line]
+    config = setting(anno_path=_rewritten(root, tmp_path, change))
+    assert evaluation.run_evaluation(config) == 0
+    found = [line for line in capsys.readouterr().out.splitlines() if "Average" in line]
+    assert found == expected and len(found) == 12
+    results = json.loads(evaluation.result_path_of(config).read_text())
+    assert all(type(result["image_id"]) is int for result in results)
+
+
+def test_a_class_without_a_category_is_not_judged(setting, root, tmp_path, capsys):
+    def change(data):
+        last = data["categories"].pop()["id"]
+        data["annotations"] = [a for a in data["annotations"] if a["category_id"] != last]
+
+    config = setting(anno_path=_rewritten(root, tmp_path, change))
+    assert evaluation.run_evaluation(config) == 0
+    out = capsys.readouterr().out
+    assert "changed.json has no category named" in out and '{"id": ..., "name": "' in out
