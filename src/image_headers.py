@@ -50,8 +50,8 @@ class ImageHeader:
         transparent: it may have an alpha channel.
         raw: samples lie in the file as they are: zeros in it may be black, or missing.
         premultiplied: colours come multiplied by alpha already.
-        part: start and end of what to give a decoder; None: all of the file.
-        animated: it holds more pictures than the first, which `first_picture` takes.
+        animated: a PNG with more pictures than the first.
+        stream: start and end of a JPEG 2000 codestream.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class ImageHeader:
     raw: bool = False
     premultiplied: bool = False
     animated: bool = False
-    part: tuple[int, int] | None = None
+    stream: tuple[int, int] = (0, 0)
 
     @property
     def pixels(self) -> int:
@@ -197,13 +197,28 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         position = end
 
 
-def first_picture(data: bytes) -> bytes:
-    """An animated PNG as one that is not: the chunks of the first picture alone.
+def for_decoder(data: bytes, header: ImageHeader) -> bytes:
+    """The file without what makes decoders crash, and is not needed for the picture.
 
-    OpenCV 4.11 reads animations, and crashes on some that are damaged.
+    OpenCV 4.11 reads animated PNG, and dies of some that are damaged; OpenJPEG 2.5.0 dies where
+    the boxes around a codestream contradict it.
     """
-    kept = (data[start:end] for kind, start, end in _png_chunks(data) if kind not in _ANIMATION)
-    return data[:8] + b"".join(kept)
+    if header.animated:
+        kept = (data[start:end] for kind, start, end in _png_chunks(data) if kind not in _ANIMATION)
+        return data[:8] + b"".join(kept)
+    if header.kind == "JPEG 2000":
+        stream = data[slice(*header.stream)]
+        components, grey = stream[40:42], stream[41] == 1
+        size = struct.pack(">II", header.height, header.width)
+        about = _box(b"ihdr", size + components + bytes((header.bits - 1, 7, 0, 0)))
+        colours = _box(b"colr", bytes((1, 0, 0, 0, 0, 0, 17 if grey else 16)))
+        head = _JP2_START + _box(b"ftyp", b"jp2 \0\0\0\0jp2 ") + _box(b"jp2h", about + colours)
+        return head + _box(b"jp2c", stream)
+    return data
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
 
 
 # --------------------------------------------------------------------------- the others
@@ -248,7 +263,6 @@ def _webp(data: bytes) -> ImageHeader:
 
 
 def _jpeg_2000(data: bytes) -> ImageHeader:
-    """The decoder gets the codestream alone: boxes that contradict it make OpenJPEG 2.5.0 crash."""
     start = 0 if data.startswith(_CODESTREAM) else _jp2_codestream(data)
     end = data.rfind(b"\xff\xd9", start) + 2
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
@@ -271,7 +285,7 @@ def _jpeg_2000(data: bytes) -> ImageHeader:
     # 32 bits a sample for the tile and again for the picture; blocks and packets besides.
     memory = 6.0 + 10.0 * components
     return ImageHeader("JPEG 2000", height, width, memory, bits=samples[0][0] + 1,
-                       transparent=components == 4, part=(start, end))  # fmt: skip
+                       transparent=components == 4, stream=(start, end))  # fmt: skip
 
 
 def _jp2_codestream(data: bytes) -> int:
@@ -332,6 +346,7 @@ def _tiff(data: bytes) -> ImageHeader:
         raise ImageProblem(str(error)) from None
 
 
+_JP2_START = b"\0\0\0\x0cjP  \r\n\x87\n"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _NUMBER = rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})"
 _BITMAP_HEADER = re.compile(rb"P[14]" + 2 * _NUMBER + rb"\s")
@@ -342,7 +357,7 @@ _READERS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], ImageHeader]]
     (b"BM", _bmp),
     (b"RIFF", _webp),
     ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),
-    ((b"\0\0\0\x0cjP  \r\n\x87\n", _CODESTREAM), _jpeg_2000),
+    ((_JP2_START, _CODESTREAM), _jpeg_2000),
     (tuple(b"P%d" % digit for digit in range(1, 7)), _pnm),
 )
 _OTHER_KINDS = (

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from src.errors import UserError
-from src.image_headers import ImageHeader, ImageProblem, first_picture, read_header
+from src.image_headers import ImageHeader, ImageProblem, for_decoder, read_header
 
 DEFAULT_MAX_PIXELS = 200_000_000
 # Bytes that decoding may take for every pixel of the limit: 1.6 GB with the default.
@@ -141,7 +141,7 @@ def decode_image(
     """
     data = data.tobytes() if isinstance(data, np.ndarray) else data
     header = _checked_header(data, name, max_pixels)
-    data = _for_decoder(data, header)
+    data = for_decoder(data, header)
     with _memory_for(header, data, name):
         return _decode(data, header, name)
 
@@ -168,7 +168,7 @@ def inspect_image(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) 
         ImageError: as `decode_image`.
     """
     header = _checked_header(data, name, max_pixels)
-    data = _for_decoder(data, header)
+    data = for_decoder(data, header)
     with _memory_for(header, data, name):
         size = _jpeg_size(data, header) if header.kind == "JPEG" else None
         if size is None:
@@ -229,13 +229,6 @@ def _checked_header(data: bytes, name: str, max_pixels: int) -> ImageHeader:
             "save it anew",
         )  # fmt: skip
     return header
-
-
-def _for_decoder(data: bytes, header: ImageHeader) -> bytes:
-    """The bytes without what decoders are better not told."""
-    if header.animated:
-        return first_picture(data)
-    return data if header.part is None else data[slice(*header.part)]
 
 
 def _undecodable(data: bytes, name: str, reason: str) -> ImageError:

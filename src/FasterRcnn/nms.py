@@ -133,8 +133,8 @@ def _grid_shift(batch, number, groups, num_groups, cell):
     if groups is None:
         return _image_shift(batch, side, cell)
     # Looked up: runtimes may compute floats in 8 or 11 bits, but leave integers alone.
-    return ops.gather(_cells(batch * num_groups, side, cell), groups + row_starts(batch, num_groups),
-                      0)
+    number = groups + row_starts(batch, num_groups)
+    return ops.gather(_cells(batch * num_groups, side, cell), number, 0)
 
 
 @ops.constexpr
