@@ -60,14 +60,13 @@ class Programs:
     """The ways to run one detector over the validation images; each returns COCO results."""
 
     def __init__(self, own, config):
-        from src.checkpoint import read_checkpoint
-        from src.checkpoint_settings import adopt_settings
+        from src.detector import open_detector
         from src.evaluation import read_ground_truth
         from src.mindrecord import ensure_mindrecord
 
         self.own = own
-        self.checkpoint = read_checkpoint(config.ckpt_file, "ckpt_file")
-        self.config, _ = adopt_settings(config, self.checkpoint)
+        self.opened = open_detector(config, config.ckpt_file, "ckpt_file")
+        self.config = self.opened.config
         self.records = ensure_mindrecord(self.config, "val")
         self.truth = read_ground_truth(self.config, self.records)
 
@@ -79,9 +78,7 @@ class Programs:
 
     def network(self):
         """Run as eval.py does."""
-        from src.detector import load_network
-
-        return self._detect(load_network(self.config, self.checkpoint)[0]).results
+        return self._detect(self.opened.network()).results
 
     def mindir(self):
         """Run NAME.mindir in MindSpore."""

@@ -2,53 +2,94 @@
 """One process of a run, looked after: `python rank_process.py RUN_FOLDER COMMAND...`.
 
 Runs COMMAND in RUN_FOLDER/train_parallel<rank>/ with its output in log.txt there, and keeps
-process.json beside it: {"minder": pid, "pid": pid of COMMAND, "started": s, "exit_code", "ended"},
-the last two when it is over. msrun and mpirun start this in place of COMMAND, because they tell
-neither which process failed first nor with which exit code. COMMAND dies with this process, and
-this one with what started it. Needs the standard library only.
+process.json beside it: {"minder": pid, "born": of the minder, "host", "pid": of COMMAND,
+"started": s, "exit_code", "ended"}, the last two when it is over. msrun's scheduler has
+RUN_FOLDER/scheduler.json. msrun and mpirun start this in place of COMMAND, because they tell
+neither which process failed first nor with which exit code. Needs the standard library only.
+
+COMMAND dies with this process. When the launcher (LAUNCHER_PROCESS, "pid:born" as `birth` tells it)
+or what started this process is gone, COMMAND is told to save and leave by SIGTERM, and killed after
+ORPHAN_SECONDS (20): it may hang in an exchange with a process that is no more.
 
 The environment's BIND_CPUS=1 gives the process its share of the processors: LOCAL_RANK of
 LOCAL_SIZE processes.
 """
 
-import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from src.processes import birth, die_with, shell_code  # noqa: E402
+
 RANK_VARIABLES = ("RANK_ID", "OMPI_COMM_WORLD_RANK")
 LOCAL_RANK_VARIABLES = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "DEVICE_ID")
-_PR_SET_PDEATHSIG = 1
+_LOOK_SECONDS = 0.5
+_ORPHAN_SECONDS = 20.0
 
 
 def main(argv):
     """Run the command; return its exit code, 128 + the signal's number when it was killed."""
     run_folder, command = argv[0], argv[1:]
-    _die_with_parent()
+    minder = _Minder()
     if os.environ.get("MS_ROLE") == "MS_SCHED":  # msrun's own log has what its scheduler prints
-        return _exit_code(subprocess.run(command, preexec_fn=_die_with_parent).returncode)
+        # Not told to leave: the others cannot save without it, and it ends after them.
+        return minder.run(command, os.path.join(run_folder, "scheduler.json"), tell=False)
     if os.environ.get("BIND_CPUS") == "1":
         os.sched_setaffinity(0, own_cpus(sorted(os.sched_getaffinity(0))))
     folder = os.path.join(run_folder, f"train_parallel{_first_of(RANK_VARIABLES)}")
     os.makedirs(folder, exist_ok=True)
-    state = {"minder": os.getpid(), "started": time.time()}
     with open(os.path.join(folder, "log.txt"), "ab") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_parent,
-        )
-    state["pid"] = process.pid
-    _write(folder, state)
-    code = _exit_code(process.wait())
-    _write(folder, {**state, "exit_code": code, "ended": time.time()})
-    return code
+        output = {"cwd": folder, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        return minder.run(command, os.path.join(folder, "process.json"), **output)
+
+
+class _Minder:
+    """Waits for a command, and for the end of those that this process lives for."""
+
+    def __init__(self):
+        self.parent, self.until, self.told = os.getppid(), float("inf"), False
+        launcher, _, born = os.environ.get("LAUNCHER_PROCESS", "").partition(":")
+        self.launcher = (launcher, born) if launcher.isdecimal() else None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._told_to_end)
+
+    def run(self, command, state_file, *, tell=True, **output):
+        """Start the command and wait; its state is kept in a file."""
+        own = os.getpid()
+        process = subprocess.Popen(command, preexec_fn=lambda: die_with(own), **output)
+        state = {"minder": own, "born": birth(own), "host": socket.gethostname()}
+        state.update(pid=process.pid, started=time.time())
+        _write(state_file, state)
+        asked = False
+        while True:
+            try:
+                code = shell_code(process.wait(timeout=_LOOK_SECONDS))
+                break
+            except subprocess.TimeoutExpired:
+                pass
+            if self._is_alone():
+                self.until = min(self.until, time.monotonic() + _seconds("ORPHAN_SECONDS"))
+                if tell and not asked:
+                    asked = True
+                    process.terminate()
+            if time.monotonic() >= self.until:
+                process.kill()
+        _write(state_file, {**state, "exit_code": code, "ended": time.time()})
+        return code
+
+    def _told_to_end(self, _number, _frame):
+        self.told = True
+
+    def _is_alone(self):
+        if self.told or os.getppid() != self.parent:
+            return True
+        return self.launcher is not None and birth(self.launcher[0]) != self.launcher[1]
 
 
 def own_cpus(cpus):
@@ -62,19 +103,27 @@ def _first_of(names):
     return next((os.environ[name] for name in names if os.environ.get(name)), "0")
 
 
-def _die_with_parent():
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _seconds(name):
+    try:
+        return max(0.0, float(os.environ[name]))
+    except (KeyError, ValueError):
+        return _ORPHAN_SECONDS
 
 
-def _exit_code(returncode):
-    return returncode if returncode >= 0 else 128 - returncode
-
-
-def _write(folder, state):
-    path = os.path.join(folder, "process.json")
-    with open(f"{path}.part", "w", encoding="utf-8") as file:
-        json.dump(state, file)
-    os.replace(f"{path}.part", path)
+def _write(path, state):
+    """Note how the command stands; a full disk is no reason to leave it alone."""
+    try:
+        with open(f"{path}.part", "w", encoding="utf-8") as file:
+            json.dump(state, file)
+        os.replace(f"{path}.part", path)
+        return
+    except OSError:
+        pass
+    try:  # the old file has room: this is longer, and far within its block
+        with open(path, "r+", encoding="utf-8") as file:
+            json.dump(state, file)
+    except OSError as error:
+        print(f"note: {path}: cannot be written ({error.strerror})", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: written whole or not at all, and read back strictly.
 
-A checkpoint is an ordinary MindSpore file. Beside the parameters it holds one string entry,
-`META_KEY`: a JSON object that says which model the weights belong to and, for training checkpoints,
-where the run stood.
+A checkpoint is an ordinary MindSpore file with a checksum. Beside the parameters it holds one text
+entry, `META_KEY`, which `checkpoint_meta` describes.
 """
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -21,9 +19,12 @@ import numpy as np
 from mindspore import nn
 
 from src.checkpoint_families import FOREIGN_SUFFIXES
-from src.errors import UserError
+from src.checkpoint_file import read_entries
+from src.checkpoint_meta import META_KEY, dump_meta, parse_meta
+from src.errors import DamagedFileError, UserError
+from src.messages import short_list as short_list  # under this name too, for the formats
+from src.model_utils.config_weights import MODEL_KEYS
 
-META_KEY = "faster_rcnn_meta"
 PREFIX = "faster_rcnn"
 TEMPORARY_PREFIX = ".saving-"
 
@@ -35,36 +36,6 @@ STATE_NAMES = re.compile(
     r"current_iterator_step|last_overflow_iterator_step|beta1_power|beta2_power)$"
 )
 _BACKBONE_ONLY = re.compile(r"(conv1|bn1|layer[1-4])\.")
-# What weights cannot be used without, and what makes them worse when it differs.
-STRICT_KEYS = ("backbone", "norm", "box_convention")
-INPUT_KEYS = (
-    "img_width",
-    "img_height",
-    "keep_ratio",
-    "pixel_mean",
-    "pixel_std",
-    "channel_order",
-    "pad_before_normalize",
-    "anchor_scales",
-    "anchor_ratios",
-    "anchor_strides",
-    "anchor_rounding",
-    "rpn_target_means",
-    "rpn_target_stds",
-    "rcnn_target_means",
-    "rcnn_target_stds",
-    "roi_layer",
-    "roi_align_aligned",
-    "roi_align_finest_scale",
-    "stem_pool",
-    "bn_eps",
-    "clip_to_canvas",
-    "fpn_out_channels",
-    "rpn_feat_channels",
-    "rcnn_fc_out_channels",
-    "unused_outputs",
-)
-MODEL_KEYS = (*STRICT_KEYS, *INPUT_KEYS)  # the configuration keys that a checkpoint carries
 
 
 @dataclass
@@ -74,7 +45,7 @@ class Checkpoint:
     Attributes:
         path: where it was read.
         arrays: name -> array; half-precision floats as float32.
-        meta: the object under `META_KEY`; empty for files of other programs.
+        meta: what `parse_meta` made of the entry `META_KEY`; empty for files of other programs.
     """
 
     path: Path
@@ -134,8 +105,8 @@ def save_parameters(
     entries = [{"name": p.name, "data": p} for p in parameters]
     try:
         with _quiet():
-            append = {META_KEY: json.dumps(meta or {})}
-            ms.save_checkpoint(entries, str(temporary), append_dict=append)
+            append = {META_KEY: dump_meta(meta or {})}
+            ms.save_checkpoint(entries, str(temporary), append_dict=append, crc_check=True)
         os.chmod(temporary, 0o644)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())  # a power cut must not lose what a name points at
@@ -172,6 +143,8 @@ def require_file(path: str | Path, key: str) -> Path:
         raise UserError(f"{path}: {reason}; set {key} to a checkpoint (.ckpt)") from None
     if path.is_dir():
         raise UserError(f"{path}: a folder; set {key} to a checkpoint file (.ckpt) in it")
+    if not path.is_file():
+        raise UserError(f"{path}: a device or a pipe; set {key} to a checkpoint file (.ckpt)")
     if path.suffix in FOREIGN_SUFFIXES:
         raise UserError(
             f"{path}: not a MindSpore checkpoint; make one of it with "
@@ -180,7 +153,7 @@ def require_file(path: str | Path, key: str) -> Path:
     if not path.name.endswith("ckpt"):
         raise UserError(f"{path}: not a .ckpt file; set {key} to a MindSpore checkpoint")
     if size == 0:
-        raise UserError(f"{path}: an empty file; set {key} to another checkpoint")
+        raise DamagedFileError(f"{path}: an empty file; set {key} to another checkpoint")
     return path
 
 
@@ -191,40 +164,22 @@ def read_checkpoint(path: str | Path, key: str = "checkpoint_path") -> Checkpoin
         key: the setting that named the file, for errors.
 
     Raises:
-        UserError: when there is no such file, or it is no checkpoint or a damaged one.
+        DamagedFileError: it is no checkpoint, or a damaged one.
+        UserError: there is no such file, it cannot be read here, or a later version wrote it.
     """
     path = require_file(path, key)
-    try:
-        with _quiet():
-            loaded = ms.load_checkpoint(str(path))
-    except Exception as error:  # whatever a file of other bytes provokes
-        raise UserError(
-            f"{path}: not a MindSpore checkpoint, or a damaged one (it could not be read to its "
-            f"end); set {key} to another checkpoint"
-        ) from error
-    arrays, meta = {}, {}
-    for name, value in loaded.items():
-        if isinstance(value, str):
-            if name == META_KEY:
-                with contextlib.suppress(ValueError):
-                    meta = json.loads(value)
-                meta = meta if isinstance(meta, dict) else {}
-            continue
-        array = value.asnumpy()
-        if value.dtype in (ms.float16, ms.bfloat16):
-            array = array.astype(np.float32)  # no operator: that would start the device
-        arrays[name] = array
-    return Checkpoint(path, arrays, meta)
+    arrays, texts = read_entries(path, key, texts=(META_KEY,))
+    return Checkpoint(path, arrays, parse_meta(texts.get(META_KEY), path))
 
 
-def find_latest(folder: str | Path) -> Path | None:
-    """Return the checkpoint in `folder` with the highest epoch and step, None without any."""
+def find_checkpoints(folder: str | Path) -> list[Path]:
+    """Return the checkpoints in `folder` by epoch and step, the newest one last."""
     found = [
         (position, path)
         for path in Path(folder).glob(f"{PREFIX}-*.ckpt")
         if (position := checkpoint_position(path.name))
     ]
-    return max(found)[1] if found else None
+    return [path for _, path in sorted(found)]
 
 
 def canonical_name(name: str) -> str:
@@ -258,8 +213,3 @@ def _quiet():
         yield
     finally:
         logging.disable(before)
-
-
-def short_list(names: Sequence[str]) -> str:
-    """Return the first few names as one text."""
-    return ", ".join(map(str, names[:4])) + (", ..." if len(names) > 4 else "")

@@ -10,18 +10,17 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from src.checkpoint import (
-    INPUT_KEYS,
-    MODEL_KEYS,
     PREFIX,
     STATE_NAMES,
-    STRICT_KEYS,
     Checkpoint,
     canonical_name,
     optimizer_state,
     read_checkpoint,
-    short_list,
 )
-from src.errors import UserError
+from src.checkpoint_meta import require_run
+from src.errors import DamagedFileError, UserError
+from src.messages import short_list
+from src.model_utils.config_weights import INPUT_KEYS, MODEL_KEYS, STRICT_KEYS
 
 
 def check_model(
@@ -50,7 +49,8 @@ def check_model(
             )
     old, new = meta.get("class_names"), expected.get("class_names")
     if old and new and old != new:
-        moved = [name for name in new if name in old and old.index(name) != new.index(name)]
+        places = {name: place for place, name in enumerate(old)}
+        moved = [name for place, name in enumerate(new) if places.get(name, place) != place]
         if same_heads and (len(old) != len(new) or moved):
             raise UserError(
                 f"{checkpoint.path}: trained on {len(old)} classes ({short_list(old)}), but "
@@ -91,10 +91,30 @@ def load_detector(
     return checkpoint.meta, notes
 
 
+def require_training_state(checkpoint: Checkpoint, key: str = "resume") -> None:
+    """Check that a run can go on from a checkpoint: it says where the run stood, and has its state.
+
+    Raises:
+        DamagedFileError: it does not.
+    """
+    path = checkpoint.path
+    if "global_step" not in checkpoint.meta:
+        raise DamagedFileError(
+            f"{path}: holds no state of a training run; set {key} to a {PREFIX}-*.ckpt of the run, "
+            "or start from these weights with pre_trained"
+        )
+    if not any(STATE_NAMES.match(name) for name in checkpoint.arrays):
+        raise DamagedFileError(
+            f"{path}: holds weights but no optimizer state, as best.ckpt does; set {key} to a "
+            f"{PREFIX}-*.ckpt, or start from these weights with pre_trained"
+        )
+    require_run(checkpoint.meta, path)
+
+
 def load_training_state(
     network: nn.Cell,
     optimizer: nn.Optimizer,
-    path: str | Path,
+    checkpoint: Checkpoint | str | Path,
     expected: Mapping[str, Any],
     contract: Mapping[str, Any],
     *,
@@ -103,6 +123,7 @@ def load_training_state(
     """Load everything a training checkpoint holds; return its meta.
 
     Args:
+        checkpoint: a file, or what `read_checkpoint` made of one.
         expected: `describe_model` of the configuration.
         contract: what else has to be as it was, by the meta's keys, for the run's steps to mean the
             same.
@@ -111,17 +132,9 @@ def load_training_state(
         UserError: for an unreadable file, another model or contract, or a file without optimizer
         state.
     """
-    checkpoint = read_checkpoint(path, key)
-    if "global_step" not in checkpoint.meta:
-        raise UserError(
-            f"{checkpoint.path}: holds no state of a training run; set {key} to a "
-            f"{PREFIX}-*.ckpt of the run, or start from these weights with pre_trained"
-        )
-    if not any(STATE_NAMES.match(name) for name in checkpoint.arrays):
-        raise UserError(
-            f"{checkpoint.path}: holds weights but no optimizer state, as best.ckpt does; set "
-            f"{key} to a {PREFIX}-*.ckpt, or start from these weights with pre_trained"
-        )
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read_checkpoint(checkpoint, key)
+    require_training_state(checkpoint, key)
     check_model(checkpoint, expected, same_heads=True)
     model = {key: expected[key] for key in MODEL_KEYS if key in expected}
     for name, value in {**contract, **model}.items():

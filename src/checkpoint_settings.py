@@ -10,35 +10,44 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from src.checkpoint import MODEL_KEYS, STATE_NAMES, Checkpoint, canonical_name
+from src.checkpoint import STATE_NAMES, Checkpoint, canonical_name
 from src.checkpoint_families import MODEL_ZOO, family_settings
+from src.checkpoint_meta import SETTINGS_KEY
 from src.errors import UserError
-from src.model_utils.config import DEFAULT_ORIGIN, Config
+from src.messages import short_list
+from src.model_utils.config import Config
+from src.model_utils.config_weights import MODEL_KEYS, WEIGHT_KEYS
 
 _DETECTOR_PARTS = {"backbone", "fpn_neck", "rpn_with_loss", "rcnn"}
 _BLOCK = re.compile(r"backbone\.layer3\.(\d+)\.")
 # By the blocks of layer3. ResNet-50 is left to the configuration: v1 and v1.5 look alike.
 _DEEPER_BACKBONES = {23: "resnet_v1_101", 36: "resnet_v1_152"}
+_ZOO_SOURCE = "the model zoo's"
+_SLACK = 500_000_000  # bytes: a backbone's checkpoint lacks the heads
+_MOST_ANCHORS = 8_000_000  # 32 times those of 1280 x 768
 
 
 def stored_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return {configuration key: value} that belongs to the weights; empty when nothing is known.
 
-    Keys that this version does not have are in it too.
+    Only keys of `WEIGHT_KEYS` are in it, whatever else the file says.
     """
-    meta = checkpoint.meta
-    if not meta:
-        return _model_zoo_settings(checkpoint)
+    meta = with_known_meta(checkpoint).meta
     described = {key: meta[key] for key in MODEL_KEYS if key in meta}
     if "class_names" in meta:
         described["coco_classes"] = meta["class_names"]
-    settings = meta.get("settings")
-    return {**described, **(settings if isinstance(settings, dict) else {})}
+    settings = meta.get(SETTINGS_KEY, {})
+    return {**described, **{key: settings[key] for key in WEIGHT_KEYS if key in settings}}
 
 
 def with_known_meta(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint with a meta also where it is the model zoo's, which says nothing."""
-    return checkpoint if checkpoint.meta else replace(checkpoint, meta=stored_settings(checkpoint))
+    settings = {} if checkpoint.meta else _model_zoo_settings(checkpoint)
+    if not settings:
+        return checkpoint
+    described = {key: settings[key] for key in MODEL_KEYS if key in settings}
+    meta = {**described, "source": _ZOO_SOURCE, SETTINGS_KEY: settings}
+    return replace(checkpoint, meta=meta)
 
 
 def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list[str]]:
@@ -53,28 +62,68 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
     Raises:
         UserError: a stored value cannot be, or contradicts one that the user has set.
     """
+    checkpoint = with_known_meta(checkpoint)
     stored = stored_settings(checkpoint)
     current = config.to_dict()
-    open_keys = [key for key in current if key in stored and config.origin(key) == DEFAULT_ORIGIN]
+    open_keys = [key for key in current if key in stored and not config.is_given(key)]
     try:
         adopted = config.replace(**{key: stored[key] for key in open_keys})
     except UserError as error:
-        raise UserError(f"{checkpoint.path}: the settings stored in it: {error}") from None
+        raise UserError(
+            f"{checkpoint.path}: the settings stored in it: {error}; take another checkpoint"
+        ) from None
+    _check_sizes(adopted, checkpoint)
     values = adopted.to_dict()
     changed = [key for key, value in values.items() if value != current[key]]
-    source = checkpoint.meta.get("source") or ("" if checkpoint.meta else "the model zoo's")
+    source = checkpoint.meta.get("source")
     kind = f" ({source})" if source else ""
     lines = []
     if changed:
         text = ", ".join(f"{key} {_short(key, values[key])}" for key in changed)
         lines.append(f"settings of the checkpoint{kind}: {text}")
-    guessed = stored and not checkpoint.meta and "backbone" not in stored
-    if guessed and config.origin("backbone") == DEFAULT_ORIGIN:
+    ignored = [key for key in checkpoint.meta.get(SETTINGS_KEY, {}) if key not in WEIGHT_KEYS]
+    if ignored:
+        lines.append(
+            f"note: the checkpoint also sets {short_list(ignored)}, which "
+            "does not belong to weights and is ignored"
+        )
+    guessed = source == _ZOO_SOURCE and "backbone" not in stored
+    if guessed and not config.is_given("backbone"):
         lines.append(
             f"assumed: backbone {config.backbone}; the file of a resnet_v1_50 looks the same, give "
             "--backbone resnet_v1_50 if it is one"
         )
     return adopted, lines
+
+
+def _check_sizes(config: Config, checkpoint: Checkpoint) -> None:
+    """Refuse settings whose network would be far larger than the file, before it is built.
+
+    Raises:
+        UserError: they are the file's, or the user's for another file.
+    """
+    fpn, hidden, width = (
+        config.fpn_out_channels, config.rpn_feat_channels, config.rcnn_fc_out_channels
+    )  # fmt: skip
+    cells = config.roi_layer["out_size"] ** 2
+    outputs = 5 * config.num_classes + config.unused_outputs
+    weights = 4 * (
+        4 * 9 * fpn**2 + 9 * fpn * hidden + 5 * config.num_anchors * hidden
+        + fpn * cells * width + width**2 + outputs * width
+    )  # fmt: skip
+    held = sum(array.nbytes for array in checkpoint.arrays.values())
+    if weights > held + _SLACK:
+        raise UserError(
+            f"{checkpoint.path}: fpn_out_channels {fpn}, rpn_feat_channels {hidden}, "
+            f"rcnn_fc_out_channels {width}, roi_layer and coco_classes make heads of "
+            f"{weights / 1e9:.1f} GB, but the file holds {held / 1e9:.1f} GB; take another one"
+        )
+    if config.num_bboxes > _MOST_ANCHORS:
+        raise UserError(
+            f"{checkpoint.path}: img_width {config.img_width}, img_height {config.img_height} and "
+            f"{config.num_anchors} anchors a place make {config.num_bboxes} anchors, more than "
+            f"{_MOST_ANCHORS}; set img_width and img_height, or take another checkpoint"
+        )
 
 
 def _model_zoo_settings(checkpoint: Checkpoint) -> dict[str, Any]:

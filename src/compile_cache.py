@@ -4,13 +4,13 @@
 MindSpore keeps compiled graphs by a number, the how-manieth of the process, and believes a file of
 that number whatever configuration it was made with. So it gets a folder that holds nothing but the
 graph that it is about to compile, found by `graph_digest`. Its own check of the program's files
-comes on top.
+comes on top. What is found is only used when this user has made it: see `src.graph_entries`.
 """
 
 import atexit
 import contextlib
-import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -21,13 +21,17 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, nn
 
+from src.graph_entries import GraphEntry, names_other_files, secret_key
 from src.model_utils import local_adapter
-from src.model_utils.device_adapter import give_back_memory
+from src.model_utils.device_adapter import cpu_library, give_back_memory
+from src.own_files import NotOwnError, own_folder
 from src.user_cache import user_cache
 
 AUTO, OFF = "auto", "off"
 MAX_ENTRIES, MAX_DAYS = 64, 30  # of graphs, 1 to 5 MB each; the longest unused go first
 _ENTRY, _ROOM = ".graph", "room-"
+# Nothing else in the folder is touched, whatever folder the user has named.
+_OURS = re.compile(r"[0-9a-f]{64}\.graph|room-[a-z0-9_]{8}").fullmatch
 _ROOM_DAYS = 1  # what a killed process leaves
 # A user who sets one of these has a cache of MindSpore's own.
 _USERS_OWN = ("MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH")
@@ -51,6 +55,7 @@ class CompileCache:
     def __init__(self, config: Any, say: Callable[[str], None] = print) -> None:
         self._config, self._say = config, say
         self._folder = _folder_of(config)
+        self._is_usual = config.compile_cache == AUTO
         self._seen: set[tuple] = set()
 
     def __call__(self, cell: nn.Cell, *inputs: Tensor) -> Any:
@@ -69,12 +74,9 @@ class CompileCache:
     def _compile(self, cell: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
         """Compile with the cache; whatever is wrong with it, the cell can be called afterwards."""
         try:
-            from src.graph_digest import graph_digest
-
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            entry = self._folder / (graph_digest(self._config, cell, inputs) + _ENTRY)
-            room = _Room.of_process(self._folder)
-            found = _read_entry(entry)
+            entry = self._entry(cell, inputs)
+            room = _Room.of_process(entry.path.parent)
+            found = entry.read()
             room.fill(found)
         except OSError as error:
             self._give_up(error)
@@ -86,21 +88,44 @@ class CompileCache:
             except RuntimeError:
                 if found is None:
                     raise
-                entry.unlink(missing_ok=True)  # the call compiles it anew, or says what is wrong
+                # The call compiles it anew, or says what is wrong.
+                entry.path.unlink(missing_ok=True)
         if len(cell.compile_cache) == before:  # it was compiled already
             return
         try:
             made = room.empty()
-            if made is not None and made != found:
-                _write_entry(entry, made)
-                tidy(self._folder)
+            is_new = made is not None and made != found
+            if is_new and not names_other_files(made[_HEX:], entry.library):
+                entry.write(made)
+                tidy(entry.path.parent)
         except OSError as error:
             self._give_up(error)
 
+    def _entry(self, cell: nn.Cell, inputs: tuple[Tensor, ...]) -> GraphEntry:
+        """Where the graph belongs, in a folder that others cannot write to.
+
+        Raises:
+            OSError: there is none, or no place for the user's key.
+        """
+        from src.graph_digest import graph_digest
+
+        cache = user_cache()
+        if cache is None:
+            raise NotOwnError("there is no home folder for the key of the cache; set HOME")
+        key = secret_key(cache)
+        folder = own_folder(self._folder, cache if self._is_usual else None)
+        operators = cpu_library(self._config)
+        return GraphEntry(
+            folder / (graph_digest(self._config, cell, inputs) + _ENTRY),
+            key,
+            operators.path if operators else None,
+        )
+
     def _give_up(self, error: OSError) -> None:
+        reason = f"{self._folder}: {error.strerror}" if error.strerror else error
         self._say(
-            f"note: compiled graphs are not kept ({self._folder}: {error.strerror or error}); set "
-            "compile_cache to another folder, or to off"
+            f"note: compiled graphs are not kept ({reason}); set compile_cache to another folder, "
+            "or to off"
         )
         self._folder = None
 
@@ -195,43 +220,17 @@ def _program_files() -> list[str]:
     return _get_compile_cache_dep_files()
 
 
-def _read_entry(entry: Path) -> bytes | None:
-    """What `_write_entry` wrote; None when there is nothing whole."""
-    try:
-        stored = entry.read_bytes()
-        os.utime(entry)
-    except OSError:
-        return None
-    checksum, content = stored[:_HEX], stored[_HEX:]
-    whole = hashlib.sha256(content).hexdigest().encode() == checksum
-    return content if whole and len(content) > _HEX else None
-
-
-def _write_entry(entry: Path, content: bytes) -> None:
-    """Write a graph under its final name, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=_ROOM, dir=entry.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(content).hexdigest().encode() + content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, entry)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
 def tidy(folder: Path) -> None:
     """Remove graphs that are too old or too many, and what killed processes left."""
     now = time.time()
-    entries = [(_age_of(path, now), path) for path in folder.glob(f"*{_ENTRY}")]
+    ours = [path for path in folder.iterdir() if _OURS(path.name)]
+    entries = [(_age_of(path, now), path) for path in ours if path.suffix == _ENTRY]
     for place, (days, path) in enumerate(sorted(entries)):
         if place >= MAX_ENTRIES or days > MAX_DAYS:
             path.unlink(missing_ok=True)
-    for path in folder.glob(f"{_ROOM}*"):
+    for path in set(ours) - {path for _, path in entries}:
         if _age_of(path, now) > _ROOM_DAYS:
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)

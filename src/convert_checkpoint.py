@@ -19,8 +19,8 @@ DESCRIPTION = """\
 Turn a checkpoint of another program into a .ckpt of this one, with the settings that belong to it:
 a ResNet-50, 101 or 152 classifier (MindSpore model zoo, mindcv, torchvision, detectron2) for
 --pre_trained, or a Faster R-CNN with a ResNet-FPN backbone (model zoo, torchvision, detectron2,
-mmdetection) for evaluation, export, prediction and training. Reads .ckpt, .pth (needs PyTorch),
-.safetensors, and detectron2's .pkl. The kind is recognised; docs/checkpoints.md says how."""
+mmdetection) for evaluation, export, prediction and training. Reads .ckpt, .pth, .safetensors, and
+detectron2's .pkl; no code in them is run. The kind is recognised; docs/checkpoints.md says how."""
 
 TORCHVISION = "torchvision"
 # Configuration keys that say what a file does not.

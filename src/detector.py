@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the network that a configuration describes."""
+"""Builds the network that a configuration describes, and opens the one of a checkpoint."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
 import mindspore as ms
 
-from src.checkpoint import describe_model
+from src.checkpoint import Checkpoint, describe_model, read_checkpoint
 from src.checkpoint_loading import load_detector
-from src.checkpoint_settings import with_known_meta
+from src.checkpoint_settings import adopt_settings, with_known_meta
 from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
 from src.FasterRcnn.backbones import STAGE_CHANNELS, build_backbone
 from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
@@ -34,46 +38,110 @@ def build_detector(config):
     coder = _rcnn_coder(config, offset)
     nms = _nms(config, config.test_iou_thr)
     network = FasterRcnn(
-        backbone=build_backbone(config.backbone, norm=config.norm, eps=config.bn_eps,
-                                frozen_stages=config.frozen_stages, stem_pool=config.stem_pool,
-                                fold=compute_dtype(config) == "float32"),
+        backbone=build_backbone(
+            config.backbone,
+            norm=config.norm,
+            eps=config.bn_eps,
+            frozen_stages=config.frozen_stages,
+            stem_pool=config.stem_pool,
+            fold=compute_dtype(config) == "float32",
+        ),
         fpn_neck=FeatPyramidNeck(STAGE_CHANNELS, config.fpn_out_channels),
-        rpn_with_loss=RPN(config.fpn_out_channels, config.rpn_feat_channels,
-                          len(config.anchor_scales) * len(config.anchor_ratios)),
-        rcnn=Rcnn(config.fpn_out_channels * config.roi_layer["out_size"] ** 2,
-                  config.rcnn_fc_out_channels, config.num_classes, config.unused_outputs),
+        rpn_with_loss=RPN(
+            config.fpn_out_channels,
+            config.rpn_feat_channels,
+            len(config.anchor_scales) * len(config.anchor_ratios),
+        ),
+        rcnn=Rcnn(
+            config.fpn_out_channels * config.roi_layer["out_size"] ** 2,
+            config.rcnn_fc_out_channels,
+            config.num_classes,
+            config.unused_outputs,
+        ),
         anchors=pyramid_anchors(
             feature_shapes(config.img_height, config.img_width, config.anchor_strides),
-            config.anchor_strides, config.anchor_scales, config.anchor_ratios, offset,
-            config.anchor_rounding),
+            config.anchor_strides,
+            config.anchor_scales,
+            config.anchor_ratios,
+            offset,
+            config.anchor_rounding,
+        ),
         proposals=_proposals(config, offset, training=False),
         roi_align=_roi_align(config, offset),
-        detections=Detections(coder, nms, offset, score_threshold=config.test_score_thr,
-                              max_candidates=config.test_pre_nms_num,
-                              max_per_image=config.test_max_per_img,
-                              min_size=None if config.clip_to_canvas else offset + MIN_SIZE),
+        detections=Detections(
+            coder,
+            nms,
+            offset,
+            score_threshold=config.test_score_thr,
+            max_candidates=config.test_pre_nms_num,
+            max_per_image=config.test_max_per_img,
+            min_size=None if config.clip_to_canvas else offset + MIN_SIZE,
+        ),
         num_roi_levels=_ROI_LEVELS,
         compute_dtype=getattr(ms, compute_dtype(config)),
-        clip_to_canvas=config.clip_to_canvas)
+        clip_to_canvas=config.clip_to_canvas,
+    )
     kernels = cpu_library(config)
     if kernels:
         use_native_operators(network, kernels)
     return network
 
 
-def load_network(config, checkpoint):
-    """Build the detector of `config` for evaluation, with the weights of a `Checkpoint`.
+@dataclass
+class OpenDetector:
+    """A checkpoint together with the configuration that its weights belong to.
+
+    Attributes:
+        config: the effective one.
+        checkpoint: what `read_checkpoint` made of the file.
+        lines: what a user should know about the settings; `network` adds to them.
+        key: the setting that named the file, for errors.
+    """
+
+    config: Any
+    checkpoint: Checkpoint
+    lines: list[str] = field(default_factory=list)
+    key: str = "checkpoint_path"
+
+    def network(self, **changes):
+        """Build the detector for evaluation, with the weights of the file.
+
+        Args:
+            changes: configuration keys that differ for this network.
+
+        Raises:
+            UserError: the weights do not fit the configuration.
+        """
+        config = self.config.replace(**changes)
+        network = build_detector(config)
+        checkpoint = with_known_meta(self.checkpoint)
+        _, notes = load_detector(network, checkpoint, describe_model(config), key=self.key)
+        lines = (f"note: {note}" for note in notes)
+        self.lines += [line for line in lines if line not in self.lines]
+        network.set_train(False)
+        return network
+
+
+def open_detector(config, path, key="checkpoint_path"):
+    """Read a checkpoint, and let the defaults of `config` give way to its settings.
+
+    The one way from a file to a network: evaluation, prediction, export and `Detector` take and
+    refuse the same files.
+
+    Args:
+        config: of the user.
+        path: the file.
+        key: the setting that named it, for errors.
 
     Returns:
-        The network, and notes for the user.
+        `OpenDetector`.
 
     Raises:
-        UserError: the weights do not fit the configuration.
+        UserError: the file cannot be used, or contradicts what the user has set.
     """
-    network = build_detector(config)
-    _, notes = load_detector(network, with_known_meta(checkpoint), describe_model(config))
-    network.set_train(False)
-    return network, notes
+    checkpoint = with_known_meta(read_checkpoint(path, key))
+    config, lines = adopt_settings(config, checkpoint)
+    return OpenDetector(config, checkpoint, lines, key)
 
 
 def build_loss(network, config, world_size=1):
@@ -87,21 +155,34 @@ def build_loss(network, config, world_size=1):
     rpn_targets = BboxAssignSample(
         Matcher(config.pos_iou_thr, config.neg_iou_thr, config.min_pos_iou, steal=legacy),
         BalancedSampler(config.num_expected_pos, config.num_expected_neg),
-        _rpn_coder(config, offset), offset, config.anchor_filter)
+        _rpn_coder(config, offset),
+        offset,
+        config.anchor_filter,
+    )
     kernels = cpu_library(config)
     if kernels:
         use_native_operators(rpn_targets, kernels)
     rcnn_targets = BboxAssignSampleForRcnn(
-        Matcher(config.pos_iou_thr_stage2, config.neg_iou_thr_stage2,
-                config.min_pos_iou_stage2 if legacy else None, steal=legacy),
+        Matcher(
+            config.pos_iou_thr_stage2,
+            config.neg_iou_thr_stage2,
+            config.min_pos_iou_stage2 if legacy else None,
+            steal=legacy,
+        ),
         BalancedSampler(config.num_expected_pos_stage2, config.num_expected_neg_stage2),
-        _rcnn_coder(config, offset), offset)
+        _rcnn_coder(config, offset),
+        offset,
+    )
     return FasterRcnnWithLoss(
-        network, _proposals(config, offset, training=True), rpn_targets,
+        network,
+        _proposals(config, offset, training=True),
+        rpn_targets,
         RpnLoss(config.rpn_loss_beta, config.num_expected_neg if legacy else None, divisor),
-        rcnn_targets, RcnnLoss(config.rcnn_loss_beta, divisor),
+        rcnn_targets,
+        RcnnLoss(config.rcnn_loss_beta, divisor),
         rpn_weights=(config.rpn_loss_cls_weight, config.rpn_loss_reg_weight),
-        rcnn_weights=(config.rcnn_loss_cls_weight, config.rcnn_loss_reg_weight))
+        rcnn_weights=(config.rcnn_loss_cls_weight, config.rcnn_loss_reg_weight),
+    )
 
 
 def _rpn_coder(config, offset):
@@ -113,21 +194,28 @@ def _rcnn_coder(config, offset):
 
 
 def _nms(config, threshold):
-    return build_nms(nms_kind(config.device_target), threshold,
-                     max(config.img_height, config.img_width))
+    return build_nms(
+        nms_kind(config.device_target), threshold, max(config.img_height, config.img_width)
+    )
 
 
 def _proposals(config, offset, *, training):
     if training:
         threshold = config.rpn_proposal_nms_thr
-        counts = {"nms_pre": config.rpn_proposal_nms_pre,
-                  "nms_post": config.rpn_proposal_nms_post,
-                  "max_num": config.rpn_proposal_max_num,
-                  "min_size": config.rpn_proposal_min_bbox_size}
+        counts = {
+            "nms_pre": config.rpn_proposal_nms_pre,
+            "nms_post": config.rpn_proposal_nms_post,
+            "max_num": config.rpn_proposal_max_num,
+            "min_size": config.rpn_proposal_min_bbox_size,
+        }
     else:
         threshold = config.rpn_nms_thr
-        counts = {"nms_pre": config.rpn_nms_pre, "nms_post": config.rpn_nms_post,
-                  "max_num": config.rpn_max_num, "min_size": config.rpn_min_bbox_min_size}
+        counts = {
+            "nms_pre": config.rpn_nms_pre,
+            "nms_post": config.rpn_nms_post,
+            "max_num": config.rpn_max_num,
+            "min_size": config.rpn_min_bbox_min_size,
+        }
     if config.clip_to_canvas and not counts["min_size"]:
         counts["min_size"] = None
     return Proposal(_rpn_coder(config, offset), _nms(config, threshold), offset, **counts)
@@ -135,7 +223,11 @@ def _proposals(config, offset, *, training):
 
 def _roi_align(config, offset):
     return build_roi_align(
-        roi_align_kind(config.device_target), strides=config.anchor_strides[:_ROI_LEVELS],
-        out_size=config.roi_layer["out_size"], sample_num=config.roi_layer["sample_num"],
-        finest_scale=config.roi_align_finest_scale, offset=offset,
-        aligned=config.roi_align_aligned)
+        roi_align_kind(config.device_target),
+        strides=config.anchor_strides[:_ROI_LEVELS],
+        out_size=config.roi_layer["out_size"],
+        sample_num=config.roi_layer["sample_num"],
+        finest_scale=config.roi_align_finest_scale,
+        offset=offset,
+        aligned=config.roi_align_aligned,
+    )

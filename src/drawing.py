@@ -5,21 +5,26 @@ import colorsys
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from src.errors import UserError
-from src.image_ops import decode_image
+from src.file_modes import take_usual_mode
+from src.fonts import Lettering, class_labels
+from src.image_reading import DEFAULT_MAX_PIXELS, ImageError, read_image
 
 # Told apart by colour-blind readers too (Okabe and Ito), without the black that vanishes on photos.
 _PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#D55E00", "#009E73", "#0072B2")
 _TRUTH_COLOR = "#FFFFFF"
 _INK, _PAPER, _FAINT = "#222222", "#FFFFFF", "#666666"
+_SMALLEST_TEXT, _LARGEST_TEXT = 11, 400  # pixels
+_WIDEST_LINE = 40  # pixels
 
 
 @dataclass(frozen=True)
@@ -37,23 +42,17 @@ class Boxes:
     scores: Sequence[float] = ()
 
 
-def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
+def read_picture(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
     """Read an image file to draw on: (H, W, 3) uint8 RGB, as a viewer shows it.
 
     Raises:
-        UserError: the file is missing, cannot be read, or is no picture.
+        UserError: the file is missing, cannot be read, is no picture, or has more than `max_pixels`
+            pixels.
     """
     try:
-        data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"image {path} cannot be read: {reason}") from error
-    try:
-        return decode_image(data, str(path))
-    except UserError:
-        raise UserError(
-            f"image {path} is no picture or a damaged one ({len(data)} bytes)"
-        ) from None
+        return read_image(str(path), max_pixels)
+    except ImageError as error:
+        raise error.without_remedy() from None
 
 
 def class_color(index: int) -> str:
@@ -71,6 +70,7 @@ def draw_boxes(
     true: Boxes | None = None,
     *,
     colors: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
     scale: float = 1.0,
 ) -> Image.Image:
     """Draw predicted boxes (solid, in the class's colour, named) and true boxes (dashed).
@@ -80,19 +80,22 @@ def draw_boxes(
         predicted: boxes with scores, in the image's pixels.
         true: boxes that are known to be right, or None.
         colors: colour of each class name; others get one by their order of appearance.
-        scale: the image is enlarged by this before lines and text are drawn.
+        labels: what is drawn for a class name, if not the name itself (`fonts.class_labels`).
+        scale: the image is resized by this before lines and text are drawn.
 
     Returns:
         the picture, (W * scale) x (H * scale) pixels.
     """
     height, width = rgb.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(np.ascontiguousarray(rgb)).convert("RGB")
+    if scale < 1.0:  # here: Pillow's pictures take four bytes a pixel
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    picture = Image.fromarray(np.ascontiguousarray(rgb))
     picture = picture.resize(size, Image.Resampling.LANCZOS) if size != picture.size else picture
     pen = ImageDraw.Draw(picture)
-    line = max(2, round(max(size) / 300))
-    font = load_font(max(11, round(max(size) / 38)))
-    colors = dict(colors or {})
+    line = min(max(2, round(max(size) / 300)), _WIDEST_LINE)
+    font = Lettering(min(max(_SMALLEST_TEXT, round(max(size) / 38)), _LARGEST_TEXT))
+    colors, labels = dict(colors or {}), labels or {}
     # The surest box last: on top. True boxes over all lines, as thin dashes that leave a predicted
     # line to be seen at the same place; names over everything.
     order = np.argsort(np.asarray(predicted.scores, np.float64), kind="stable")
@@ -102,7 +105,8 @@ def draw_boxes(
         color = colors.setdefault(name, class_color(len(colors)))
         box = _scaled(predicted.xyxy[i], scale, size, line)
         _rectangle(pen, box, color, 2 * line)
-        text = f"{name} {predicted.scores[i]:.2f}" if len(predicted.scores) else name
+        text = labels.get(name, name)
+        text = f"{text} {predicted.scores[i]:.2f}" if len(predicted.scores) else text
         tags.append((box, text, color))
     for box in true.xyxy if true is not None else ():
         _dashed_rectangle(pen, _scaled(box, scale, size, line), line)
@@ -112,7 +116,7 @@ def draw_boxes(
 
 
 def draw_contact_sheet(
-    pictures: Sequence[tuple[np.ndarray, Boxes, Boxes | None, str]],
+    pictures: Iterable[tuple[np.ndarray, Boxes, Boxes | None, str]],
     png: str | os.PathLike[str],
     *,
     class_names: Sequence[str],
@@ -123,7 +127,8 @@ def draw_contact_sheet(
     """Write one picture of many images with their predicted and true boxes, and a legend.
 
     Args:
-        pictures: for each image its (H, W, 3) uint8 pixels, predicted boxes, true boxes, caption.
+        pictures: for each image its (H, W, 3) uint8 pixels, predicted boxes, true boxes, caption;
+            one at a time is held.
         png: the file to write.
         class_names: decides the colours.
         title: the sheet's heading.
@@ -133,42 +138,36 @@ def draw_contact_sheet(
     Raises:
         UserError: no image is given.
     """
-    if not pictures:
-        raise UserError(f"no image to draw for {png}")
     colors = {name: class_color(i) for i, name in enumerate(class_names)}
+    labels = class_labels(tuple(class_names))
     gap, caption = 12, 24
-    tiles = []
+    tiles: list[tuple[Image.Image, str]] = []
+    shown: set[str] = set()
     for rgb, predicted, true, text in pictures:
         # Upright images are kept from making their whole row twice as high.
         scale = min(tile_width / rgb.shape[1], tile_width / rgb.shape[0])
-        tiles.append((draw_boxes(rgb, predicted, true, colors=colors, scale=scale), text))
+        tile = draw_boxes(rgb, predicted, true, colors=colors, labels=labels, scale=scale)
+        tiles.append((tile, text))
+        shown.update(predicted.names, true.names if true else ())
+    if not tiles:
+        raise UserError(f"no image to draw for {png}")
     columns = min(columns, len(tiles))
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
-    shown = {name for _, predicted, true, _ in pictures for b in (predicted, true) if b
-             for name in b.names}  # fmt: skip
     sheet_width = gap + columns * (tile_width + gap)
-    legend = _legend([n for n in class_names if n in shown], colors, sheet_width - 2 * gap, title)
+    entries = [(labels[name], colors[name]) for name in class_names if name in shown]
+    legend = _legend(entries, sheet_width - 2 * gap, title)
     row_heights = [max(tile.height for tile, _ in row) + caption + gap for row in rows]
     sheet = Image.new("RGB", (sheet_width, legend.height + sum(row_heights) + 2 * gap), _PAPER)
     sheet.paste(legend, (gap, gap))
-    pen, font = ImageDraw.Draw(sheet), load_font(15)
+    pen, font = ImageDraw.Draw(sheet), Lettering(15)
     top = legend.height + 2 * gap
     for row, row_height in zip(rows, row_heights, strict=True):
         for column, (tile, text) in enumerate(row):
             left = gap + column * (tile_width + gap)
             sheet.paste(tile, (left, top))
-            pen.text((left, top + tile.height + 3), text, fill=_FAINT, font=font)
+            font.draw(pen, (left, top + tile.height + 3), text, _FAINT)
         top += row_height
     write_atomically(png, lambda path: sheet.save(path, format="PNG"))
-
-
-def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans (it comes with matplotlib and knows most alphabets) at `size` pixels."""
-    import matplotlib
-
-    return ImageFont.truetype(
-        str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size
-    )
 
 
 def _scaled(box: np.ndarray, scale: float, size: tuple[int, int], line: int) -> list[float]:
@@ -210,16 +209,16 @@ def _tag(
     box: Sequence[float],
     text: str,
     color: str,
-    font: ImageFont.FreeTypeFont,
+    font: Lettering,
     size: tuple[int, int],
 ) -> None:
     """Class and score on a patch of the class's colour, above the box or just inside it."""
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+    left, top, right, bottom = font.box(text)
     width, height = right - left + 6, bottom - top + 5
     x = min(max(box[0], 0), max(0, size[0] - width))
     y = box[1] - height if box[1] >= height else max(box[1], 0)
     pen.rectangle((x, y, x + width, y + height), fill=color)
-    pen.text((x + 3 - left, y + 2 - top), text, fill=_ink_on(color), font=font)
+    font.draw(pen, (x + 3 - left, y + 2 - top), text, _ink_on(color))
 
 
 def _ink_on(color: str) -> str:
@@ -227,18 +226,22 @@ def _ink_on(color: str) -> str:
     return "#000000" if 0.3 * red + 0.59 * green + 0.11 * blue > 120 else "#FFFFFF"
 
 
-def _legend(names: Sequence[str], colors: Mapping[str, str], width: int, title: str) -> Image.Image:
-    """The heading and what lines and colours mean, wrapped into `width` pixels."""
-    big, font = load_font(24), load_font(16)
+def _legend(classes: Sequence[tuple[str, str]], width: int, title: str) -> Image.Image:
+    """The heading and what lines and colours mean, wrapped into `width` pixels.
+
+    Args:
+        classes: what is drawn for a class, and its colour.
+    """
+    big, font = Lettering(24), Lettering(16)
     entries = [("dashed", "true box"), ("solid", "predicted box, class and score")]
     # A legend of eighty classes would be larger than the images; the tags name them anyway.
-    entries += [(colors[name], name) for name in names if len(names) <= 12]
+    entries += [(color, label) for label, color in classes if len(classes) <= 12]
     strip = Image.new("RGB", (width, 200), _PAPER)
     pen = ImageDraw.Draw(strip)
-    pen.text((0, 0), title, fill=_INK, font=big)
+    big.draw(pen, (0, 0), title, _INK)
     x, y, height = 0, 40, 28
     for mark, text in entries:
-        needed = 44 + int(pen.textlength(text, font=font)) + 26
+        needed = 44 + font.length(text) + 26
         if x and x + needed > width:
             x, y = 0, y + height
         swatch = (x, y + 2, x + 34, y + 20)
@@ -249,7 +252,7 @@ def _legend(names: Sequence[str], colors: Mapping[str, str], width: int, title: 
             pen.rectangle(swatch, outline=_INK, width=3)
         else:
             pen.rectangle(swatch, fill=mark)
-        pen.text((x + 44, y), text, fill=_INK, font=font)
+        font.draw(pen, (x + 44, y), text, _INK)
         x += needed
     return strip.crop((0, 0, width, y + height))
 
@@ -269,7 +272,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[str], Any]) 
         os.close(handle)
         try:
             write(name)
-            os.chmod(name, 0o644)
+            take_usual_mode(name)
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):

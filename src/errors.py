@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from src.messages import one_line
+from src.user_cache import settle_home
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
@@ -25,6 +26,10 @@ class UserError(Exception):
         super().__init__(one_line(str(message).strip()))
 
 
+class DamagedFileError(UserError):
+    """A file is not what it was when it was written; one that was written before may serve."""
+
+
 def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     """Run an entry script's `main` on the command line and leave the process with its exit code.
 
@@ -37,6 +42,7 @@ def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     Raises:
         SystemExit: always, with the exit code.
     """
+    settle_home()
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", "") == "strict":
             stream.reconfigure(errors="backslashreplace")  # file names may be no text

@@ -13,8 +13,7 @@ import numpy as np
 from mindspore import nn
 
 from src.callbacks import StatusLine, clock_time
-from src.checkpoint import read_checkpoint, require_file
-from src.checkpoint_settings import adopt_settings
+from src.checkpoint import require_file
 from src.coco_eval import CocoSummary, evaluate_results
 from src.coco_results import (
     check_result_path,
@@ -24,10 +23,11 @@ from src.coco_results import (
 )
 from src.compile_cache import CompileCache
 from src.dataset import create_eval_dataset, iterate
-from src.detector import load_network
+from src.detector import open_detector
 from src.errors import UserError
 from src.ground_truth import category_ids_of, coco_from_records, load_ground_truth
 from src.mindrecord import MindRecordSet, data_source, ensure_mindrecord
+from src.model_utils.config_memory import require_memory
 from src.model_utils.device_adapter import init_device
 from src.ranks import Ranks
 
@@ -220,16 +220,16 @@ def run_evaluation(config: Any) -> int:
             "give the detector to evaluate with --checkpoint_path FILE"
         )
     require_file(config.checkpoint_path, "checkpoint_path")
+    require_memory(config, "test_batch_size")
     device = init_device(config)
     ranks = Ranks(device.rank, device.world_size)
     status = StatusLine(sys.stdout if ranks.rank == 0 else open(os.devnull, "w"))  # noqa: SIM115
-    checkpoint = read_checkpoint(config.checkpoint_path)
-    config, adopted = adopt_settings(config, checkpoint)
-    network, notes = load_network(config, checkpoint)
-    epoch = checkpoint.meta.get("epoch")
+    opened = open_detector(config, config.checkpoint_path)
+    config, network = opened.config, opened.network()
+    epoch = opened.checkpoint.meta.get("epoch")
     status.say(f"checkpoint {config.checkpoint_path}{f' (epoch {epoch})' if epoch else ''}")
-    for note in (*adopted, *(f"note: {note}" for note in notes)):
-        status.say(f"  {note}")
+    for line in opened.lines:
+        status.say(f"  {line}")
     mindrecord_set = ensure_mindrecord(config, "val", ranks.rank, ranks.world_size)
     truth = read_ground_truth(config, mindrecord_set)
     result_path = result_path_of(config)

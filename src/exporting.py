@@ -14,13 +14,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from src.checkpoint import describe_model, read_checkpoint, require_file
-from src.checkpoint_loading import load_detector
-from src.checkpoint_settings import adopt_settings
-from src.detector import build_detector
+from src.checkpoint import require_file
+from src.detector import open_detector
 from src.errors import UserError
 from src.export_plan import ENDINGS, ExportPlan
 from src.exported_model import OUTPUT_NAMES, Comparison, Outputs, compare, open_mindir, open_onnx
+from src.file_modes import take_usual_mode
 from src.image_ops import InputFormat, normalize_and_pad
 from src.model_card import card_path, make_card
 from src.model_utils.device_adapter import init_device
@@ -41,16 +40,12 @@ def run_export(config: Any, plan: ExportPlan) -> int:
     """
     require_file(plan.checkpoint, plan.checkpoint_key)
     init_device(config)
-    checkpoint = read_checkpoint(plan.checkpoint, plan.checkpoint_key)
-    config, adopted = adopt_settings(config, checkpoint)
+    opened = open_detector(config, plan.checkpoint, plan.checkpoint_key)
+    config, epoch = opened.config, opened.checkpoint.meta.get("epoch")
     # Of the target's operators and dtypes, and of MindSpore's own: files are read elsewhere.
-    network = build_detector(config.replace(device_target=plan.target, cpu_kernels="off"))
-    meta, notes = load_detector(
-        network, checkpoint, describe_model(config), key=plan.checkpoint_key
-    )
-    for note in (*adopted, *(f"note: {note}" for note in notes)):
-        print(note)
-    network.set_train(False)
+    network = opened.network(device_target=plan.target, cpu_kernels="off")
+    for line in opened.lines:
+        print(line)
     image, image_meta, expected = _reference(network, config)
 
     with _folder_beside(plan.path) as folder:
@@ -66,7 +61,7 @@ def run_export(config: Any, plan: ExportPlan) -> int:
             target=plan.target,
             inputs=_named(_INPUT_NAMES, names["inputs"], (image, image_meta)),
             outputs=_named(OUTPUT_NAMES, names["outputs"], expected),
-            checkpoint={"file": Path(plan.checkpoint).name, "epoch": meta.get("epoch")},
+            checkpoint={"file": Path(plan.checkpoint).name, "epoch": epoch},
         )
         card["model_bytes"] = written.stat().st_size
         _publish(written, card, plan.path)
@@ -193,7 +188,7 @@ def _publish(written: Path, card: dict[str, Any], path: Path) -> None:
         with open(written_card, "w", encoding="utf-8") as file:
             json.dump(card, file, indent=1, ensure_ascii=False)
         for part in (written, written_card):
-            os.chmod(part, 0o644)
+            take_usual_mode(part)
             with open(part, "rb") as file:
                 os.fsync(file.fileno())  # a power cut must not lose what a name points at
         # Programs compare the size in the description with the file's, so that a stop between the

@@ -7,8 +7,8 @@ bytes can ask for gigabytes, and some decoders fill what is missing with grey or
 
 import re
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from src.tiff_header import read_tiff
 
@@ -27,6 +27,8 @@ _MOST_TEXTS = 16  # compressed ones of a PNG: each may grow to 8 MB
 # file with an odd sampling; deflate writes 1032 bytes for one.
 _JPEG_PIXELS_A_BYTE = 64 * 8 * 4
 _DEFLATE_RATIO = 1032
+_CHUNK_FRAME = 12  # bytes of a PNG chunk besides its content
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
@@ -41,23 +43,28 @@ class ImageHeader:
     Attributes:
         kind: "JPEG", "PNG", "BMP", "WebP", "TIFF", "JPEG 2000" or "PNM".
         height, width: pixels as stored, before EXIF turns them.
-        memory: bytes a pixel that decoding takes at most, the result included.
+        memory: bytes a pixel that decoding takes at most: the result, which OpenCV copies once, or
+            the result and what a decoder needs besides.
         passes: how many times a decoder goes over the picture.
         bits: of a sample.
         transparent: it may have an alpha channel.
         raw: samples lie in the file as they are: zeros in it may be black, or missing.
         premultiplied: colours come multiplied by alpha already.
+        part: start and end of what to give a decoder; None: all of the file.
+        animated: it holds more pictures than the first, which `first_picture` takes.
     """
 
     kind: str
     height: int
     width: int
-    memory: float = 3.0
+    memory: float = 6.0
     passes: int = 1
     bits: int = 8
     transparent: bool = False
     raw: bool = False
     premultiplied: bool = False
+    animated: bool = False
+    part: tuple[int, int] | None = None
 
     @property
     def pixels(self) -> int:
@@ -125,20 +132,25 @@ def _jpeg(data: bytes) -> ImageHeader:
     if data.rfind(b"\xff\xd9", position) < 0 or header.pixels > _JPEG_PIXELS_A_BYTE * len(data):
         raise ImageProblem(CUT_OFF)
     if header.passes == 1 and data[position + 4] >= components:
-        return header
+        return replace(header, memory=6.0)
     # All coefficients are kept until the last scan.
     scans = data.count(b"\xff\xda", position)
-    return ImageHeader("JPEG", header.height, header.width, 3.0 + 2.0 * components, scans)
+    return replace(header, memory=max(6.0, 3.0 + 2.0 * header.memory), passes=scans)
 
 
 def _jpeg_frame(data: bytes, position: int, marker: int) -> ImageHeader:
+    """The frame's header; `memory` is the number of samples a pixel."""
     bits, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
     if marker > 0xC2 or bits != 8 or components not in (1, 3, 4):
         raise ImageProblem(
             f"it is a JPEG of an unusual kind (process {marker - 0xC0}, {bits} bits, {components} "
             "components), which is not read: save it anew"
         )
-    return ImageHeader("JPEG", height, width, passes=2 if marker == 0xC2 else 1)
+    sampling = [data[position + at] for at in range(11, 11 + 3 * components, 3)]
+    sides = [(factor >> 4, factor & 15) for factor in sampling]
+    largest = max(across for across, _ in sides) * max(down for _, down in sides)
+    samples = sum(across * down for across, down in sides) / max(1, largest)
+    return ImageHeader("JPEG", height, width, samples, passes=2 if marker == 0xC2 else 1)
 
 
 # --------------------------------------------------------------------------- PNG
@@ -148,15 +160,13 @@ def _png(data: bytes) -> ImageHeader:
     length, kind, width, height, bits, colour = struct.unpack_from(">I4sIIBB", data, 8)
     if kind != b"IHDR" or length != 13 or colour not in _PNG_CHANNELS or bits > 16:
         raise ImageProblem("its PNG header is damaged")
-    position, content, others, texts = 8, 0, 0, 0
-    transparent = bool(colour & 4)
-    while kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, position)
-        position += 12 + length
-        if position > len(data):
-            raise ImageProblem(CUT_OFF)
+    content, others, texts = 0, 0, 0
+    transparent, animated = bool(colour & 4), False
+    for kind, start, end in _png_chunks(data):
         if kind == b"IDAT":
-            content += length
+            content += end - start - _CHUNK_FRAME
+        if kind in _ANIMATION or kind == b"IDAT":
+            animated |= kind != b"IDAT"
             continue
         transparent |= kind == b"tRNS"
         others += 1
@@ -166,8 +176,34 @@ def _png(data: bytes) -> ImageHeader:
     row = 1 + (width * _PNG_CHANNELS[colour] * bits + 7) // 8
     if row * height > _DEFLATE_RATIO * content:
         raise ImageProblem(CUT_OFF)
-    memory = 3.0 + (4 * bits / 8 if transparent else 0) + bits / 8
-    return ImageHeader("PNG", height, width, memory, bits=bits, transparent=transparent)
+    memory = 3.0 + bits if transparent else 6.0  # RGBA, copied once
+    return ImageHeader("PNG", height, width, memory, bits=bits, transparent=transparent,
+                       animated=animated)  # fmt: skip
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of each chunk of a PNG.
+
+    Raises:
+        ImageProblem: the file ends before the last one.
+    """
+    position, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + _CHUNK_FRAME + length
+        if end > len(data):
+            raise ImageProblem(CUT_OFF)
+        yield kind, position, end
+        position = end
+
+
+def first_picture(data: bytes) -> bytes:
+    """An animated PNG as one that is not: the chunks of the first picture alone.
+
+    OpenCV 4.11 reads animations, and crashes on some that are damaged.
+    """
+    kept = (data[start:end] for kind, start, end in _png_chunks(data) if kind not in _ANIMATION)
+    return data[:8] + b"".join(kept)
 
 
 # --------------------------------------------------------------------------- the others
@@ -186,7 +222,7 @@ def _bmp(data: bytes) -> ImageHeader:
     packed = compression in (1, 2)
     if not packed and start + (width * bits + 31) // 32 * 4 * height > len(data):
         raise ImageProblem(CUT_OFF)
-    return ImageHeader("BMP", height, width, 4.0, raw=not packed)
+    return ImageHeader("BMP", height, width, raw=not packed)
 
 
 def _webp(data: bytes) -> ImageHeader:
@@ -212,29 +248,42 @@ def _webp(data: bytes) -> ImageHeader:
 
 
 def _jpeg_2000(data: bytes) -> ImageHeader:
-    start = 0 if data.startswith(_CODESTREAM) else data.find(_CODESTREAM, 0, 1 << 20)
-    if start < 0:
-        raise ImageProblem("it is a JPEG 2000 file without a picture")
+    """The decoder gets the codestream alone: boxes that contradict it make OpenJPEG 2.5.0 crash."""
+    start = 0 if data.startswith(_CODESTREAM) else _jp2_codestream(data)
+    end = data.rfind(b"\xff\xd9", start) + 2
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
     tile_width, tile_height = struct.unpack_from(">2I", data, start + 24)
     (components,) = struct.unpack_from(">H", data, start + 40)
     width, height = right - left, bottom - top
-    if components not in (1, 2, 3, 4) or not tile_width or not tile_height or width < 1:
-        raise ImageProblem("its JPEG 2000 header is damaged")
-    depths = [data[start + 42 + 3 * i] for i in range(components)]
+    if components not in (1, 3, 4) or not tile_width or not tile_height or width < 1:
+        raise ImageProblem("its JPEG 2000 header is damaged, or of an unusual kind")
+    samples = [data[start + at : start + at + 3] for at in range(42, 42 + 3 * components, 3)]
     tiles = -(-right // tile_width) * -(-bottom // tile_height)
-    if any(depth not in range(7, 16) for depth in depths) or tiles > 65_535:
+    usual = all(7 <= depth < 16 and across == down == 1 for depth, across, down in samples)
+    if not usual or len({depth for depth, _, _ in samples}) != 1 or tiles > 65_535:
         raise ImageProblem(
             "it is a JPEG 2000 file of an unusual kind, which is not read: save it with 8 or 16 "
             "bits a channel"
         )
     _check_coding(data, start + 42 + 3 * components)
-    if data.rfind(b"\xff\xd9", start) < 0:
+    if end < start + 2:
         raise ImageProblem(CUT_OFF)
     # 32 bits a sample for the tile and again for the picture; blocks and packets besides.
     memory = 6.0 + 10.0 * components
-    return ImageHeader("JPEG 2000", height, width, memory, bits=max(depths) + 1,
-                       transparent=components in (2, 4))  # fmt: skip
+    return ImageHeader("JPEG 2000", height, width, memory, bits=samples[0][0] + 1,
+                       transparent=components == 4, part=(start, end))  # fmt: skip
+
+
+def _jp2_codestream(data: bytes) -> int:
+    """Where the codestream of a JP2 file starts; refuses boxes that change what samples mean."""
+    start = data.find(_CODESTREAM, 0, 1 << 20)
+    if start < 0:
+        raise ImageProblem("it is a JPEG 2000 file without a picture")
+    colours = data.find(b"colr\x01", 0, start)
+    other = colours >= 0 and data[colours + 7 : colours + 11] not in (b"\0\0\0\x10", b"\0\0\0\x11")
+    if other or data.find(b"pclr", 0, start) >= 0:
+        raise ImageProblem("its colours are not RGB or grey: save it anew")
+    return start
 
 
 def _check_coding(data: bytes, position: int) -> None:
@@ -273,7 +322,7 @@ def _pnm(data: bytes) -> ImageHeader:
         needed = samples * (2 if highest > 255 else 1)
     if found.end() + needed > len(data):
         raise ImageProblem(CUT_OFF)
-    return ImageHeader("PNM", height, width, 6.0, bits=16 if highest > 255 else 8, raw=not plain)
+    return ImageHeader("PNM", height, width, bits=16 if highest > 255 else 8, raw=not plain)
 
 
 def _tiff(data: bytes) -> ImageHeader:

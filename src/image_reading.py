@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 
 from src.errors import UserError
-from src.image_headers import ImageHeader, ImageProblem, read_header
+from src.image_headers import ImageHeader, ImageProblem, first_picture, read_header
 
 DEFAULT_MAX_PIXELS = 200_000_000
 # Bytes that decoding may take for every pixel of the limit: 1.6 GB with the default.
 _MEMORY_A_PIXEL = 8
+_FILE_BYTES_A_PIXEL = 4  # of a file, for every pixel of the limit
 # How often a decoder may go over a picture as large as the limit (progressive JPEG: 10 times).
 _PASSES = 20
 _LARGE = 1 << 28  # bytes; pictures that take more are decoded one at a time
@@ -43,13 +44,19 @@ _one_large_picture = threading.Lock()
 class ImageError(UserError):
     """An image that cannot be used.
 
-    Attributes:
-        reason: why, without the file's name and the remedy.
+    Args:
+        name: the file.
+        reason: why, as the rest of a sentence.
+        remedy: what to do about it.
     """
 
     def __init__(self, name: str, reason: str, remedy: str = _REMEDY) -> None:
         super().__init__(f"image {name} {reason}; {remedy}")
-        self.reason = reason
+        self._name, self._reason = name, reason
+
+    def without_remedy(self) -> UserError:
+        """The same where there are no annotations and no settings to change."""
+        return UserError(f"image {self._name} {self._reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ def read_bytes(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIXEL
         ImageError: it is missing, cannot be read, is no regular file (which might never end), or
             is larger than an image of `max_pixels` needs to be.
     """
-    limit = _MEMORY_A_PIXEL * max_pixels
+    limit = _FILE_BYTES_A_PIXEL * max_pixels
     try:
         # A FIFO without a writer would block otherwise.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -95,8 +102,8 @@ def read_bytes(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIXEL
             if status.st_size > limit:
                 raise ImageError(
                     str(path),
-                    f"has {status.st_size} bytes, more than {_MEMORY_A_PIXEL} for each pixel of "
-                    f"max_image_pixels {max_pixels}",
+                    f"has {status.st_size} bytes, more than {_FILE_BYTES_A_PIXEL} for each pixel "
+                    f"of max_image_pixels {max_pixels}",
                 )
             return stream.read(status.st_size)
     except FileNotFoundError:
@@ -134,6 +141,7 @@ def decode_image(
     """
     data = data.tobytes() if isinstance(data, np.ndarray) else data
     header = _checked_header(data, name, max_pixels)
+    data = _for_decoder(data, header)
     with _memory_for(header, data, name):
         return _decode(data, header, name)
 
@@ -160,6 +168,7 @@ def inspect_image(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) 
         ImageError: as `decode_image`.
     """
     header = _checked_header(data, name, max_pixels)
+    data = _for_decoder(data, header)
     with _memory_for(header, data, name):
         size = _jpeg_size(data, header) if header.kind == "JPEG" else None
         if size is None:
@@ -220,6 +229,13 @@ def _checked_header(data: bytes, name: str, max_pixels: int) -> ImageHeader:
             "save it anew",
         )  # fmt: skip
     return header
+
+
+def _for_decoder(data: bytes, header: ImageHeader) -> bytes:
+    """The bytes without what decoders are better not told."""
+    if header.animated:
+        return first_picture(data)
+    return data if header.part is None else data[slice(*header.part)]
 
 
 def _undecodable(data: bytes, name: str, reason: str) -> ImageError:

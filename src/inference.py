@@ -52,13 +52,12 @@ class Detector:
     def __init__(self, checkpoint_path: str, **settings: Any) -> None:
         config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
         prepare_environment(config.device_target)
-        from src.checkpoint import read_checkpoint
-        from src.checkpoint_settings import adopt_settings
         from src.compile_cache import CompileCache
+        from src.detector import open_detector
 
         init_device(config)
-        self._checkpoint = read_checkpoint(checkpoint_path)
-        self.config, self.notes = adopt_settings(config, self._checkpoint)
+        self._opened = open_detector(config, checkpoint_path)
+        self.config, self.notes = self._opened.config, self._opened.lines
         self.class_names: tuple[str, ...] = self.config.class_names
         self._cache = CompileCache(self.config)
         self._networks: dict[tuple[int, int], Any] = {}
@@ -86,6 +85,7 @@ class Detector:
                 "config says, or pictures to detect()"
             )
         batch, _, height, width = image.shape
+        self._check_pixels("image", batch * height * width)
         size = np.tile([height, width], (batch, 1)) if valid_hw is None else np.asarray(valid_hw)
         if size.shape != (batch, 2) or (size <= 0).any() or (size > (height, width)).any():
             raise UserError(
@@ -111,12 +111,21 @@ class Detector:
                 raise UserError(
                     f"picture {number}: is {dtype} {shape}; give (H, W, 3) uint8 arrays, RGB"
                 )
+            self._check_pixels(f"picture {number}", shape[0] * shape[1])
         found = []
         for batch, image, meta in batches_of(
             enumerate(pictures), self.config, self.config.test_batch_size
         ):
             found += self._run(image, meta)[: len(batch)]
         return found
+
+    def _check_pixels(self, what: str, pixels: int) -> None:
+        # An array may be a view that repeats a few bytes; what is made of it is not.
+        if pixels > self.config.max_image_pixels:
+            raise UserError(
+                f"{what}: has {pixels} pixels, more than max_image_pixels "
+                f"{self.config.max_image_pixels}; make it smaller, or set max_image_pixels higher"
+            )
 
     def _run(self, image: np.ndarray, meta: np.ndarray) -> list[Found]:
         from mindspore import Tensor
@@ -130,10 +139,6 @@ class Detector:
     def network(self, height: int, width: int) -> Any:
         """Return the network of a canvas, built when it is first asked for."""
         if (height, width) not in self._networks:
-            from src.detector import load_network
-
-            config = self.config.replace(img_height=height, img_width=width)
-            network, notes = load_network(config, self._checkpoint)
-            self.notes = [*self.notes, *(note for note in notes if note not in self.notes)]
+            network = self._opened.network(img_height=height, img_width=width)
             self._networks[height, width] = network
         return self._networks[height, width]

@@ -10,13 +10,20 @@ environment says is in docs/distributed.md.
 
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from src.arguments import ArgumentParser
 from src.errors import UserError, run_entry
+from src.meeting_point import (
+    is_free,
+    scheduler_address,
+    scheduler_port,
+    wait_for_scheduler,
+    whole_number,
+)
 from src.model_utils.config import DEFAULT_ORIGIN, Config, load_config
 from src.model_utils.config_schema import RULES
 from src.model_utils.local_adapter import DEVICE_VARIABLES, RANK_VARIABLES, SIZE_VARIABLES
@@ -25,10 +32,31 @@ from src.rank_table import devices_of_server, own_addresses, read_rank_table
 
 MINDER = Path(__file__).resolve().parents[1] / "scripts" / "rank_process.py"
 HOWS = ("table", "msrun", "mpirun")
+_PORT_TRIES = 3
 _LEFT_OVER = (
     *RANK_VARIABLES, *SIZE_VARIABLES, *DEVICE_VARIABLES, "RANK_TABLE_FILE", "MS_ROLE", "LOCAL_RANK",
-    "BIND_CPUS", "LOCAL_SIZE",
+    "BIND_CPUS", "LOCAL_SIZE", "LAUNCHER_PROCESS",
 )  # fmt: skip
+
+
+@dataclass
+class Plan:
+    """What this server has to start.
+
+    Attributes:
+        size: processes of all servers.
+        starts, ranks: of this server.
+        meeting: (MASTER_ADDR, MASTER_PORT) of msrun.
+        is_ours: whether this launcher chose the port, and may choose another.
+        wait: seconds that another server's scheduler is waited for; 0: it is to run here.
+    """
+
+    size: int
+    starts: list[Start]
+    ranks: list[int]
+    meeting: tuple[str, int] = ("", 0)
+    is_ours: bool = False
+    wait: float = 0.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,21 +71,34 @@ def main(argv: Sequence[str]) -> int:
     # Nothing that an earlier launch left in the shell.
     environment = {k: v for k, v in os.environ.items() if k not in _LEFT_OVER}
     environment.setdefault("GLOG_v", "3")  # msrun's warnings, as in `device_adapter`
-    if options.how == "table":
-        size, starts, ranks = _by_table(options.table, environment)
-    else:
-        size, starts, ranks = _by_program(options, environment)
-    config = _read_config(command[2:], size)
+    plan = _make_plan(options, environment)
+    config = _read_config(command[2:], plan.size)
     command = [*command[:2], *with_absolute_paths(command[2:], config)]
-    for start in starts:
-        start.environment["LOCAL_SIZE"] = str(len(ranks))
-        start.environment["BIND_CPUS"] = str(int(config.bind_cpus))
-        start.command += [str(MINDER), options.folder, *command]
-    print(f"ranks {ranks[0]} to {ranks[-1]} of {size} by {options.how}", flush=True)
-    return ProcessGroup(Path(options.folder), starts, ranks).run()
+    print(f"ranks {plan.ranks[0]} to {plan.ranks[-1]} of {plan.size} by {options.how}", flush=True)
+    for tries_left in reversed(range(_PORT_TRIES)):
+        for start in plan.starts:
+            start.environment["LOCAL_SIZE"] = str(len(plan.ranks))
+            start.environment["BIND_CPUS"] = str(int(config.bind_cpus))
+            start.command += [str(MINDER), options.folder, *command]
+        group = ProcessGroup(Path(options.folder), plan.starts, plan.ranks)
+        if plan.wait:
+            wait_for_scheduler(*plan.meeting, plan.wait)
+        code = group.run()
+        lost_port = group.scheduler_failed and plan.is_ours and not is_free(*plan.meeting)
+        if not (lost_port and tries_left):
+            return code
+        print(f"port {plan.meeting[1]} went to another program; starting again", flush=True)
+        plan = _make_plan(options, environment)
+    return code
 
 
-def _by_table(table: str, environment: Mapping[str, str]) -> tuple[int, list[Start], list[int]]:
+def _make_plan(options, environment: Mapping[str, str]) -> Plan:
+    if options.how == "table":
+        return _by_table(options.table, environment)
+    return _by_program(options, environment)
+
+
+def _by_table(table: str, environment: Mapping[str, str]) -> Plan:
     """One process for each device of this server."""
     devices = read_rank_table(table)
     wanted = environment.get("SERVER_ID", "")
@@ -72,17 +113,17 @@ def _by_table(table: str, environment: Mapping[str, str]) -> tuple[int, list[Sta
             "DEVICE_NUM": str(len(own)),
             "LOCAL_RANK": str(local),
         }
-        starts.append(Start([sys.executable], {**environment, **variables}))
-    return len(devices), starts, [device.rank for device in own]
+        starts.append(Start([sys.executable], {**environment, **variables}, is_minder=True))
+    return Plan(len(devices), starts, [device.rank for device in own])
 
 
-def _by_program(options, environment: Mapping[str, str]) -> tuple[int, list[Start], list[int]]:
+def _by_program(options, environment: Mapping[str, str]) -> Plan:
     """msrun or mpirun, which start the processes."""
     local = options.processes
     if local < 1:
         raise UserError(f"the number of processes is {local}; give 1 or more")
-    size = _whole("WORKER_NUM", environment, local, 1)
-    node = _whole("NODE_RANK", environment, 0, 0)
+    size = whole_number("WORKER_NUM", environment, local, 1)
+    node = whole_number("NODE_RANK", environment, 0, 0)
     if size < local or (node + 1) * local > size:
         raise UserError(
             f"environment: WORKER_NUM: {size} processes in all cannot have {local} on the server "
@@ -102,16 +143,32 @@ def _by_program(options, environment: Mapping[str, str]) -> tuple[int, list[Star
             f"{options.how}: no such program in PATH; it comes with "
             f"{'MindSpore' if options.how == 'msrun' else 'Open MPI'}"
         )
-    make = _msrun_command if options.how == "msrun" else _mpirun_command
-    command = make(program, options.folder, (size, local, node), environment)
-    return size, [Start(command, {**environment, "PATH": path})], ranks
+    own_environment = {**environment, "PATH": path}
+    if options.how == "mpirun":
+        return Plan(size, [Start(_mpirun_command(program, size, local), own_environment)], ranks)
+    several = size > local
+    address = scheduler_address(environment, several=several, node=node)
+    port = scheduler_port(environment, address, several=several, node=node)
+    wait = whole_number("CLUSTER_TIME_OUT", environment, 600, 1)
+    command = [
+        program,
+        f"--worker_num={size}",
+        f"--local_worker_num={local}",
+        f"--master_addr={address}",
+        f"--master_port={port}",
+        f"--node_rank={node}",
+        f"--log_dir={os.path.join(options.folder, f'msrun_{node}' if several else 'msrun')}",
+        f"--cluster_time_out={wait}",
+        "--join=True",
+        f"--tail_worker_log={size}",  # of none of them: the logs are elsewhere
+    ]
+    is_ours = not several and not environment.get("MASTER_PORT", "").strip()
+    start = Start(command, own_environment)
+    return Plan(size, [start], ranks, (address, port), is_ours, wait if node else 0.0)
 
 
-def _mpirun_command(
-    program: str, _folder: str, numbers: tuple[int, int, int], _environment: Mapping[str, str]
-) -> list[str]:
-    """`numbers`: processes in all, of this server, and the server's number."""
-    size, local, _ = numbers
+def _mpirun_command(program: str, size: int, local: int) -> list[str]:
+    """`size`, `local`: processes in all, and of this server."""
     if size > local:
         raise UserError(
             "environment: WORKER_NUM: mpirun starts the processes of one server here; for several "
@@ -120,49 +177,6 @@ def _mpirun_command(
     # By itself Open MPI gives a process one core, and its threads no other.
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     return [program, *as_root, "--bind-to", "none", "-n", str(local), sys.executable]
-
-
-def _msrun_command(
-    program: str, folder: str, numbers: tuple[int, int, int], environment: Mapping[str, str]
-) -> list[str]:
-    """`numbers`: processes in all, of this server, and the server's number."""
-    size, local, node = numbers
-    several = size > local
-    master = environment.get("MASTER_ADDR", "").strip()
-    if several and not master:
-        raise UserError(
-            "environment: MASTER_ADDR is not set; give the address of the server with NODE_RANK 0"
-        )
-    return [
-        program,
-        f"--worker_num={size}",
-        f"--local_worker_num={local}",
-        f"--master_addr={master or '127.0.0.1'}",
-        f"--master_port={_port(environment, several)}",
-        f"--node_rank={node}",
-        f"--log_dir={os.path.join(folder, f'msrun_{node}' if several else 'msrun')}",
-        f"--cluster_time_out={_whole('CLUSTER_TIME_OUT', environment, 600, 1)}",
-        "--join=True",
-        f"--tail_worker_log={size}",  # of none of them: the logs are elsewhere
-    ]
-
-
-def _port(environment: Mapping[str, str], several: bool) -> int:
-    """MASTER_PORT; on a single server any free port will do."""
-    if environment.get("MASTER_PORT") or several:
-        return _whole("MASTER_PORT", environment, 8118, 1024)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _whole(name: str, environment: Mapping[str, str], default: int, lowest: int) -> int:
-    text = environment.get(name, "").strip() or str(default)
-    if not text.isdecimal() or int(text) < lowest:
-        raise UserError(
-            f"environment: {name}: {text!r} is not a whole number from {lowest} on; correct it"
-        )
-    return int(text)
 
 
 def _read_config(argv: Sequence[str], size: int) -> Config:

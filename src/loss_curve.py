@@ -11,6 +11,7 @@ import numpy as np
 
 from src.drawing import write_atomically
 from src.errors import UserError
+from src.fonts import import_matplotlib
 
 _LINE = re.compile(r"epoch:\s*(\d{1,9})\s+step:\s*(\d{1,9}),\s*(.+)")
 _VALUE = re.compile(r"(\w+):\s*([-+\w.]+)")
@@ -96,6 +97,7 @@ def draw_loss_curve(
     Raises:
         UserError: the log holds no losses.
     """
+    import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -115,7 +117,7 @@ def draw_loss_curve(
         f"{averaged[-1]:.3f}", (steps[-1], averaged[-1]), xytext=(6, 0), va="center",
         textcoords="offset points", fontsize=12, color=_INK,
     )  # fmt: skip
-    whole.set_title(title, loc="left", fontsize=15)
+    whole.set_title(title, loc="left", fontsize=15, parse_math=False)
     for name, (label, color) in _CURVES.items():
         values = np.array([line.losses.get(name, np.nan) for line in lines])
         parts.plot(steps, values, color=color, alpha=0.2, linewidth=1)

@@ -5,6 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from src.errors import UserError
+
+MOST_STEPS = 50_000_000  # 400 epochs of COCO, one image a step
+_BYTES_A_STEP = 24  # float64 rates, factors and their product
+
 STEP_DECAY = 0.1  # what every milestone multiplies the rate with
 
 
@@ -84,9 +89,16 @@ def learning_rates(
         (epochs * steps_per_epoch,) float32.
 
     Raises:
+        UserError: more than `MOST_STEPS`.
         ValueError: for another `lr_type`, or nothing to train.
     """
     total = epochs * steps_per_epoch
+    if total > MOST_STEPS:
+        raise UserError(
+            f"epoch_size: {epochs} epochs of {steps_per_epoch} steps: their learning rates alone "
+            f"take {_BYTES_A_STEP * total / 1e9:.1f} GB; lower epoch_size to at most "
+            f"{max(MOST_STEPS // steps_per_epoch, 1)}"
+        )
     if total < 1:
         raise ValueError(f"{epochs} epochs of {steps_per_epoch} steps leave nothing to train")
     if lr_type == "step":

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prediction: a detector over image files, its boxes drawn and written as JSON."""
 
-import contextlib
-import itertools
 import json
+import math
 import os
 import sys
 from collections import Counter
@@ -13,64 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from src.drawing import Boxes, class_color, draw_boxes, read_picture, write_atomically
+from src.drawing import Boxes, class_color, draw_boxes, write_atomically
 from src.errors import EXIT_USER_ERROR, UserError
+from src.fonts import class_labels
 from src.image_ops import preprocess_image
+from src.image_reading import (
+    DEFAULT_MAX_PIXELS,
+    ImageError,
+    decode_image,
+    narrow_depth,
+    read_bytes,
+)
+from src.run_config import adopt_run_config
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 PREDICTIONS = "predictions.json"
 DEFAULT_OUTPUT = "predictions"  # below the working folder
 _SMALLEST_PICTURE = 640  # smaller images are enlarged to this, or class names would cover them
-
-
-def find_images(inputs: Sequence[str]) -> list[Path]:
-    """Image files in the order given; a folder stands for the images in it, sorted by name.
-
-    Raises:
-        UserError: a path that does not exist or cannot be looked at, or a folder without images.
-    """
-    paths: list[Path] = []
-    for given in map(Path, inputs):
-        try:
-            found = _images_at(given)
-        except OSError as error:
-            raise UserError(f"--input {given}: {error.strerror or error}") from error
-        if not found:
-            raise UserError(f"--input {given}: no images in it ({', '.join(IMAGE_SUFFIXES)})")
-        paths += found
-    return paths
-
-
-def _images_at(given: Path) -> list[Path]:
-    """The image files of one input; passes an OSError on."""
-    if given.is_dir():
-        return sorted(p for p in given.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    if given.is_file():
-        return [given]
-    raise UserError(f"--input {given}: no such file or folder")
-
-
-def with_saved_config(argv: Sequence[str]) -> list[str]:
-    """Add ``--config_path`` of the configuration that training saved, unless one is given.
-
-    A run's folder holds ``config.yaml`` and ``ckpt_0/``, so the file is looked for in the
-    checkpoint's folder and in the one above.
-    """
-    argv = list(argv)
-    if any(a == "--config_path" or a.startswith("--config_path=") for a in argv):
-        return argv
-    checkpoint = None
-    for position, argument in enumerate(argv):
-        if argument == "--checkpoint_path" and position + 1 < len(argv):
-            checkpoint = argv[position + 1]
-        elif argument.startswith("--checkpoint_path="):
-            checkpoint = argument.split("=", 1)[1]
-    # A path that cannot be looked at is reported when the checkpoint is read.
-    with contextlib.suppress(OSError):
-        for folder in Path(checkpoint).absolute().parents[:2] if checkpoint else ():
-            if (folder / "config.yaml").is_file():
-                return ["--config_path", str(folder / "config.yaml"), *argv]
-    return argv
+_LARGEST_PICTURE = 50_000_000  # pixels; larger images are drawn smaller
+_BATCH_PIXELS = 50_000_000  # a batch ends with the image that brings it there: memory
+_LONGEST_STEM = 200  # bytes; file systems take 255, and a number or an ending may follow
 
 
 def picture_names(paths: Sequence[Path]) -> list[str]:
@@ -78,10 +38,11 @@ def picture_names(paths: Sequence[Path]) -> list[str]:
     taken: Counter[str] = Counter()
     names = []
     for path in paths:
-        name = f"{path.stem}.png"
+        stem = os.fsdecode(os.fsencode(path.stem)[:_LONGEST_STEM])
+        name = f"{stem}.png"
         while name in taken:
-            taken[path.stem] += 1
-            name = f"{path.stem}_{taken[path.stem]}.png"
+            taken[stem] += 1
+            name = f"{stem}_{taken[stem]}.png"
         taken[name] += 1
         names.append(name)
     return names
@@ -110,7 +71,7 @@ def refuse_to_overwrite(paths: Sequence[Path], output: Path) -> None:
 def batches_of(
     pictures: Iterator[tuple[int, np.ndarray]], config: Any, size: int
 ) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray, np.ndarray]]:
-    """Images prepared, `size` at a time.
+    """Images prepared, `size` at a time, fewer where they are very large.
 
     Args:
         pictures: (position, (H, W, 3) uint8 RGB) of each image.
@@ -122,23 +83,43 @@ def batches_of(
         meta (size, 4) float32. The last batch is filled up with copies, so that one compiled graph
         serves all.
     """
-    while batch := list(itertools.islice(pictures, size)):
+    while batch := _next_batch(pictures, size):
         prepared = [preprocess_image(rgb, config) for _, rgb in batch]
         prepared += prepared[-1:] * (size - len(prepared))
         yield batch, np.stack([p[0] for p in prepared]), np.stack([p[1] for p in prepared])
 
 
+def _next_batch(
+    pictures: Iterator[tuple[int, np.ndarray]], size: int
+) -> list[tuple[int, np.ndarray]]:
+    batch: list[tuple[int, np.ndarray]] = []
+    pixels = 0
+    for position, rgb in pictures:
+        batch.append((position, rgb))
+        pixels += rgb.shape[0] * rgb.shape[1]
+        if len(batch) >= size or pixels >= _BATCH_PIXELS:
+            break
+    return batch
+
+
 def read_pictures(
-    paths: Sequence[Path], unreadable: list[Path]
+    paths: Sequence[Path], unreadable: list[Path], max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (position in `paths`, (H, W, 3) uint8 RGB) of each image that can be read.
 
-    The others are reported and put into `unreadable`.
+    The others are reported and put into `unreadable`. Images of 16 bits that come out nearly black
+    are named.
     """
     for position, path in enumerate(paths):
         try:
-            yield position, read_picture(path)
-        except UserError as error:
+            data = read_bytes(path, max_pixels)
+            rgb = decode_image(data, str(path), max_pixels)
+            narrow = narrow_depth(data)
+            if narrow:
+                print(f"note: {path} has {narrow}; stretch its values to 16 bits")
+            yield position, rgb
+        except ImageError as problem:
+            error = problem.without_remedy()
             sys.stdout.flush()
             print(f"error: {error}", file=sys.stderr, flush=True)
             unreadable.append(path)
@@ -184,8 +165,11 @@ def draw_entry(
         scores=[d["score"] for d in detections],
     )
     colors = {name: class_color(i) for i, name in enumerate(class_names)}
-    scale = max(1.0, _SMALLEST_PICTURE / max(rgb.shape[:2]))
-    picture = draw_boxes(rgb, boxes, colors=colors, scale=scale)
+    height, width = rgb.shape[:2]
+    scale = max(1.0, _SMALLEST_PICTURE / max(height, width))
+    scale = min(scale, math.sqrt(_LARGEST_PICTURE / (height * width)))
+    labels = class_labels(tuple(class_names))
+    picture = draw_boxes(rgb, boxes, colors=colors, labels=labels, scale=scale)
     write_atomically(png, lambda name: picture.save(name, format="PNG"))
 
 
@@ -209,21 +193,19 @@ def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
     refuse_to_overwrite(paths, Path(config.output_dir))
     from mindspore import Tensor
 
-    from src.checkpoint import read_checkpoint
-    from src.checkpoint_settings import adopt_settings
     from src.compile_cache import CompileCache
-    from src.detector import load_network
+    from src.detector import open_detector
     from src.model_utils.device_adapter import init_device
 
     init_device(config)
-    checkpoint = read_checkpoint(config.checkpoint_path)
-    config, adopted = adopt_settings(config, checkpoint)
+    config, lines = adopt_run_config(config)
+    opened = open_detector(config, config.checkpoint_path)
     # The network itself drops what is below test_score_thr.
-    if min_score < config.test_score_thr:
-        config = config.replace(test_score_thr=min_score)
-    network, notes = load_network(config, checkpoint)
-    for note in (*adopted, *(f"note: {note}" for note in notes)):
-        print(note)
+    lowest = min(min_score, opened.config.test_score_thr)
+    config = opened.config.replace(test_score_thr=lowest)
+    network = opened.network(test_score_thr=lowest)
+    for line in (*lines, *opened.lines):
+        print(line)
     run = CompileCache(config)
 
     def detect(image: np.ndarray, meta: np.ndarray) -> list[np.ndarray]:
@@ -252,7 +234,7 @@ def write_predictions(
     names = picture_names(paths)
     entries: list[dict[str, Any]] = []
     unreadable: list[Path] = []
-    pictures = read_pictures(paths, unreadable)
+    pictures = read_pictures(paths, unreadable, config.max_image_pixels)
     for batch, image, meta in batches_of(pictures, config, min(config.test_batch_size, len(paths))):
         outputs = detect(image, meta)
         for row, (position, rgb) in enumerate(batch):

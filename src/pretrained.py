@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from mindspore import nn
 
-from src.checkpoint import STATE_NAMES, canonical_name, read_checkpoint, short_list
+from src.checkpoint import STATE_NAMES, canonical_name, read_checkpoint
 from src.checkpoint_loading import check_model, set_parameter
 from src.checkpoint_settings import with_known_meta
 from src.errors import UserError
+from src.messages import short_list
 
 
 @dataclass

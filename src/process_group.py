@@ -2,11 +2,11 @@
 """Processes that live and end together, each minded by scripts/rank_process.py."""
 
 import contextlib
-import fcntl
 import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
+from src.folder_lock import Busy, take
+from src.processes import birth, die_with, shell_code
+from src.run_lock import busy_line, rank_at_work
 
 _POLL_SECONDS = 0.2
 # Of the environment, with what they are by default. Ranks that leave together (told to, or
@@ -24,6 +27,7 @@ _POLL_SECONDS = 0.2
 _SECONDS = {"LEAVE_SECONDS": 8.0, "STOP_SECONDS": 120.0, "END_SECONDS": 1800.0}
 TAIL_LINES = 20
 _KILLED = 128 + signal.SIGKILL
+_RANKS_TELL_SECONDS = 2.0  # a rank that failed has taken the scheduler with it, and knows more
 
 
 @dataclass
@@ -33,10 +37,12 @@ class Start:
     Attributes:
         command: program and arguments.
         environment: all of its environment.
+        is_minder: whether it minds its process by itself, also when this launcher is killed.
     """
 
     command: list[str]
     environment: dict[str, str]
+    is_minder: bool = False
 
 
 class ProcessGroup:
@@ -46,6 +52,9 @@ class ProcessGroup:
         folder: of the run; rank r works in `train_parallel<r>/` in it.
         starts: what starts them: themselves, or msrun or mpirun.
         ranks: that run on this server.
+
+    Attributes:
+        scheduler_failed: whether `run` ended because msrun's scheduler did.
     """
 
     def __init__(self, folder: Path, starts: Sequence[Start], ranks: Sequence[int]) -> None:
@@ -54,25 +63,29 @@ class ProcessGroup:
         self.starts = starts
         self.started: list[subprocess.Popen] = []
         self.signals, self.signal_number = 0, 0
+        self.scheduler_failed = False
+        self._scheduler_ended = float("inf")
         self.stop_until = float("inf")
         self._shown = 0
 
     def run(self) -> int:
         """Start the processes, show the first one's log and wait for all of them.
 
-        SIGINT and SIGTERM are passed on, so that the run saves and leaves; a second one, or
-        STOP_SECONDS, ends it at once.
+        SIGINT, SIGTERM and SIGHUP (unless ignored, as under nohup) are passed on, so that the run
+        saves and leaves; a second one, or STOP_SECONDS, ends it at once.
 
         Returns:
             0, or the exit code of the process that failed first, 128 + signal when it was killed;
             1 when a process does not end though another one has done well.
 
         Raises:
-            UserError: the folder cannot be used, or another launch is at work in it.
+            UserError: the folder cannot be used, or another run is at work in it.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._stop)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, self._stop)
         with self._locked():
+            self._refuse_while_at_work()
             self._prepare()
             try:
                 self.started = [self._start(start) for start in self.starts]
@@ -86,41 +99,50 @@ class ProcessGroup:
     def _locked(self) -> Iterator[None]:
         """Keep other launches of these ranks out of the folder: they would take the files by which
         the running processes are known. Other servers may share it, with ranks of their own."""
-        path = self.folder / f".launch_{min(self.folders)}.lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = open(path, "a")  # noqa: SIM115
+            lock = take(self.folder / f".launch_{min(self.folders)}.lock")
+        except Busy as busy:
+            raise UserError(busy_line(self.folder, busy.holder)) from None
         except OSError as error:
             raise _unusable(self.folder, error) from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"{self.folder}: another launch is at work in it; wait for it, or choose "
-                    "another output_dir"
-                ) from None
-            except OSError:  # a file system without locks
-                pass
+        try:
             yield
+        finally:
+            if lock:
+                lock.release()
+
+    def _refuse_while_at_work(self) -> None:
+        """A launcher that was killed may have left processes, which have some seconds to save."""
+        if line := rank_at_work(self.folder):
+            raise UserError(line)
+        for rank in self.folders:
+            state = self._state(rank)
+            if state.get("host") == socket.gethostname() and self._minder_is_alive(state):
+                holder = f"rank {rank} of an earlier launch, pid {state['minder']}"
+                raise UserError(busy_line(self.folder, holder))
 
     def _prepare(self) -> None:
         """Make the folders; forget what earlier processes in them left."""
-        for folder in self.folders.values():
-            try:
+        try:
+            if 0 in self.folders:
+                self._scheduler_file().unlink(missing_ok=True)
+            for folder in self.folders.values():
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "process.json").unlink(missing_ok=True)
-            except OSError as error:
-                raise _unusable(folder, error) from None
+        except OSError as error:
+            raise _unusable(self.folder, error) from None
         with contextlib.suppress(OSError):
             self._shown = self._first_log().stat().st_size
 
     def _start(self, start: Start) -> subprocess.Popen:
+        own = os.getpid()
         return subprocess.Popen(
             start.command,
-            env=start.environment,
+            env={**start.environment, "LAUNCHER_PROCESS": f"{own}:{birth(own)}"},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # the terminal's Ctrl-C comes once, through us
+            preexec_fn=None if start.is_minder else lambda: die_with(own),
         )
 
     def _watch(self) -> int:
@@ -137,6 +159,10 @@ class ProcessGroup:
             codes = self._exit_codes()
             if failed is None and (failed := self._first_failure(codes, ended)):
                 give_up = now + _seconds("LEAVE_SECONDS")
+            if failed is None and (code := self._scheduler_failure(now)):
+                self.scheduler_failed = True
+                self._report_scheduler(code)
+                return code
             if failed and (len(codes) == len(self.folders) or now >= give_up):
                 if not self.signals:
                     self._report(*failed)
@@ -166,7 +192,7 @@ class ProcessGroup:
             state = self._state(rank)
             if "exit_code" in state:
                 codes[rank] = state["exit_code"]
-            elif "minder" in state and not _is_alive(state["minder"]):
+            elif "minder" in state and not self._minder_is_alive(state):
                 # Read again: it may have written its last word between the two looks.
                 codes[rank] = self._state(rank).get("exit_code", _KILLED)
         return codes
@@ -181,15 +207,28 @@ class ProcessGroup:
             first = min(failed, key=lambda rank: self._state(rank).get("ended", math.inf))
             return first, codes[first]
         if len(codes) < len(self.folders) and ended:
-            codes_of_programs = [_shell_code(p.returncode) for p in self.started]
+            codes_of_programs = [shell_code(p.returncode) for p in self.started]
             return None, next((code for code in codes_of_programs if code), 1)
         return None
 
+    def _scheduler_failure(self, now: float) -> int:
+        """Exit code of msrun's scheduler when it has failed and no rank says why; 0 otherwise."""
+        state = _read_state(self._scheduler_file()) if 0 in self.folders else {}
+        if not (code := state.get("exit_code", 0)):
+            return 0
+        self._scheduler_ended = min(self._scheduler_ended, now)
+        return code if now - self._scheduler_ended >= _RANKS_TELL_SECONDS else 0
+
     def _state(self, rank: int) -> dict:
-        try:
-            return json.loads((self.folders[rank] / "process.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        return _read_state(self.folders[rank] / "process.json")
+
+    @staticmethod
+    def _minder_is_alive(state: dict) -> bool:
+        born = birth(state.get("minder", 0))
+        return bool(born) and born == state.get("born", born)
+
+    def _scheduler_file(self) -> Path:
+        return self.folder / "scheduler.json"
 
     def _first_log(self) -> Path:
         return self.folders[min(self.folders)] / "log.txt"
@@ -207,9 +246,21 @@ class ProcessGroup:
         self._show_log()
         sys.stdout.flush()
         if rank is None:
-            print(f"error: the processes could not be started (exit code {code})", file=sys.stderr)
+            begun = any(self._state(rank) for rank in self.folders)
+            what = "what started them has ended" if begun else "they could not be started"
+            print(f"error: the processes: {what} (exit code {code})", file=sys.stderr)
             return
         self._print_error(rank, f"ended with exit code {code}")
+
+    def _report_scheduler(self, code: int) -> None:
+        """msrun's log has what its scheduler printed."""
+        self._show_log()
+        sys.stdout.flush()
+        logs = sorted(self.folder.glob("msrun*/scheduler.log"))
+        _print_end(
+            f"error: the scheduler of the processes ended with exit code {code} (its address and "
+            "port: MASTER_ADDR, MASTER_PORT)", logs[0] if logs else self.folder / "msrun",
+        )  # fmt: skip
 
     def _report_missing(self, codes: dict[int, int]) -> None:
         self._show_log()
@@ -220,14 +271,7 @@ class ProcessGroup:
         )
 
     def _print_error(self, rank: int, problem: str) -> None:
-        """Say what is wrong with a process, and show the end of its log."""
-        log = self.folders[rank] / "log.txt"
-        print(f"error: rank {rank} {problem}; the end of {log}:", file=sys.stderr)
-        with contextlib.suppress(OSError):
-            lines = log.read_bytes()[-100_000:].decode("utf-8", "replace").splitlines()
-            for line in lines[-TAIL_LINES:]:
-                print(f"  {line}", file=sys.stderr)
-        sys.stderr.flush()
+        _print_end(f"error: rank {rank} {problem}", self.folders[rank] / "log.txt")
 
     def _stop(self, number: int, _frame: object) -> None:
         """Tell the processes to save and leave."""
@@ -256,6 +300,16 @@ class ProcessGroup:
                 process.wait(timeout=5)
 
 
+def _print_end(problem: str, log: Path) -> None:
+    """Say what is wrong, and show the end of a log."""
+    print(f"{problem}; the end of {log}:", file=sys.stderr)
+    with contextlib.suppress(OSError), open(log, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 100_000))
+        for line in file.read().decode("utf-8", "replace").splitlines()[-TAIL_LINES:]:
+            print(f"  {line}", file=sys.stderr)
+    sys.stderr.flush()
+
+
 def _unusable(folder: Path, error: OSError) -> UserError:
     return UserError(f"{folder}: cannot be used ({error.strerror}); choose another output_dir")
 
@@ -267,17 +321,21 @@ def _seconds(name: str) -> float:
         return _SECONDS[name]
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether a process exists and is more than an entry in the table."""
+def _read_state(path: Path) -> dict:
+    """What a minder has noted, of numbers that can be right: others may have written the file."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False
-
-
-def _shell_code(returncode: int) -> int:
-    return returncode if returncode >= 0 else 128 - returncode
+        with open(path, encoding="utf-8") as file:
+            state = json.loads(file.read(4096))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(state, dict):
+        return {}
+    whole = {"minder": 2, "pid": 2, "exit_code": 0}
+    return {
+        key: value
+        for key, value in state.items()
+        if key not in whole or (type(value) is int and whole[key] <= value < 1 << 31)
+    }
 
 
 def _send(pid: int | None, number: int) -> None:

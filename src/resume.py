@@ -2,16 +2,19 @@
 """Where a training run stands, and how another one goes on from there."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from src.callbacks import CheckpointKeeper
-from src.checkpoint import find_latest
-from src.errors import UserError
+from src.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
+from src.checkpoint_loading import require_training_state
+from src.errors import DamagedFileError, UserError
+from src.messages import short
 from src.model_utils.config import Config, is_saved, load_config
-from src.model_utils.config_schema import RULES
+from src.model_utils.config_schema import RULES, SETTABLE
+from src.run_config import read_unasked
 
 
 @dataclass
@@ -23,31 +26,58 @@ class Position:
     global_step: int = 0
 
 
-def resume_path(wanted: str, folder: Path) -> Path | None:
-    """Return the checkpoint to go on from; None to start from the beginning.
+def open_start(wanted: str, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """Read the checkpoint to go on from; None to start from the beginning.
+
+    Of a folder it is the newest one that is whole. Those before it are passed over with a line that
+    says so: a full disk or a power cut must not end a run that has older ones.
 
     Args:
         wanted: the key `resume`: a file, a folder, "auto" or "".
         folder: of the run's own checkpoints.
+        say: prints a line.
 
     Raises:
-        UserError: a folder was named that holds none.
+        UserError: the named file cannot be used, or a folder holds checkpoints and none of them
+            can, or a folder was named that holds none.
     """
     if not wanted:
         return None
-    folder = folder if wanted == "auto" else Path(wanted)
-    if wanted != "auto" and not os.path.isdir(folder):  # False for a name that is too long
-        return folder
-    listed = CheckpointKeeper.read_index(folder)
-    latest = find_latest(folder) if listed is None else None
-    if listed:
-        latest = folder / listed[-1]
-    if latest is None and wanted != "auto":
+    searched = folder if wanted == "auto" else Path(wanted)
+    if wanted != "auto" and not os.path.isdir(searched):  # False for a name that is too long
+        return _read_start(searched)
+    damage = None
+    for path in _newest_first(searched):
+        try:
+            return _read_start(path)
+        except DamagedFileError as error:
+            damage = error
+            say(f"WARNING: {error}. It is passed over: trying the checkpoint before it")
+    if damage:
         raise UserError(
-            f"{folder}: holds no faster_rcnn-*.ckpt to resume from; set resume to a training "
+            f"{searched}: none of its checkpoints can be used; of the oldest one, {damage}, "
+            "or another output_dir to start anew"
+        )
+    if wanted != "auto":
+        raise UserError(
+            f"{searched}: holds no faster_rcnn-*.ckpt to resume from; set resume to a training "
             "checkpoint or a folder with some, or to auto"
         )
-    return latest
+    return None
+
+
+def _read_start(path: Path) -> Checkpoint:
+    checkpoint = read_checkpoint(path, "resume")
+    require_training_state(checkpoint, "resume")
+    return checkpoint
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """The run's checkpoints in a folder."""
+    listed = CheckpointKeeper.read_index(folder)
+    if listed is None:
+        return find_checkpoints(folder)[::-1]
+    return [folder / name for name in reversed(listed)]
 
 
 def position_of(
@@ -113,11 +143,13 @@ def changed_lines(saved: Path, config: Config) -> list[str]:
     if not is_saved(saved):
         return []
     try:
-        before = load_config(["--config_path", str(saved)])
+        values = read_unasked(saved)
+        # Compared only: nothing of it is used.
+        before = load_config([]).replace(**{key: values[key] for key in SETTABLE if key in values})
     except UserError:
         return []
     return [
-        f"changed since the run's last start: {key} {getattr(before, key)} -> {value}"
+        f"changed since the run's last start: {key} {short(getattr(before, key))} -> {short(value)}"
         for key in config
         if RULES[key].kind != "path" and (value := getattr(config, key)) != getattr(before, key)
     ]

@@ -3,19 +3,51 @@
 
 import lzma
 import os
+import secrets
 import shutil
 import stat
+import struct
+import unicodedata
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
 from src.errors import UserError
+from src.foreign_text import shown
 
 # JPEGs and MindRecords hardly shrink, COCO's JSON to a fifth; a bomb has a thousand and more.
 LARGEST_RATIO = 100
 SMALL = 64 * 2**20  # bytes that may come out of any archive, whatever the ratio
-MOST_ENTRIES = 2_000_000
+LARGEST_LIST = 64 * 2**20  # bytes of the list of entries: some 700,000 files
+DEEPEST = 64  # folders
 _PIECE = 2**20
+_SMALL_PIECE = 2**12
+_LONGEST_NAME = 255  # bytes, of most file systems
+# What the standard library raises for files that are not what they should be.
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError,
+    ValueError, RuntimeError, IndexError, KeyError, OverflowError,
+)  # fmt: skip
+
+
+def open_zip(archive: Path) -> zipfile.ZipFile:
+    """Open a zip file whose list of entries is of a size that can be read.
+
+    Raises:
+        zipfile.BadZipFile: it is none, or its list is too long.
+        OSError: it cannot be read.
+    """
+    try:
+        if not archive.is_file():  # a pipe would be waited for
+            raise zipfile.BadZipFile("it is no file")
+        with open(archive, "rb") as file:
+            # zipfile reads the whole list; how long it is stands at the file's end.
+            end = zipfile._EndRecData(file)
+        if end and end[zipfile._ECD_SIZE] > LARGEST_LIST:
+            raise zipfile.BadZipFile(f"a list of entries of {end[zipfile._ECD_SIZE]} bytes")
+        return zipfile.ZipFile(archive)
+    except DAMAGE as error:
+        raise zipfile.BadZipFile(shown(error)) from None
 
 
 def unzip(archive: Path, folder: Path) -> int:
@@ -30,33 +62,39 @@ def unzip(archive: Path, folder: Path) -> int:
         UserError: a damaged file, an encrypted one, or one that wants to do harm.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_zip(archive) as opened:
             entries = [entry for entry in opened.infolist() if not _is_rubbish(entry)]
             targets = _check(archive, entries, folder)
             for entry, target in zip(entries, targets, strict=True):
-                if entry.is_dir():
+                if _is_folder(entry):
                     target.mkdir(parents=True, exist_ok=True)
                 else:
                     _write(opened, entry, target)
-    except (
-        zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError
-    ) as error:  # fmt: skip
-        raise UserError(f"{archive}: is no whole zip file ({error}); upload it again") from None
+    except DAMAGE as error:
+        reason = shown(error)
+        raise UserError(f"{archive}: is no whole zip file ({reason}); upload it again") from None
     except OSError as error:
-        raise UserError(f"{archive}: cannot be unpacked into {folder} ({error})") from None
-    return sum(not entry.is_dir() for entry in entries)
+        reason = ": ".join(filter(None, (error.strerror, shown(error.filename or ""))))
+        raise UserError(
+            f"{archive}: cannot be unpacked into {folder} ({reason or shown(error)})"
+        ) from None
+    return sum(not _is_folder(entry) for entry in entries)
 
 
 def _is_rubbish(entry: zipfile.ZipInfo) -> bool:
     """What macOS adds."""
-    return entry.filename.startswith("__MACOSX/")
+    return entry.filename.startswith("__MACOSX/") or f"/{entry.filename}".endswith("/Icon\r")
+
+
+def _is_folder(entry: zipfile.ZipInfo) -> bool:
+    return entry.filename.endswith(("/", "\\"))
 
 
 def _check(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) -> list[Path]:
     """Return where the entries belong, or refuse the archive."""
-    if len(entries) > MOST_ENTRIES:
-        raise UserError(f"{archive}: has {len(entries)} entries, more than {MOST_ENTRIES}")
-    packed, unpacked = archive.stat().st_size, sum(entry.file_size for entry in entries)
+    # The file may have holes, and entries may share their bytes.
+    packed = min(archive.stat().st_size, sum(entry.compress_size for entry in entries))
+    unpacked = sum(entry.file_size for entry in entries)
     if unpacked > max(SMALL, LARGEST_RATIO * packed):
         raise UserError(
             f"{archive}: {packed} bytes would become {unpacked}, more than {LARGEST_RATIO} times "
@@ -68,41 +106,89 @@ def _check(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) -> list[
             f"{archive}: needs {unpacked} bytes in {folder}, which has {free}; free some space"
         )
     targets = [_target(archive, entry, folder) for entry in entries]
-    for entry, target in zip(entries, targets, strict=True):
-        _refuse_links(target, folder, is_folder=entry.is_dir())
+    _refuse_clashes(archive, entries, targets)
+    _refuse_what_is_there(entries, targets, folder)
     return targets
 
 
 def _target(archive: Path, entry: zipfile.ZipInfo, folder: Path) -> Path:
-    name = entry.filename.replace("\\", "/")
+    """Return where an entry belongs."""
+    # What the file says: the standard library has cut the name at a NUL.
+    name = entry.orig_filename.replace("\\", "/")
     parts = PurePosixPath(name).parts
     kind = stat.S_IFMT(entry.external_attr >> 16)
-    is_strange = ".." in parts or "\0" in name or not (parts or entry.is_dir())
-    if name.startswith("/") or is_strange or ":" in (parts[:1] or ("",))[0]:
-        problem = f"the entry {entry.filename!r} leads outside the folder"
+    is_outside = name.startswith("/") or ".." in parts or ":" in (parts[:1] or ("",))[0]
+    longest = max((len(os.fsencode(part)) for part in parts), default=0)
+    if not parts and not _is_folder(entry):
+        problem = "has no file name"
+    elif any(unicodedata.category(character) == "Cc" for character in name):
+        problem = "has control characters in its name"
+    elif is_outside:
+        problem = "leads outside the folder"
+    elif longest > _LONGEST_NAME or len(parts) > DEEPEST:
+        problem = f"has a name of more than {_LONGEST_NAME} bytes or {DEEPEST} folders"
     elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        problem = f"the entry {entry.filename!r} is a link or a device"
+        problem = "is a link or a device"
     elif entry.flag_bits & 1:
-        problem = f"the entry {entry.filename!r} is encrypted"
+        problem = "is encrypted"
     else:
         return folder.joinpath(*parts)
-    raise UserError(f"{archive}: {problem}; nothing is unpacked, make the archive anew")
+    raise _refused(archive, entry, problem)
 
 
-def _refuse_links(target: Path, folder: Path, *, is_folder: bool) -> None:
-    """Make sure that no link that is in the folder already leads out of it."""
-    place = target if is_folder else target.parent
-    is_link = target.is_symlink() and not is_folder
-    if is_link or not place.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{target}: a link leads out of {folder}; remove it")
+def _refused(archive: Path, entry: zipfile.ZipInfo, problem: str) -> UserError:
+    return UserError(
+        f"{archive}: the entry '{shown(entry.orig_filename)}' {problem}; nothing is unpacked, make "
+        "the archive anew"
+    )
+
+
+def _refuse_clashes(archive: Path, entries: list[zipfile.ZipInfo], targets: list[Path]) -> None:
+    """Refuse two entries of one name, and a file with others below it."""
+    files: set[Path] = set()
+    for entry, target in zip(entries, targets, strict=True):
+        if target in files:
+            raise _refused(archive, entry, "is in it twice")
+        if not _is_folder(entry):
+            files.add(target)
+    for entry, target in zip(entries, targets, strict=True):
+        needed = (target, *target.parents) if _is_folder(entry) else target.parents
+        if not files.isdisjoint(needed):
+            raise _refused(archive, entry, "needs a folder where another entry is a file")
+
+
+def _refuse_what_is_there(
+    entries: list[zipfile.ZipInfo], targets: list[Path], folder: Path
+) -> None:
+    """Make sure that no link that is in the folder already leads out of it, nor that a file is in
+    the way."""
+    real = folder.resolve()
+    checked: set[Path] = set()
+    for entry, target in zip(entries, targets, strict=True):
+        place = target if _is_folder(entry) else target.parent
+        is_link = target.is_symlink() and not _is_folder(entry)
+        if is_link or not (place in checked or place.resolve().is_relative_to(real)):
+            raise UserError(f"{shown(target, 300)}: a link leads out of {folder}; remove it")
+        in_the_way = target if target.is_dir() and not _is_folder(entry) else None
+        if place not in checked:
+            above = [p for p in (place, *place.parents) if p.exists()]
+            in_the_way = in_the_way or (None if above[0].is_dir() else above[0])
+        if in_the_way:
+            kind = "folder" if in_the_way.is_dir() else "file"
+            raise UserError(
+                f"{shown(in_the_way, 300)}: a {kind} is in the way of what is unpacked; remove it"
+            )
+        checked.add(place)
 
 
 def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    # Other methods than deflate give all that a piece holds at once: thousands of times as much.
+    bounded = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
     try:
-        with opened.open(entry) as source, open(part, "wb") as file:
-            shutil.copyfileobj(source, file, _PIECE)
+        with opened.open(entry) as source, open(part, "xb") as file:
+            shutil.copyfileobj(source, file, _PIECE if bounded else _SMALL_PIECE)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)

@@ -45,7 +45,7 @@ def read_tiff(data: bytes) -> dict:
     return {
         "height": height,
         "width": width,
-        "memory": 3.0 + (4.0 + whole) * part + (whole if transparent else 0.0),
+        "memory": max(6.0, 3.0 + (4.0 + whole) * part, 3.0 + depth if transparent else 0.0),
         "bits": depth,
         "transparent": transparent,
         "raw": tags.get(_COMPRESSION, (1,))[0] == _UNCOMPRESSED,

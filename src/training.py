@@ -8,11 +8,13 @@ from typing import Any
 from src.callbacks import StopSignals
 from src.dataset import create_train_dataset
 from src.model_utils.moxing_adapter import Outputs
+from src.run_lock import released_at_the_end
 from src.training_run import Run, TrainingDiverged
 
 EXIT_DIVERGED = 3  # losses or gradients are not finite: neither the user's input nor a defect
 
 
+@released_at_the_end()
 def run_training(config: Any, outputs: Outputs | None = None) -> int:
     """Train as train.py does.
 

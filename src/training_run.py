@@ -13,6 +13,7 @@ from mindspore import Tensor
 
 from src.callbacks import CheckpointKeeper, LossLog, Progress, StatusLine, StopSignals
 from src.checkpoint import (
+    Checkpoint,
     checkpoint_name,
     describe_model,
     remove_leftovers,
@@ -26,13 +27,17 @@ from src.dataset import iterate, steps_per_epoch
 from src.detector import build_detector, build_loss
 from src.errors import UserError
 from src.evaluation import evaluate, read_ground_truth
+from src.frozen_parts import settle_frozen_parts
 from src.lr_schedule import learning_rates, scaled_rate
 from src.mindrecord import ensure_mindrecord
+from src.model_utils.config_memory import require_memory
+from src.model_utils.config_notes import without_effect
 from src.model_utils.device_adapter import init_device
 from src.network_define import LOSS_NAMES, LossScaler, TrainOneStep, make_optimizer
 from src.pretrained import load_pretrained
 from src.ranks import Ranks, moving_statistics
-from src.resume import Position, changed_lines, position_of, resume_path, resumed_lines
+from src.resume import Position, changed_lines, open_start, position_of, resumed_lines
+from src.run_lock import hold_run_folder
 
 MAX_SKIPPED_STEPS = 50  # in a row; more than a dynamic scale needs from its highest value down to 1
 BEST_NAME = "best.ckpt"
@@ -58,12 +63,18 @@ class Run:
 
     def __init__(self, config: Any) -> None:
         self.config = config
+        require_memory(config, "batch_size")
         device = init_device(config)
         self.rank, self.world_size = device.rank, device.world_size
         self.ranks = Ranks(self.rank, self.world_size)
         self.status = StatusLine(sys.stdout if self.rank == 0 else open(os.devnull, "w"))  # noqa: SIM115
         self.folder = Path(config.output_dir)
+        self._start: Checkpoint | None = None  # what rank 0 goes on from, until it is loaded
         self.keeper = self._prepare_folder()
+        with self.ranks.watch(config.rank_timeout):
+            stored = self._start.meta if self._start else None
+            config = settle_frozen_parts(config, stored, self.ranks, self.status.say)
+        self.config = config
         self.data = ensure_mindrecord(config, "train", self.rank, self.world_size)
         self.annotations = file_digest(self.data.anno_path)
         self.steps = steps_per_epoch(config, self.data, self.world_size)
@@ -238,20 +249,21 @@ class Run:
     # ------------------------------------------------------------------ how a run is put together
 
     def _prepare_folder(self) -> CheckpointKeeper:
-        """Make the output folders, and look at the named files: before the data is converted.
+        """Take the output folder, and look at the named files: before the data is converted.
 
         The files are rank 0's: on another server they need not be.
         """
+        with self.ranks.watch(self.config.rank_timeout):
+            hold_run_folder(self.folder, self.ranks)
         keep = self.config.keep_checkpoint_max
         if self.rank:
             return CheckpointKeeper(self.folder / "ckpt_0", keep)
-        start = self._resume_path()
-        if start:
-            require_file(start, "resume")
-        elif self.config.pre_trained:
+        folder = self.folder / "ckpt_0"
+        start = self._start = open_start(self.config.resume, folder, self.status.say)
+        if self.config.pre_trained and not start:
             require_file(self.config.pre_trained, "pre_trained")
-        keeper = CheckpointKeeper(self.folder / "ckpt_0", keep, resume=bool(start))
-        goes_on_here = start and os.path.realpath(start.parent) == os.path.realpath(keeper.folder)
+        keeper = CheckpointKeeper(folder, keep, resume=bool(start))
+        goes_on_here = start and os.path.samefile(start.path.parent, folder)
         listed = None if goes_on_here else CheckpointKeeper.read_index(keeper.folder)
         if listed:
             raise UserError(
@@ -301,6 +313,8 @@ class Run:
             f"images a step, scaled to {batch} "
             f"({config.batch_size} on each of {self.world_size} device(s))"
         )
+        for line in without_effect(config):
+            self.status.say(line)
         return learning_rates(
             config.lr_type,
             rate,
@@ -313,7 +327,7 @@ class Run:
         )
 
     def _start_from_pretrained(self) -> None:
-        if self.rank or not self.config.pre_trained or self._resume_path():
+        if self.rank or not self.config.pre_trained or self._start:
             return
         report = load_pretrained(self.network, self.config.pre_trained, describe_model(self.config))
         for line in report.lines():
@@ -349,6 +363,7 @@ class Run:
         return {
             **describe_model(self.config),
             **self._contract(),
+            "frozen_stages": self.config.frozen_stages,
             "batch_size": self.config.batch_size,
             "world_size": self.world_size,
             "steps_per_epoch": self.steps,
@@ -361,9 +376,6 @@ class Run:
             "loss_logs": logs,
             "best": self.best,
         }
-
-    def _resume_path(self) -> Path | None:
-        return resume_path(self.config.resume, self.folder / "ckpt_0")
 
     def _resume(self) -> dict[str, Any]:
         """Start all ranks alike: with what rank 0 has, from the beginning or from a checkpoint.
@@ -385,20 +397,20 @@ class Run:
 
     def _load(self) -> dict[str, Any]:
         """Load the checkpoint to go on from; return its meta and this run's `position`."""
-        path = self._resume_path()
-        if path is None:
+        start, self._start = self._start, None
+        if start is None:
             if self.config.resume:
                 self.status.say(f"nothing to resume in {self.folder.resolve()}: a new run begins")
             return {}
         optimizer = self.step.optimizer
         model = describe_model(self.config)
-        meta = load_training_state(self.network, optimizer, path, model, self._contract())
+        meta = load_training_state(self.network, optimizer, start, model, self._contract())
         at = position_of(
-            path, meta, batch_size=self.config.batch_size, world_size=self.world_size,
+            start.path, meta, batch_size=self.config.batch_size, world_size=self.world_size,
             steps=self.steps, epochs=self.epochs,
         )  # fmt: skip
         set_parameter(optimizer.global_step, np.array([at.global_step], np.int32))
-        for line in resumed_lines(path, meta, at, self.world_size):
+        for line in resumed_lines(start.path, meta, at, self.world_size):
             self.status.say(line)
         return {**meta, "position": vars(at)}
 

@@ -22,11 +22,12 @@ from src.annotations import load_coco
 from src.arguments import ArgumentParser
 from src.drawing import Boxes, draw_contact_sheet, read_picture
 from src.errors import UserError, run_entry
+from src.fonts import printable
+from src.image_reading import DEFAULT_MAX_PIXELS
 from src.loss_curve import draw_loss_curve
 
 LOSS_CURVE, DETECTIONS = "loss_curve.png", "detections.png"
 _FARTHEST = 1e9  # pixels; sums and multiples of larger numbers may overflow
-_LONGEST_NAME = 80  # letters; more would not fit on a picture
 
 
 def _is_number(value: Any) -> bool:
@@ -72,6 +73,7 @@ def draw_detections(
     *,
     max_images: int = 12,
     min_score: float = 0.5,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> None:
     """Write a sheet of images with the boxes of a COCO results file and the true ones.
 
@@ -82,30 +84,31 @@ def draw_detections(
         png: the picture to write.
         max_images: so many images, evenly taken from the annotation file's.
         min_score: detections below are not drawn.
+        max_pixels: of an image; a larger one is an error.
 
     Raises:
         UserError: a file that cannot be read or does not fit the others.
     """
     truth = _read_annotations(annotations)
     detections = _read_results(results)
-    names = {entry["id"]: _printable(str(entry["name"])) for entry in truth["categories"]}
+    names = {entry["id"]: str(entry["name"]) for entry in truth["categories"]}
     images = truth["images"]
     if not images:
         raise UserError(f"no images to draw for {png}: the annotations list none")
     picked = np.linspace(0, len(images) - 1, min(max_images, len(images))).round().astype(int)
     true_of = _by_image(a for a in truth["annotations"] if not a.get("iscrowd", 0))
     found_of = _by_image(d for d in detections if d["score"] >= min_score)
-    pictures = []
-    for index in picked:
-        image = images[index]
+
+    def picture_of(image: Mapping[str, Any]) -> tuple[np.ndarray, Boxes, Boxes, str]:
         predicted = _boxes(found_of[image["id"]], names, "results")
         true = _boxes(true_of[image["id"]], names, "annotations")
-        file_name = _printable(image["file_name"])
+        file_name = printable(image["file_name"])
         text = f"{file_name}: {len(predicted.names)} predicted, {len(true.names)} true"
-        rgb = read_picture(Path(image_dir, image["file_name"]))
-        pictures.append((rgb, predicted, true, text))
+        rgb = read_picture(Path(image_dir, image["file_name"]), max_pixels)
+        return rgb, predicted, true, text
+
     draw_contact_sheet(
-        pictures,
+        (picture_of(images[index]) for index in picked),
         png,
         class_names=list(names.values()),
         title=f"Validation images, detections with a score of at least {min_score:g}",
@@ -158,12 +161,6 @@ def _check_entries(entries: list[Any], kind: str, source: str) -> None:
                 raise UserError(f'{place}: "{key}" is {value}, it must be {meaning}')
 
 
-def _printable(text: str) -> str:
-    """A name as it can be drawn: one line of letters that a font may have, not too long."""
-    letters = (letter if letter.isprintable() else "?" for letter in text[:_LONGEST_NAME])
-    return "".join(letters)
-
-
 def _by_image(entries: Iterable[Mapping[str, Any]]) -> dict[Any, list[Mapping[str, Any]]]:
     """Entries grouped by their image id; images without any get an empty list."""
     groups = defaultdict(list)
@@ -199,6 +196,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output_dir", default=".", help="where the pictures go (default: here)")
     parser.add_argument("--max_images", type=int, default=12, help="images on the sheet (12)")
     parser.add_argument("--min_score", type=float, default=0.5, help="hide detections below (0.5)")
+    parser.add_argument(
+        "--max_image_pixels",
+        type=int,
+        default=DEFAULT_MAX_PIXELS,
+        help=f"larger images are refused ({DEFAULT_MAX_PIXELS})",
+    )
     options = parser.parse_args(argv)
     output = Path(options.output_dir)
     if not options.log and not options.results:
@@ -220,6 +223,7 @@ def main(argv: list[str]) -> int:
             output / DETECTIONS,
             max_images=options.max_images,
             min_score=options.min_score,
+            max_pixels=options.max_image_pixels,
         )
         print(f"detections: {output / DETECTIONS}")
     return 0

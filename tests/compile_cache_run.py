@@ -21,6 +21,7 @@ from network_helpers import small_batch, small_config  # noqa: E402
 from src import compile_cache  # noqa: E402
 from src.detector import build_detector, build_loss  # noqa: E402
 from src.graph_digest import graph_digest  # noqa: E402
+from src.graph_entries import GraphEntry  # noqa: E402
 from src.model_utils.config import load_config  # noqa: E402
 from src.network_define import TrainOneStep, make_optimizer  # noqa: E402
 
@@ -77,11 +78,10 @@ def main() -> None:
     """Do the jobs."""
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_device("CPU")
-    read, found = compile_cache._read_entry, []
-    compile_cache._read_entry = lambda entry: found.append(read(entry)) or found[-1]
-    written = []
-    write = compile_cache._write_entry
-    compile_cache._write_entry = lambda *entry: written.append(entry) or write(*entry)
+    read, found = GraphEntry.read, []
+    GraphEntry.read = lambda entry: found.append(read(entry)) or found[-1]
+    write, written = GraphEntry.write, []
+    GraphEntry.write = lambda entry, content: written.append(entry) or write(entry, content)
     config = load_config([]).replace(device_target="CPU", compile_cache=sys.argv[1])
     notes: list[str] = []
     cache = compile_cache.CompileCache(config, notes.append)

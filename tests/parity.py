@@ -291,14 +291,14 @@ def _losses_and_gradients(path, config, image_and_size, boxes, labels, *, gradie
     from mindspore import Tensor
 
     from src.checkpoint import read_checkpoint
-    from src.detector import build_loss, load_network
+    from src.detector import OpenDetector, build_loss
     from tests.stages import LossAndGradients
 
     image, valid_hw = image_and_size
     meta = np.concatenate([valid_hw, np.ones((2, 2))], 1).astype(np.float32)
     valid = labels > 0
     batch = (image, meta, boxes, labels, valid, np.zeros_like(valid), np.array([5, 77], np.int32))
-    loss = build_loss(load_network(config, read_checkpoint(path))[0], config)
+    loss = build_loss(OpenDetector(config, read_checkpoint(path)).network(), config)
     cell = LossAndGradients(loss) if gradients else loss
     cell.set_train(True)
     outputs = cell(*(Tensor(np.ascontiguousarray(x)) for x in batch))

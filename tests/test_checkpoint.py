@@ -11,13 +11,21 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
-from tiny_detector import same_values, tiny_batch, tiny_model, tiny_network, tiny_trained, values_of
+from tiny_detector import (
+    same_values,
+    tiny_batch,
+    tiny_model,
+    tiny_network,
+    tiny_run_meta,
+    tiny_trained,
+    values_of,
+)
 
 from src.checkpoint import (
     META_KEY,
     checkpoint_name,
     checkpoint_position,
-    find_latest,
+    find_checkpoints,
     read_checkpoint,
     remove_leftovers,
     save_checkpoint,
@@ -66,7 +74,7 @@ def test_training_state_continues_bit_for_bit(tmp_path):
         tmp_path / "a.ckpt",
         network,
         optimizer,
-        {**tiny_model(), **CONTRACT, "global_step": 2},
+        tiny_run_meta(2),
     )
     for i in (2, 3):
         step(Tensor(1.0, ms.float32), *tiny_batch(seed=i))
@@ -228,7 +236,7 @@ def test_other_pixels_are_pointed_out(saved):
 )
 def test_resume_needs_the_same_run(tmp_path, contract, message):
     network, optimizer, _ = tiny_trained()
-    meta = {**tiny_model(), **CONTRACT, "global_step": 3}
+    meta = tiny_run_meta(3)
     save_checkpoint(tmp_path / "a.ckpt", network, optimizer, meta)
     with pytest.raises(UserError, match=message):
         load_training_state(
@@ -238,7 +246,7 @@ def test_resume_needs_the_same_run(tmp_path, contract, message):
 
 def test_resume_needs_the_optimizer_of_every_trained_parameter(tmp_path):
     network, optimizer, _ = tiny_trained(frozen=True)
-    save_checkpoint(tmp_path / "a.ckpt", network, optimizer, {**tiny_model(), "global_step": 3})
+    save_checkpoint(tmp_path / "a.ckpt", network, optimizer, tiny_run_meta(3))
     other, other_optimizer, _ = tiny_trained(steps=0)
     with pytest.raises(UserError, match="no optimizer state for moments.backbone.conv1.weight"):
         load_training_state(other, other_optimizer, tmp_path / "a.ckpt", tiny_model(), {})
@@ -251,11 +259,12 @@ def test_names_and_the_latest(tmp_path):
     assert checkpoint_position(checkpoint_name(12, 345)) == (12, 345)
     assert checkpoint_position("best.ckpt") is None
     assert checkpoint_position("faster_rcnn-1_2.ckpt.tmp") is None
-    assert find_latest(tmp_path) is None
+    assert find_checkpoints(tmp_path) == []
     for name in ("faster_rcnn-2_7.ckpt", "faster_rcnn-10_3.ckpt", "faster_rcnn-9_99.ckpt"):
         (tmp_path / name).write_text("")
     (tmp_path / "faster_rcnn-99.ckpt").write_text("")
-    assert find_latest(tmp_path).name == "faster_rcnn-10_3.ckpt"
+    steps = ["2_7", "9_99", "10_3"]
+    assert [p.name for p in find_checkpoints(tmp_path)] == [f"faster_rcnn-{s}.ckpt" for s in steps]
 
 
 def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
@@ -311,7 +320,7 @@ from mindspore import Parameter, Tensor
 from src.checkpoint import save_parameters
 for number in range(100000):
     value = np.full(4_000_000, number, np.float32)
-    save_parameters(sys.argv[1], [Parameter(Tensor(value), "a.weight")], {"epoch": number})
+    save_parameters(sys.argv[1], [Parameter(Tensor(value), "a.weight")], {"epoch": number + 1})
 """
 
 
@@ -336,7 +345,8 @@ def test_a_kill_while_saving_leaves_the_last_whole_checkpoint(tmp_path, repo_roo
         process.wait()
         checkpoint = read_checkpoint(path)
         (values,) = checkpoint.arrays.values()
-        assert (values == checkpoint.meta["epoch"]).all() and find_latest(tmp_path) == path
+        assert (values == checkpoint.meta["epoch"] - 1).all()
+        assert find_checkpoints(tmp_path) == [path]
         half_written += remove_leftovers(tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert half_written, "no kill came in the middle of saving"

@@ -36,7 +36,8 @@ def test_defaults_give_way_and_a_line_says_so():
     assert config.box_convention == "modern" and config.pixel_std == (1.0, 1.0, 1.0)
     assert config.class_names == ("cat", "dog") and config.test_score_thr == 0.1
     assert (config.batch_size, config.seed) == (2, 1), "settings of the run, not of the model"
-    assert len(lines) == 1
+    assert len(lines) == 2
+    assert lines[1].startswith("note: the checkpoint also sets of_the_future, which does not")
     for part in ("somebody's", "box_convention modern", "pixel_std [1.0, 1.0, 1.0]", "(2 classes)"):
         assert part in lines[0]
     assert "keep_ratio" not in lines[0], "only what is changed"
@@ -93,11 +94,6 @@ def test_which_resnet50_is_assumed_is_said_unless_it_was_given():
 def test_entries_of_other_programs_do_not_hide_a_model_zoo_file():
     more = _checkpoint(names=(*_zoo(6).arrays, "lr", "ema.decay"))
     assert stored_settings(more)["clip_to_canvas"] is True
-
-
-@pytest.mark.parametrize("settings", [None, 3, []])
-def test_odd_settings_are_not_taken(settings):
-    assert stored_settings(_checkpoint({"norm": "bn", "settings": settings})) == {"norm": "bn"}
 
 
 def test_a_stored_value_that_cannot_be_names_the_file():

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from network_helpers import small_config
 
 from src import graph_digest
 from src.compile_cache import MAX_ENTRIES, CompileCache, tidy
+from src.graph_entries import GraphEntry
 
 PROGRAM = Path(__file__).with_name("compile_cache_run.py")
 
@@ -75,6 +77,31 @@ def test_a_damaged_entry_is_not_used(filled, tmp_path):
     (found,) = run(tmp_path, "scale=2")
     assert not found["hit"] and found["result"] == expected["scale=2"]
     assert run(tmp_path, "scale=2")[0]["hit"]  # written anew
+
+
+def test_an_entry_that_this_user_has_not_sealed_is_not_used(filled, tmp_path):
+    """Whoever can make an entry, its checksum included, makes a program."""
+    folder, expected = filled
+    for path in folder.glob("*.graph"):
+        (tmp_path / path.name).touch(mode=0o600)
+        GraphEntry(tmp_path / path.name, b"k" * 32, None).write(path.read_bytes()[32:])
+    (found,) = run(tmp_path, "scale=2")
+    assert not found["hit"] and found["result"] == expected["scale=2"]
+
+
+def test_a_folder_that_others_can_write_to_is_not_used(filled, tmp_path):
+    folder, expected = filled
+    for entry in folder.glob("*.graph"):
+        shutil.copy(entry, tmp_path)
+    tmp_path.chmod(0o1777)
+    before = set(tmp_path.iterdir())
+    (found,) = run(tmp_path, "scale=2")
+    assert not found["hit"] and found["result"] == expected["scale=2"]
+    assert found["notes"] == [
+        f"note: compiled graphs are not kept (other users can write to {tmp_path}; `chmod go-w` "
+        "it); set compile_cache to another folder, or to off"
+    ]
+    assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.slow
@@ -142,17 +169,21 @@ def test_the_usual_folder(monkeypatch, tmp_path):
 
 def test_old_and_surplus_graphs_go(tmp_path):
     now = time.time()
-    for number in range(MAX_ENTRIES + 5):
-        path = tmp_path / f"{number:03d}.graph"
+    names = [f"{number:064x}.graph" for number in range(MAX_ENTRIES + 5)]
+    for number, name in enumerate(names):
+        path = tmp_path / name
         path.write_bytes(b"x")
         os.utime(path, (now - number * 60, now - number * 60))
-    for name, days in (("000.graph", 31), ("room-dead", 2), ("room-alive", 0)):
+    users_own = ["room-with-a-view", "room-dead.txt", "my.graph"]
+    for name, days in (
+        (names[0], 31), ("room-dead1_xy", 2), ("room-alive_1", 0), *((n, 99) for n in users_own)
+    ):  # fmt: skip
         path = tmp_path / name
-        path.write_bytes(b"x") if name.endswith("graph") else path.mkdir()
+        path.mkdir() if name.startswith("room") else path.write_bytes(b"x")
         os.utime(path, (now - days * 86400,) * 2)
     tidy(tmp_path)
-    left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == [*(f"{n:03d}.graph" for n in range(1, MAX_ENTRIES + 1)), "room-alive"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*names[1 : MAX_ENTRIES + 1], "room-alive_1", *users_own}
 
 
 # ------------------------------------------------------------------ what tells graphs apart

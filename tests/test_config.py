@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.model_utils import config_yaml
 from src.model_utils.config import DEFAULT_CONFIG, DEFAULT_ORIGIN, Config, load_config
 from src.model_utils.config_derived import DERIVED
+from src.model_utils.config_notes import without_effect
 from src.model_utils.config_schema import RULES, SECTIONS, SETTABLE
 from src.model_utils.config_types import coerce, is_list
 
@@ -305,3 +306,29 @@ def test_help_is_quick_and_needs_no_mindspore(repo_root):
         [sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.splitlines()[-1] == "False False", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "notes"),
+    [
+        ("", []),
+        ("--clip_norm 10", ["clip_norm has no effect here, it needs grad_clip True"]),
+        ("--clip_norm 10 --grad_clip True", []),
+        ("--sgd_step 3 5 --lr_type cosine", ["sgd_step has no effect here, it needs lr_type step"]),
+        ("--min_lr_ratio 0.1", ["min_lr_ratio has no effect here, it needs lr_type cosine"]),
+        ("--data_url obs://a/b", ["data_url has no effect here, it needs enable_modelarts True"]),
+        ("--max_val_images 5 --eval_interval 1", []),
+        (
+            "--checkpoint_path a.ckpt",
+            [
+                "checkpoint_path has no effect here, it needs another program; weights to begin "
+                "with are pre_trained, a run to go on with is resume"
+            ],
+        ),
+        ("--checkpoint_path a.ckpt --resume auto", []),
+    ],
+)
+def test_settings_without_an_effect_in_training(arguments, notes, tmp_path):
+    path = write(tmp_path / "file.yaml", "clip_norm: 5.0")  # a file is for several programs
+    config = load_config(["--config_path", path, *arguments.split()])
+    assert without_effect(config) == [f"note: {note}" for note in notes]

@@ -28,7 +28,7 @@ def _export(config):
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A configuration that exports the small detector from a checkpoint."""
-    monkeypatch.setattr(exporting, "build_detector", lambda config: SmallDetector())
+    monkeypatch.setattr("src.detector.build_detector", lambda config: SmallDetector())
     config = stand_in_config(64, 96, file_format="MINDIR", test_batch_size=1,
                              ckpt_file=str(tmp_path / "small.ckpt"),
                              file_name=str(tmp_path / "model"))  # fmt: skip

@@ -43,7 +43,7 @@ def test_a_second_launch_leaves_the_running_one_alone(bench):
     before = [state.read_text() for state in states]
     second = bench.run(*arguments)
     assert second.code == 2
-    assert f"error: {folder}: another launch is at work in it; wait for it" in second.stdout
+    assert f"error: {folder}: another run is at work in it (pid " in second.stdout
     assert [state.read_text() for state in states] == before and first.poll() is None
     (folder / "leave").touch()
     assert first.communicate(timeout=30)[0] and first.returncode == 0

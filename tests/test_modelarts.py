@@ -124,10 +124,9 @@ def test_export_takes_the_checkpoint_and_hands_back_the_model(tmp_path, monkeypa
     from stand_ins import SmallDetector, stand_in_config
 
     import export
-    from src import exporting
     from src.checkpoint import describe_model, save_checkpoint
 
-    monkeypatch.setattr(exporting, "build_detector", lambda config: SmallDetector())
+    monkeypatch.setattr("src.detector.build_detector", lambda config: SmallDetector())
     (tmp_path / "models").mkdir()
     meta = describe_model(stand_in_config(64, 96))
     save_checkpoint(tmp_path / "models/small.ckpt", SmallDetector(seed=4), meta=meta)

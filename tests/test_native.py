@@ -249,7 +249,7 @@ def test_compiled_once_then_found(monkeypatch, tmp_path):
 
 
 @needs_operators
-def test_a_library_of_another_user_is_taken(monkeypatch, tmp_path):
+def test_a_library_of_root_is_taken(monkeypatch, tmp_path):
     first = _library_elsewhere(monkeypatch, tmp_path)
 
     def refuse(*_):
@@ -261,7 +261,7 @@ def test_a_library_of_another_user_is_taken(monkeypatch, tmp_path):
 
 def test_without_a_home_folder_nothing_is_kept(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for an unknown user
+    monkeypatch.setattr("src.user_cache.home_folder", lambda: None)  # as for an unknown user
     found = _library_elsewhere(monkeypatch, "")
     assert isinstance(found, build.NotBuilt) and "set HOME" in str(found)
     assert list(tmp_path.iterdir()) == []
@@ -275,6 +275,61 @@ def test_a_damaged_library_is_compiled_anew(monkeypatch, tmp_path):
     damaged.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert _library_elsewhere(monkeypatch, tmp_path / "damaged").path == damaged
     assert damaged.stat().st_size == path.stat().st_size
+
+
+@needs_operators
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_a_library_in_a_folder_that_others_can_write_to_is_not_loaded(level, monkeypatch, tmp_path):
+    cache = BUILT.path.parent.parent
+    path = tmp_path / cache.name / BUILT.path.relative_to(cache)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(BUILT.path.read_bytes())
+    assert _library_elsewhere(monkeypatch, tmp_path).path == path
+    folder = path.parents[level - 1]
+    folder.chmod(0o777)
+    found = _library_elsewhere(monkeypatch, tmp_path)
+    assert isinstance(found, build.NotBuilt) and f"write to {folder}" in str(found)
+    folder.chmod(0o755)
+    path.chmod(0o775)
+    assert not build._is_whole(path)  # that one is compiled anew
+
+
+def _fake_compiler(monkeypatch):
+    """Let compiling write a few bytes, in a file as open as the umask lets it be."""
+
+    def run(command, **_):
+        if "-o" in command:
+            os.close(os.open(command[-1], os.O_CREAT | os.O_WRONLY, 0o777))
+        return "1.0"
+
+    monkeypatch.setattr(build, "_run", run)
+
+
+@needs_operators
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_the_umask_opens_nothing(umask, monkeypatch, tmp_path):
+    _fake_compiler(monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new" / "cache"))
+    before = os.umask(umask)
+    try:
+        path = build._find_or_compile()
+    finally:
+        os.umask(before)
+    for place in (path, *path.parents[:4]):
+        assert place.stat().st_mode & 0o777 == 0o700, place
+    assert build._find_or_compile() == path
+
+
+def test_no_compiler_of_the_current_folder(monkeypatch, tmp_path):
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh\ntouch ran\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", ":.")
+    monkeypatch.delenv("CXX", raising=False)
+    reason = _library_elsewhere(monkeypatch, tmp_path / "cache")
+    assert isinstance(reason, build.NotBuilt) and "no C++ compiler" in str(reason)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_without_a_compiler_the_reason_is_said(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copying from and to object storage, against an S3 server of its own on loopback."""
 
+import itertools
 import os
 import re
 import sys
@@ -225,3 +226,72 @@ def test_without_a_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(UserError, match="neither moxing nor boto3 is installed; pip install boto3"):
         download("s3://bucket/x", tmp_path, "data_url")
+
+
+def _a_store(monkeypatch, sizes):
+    store = types.SimpleNamespace(
+        list=lambda: {name: object_store.Item(size, "") for name, size in sizes.items()},
+        get=lambda name, path: path.write_text("1"),
+    )
+    monkeypatch.setattr(transfer, "open_store", lambda url, key: store)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.001)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "problem"),
+    [
+        ({"a//b": 1, "a/b": 1}, "the objects 'a//b' and 'a/b' would be one file"),
+        ({"a/./b": 1, "a/b": 1}, "would be one file"),
+        ({"a": 10**18}, "has 1000000000.0 GB to copy, and .* has room for .* free some space"),
+        ({"\ud800": 1}, "surrogates not allowed"),
+    ],
+)
+def test_what_a_folder_cannot_take_is_known_before(tmp_path, monkeypatch, sizes, problem):
+    _a_store(monkeypatch, sizes)
+    with pytest.raises(UserError, match=problem):
+        download("s3://bucket/x", tmp_path, "data_url")
+    assert not [path for path in tmp_path.iterdir() if path.name[0] != "."]
+
+
+@pytest.mark.parametrize("content", ["[]", "1", "{", "[" * 10**5, "\xff"])
+def test_notes_that_are_damaged_are_none(tmp_path, monkeypatch, content):
+    _a_store(monkeypatch, {"a": 1, ".copied.json": 1, ".unpacked.json": 1})
+    (tmp_path / ".copied.json").write_text(content, encoding="latin-1")
+    assert download("s3://bucket/x", tmp_path, "data_url") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".copied.json", "a"]
+    assert transfer.read_marker(tmp_path / ".copied.json") == {"a": [1, ""]}
+
+
+def _lists(monkeypatch, pages):
+    """An S3 store whose server answers with these pages."""
+    store = object_store.S3Store.__new__(object_store.S3Store)
+    store.bucket, store.prefix = "bucket", ""
+    store.client = types.SimpleNamespace(list_objects_v2=lambda **names: next(pages))
+    return store
+
+
+def _page(number, token):
+    entry = {"Key": f"{number}", "Size": 1, "ETag": ""}
+    return {"Contents": [entry], "IsTruncated": True, "NextContinuationToken": token}
+
+
+def test_a_list_without_an_end(monkeypatch):
+    pytest.importorskip("botocore")
+    same = (_page(number, "same") for number in itertools.count())
+    with pytest.raises(object_store.HopelessError, match="same page for ever"):
+        _lists(monkeypatch, same).list()
+    monkeypatch.setattr(object_store, "MOST_OBJECTS", 1000)
+    new = (_page(number, str(number)) for number in itertools.count())
+    with pytest.raises(object_store.HopelessError, match="more than 1000 objects"):
+        _lists(monkeypatch, new).list()
+
+
+def test_content_without_an_end(tmp_path):
+    pytest.importorskip("botocore")
+    store = object_store.S3Store.__new__(object_store.S3Store)
+    store.bucket, store.prefix = "bucket", ""
+    body = types.SimpleNamespace(iter_chunks=lambda size: itertools.repeat(b"x" * 100))
+    answer = {"ContentLength": 150, "ETag": "", "Body": body}
+    store.client = types.SimpleNamespace(get_object=lambda **names: answer)
+    with pytest.raises(OSError, match="200 of 150 bytes came"):
+        store.get("a", tmp_path / "a")

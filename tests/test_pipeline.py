@@ -101,7 +101,8 @@ def test_evaluate_predict_draw(place):
 
     image = place.data / "val2017/000000.jpg"
     place.run(sys.executable, place.repo / "predict.py", "--input", image, "--output_dir", "found",
-              "--checkpoint_path", checkpoint, "--min_score", "0.01")  # fmt: skip
+              "--checkpoint_path", checkpoint, "--min_score", "0.01",
+              "--device_target", "CPU")  # fmt: skip
     (entry,) = json.loads((work / "found/predictions.json").read_text())
     assert (entry["width"], entry["height"]) == (96, 64)
     assert (work / "found/000000.png").is_file()

@@ -21,11 +21,9 @@ from src.prediction import (
     batches_of,
     draw_entry,
     entry_of,
-    find_images,
     picture_names,
     read_pictures,
     refuse_to_overwrite,
-    with_saved_config,
     write_predictions,
 )
 
@@ -44,8 +42,10 @@ def test_arguments_are_split():
         "2",
     ]
     rest = ["--checkpoint_path", "c.ckpt", "--seed", "2"]
-    assert parse_arguments(argv) == (["a.jpg", "b"], 0.3, rest)
-    assert parse_arguments(["--help"]) == ([], 0.5, ["--help"])
+    own, others = parse_arguments(argv)
+    assert (own.input, own.min_score, own.recursive, others) == (["a.jpg", "b"], 0.3, False, rest)
+    own, others = parse_arguments(["--help", "--recursive"])
+    assert (own.input, own.min_score, own.recursive, others) == ([], 0.5, True, ["--help"])
 
 
 @pytest.mark.parametrize(
@@ -63,36 +63,6 @@ def test_wrong_arguments(argv, complaint):
         parse_arguments(argv)
 
 
-def test_folders_stand_for_their_images(tmp_path):
-    for name in ("b.PNG", "a.jpg", "notes.txt"):
-        (tmp_path / name).write_text("")
-    (tmp_path / "empty").mkdir()
-    single = tmp_path / "notes.txt"
-    found = find_images([str(single), str(tmp_path)])
-    assert [p.name for p in found] == ["notes.txt", "a.jpg", "b.PNG"]
-    with pytest.raises(UserError, match="no images in it"):
-        find_images([str(tmp_path / "empty")])
-    with pytest.raises(UserError, match="no such file"):
-        find_images([str(tmp_path / "gone.jpg")])
-    with pytest.raises(UserError, match="too long"):
-        find_images([TOO_LONG])
-
-
-@pytest.mark.parametrize("spelling", [["--checkpoint_path", "{}"], ["--checkpoint_path={}"]])
-def test_the_runs_own_config_is_found(tmp_path, spelling):
-    checkpoint = tmp_path / "train/ckpt_0/faster_rcnn-1_2.ckpt"
-    checkpoint.parent.mkdir(parents=True)
-    argv = [part.format(checkpoint) for part in spelling]
-    assert with_saved_config(argv) == argv
-    config = tmp_path / "train/config.yaml"
-    config.write_text("")
-    assert with_saved_config(argv)[:2] == ["--config_path", str(config)]
-    assert with_saved_config(argv)[-len(argv) :] == argv
-    chosen = [*argv, "--config_path", "x.yaml"]
-    assert with_saved_config(chosen) == chosen
-    assert with_saved_config([]) == []
-    too_long = ["--checkpoint_path", f"{TOO_LONG}/{TOO_LONG}"]
-    assert with_saved_config(too_long) == too_long
 
 
 def test_pictures_of_equal_names_do_not_overwrite_each_other():
@@ -156,6 +126,7 @@ class Settings(InputFormat):
     output_dir: str = "out"
     test_batch_size: int = 2
     class_names: tuple[str, ...] = ("cat", "dog")
+    max_image_pixels: int = 1_000_000
 
 
 def one_box_each(image, meta):

@@ -3,9 +3,12 @@
 
 import os
 import stat
+import tracemalloc
 import zipfile
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from src.errors import UserError
 from src.safe_zip import unzip
@@ -50,7 +53,7 @@ def link(name, kind=stat.S_IFLNK):
         ("..\\evil.txt", "leads outside the folder"),
         ("/tmp/evil.txt", "leads outside the folder"),
         ("C:/evil.txt", "leads outside the folder"),
-        (".", "leads outside the folder"),
+        (".", "has no file name"),
         (link("evil"), "is a link or a device"),
         (link("evil", stat.S_IFIFO), "is a link or a device"),
     ],
@@ -61,6 +64,121 @@ def test_nothing_is_written_outside_or_at_all(tmp_path, folder, name, problem):
         unzip(archive, folder)
     assert str(raised.value).startswith(f"{archive}: ")
     assert list(folder.iterdir()) == [] and not (tmp_path / "evil.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "names, problem",
+    [
+        (["x", ""], "the entry '' has no file name"),
+        (["a\x00b"], r"the entry 'a\\x00b' has control characters"),
+        (["\x1b[2Ja"], r"the entry '\\x1b\[2Ja' has control characters"),
+        (["a\n"], "has control characters"),
+        (["x" * 256], "has a name of more than 255 bytes"),
+        (["ü" * 128], "has a name of more than 255 bytes"),
+        (["a/" * 65 + "b"], "or 64 folders"),
+        (["a" * 60000], "has a name of more than 255 bytes"),
+        (["a", "a"], "the entry 'a' is in it twice"),
+        (["a/b", "a//b"], "is in it twice"),
+        (["a", "a/b"], "the entry 'a/b' needs a folder where another entry is a file"),
+        (["a/b", "a"], "the entry 'a/b' needs a folder where another entry is a file"),
+        (["a", "a/"], "is in it twice"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_names_that_are_none(names, problem, tmp_path, folder):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("good.txt", "good")
+        for name in names:
+            info = zipfile.ZipInfo(name.replace("\0", "0"))
+            info.filename = info.orig_filename = name
+            archive.writestr(info, "x")
+    with pytest.raises(UserError, match=problem) as raised:
+        unzip(path, folder)
+    assert list(folder.iterdir()) == []
+    text = str(raised.value).removeprefix(str(path))
+    assert text.isprintable() and len(text) < 250
+
+
+def test_names_of_every_length_and_alphabet(tmp_path, folder):
+    names = ["x" * 255, "ü" * 127, "a/.b.part", "a/b", "图像 1.jpg", "👨\u200d👩.jpg", "A", "a."]
+    of_macos = ["Icon\r", "d/Icon\r", "__MACOSX/a"]
+    archive = make(tmp_path / "a.zip", *((name, name) for name in (*names, *of_macos)))
+    assert unzip(archive, folder) == len(names)
+    found = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    assert found == {name: name for name in names}
+
+
+@pytest.mark.parametrize(
+    "there, name", [("a", "a/b"), ("a", "a/b/c"), ("a/b/", "a/b"), ("a", "a/")]
+)
+def test_what_is_in_the_way_is_said_before_anything_is_written(there, name, tmp_path, folder):
+    place = folder / there
+    place.parent.mkdir(exist_ok=True)
+    place.mkdir() if there.endswith("/") else place.write_text("mine")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(UserError, match="is in the way of what is unpacked"):
+        unzip(make(tmp_path / "a.zip", ("first", "x"), (name, "x")), folder)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_list_of_entries_that_is_too_long(tmp_path, folder, monkeypatch):
+    archive = make(tmp_path / "a.zip", *((f"{n:040d}", "") for n in range(100)))
+    monkeypatch.setattr("src.safe_zip.LARGEST_LIST", 5000)
+    with pytest.raises(UserError, match="a list of entries of 8600 bytes"):
+        unzip(archive, folder)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_methods_in_small_pieces(method, tmp_path, folder):
+    """They give all that a piece of the archive holds at once."""
+    archive = make(tmp_path / "a.zip", ("zeros", b"\0" * 30_000_000), compression=method)
+    tracemalloc.start()
+    assert unzip(archive, folder) == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (folder / "zeros").stat().st_size == 30_000_000 and peak < 120_000_000
+
+
+def test_a_hole_is_no_content(tmp_path, folder, monkeypatch):
+    """The archive's size on paper does not make a bomb smaller."""
+    monkeypatch.setattr("src.safe_zip.SMALL", 1000)
+    small = make(tmp_path / "a.zip", ("zeros", b"\0" * 10_000_000)).read_bytes()
+    path = tmp_path / "b.zip"
+    path.touch()
+    os.truncate(path, 2**30)
+    with open(path, "ab") as file:
+        file.write(small)
+    with pytest.raises(UserError, match="looks like a zip bomb"):
+        unzip(path, folder)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "nothing"])
+def test_what_is_no_file(kind, tmp_path, folder):
+    path = tmp_path / "a.zip"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(UserError, match="is no whole zip file"):
+        unzip(path, folder)
+
+
+@given(data=st.data())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_changed_bytes_end_in_one_line(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zip")
+    (folder / "out").mkdir()
+    entries = [("a/b.txt", "text" * 9), ("ü.txt", "more"), ("folder/", "")]
+    content = bytearray(make(folder / "a.zip", *entries).read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (folder / "a.zip").write_bytes(content)
+    try:
+        unzip(folder / "a.zip", folder / "out")
+    except UserError as error:
+        assert "\n" not in str(error)
+    assert sorted(path.name for path in folder.iterdir()) == ["a.zip", "out"]
 
 
 def test_a_link_that_is_there_already_is_not_followed(tmp_path, folder):

@@ -22,6 +22,7 @@ from src.callbacks import CheckpointKeeper, StopSignals
 from src.checkpoint import read_checkpoint
 from src.errors import UserError
 from src.model_utils.config import load_config
+from src.resume import open_start
 from src.training import EXIT_DIVERGED, run_training, train
 from src.training_run import MAX_SKIPPED_STEPS, Run, TrainingDiverged
 
@@ -303,7 +304,7 @@ def _other_run(output):
         (lambda p, w: {"pre_trained": p / ("x" * 300)}, "File name too long; set pre_trained"),
         (lambda p, w: {"output_dir": p / ("x" * 300)}, "cannot be written"),
         (lambda p, w: {"resume": _other_run(w), "img_width": 96}, "had img_width 64"),
-        (lambda p, w: {"resume": _other_run(w), "norm": "bn"}, "norm frozen_bn.* config.yaml"),
+        (lambda p, w: {"resume": _other_run(w), "norm": "frozen_bn"}, "norm bn.* config.yaml"),
         (
             lambda p, w: {"resume": _other_run(shutil.copytree(w, p / "other")), "output_dir": w},
             "another run .newest faster_rcnn-3_5.ckpt",
@@ -419,3 +420,53 @@ def test_help_and_errors_answer_without_mindspore(repo_root, script):
         [sys.executable, script, "--bach_size", "3"], cwd=repo_root, capture_output=True, text=True
     )
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "batch_size" in wrong.stderr
+
+
+def _damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_loudly(root, whole_run, tmp_path, capsys):
+    shutil.copytree(whole_run, tmp_path / "out")
+    newest = tmp_path / "out" / "ckpt_0" / "faster_rcnn-3_5.ckpt"
+    _damage(newest)
+    assert run_training(tiny_config(root, tmp_path / "out", resume="auto", eval_interval=1)) == 0
+    out = capsys.readouterr().out
+    assert f"WARNING: {newest}: not a MindSpore checkpoint, or a damaged one (" in out
+    assert "faster_rcnn-2_5.ckpt after epoch 2 step 5" in out
+    assert _same(_arrays(whole_run), _arrays(tmp_path / "out"))  # bit for bit as without damage
+    assert _log(whole_run) == _log(tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "no meta", "weights only"])
+def test_any_damage_of_the_newest_is_passed_over(root, whole_run, tmp_path, capsys, damage):
+    folder = shutil.copytree(whole_run, tmp_path / "out") / "ckpt_0"
+    newest = folder / "faster_rcnn-3_5.ckpt"
+    if damage == "weights only":
+        shutil.copy(folder / "best.ckpt", newest)
+    elif damage == "no meta":
+        ms.save_checkpoint([{"name": "a", "data": Tensor(np.ones(3))}], str(newest))
+    else:
+        newest.write_bytes(newest.read_bytes()[: 3000 if damage == "truncated" else 0])
+    start = open_start("auto", folder, print)
+    assert start.path == folder / "faster_rcnn-2_5.ckpt"
+    assert capsys.readouterr().out.count("WARNING: ") == 1
+    with pytest.raises(UserError, match="faster_rcnn-3_5.ckpt"):
+        open_start(str(newest), folder, print)  # named by the user: an error
+
+
+def test_a_folder_of_damaged_checkpoints_begins_nothing_anew(root, whole_run, tmp_path, capsys):
+    shutil.copytree(whole_run, tmp_path / "out")
+    for path in (tmp_path / "out" / "ckpt_0").glob("faster_rcnn-*.ckpt"):
+        _damage(path)
+    with pytest.raises(UserError, match="none of its checkpoints can be used.*another output_dir"):
+        run_training(tiny_config(root, tmp_path / "out", resume="auto"))
+    assert capsys.readouterr().out.count("WARNING: ") == 3
+
+
+def test_too_little_memory_does_not_pass_a_checkpoint_over(whole_run, monkeypatch):
+    monkeypatch.setattr("src.memory.available_memory", lambda: 10)
+    with pytest.raises(UserError, match="faster_rcnn-3_5.ckpt: too little memory"):
+        open_start("auto", whole_run / "ckpt_0", print)

@@ -265,7 +265,7 @@ def test_endless_boxes_and_strange_names_are_drawn(detections):
 def test_a_picture_that_cannot_be_read_is_one_line(detections):
     (detections / "b.png").write_text("no picture")
     arguments = (detections / "results.json", detections / "anno.json", detections)
-    with pytest.raises(UserError, match="b.png is no picture") as caught:
+    with pytest.raises(UserError, match="b.png .* is no picture") as caught:
         draw_detections(*arguments, detections / "s.png")
     assert "skip_bad_images" not in str(caught.value)
 

@@ -150,6 +150,25 @@ def tiny_model(**changes):
     return describe_model(tiny_settings(**changes))
 
 
+def tiny_run_meta(done=2, **changes):
+    """What a checkpoint says of a run of 7 steps an epoch that has made `done` of the first one."""
+    values = dict(
+        **tiny_model(),
+        batch_size=2,
+        world_size=1,
+        steps_per_epoch=7,
+        epoch=1,
+        step_in_epoch=done,
+        global_step=done,
+        loss_scaler={"scale": 256.0, "good_steps": 0},
+        skipped=0,
+        loss_log={"sums": [0.0] * 6, "count": 0},
+        loss_logs=[{"sums": [0.0] * 6, "count": 0}],
+        best={},
+    )
+    return {**values, **changes}
+
+
 def tiny_network(seed=0, **options):
     """Every parameter random, the normalisation's too."""
     network = TinyDetector(**options)

@@ -36,13 +36,14 @@ class Task:
         with self._timing("import network"):
             import src.network_define  # noqa: F401 (and with it what a step needs)
             from src.compile_cache import CompileCache
-            from src.detector import build_detector, load_network
+            from src.detector import OpenDetector, build_detector
         init_device(self.config)
         with self._timing("build"):
             if job["checkpoint"]:
                 from src.checkpoint import read_checkpoint
 
-                self.network = load_network(self.config, read_checkpoint(job["checkpoint"]))[0]
+                checkpoint = read_checkpoint(job["checkpoint"])
+                self.network = OpenDetector(self.config, checkpoint).network()
             else:
                 self.network = build_detector(self.config)
                 tame(self.network)

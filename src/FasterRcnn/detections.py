@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From class scores and deltas to the detections of an image (Fast R-CNN, section 4.4)."""
 import mindspore as ms
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
 
 from .box_ops import clip_to, gather_rows, is_sizeable
 
@@ -57,7 +58,8 @@ class Detections(nn.Cell):
         scores = ops.reshape(scores, (batch, num_rois * num_classes))
         limit = self.max_candidates or num_rois * most_above(self.score_threshold, num_classes)
         scores, pair = ops.topk(scores, min(limit, scores.shape[1]))
-        roi, group = _split_pair(pair, num_classes)
+        roi = ops.gather(_roi_of_pair(num_rois, num_classes), pair, 0)
+        group = pair - roi * num_classes
 
         deltas = ops.reshape(deltas, (batch, num_rois * num_classes, 4))
         boxes = self.coder.decode(gather_rows(rois, roi), gather_rows(deltas, pair))
@@ -80,7 +82,10 @@ def most_above(score_threshold, num_classes):
     return min(num_classes, int(1.0 / score_threshold)) if score_threshold else num_classes
 
 
-def _split_pair(pair, num_classes):
-    """Return RoI and class (B, N) int32 of the flat index `pair`."""
-    roi = ops.cast(ops.floor((ops.cast(pair, ms.float32) + 0.5) / num_classes), ms.int32)
-    return roi, pair - roi * num_classes
+@ops.constexpr
+def _roi_of_pair(num_rois, num_classes):
+    """Return (R * C,) int32: the RoI of every (RoI, class) pair.
+
+    A table, because runtimes may compute floats in 8 or 11 bits, and ONNX divides floats only.
+    """
+    return Tensor(np.repeat(np.arange(num_rois, dtype=np.int32), num_classes))

@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from .box_ops import split_coordinates
+from .box_ops import row_starts, split_coordinates
 
 NMS_KINDS = ("kernel", "matrix")
 # Of one call of the kernel, which compares all pairs, of different images too: two images of the
@@ -132,22 +132,25 @@ def _grid_shift(batch, number, groups, num_groups, cell):
     side = math.ceil(math.sqrt(batch * num_groups))
     if groups is None:
         return _image_shift(batch, side, cell)
-    group = ops.cast(groups, ms.float32) + _first_group(batch, num_groups)
-    row = ops.floor(group / side)
-    column = group - row * side
-    return ops.stack((column, row, column, row), -1) * cell
+    # Looked up: runtimes may compute floats in 8 or 11 bits, but leave integers alone.
+    return ops.gather(_cells(batch * num_groups, side, cell), groups + row_starts(batch, num_groups),
+                      0)
 
 
 @ops.constexpr
 def _image_shift(batch, side, cell):
-    row, column = np.divmod(np.arange(batch), side)
-    shift = np.stack([column, row, column, row], -1)[:, None].astype(np.float32) * cell
-    return Tensor(shift.astype(np.float32))
+    return Tensor(_grid(batch, side, cell)[:, None])
 
 
 @ops.constexpr
-def _first_group(batch, num_groups):
-    return Tensor(np.arange(batch, dtype=np.float32)[:, None] * num_groups)
+def _cells(count, side, cell):
+    return Tensor(_grid(count, side, cell))
+
+
+def _grid(count, side, cell):
+    """Return (count, 4) float32: what moves a box into each cell of a grid of `side` columns."""
+    row, column = np.divmod(np.arange(count), side)
+    return np.stack([column, row, column, row], -1).astype(np.float32) * np.float32(cell)
 
 
 @ops.constexpr

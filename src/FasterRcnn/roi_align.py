@@ -91,8 +91,7 @@ class GatherRoiAlign(nn.Cell):
             (B*R, C, out_size, out_size) float32.
         """
         batch, number = rois.shape[:2]
-        image = ops.cast(_image_of_roi(batch, number), ms.float32)
-        rows, weights = self._corners_of(ops.reshape(rois, (-1, 4)), image,
+        rows, weights = self._corners_of(ops.reshape(rois, (-1, 4)), _image_of_roi(batch, number),
                                          _spatial_shapes(features), batch)
         pooled = self.pool(features, rows, weights)
         return ops.reshape(pooled, (batch * number, -1, self.out_size, self.out_size))
@@ -101,19 +100,21 @@ class GatherRoiAlign(nn.Cell):
         """Return table rows (int32) and weights (float32), both (R, bins, corners ** 2)."""
         level = self.choose_level(rois)
         scale = ops.gather(self.scales, level, 0)
-        heights, widths, starts = _level_constants(shapes, batch)
+        heights, widths, areas, starts = _level_constants(shapes, batch)
         height, width = ops.gather(heights, level, 0), ops.gather(widths, level, 0)
-        first_row = ops.gather(starts, level, 0) + image * height * width
+        first_row = ops.gather(starts, level, 0) + image * ops.gather(areas, level, 0)
 
         x1, y1, x2, y2 = split_coordinates(rois)
         row, row_weight = self._axis(y1, y2, scale, height)
         column, column_weight = self._axis(x1, x2, scale, width)
-        row = ops.expand_dims(first_row, 1) + row * ops.expand_dims(width, 1)
-        index = ops.expand_dims(row, 2) + ops.expand_dims(column, 1)
+        # Integers: as floats, they would be wrong where a runtime computes in 8 or 11 bits.
+        row = ops.expand_dims(first_row, 1) + ops.cast(row, ms.int32) * ops.expand_dims(
+            ops.cast(width, ms.int32), 1)
+        index = ops.expand_dims(row, 2) + ops.expand_dims(ops.cast(column, ms.int32), 1)
         weight = ops.expand_dims(row_weight, 2) * ops.expand_dims(column_weight, 1)
         if self.offset:
             weight = weight * ops.reshape(_has_place(x1, x2), (-1, 1, 1))
-        return ops.cast(self._by_bin(index), ms.int32), ops.stop_gradient(self._by_bin(weight))
+        return self._by_bin(index), ops.stop_gradient(self._by_bin(weight))
 
     def _axis(self, low, high, scale, size):
         """Return the cells (R, bins * corners) that one axis of the bins reads, and weights."""
@@ -217,18 +218,19 @@ def _spatial_shapes(features):
 
 @ops.constexpr
 def _level_constants(shapes, batch):
-    """Return heights, widths and first table rows of the levels, (L,) float32 each.
+    """Return of each level, (L,): height and width float32, cells and first table row int32.
 
     Raises:
-        ValueError: more rows than float32 counts exactly, 16.7 million: 205 images of 768x1280.
+        ValueError: more rows than int32 counts.
     """
     sizes = np.array(shapes, np.float32)
     areas = np.array(shapes, np.int64).prod(1)
-    if batch * areas.sum() >= 2**24:
+    if batch * areas.sum() >= 2**31:
         raise ValueError(f"{batch} images at once are too many for RoIAlign: at most "
-                         f"{2**24 // areas.sum()}")
+                         f"{2**31 // areas.sum()}")
     rows = np.concatenate([[0], np.cumsum(batch * areas)])[:-1]
-    return Tensor(sizes[:, 0]), Tensor(sizes[:, 1]), Tensor(rows.astype(np.float32))
+    return (Tensor(sizes[:, 0]), Tensor(sizes[:, 1]), Tensor(areas.astype(np.int32)),
+            Tensor(rows.astype(np.int32)))
 
 
 @ops.constexpr

@@ -13,9 +13,13 @@ from src.checkpoint_families import COCO_IDS, COCO_OUTPUTS, FAMILIES, TORCHVISIO
 from src.checkpoint_formats import naming
 from src.checkpoint_formats.conversion import Conversion, Row, Taker
 from src.checkpoint_formats.parameters import detector_shapes
-from src.checkpoint_formats.reading import NO_TORCH, Source
+from src.checkpoint_formats.reading import Source
 from src.errors import UserError
 
+NO_TORCH = (
+    "needs PyTorch, which is not installed; run `pip install torch` (its CPU build will do), or "
+    "use a .safetensors file"
+)
 SUFFIXES = (".pth", ".pt", ".safetensors")
 # The score of an output that stands for no class: its probability is exactly 0.
 _NEVER = -1.0e4

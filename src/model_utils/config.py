@@ -11,15 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
-from src.model_utils import config_cli, config_derived, config_yaml, config_zoo
+from src.foreign_files import read_bounded
+from src.messages import short
+from src.model_utils import (
+    config_cli,
+    config_derived,
+    config_memory,
+    config_yaml,
+    config_zoo,
+)
 from src.model_utils.config_schema import RULES, SETTABLE
-from src.model_utils.config_types import coerce, shown
+from src.model_utils.config_types import coerce
 
 DEFAULT_CONFIG = str(Path(__file__).resolve().parents[2] / "default_config.yaml")
 DEFAULT_ORIGIN = DEFAULT_CONFIG  # of values that nobody has set
 SAVED_BY_A_RUN = "The effective configuration of a run; --config_path takes it as it is."
 COMMAND_LINE = "command line"
 PROGRAM = "program"
+_LONGEST_KEY = 100  # characters that are compared with the known ones
 
 
 class Config:
@@ -35,10 +44,13 @@ class Config:
         origins: where each value came from.
         choices: the allowed values of the keys that have some.
         files: the YAML files that it was read from, also an attribute.
+        adopted: keys whose values nobody has asked for, see `adopt`.
 
     Raises:
         UserError: a value is wrong by itself or contradicts another.
     """
+
+    files: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -46,9 +58,10 @@ class Config:
         origins: Mapping[str, str],
         choices: Mapping[str, Sequence[Any]],
         files: Sequence[str] = (),
+        adopted: Iterable[str] = (),
     ) -> None:
         checked = {key: _check(key, values[key], origins[key], choices) for key in SETTABLE}
-        found = config_derived.contradiction(checked)
+        found = config_derived.contradiction(checked) or config_memory.too_large(checked)
         if found:
             keys, problem = found
             # The file to correct is the one that changed something, not the file of defaults.
@@ -59,6 +72,7 @@ class Config:
         object.__setattr__(self, "_origins", dict(origins))
         object.__setattr__(self, "_choices", choices)
         object.__setattr__(self, "files", tuple(files))
+        object.__setattr__(self, "_adopted", frozenset(adopted))
 
     def __getattr__(self, name: str) -> Any:
         # Names with an underscore are looked up here only while a copy is being made.
@@ -99,6 +113,10 @@ class Config:
         """
         return self._origins[key]
 
+    def is_given(self, key: str) -> bool:
+        """Whether the user, or a program that uses this one, has set a key."""
+        return self._origins[key] != DEFAULT_ORIGIN and key not in self._adopted
+
     def replace(self, **changes: Any) -> "Config":
         """A copy with some keys changed, checked like the original.
 
@@ -108,8 +126,19 @@ class Config:
         for key in changes:
             if key not in SETTABLE:
                 raise _unknown_key(PROGRAM, key)
-        origins = {**self._origins, **dict.fromkeys(changes, PROGRAM)}
-        return Config({**self._values, **changes}, origins, self._choices, self.files)
+        return self._with(changes, PROGRAM, self._adopted - changes.keys())
+
+    def adopt(self, changes: Mapping[str, Any], origin: str) -> "Config":
+        """A copy with keys of a file that nobody has named; `is_given` stays false for them.
+
+        Raises:
+            UserError: a wrong value, a contradiction.
+        """
+        return self._with(changes, origin, self._adopted | changes.keys())
+
+    def _with(self, changes: Mapping[str, Any], origin: str, adopted: Iterable[str]) -> "Config":
+        origins = {**self._origins, **dict.fromkeys(changes, origin)}
+        return Config({**self._values, **changes}, origins, self._choices, self.files, adopted)
 
     def save(self, path: str) -> None:
         """Write a YAML file that loads again to an equal configuration; atomic.
@@ -207,8 +236,8 @@ def _read_default(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, 
 def is_saved(path: str | Path) -> bool:
     """Say whether a file is what `Config.save` has written, and not a user's."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.readline().strip() == f"# {SAVED_BY_A_RUN}"
+        first = read_bounded(path, config_yaml.MAX_BYTES).partition(b"\n")[0]
+        return first.decode("utf-8").strip() == f"# {SAVED_BY_A_RUN}"
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -251,13 +280,15 @@ def _read_class_file(value: Any, folder: str, origin: str) -> Any:
     if not isinstance(value, str) or not value.endswith(".txt"):
         return value
     try:
-        text = Path(folder, os.path.expanduser(value)).read_text(encoding="utf-8-sig")
+        content = read_bounded(Path(folder, os.path.expanduser(value)), config_yaml.MAX_BYTES)
+        text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _value_error(
             origin,
             "coco_classes",
             value,
-            f"cannot be read ({error}); give a text file with a name on each line",
+            f"cannot be read ({getattr(error, 'strerror', '') or error}); give a text file with a "
+            "name on each line",
         ) from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
@@ -272,25 +303,24 @@ def _check(key: str, value: Any, origin: str, choices: Mapping[str, Sequence[Any
     if allowed is None or checked in allowed:
         return checked
     folded = {str(choice).casefold(): choice for choice in allowed}
-    near = difflib.get_close_matches(str(checked).casefold(), folded, 1, 0.5)
+    near = difflib.get_close_matches(str(checked)[:_LONGEST_KEY].casefold(), folded, 1, 0.5)
     hint = f"; did you mean {folded[near[0]]}?" if near else ""
     raise _value_error(origin, key, value, f"is not one of {', '.join(map(str, allowed))}{hint}")
 
 
 def _value_error(origin: str, key: str, value: Any, problem: str) -> UserError:
-    text = shown(list(value) if isinstance(value, tuple) else value)
-    if len(text) > 80:
-        text = text[:77] + "..."
+    text = short(list(value) if isinstance(value, tuple) else value)
     return UserError(f"{origin}: {key}: {text} {problem}")
 
 
 def _unknown_key(origin: str, key: Any) -> UserError:
-    return UserError(f"{origin}: {str(key)!r} is not a key{_nearest(str(key)) or '; see --help'}")
+    name = str(key)
+    return UserError(f"{origin}: {short(name)} is not a key{_nearest(name) or '; see --help'}")
 
 
 def _nearest(key: str) -> str:
     """`; did you mean ...?` with the most similar key, or nothing."""
-    wanted = key.replace("-", "_").casefold()
+    wanted = key[:_LONGEST_KEY].replace("-", "_").casefold()
     known = [*RULES, *sorted(config_zoo.ZOO_KEYS), config_cli.CONFIG_PATH]
     near = difflib.get_close_matches(wanted, known, 1, 0.6)
     return f"; did you mean {near[0]}?" if near else ""

@@ -4,32 +4,40 @@
 Values, help lines and choices are in `default_config.yaml`; this table holds what YAML cannot say.
 """
 
-from src.model_utils.config_types import Rule
+from src.model_utils.config_types import MOST_CLASSES, Rule
 from src.model_utils.config_yaml import EXTENDS
 
 MOST_DETECTIONS = 10_000  # of an image
+_MOST_STEPS = 2**31 - 1
+_MOST_BOXES = 1_000_000  # of an image: of a crowded one there are a thousand
+_LONGEST_WAIT = 1e8  # seconds: three years
 
 _BOOL = Rule("bool")
 _STR = Rule("str")
 _PATH = Rule("path")
 _NAME = Rule("str", min_length=1)
-_COUNT = Rule("int", low=1)
-_COUNT_OR_ZERO = Rule("int", low=0)
+_COUNT = Rule("int", low=1, high=_MOST_STEPS)
+_COUNT_OR_ZERO = Rule("int", low=0, high=_MOST_STEPS)
+_BATCH = Rule("int", low=1, high=2**16)
+_BOXES = Rule("int", low=1, high=_MOST_BOXES)
+_WIDTH = Rule("int", low=1, high=2**16)  # of a layer
 _FRACTION = Rule("float", low=0.0, high=1.0)
 _OVERLAP = Rule("float", above=0.0, high=1.0)
-_NOT_NEGATIVE = Rule("float", low=0.0)
-_POSITIVE = Rule("float", above=0.0)
-_DELTA_MEANS = Rule("floats", length=4)
-_DELTA_STDS = Rule("floats", length=4, above=0.0)
+_NOT_NEGATIVE = Rule("float", low=0.0, high=1e6)
+_POSITIVE = Rule("float", above=0.0, high=1e6)
+_WAIT = Rule("float", above=0.0, high=_LONGEST_WAIT)
+_ANCHORS = Rule("floats", min_length=1, max_length=100, low=1e-3, high=1e4)
+_DELTA_MEANS = Rule("floats", length=4, low=-1e3, high=1e3)
+_DELTA_STDS = Rule("floats", length=4, above=0.0, high=1e3)
 
 # In the order of default_config.yaml and under its headings, which --help prints too.
 SECTIONS: dict[str, dict[str, Rule]] = {
     "Device and run": {
         EXTENDS: _STR,
         "device_target": _NAME,
-        "device_id": _COUNT_OR_ZERO,
+        "device_id": Rule("int", low=0, high=2**16),
         "run_distribute": _BOOL,
-        "rank_timeout": _POSITIVE,
+        "rank_timeout": _WAIT,
         "bind_cpus": _BOOL,
         "compute_type": _NAME,
         "cpu_kernels": Rule("str", min_length=1, off=True),
@@ -44,8 +52,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "flip_ratio": _FRACTION,
         "expand_ratio": Rule("float", low=1.0, high=10.0),
         "photometric": _BOOL,
-        "pixel_mean": Rule("floats", length=3),
-        "pixel_std": Rule("floats", length=3, above=0.0),
+        "pixel_mean": Rule("floats", length=3, low=-1e6, high=1e6),
+        "pixel_std": Rule("floats", length=3, above=0.0, high=1e6),
         "channel_order": _NAME,
         "pad_before_normalize": _BOOL,
     },
@@ -53,14 +61,14 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "backbone": _NAME,
         "stem_pool": _NAME,
         "norm": _NAME,
-        "bn_eps": _NOT_NEGATIVE,  # torchvision's COCO_V1 weights want 0
+        "bn_eps": _FRACTION,  # torchvision's COCO_V1 weights want 0
         "frozen_stages": Rule("int", low=0, high=5),
-        "fpn_out_channels": _COUNT,
+        "fpn_out_channels": _WIDTH,
     },
     "Anchors": {
-        "anchor_scales": Rule("floats", min_length=1, above=0.0),
-        "anchor_ratios": Rule("floats", min_length=1, above=0.0),
-        "anchor_strides": Rule("ints", length=5, low=1),
+        "anchor_scales": _ANCHORS,
+        "anchor_ratios": _ANCHORS,
+        "anchor_strides": Rule("ints", length=5, low=1, high=2**16),
         "anchor_rounding": _BOOL,
     },
     "Boxes": {
@@ -68,14 +76,14 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "clip_to_canvas": _BOOL,
     },
     "First stage (RPN): head, matching, sampling, loss": {
-        "rpn_feat_channels": _COUNT,
+        "rpn_feat_channels": _WIDTH,
         "num_gts": _COUNT,
         "neg_iou_thr": _FRACTION,
         "pos_iou_thr": _OVERLAP,
         "min_pos_iou": _FRACTION,
         "anchor_filter": _NAME,
-        "num_expected_pos": _COUNT,
-        "num_expected_neg": _COUNT,
+        "num_expected_pos": _BOXES,
+        "num_expected_neg": _BOXES,
         "rpn_target_means": _DELTA_MEANS,
         "rpn_target_stds": _DELTA_STDS,
         "rpn_loss_cls_weight": _NOT_NEGATIVE,
@@ -83,16 +91,16 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "rpn_loss_beta": _POSITIVE,
     },
     "Proposals in training": {
-        "rpn_proposal_nms_pre": _COUNT,
-        "rpn_proposal_nms_post": _COUNT,
-        "rpn_proposal_max_num": _COUNT,
+        "rpn_proposal_nms_pre": _BOXES,
+        "rpn_proposal_nms_post": _BOXES,
+        "rpn_proposal_max_num": _BOXES,
         "rpn_proposal_nms_thr": _OVERLAP,
         "rpn_proposal_min_bbox_size": _NOT_NEGATIVE,
     },
     "Proposals in evaluation": {
-        "rpn_nms_pre": _COUNT,
-        "rpn_nms_post": _COUNT,
-        "rpn_max_num": _COUNT,
+        "rpn_nms_pre": _BOXES,
+        "rpn_nms_post": _BOXES,
+        "rpn_max_num": _BOXES,
         "rpn_nms_thr": _OVERLAP,
         "rpn_min_bbox_min_size": _NOT_NEGATIVE,
     },
@@ -103,10 +111,10 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "neg_iou_thr_stage2": _OVERLAP,
         "pos_iou_thr_stage2": _OVERLAP,
         "min_pos_iou_stage2": _FRACTION,
-        "num_expected_pos_stage2": _COUNT,
-        "num_expected_neg_stage2": _COUNT,
-        "rcnn_fc_out_channels": _COUNT,
-        "unused_outputs": _COUNT_OR_ZERO,
+        "num_expected_pos_stage2": _BOXES,
+        "num_expected_neg_stage2": _BOXES,
+        "rcnn_fc_out_channels": _WIDTH,
+        "unused_outputs": Rule("int", low=0, high=MOST_CLASSES),
         "rcnn_target_means": _DELTA_MEANS,
         "rcnn_target_stds": _DELTA_STDS,
         "rcnn_loss_cls_weight": _NOT_NEGATIVE,
@@ -116,22 +124,22 @@ SECTIONS: dict[str, dict[str, Rule]] = {
     "Detections": {
         "test_score_thr": _FRACTION,
         "test_iou_thr": _OVERLAP,
-        "test_pre_nms_num": _COUNT_OR_ZERO,
-        "test_max_per_img": _COUNT,
-        "test_batch_size": _COUNT,
+        "test_pre_nms_num": Rule("int", low=0, high=_MOST_BOXES),
+        "test_max_per_img": Rule("int", low=1, high=MOST_DETECTIONS),
+        "test_batch_size": _BATCH,
     },
     "Learning rate": {
-        "base_lr": _POSITIVE,
+        "base_lr": Rule("float", above=0.0, high=1e37),  # float32
         "lr_base_batch": _COUNT,
         "lr_type": _NAME,
         "warmup_step": _COUNT_OR_ZERO,
         "warmup_ratio": _FRACTION,
-        "sgd_step": Rule("floats", above=0.0, rising=True),
+        "sgd_step": Rule("floats", max_length=1000, above=0.0, high=1e9, rising=True),
         "min_lr_ratio": _FRACTION,
     },
     "Training": {
-        "batch_size": _COUNT,
-        "epoch_size": _COUNT,
+        "batch_size": _BATCH,
+        "epoch_size": Rule("int", low=1, high=1_000_000),
         "steps_per_epoch_limit": _COUNT_OR_ZERO,
         "momentum": Rule("float", low=0.0, high=0.9999),
         "weight_decay": _NOT_NEGATIVE,
@@ -157,12 +165,12 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "anno_path": _PATH,
         "mindrecord_dir": _PATH,
         "coco_classes": Rule("classes"),
-        "num_classes": Rule("int", low=2, nullable=True),
+        "num_classes": Rule("int", low=2, high=MOST_CLASSES + 1, nullable=True),
         "skip_empty_images": _BOOL,
         "skip_bad_images": _BOOL,
         "max_image_pixels": Rule("int", low=1, high=2**30),  # OpenCV's own limit
-        "convert_timeout": _POSITIVE,
-        "num_parallel_workers": _COUNT,
+        "convert_timeout": _WAIT,
+        "num_parallel_workers": Rule("int", low=1, high=4096),
     },
     "Evaluation": {
         "checkpoint_path": _PATH,
@@ -187,7 +195,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "output_path": Rule("path", min_length=1),
         "load_path": Rule("path", min_length=1),
         "upload_interval": _COUNT_OR_ZERO,
-        "transfer_timeout": _POSITIVE,
+        "transfer_timeout": _WAIT,
     },
 }
 

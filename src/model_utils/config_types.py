@@ -3,12 +3,18 @@
 
 import math
 import os
-import reprlib
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from src.messages import short as shown
+
 ROI_LAYER_DEFAULT = {"type": "RoIAlign", "out_size": 7, "sample_num": 2}
 BACKGROUND = "background"
+MOST_CLASSES = 20_000  # without the background; the largest vocabularies have 13,000
+_LONGEST_NAME = 200  # characters of a class name
+_LONGEST_TEXT = 4096  # the system's limit for a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +26,8 @@ class Rule:
         low, high: limits of a number, or of a list's elements, both included.
         above: limit of the same that is not included.
         multiple_of: whole number that divides the value.
-        length: exact number of a list's elements; None means any number from `min_length` on.
+        length: exact number of a list's elements; None means any number from `min_length` to
+            `max_length`.
         rising: each element must be larger than the one before.
         nullable: null is allowed and means "computed".
         off: the word `off` is allowed, which YAML takes for false when it is not in quotes.
@@ -33,23 +40,14 @@ class Rule:
     multiple_of: int | None = None
     length: int | None = None
     min_length: int = 0
+    max_length: int = 1000
     rising: bool = False
     nullable: bool = False
     off: bool = False
 
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 80
-_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
+_NO_LETTERS = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters and the like
 _LIST_ELEMENT = {"ints": "int", "floats": "float", "classes": "str"}
-
-
-def shown(value: Any) -> str:
-    """`repr`, cut short: aliases can make a small YAML file hold a huge value."""
-    try:
-        return _SHORT.repr(value)
-    except ValueError:  # a number of more digits than Python writes out
-        return f"a {type(value).__name__}"
 
 
 def is_list(kind: str) -> bool:
@@ -83,6 +81,8 @@ def coerce(rule: Rule, value: Any) -> Any:
         return _coerce_scalar(rule, rule.kind, value)
     if not isinstance(value, list | tuple):
         raise ValueError(f"is not a list; write it in brackets, such as [{_example(rule)}]")
+    if rule.length is None and len(value) > rule.max_length:
+        raise ValueError(f"has {len(value)} elements; give at most {rule.max_length}")
     kind = element_kind(rule.kind)
     items = tuple(_coerce_item(rule, kind, item) for item in value)
     if rule.length is not None and len(items) != rule.length:
@@ -136,6 +136,8 @@ def _coerce_text(rule: Rule, value: Any) -> str:
         raise ValueError("has a line break or a zero byte in it; take it out")
     if len(text) < rule.min_length:
         raise ValueError("is empty; give a value")
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(f"has {len(text)} characters; give at most {_LONGEST_TEXT}")
     return text
 
 
@@ -190,20 +192,27 @@ def coerce_classes(value: Any) -> tuple[str, ...]:
         value = [name.strip() for name in value.split(",")] if value.strip() else []
     if not isinstance(value, list | tuple):
         raise ValueError("is not a list of names; write [cat, dog]")
+    if len(value) > MOST_CLASSES:
+        raise ValueError(f"has {len(value)} names; give at most {MOST_CLASSES}")
     names = []
     for name in value:
         if not isinstance(name, str):
             raise ValueError(f"has the name {shown(name)}, which is not a text; put it in quotes")
-        if not name.strip() or "\n" in name:
-            raise ValueError("has an empty name or a line break in one; take it out")
+        if not name.strip() or any(unicodedata.category(letter) in _NO_LETTERS for letter in name):
+            raise ValueError(
+                "has an empty name, or one with a line break or another control character; take "
+                "it out"
+            )
+        if len(name) > _LONGEST_NAME:
+            raise ValueError(f"has a name of {len(name)} characters; give at most {_LONGEST_NAME}")
         names.append(name)
     if names and names[0] == BACKGROUND:
         names = names[1:]
     if BACKGROUND in names:
         raise ValueError(f"has {BACKGROUND!r} in the middle; put it first or leave it out")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise ValueError(f"has {repeated[0]!r} twice; take one out")
+        raise ValueError(f"has {min(repeated)!r} twice; take one out")
     if not names:
         raise ValueError("names no class; give at least one")
     return (BACKGROUND, *names)

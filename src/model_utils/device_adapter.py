@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from src.errors import UserError
 from src.model_utils import local_adapter
+from src.model_utils.config_memory import require_memory
 from src.native.build import Library, library
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def init_device(config: "Config") -> DeviceInfo:
         config: uses device_target, device_id, run_distribute, rank_timeout and seed.
 
     Raises:
-        UserError: this machine does not have the device; `run_distribute` without a launcher; the
-            processes do not find each other.
+        UserError: this machine does not have the device, or on a CPU the memory; `run_distribute`
+            without a launcher; the processes do not find each other.
     """
     target = config.device_target
     launched = local_adapter.get_world_size() > 1 or bool(os.environ.get("MS_ROLE"))
@@ -80,6 +81,7 @@ def init_device(config: "Config") -> DeviceInfo:
             f"{config.origin('run_distribute')}: run_distribute: True, but no launcher started "
             "this process; start it with msrun, or leave run_distribute out"
         )
+    require_memory(config)
     device_id = 0
     if target != "CPU":
         from_launcher = local_adapter.get_device_id()

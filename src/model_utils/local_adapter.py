@@ -9,9 +9,11 @@ import os
 from collections.abc import Sequence
 
 from src.errors import UserError
+from src.messages import short
 
 RANK_VARIABLES = ("RANK_ID", "MS_NODE_ID", "OMPI_COMM_WORLD_RANK")
 SIZE_VARIABLES = ("RANK_SIZE", "MS_WORKER_NUM", "OMPI_COMM_WORLD_SIZE")
+_MOST_DIGITS = 9
 DEVICE_VARIABLES = ("DEVICE_ID", "OMPI_COMM_WORLD_LOCAL_RANK")
 
 
@@ -26,9 +28,9 @@ def _read(names: Sequence[str], lowest: int) -> int | None:
         if not text:
             continue
         # isdecimal: int() would take "1_0" and signs too
-        if not text.isdecimal() or int(text) < lowest:
+        if not text.isdecimal() or len(text) > _MOST_DIGITS or int(text) < lowest:
             raise UserError(
-                f"environment: {name}: {text!r} is not a whole number from {lowest} on; "
+                f"environment: {name}: {short(text)} is not a whole number from {lowest} on; "
                 "unset it or let the launcher set it"
             )
         return int(text)

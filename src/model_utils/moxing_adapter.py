@@ -6,7 +6,6 @@ Any entry script can be put into `modelarts`. Without `enable_modelarts` nothing
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import sys
@@ -17,13 +16,13 @@ from pathlib import Path
 from src.errors import UserError
 from src.model_utils import local_adapter
 from src.model_utils.config import Config
-from src.model_utils.transfer import Uploader, download
+from src.model_utils.transfer import UNPACKED, Uploader, download, read_marker
 from src.one_at_a_time import Work, exclusive, make_folder, report_failure, say, write_json
 from src.safe_zip import unzip
 
 _COPYING = Work("copy what is for", "copying", "transfer_timeout", "data_path")
 CHECKPOINT_KEYS = ("pre_trained", "checkpoint_path", "ckpt_file")
-_UNPACKED = ".unpacked.json"
+_MOST_DIGITS = 9
 _TOPO_TIMEOUT = 600  # seconds; what msrun sets by default
 
 
@@ -112,7 +111,7 @@ def _wait_longer(seconds: float) -> None:
     would have: the scheduler copies nothing and waits from the beginning. MindSpore reads this
     when it is set up."""
     limit = os.environ.get("MS_TOPO_TIMEOUT", "")
-    limit = int(limit) if limit.isdecimal() else _TOPO_TIMEOUT
+    limit = int(limit[:_MOST_DIGITS]) if limit.isdecimal() else _TOPO_TIMEOUT
     os.environ["MS_TOPO_TIMEOUT"] = str(limit + math.ceil(seconds))
 
 
@@ -158,11 +157,8 @@ def _copy_once(
 
 def _unpack(folder: Path) -> None:
     """Unpack the zip files in a folder, each once."""
-    marker = folder / _UNPACKED
-    try:
-        known = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    marker = folder / UNPACKED
+    known = read_marker(marker)
     for archive in sorted(folder.glob("*.zip")):
         status = archive.stat()
         state = [status.st_size, status.st_mtime_ns]
@@ -187,7 +183,7 @@ def _data_keys(config: Config) -> dict[str, str]:
 def _coco_root(config: Config) -> str:
     """`data_path`, or its only folder that holds the annotations: archives often have one."""
     folder = Path(config.data_path)
-    name = Path(config.instance_set).parts[0]
+    name = (*Path(config.instance_set).parts, "annotations")[0]
     if (folder / name).exists():
         return str(folder)
     found = [path for path in sorted(folder.iterdir()) if (path / name).exists()]

@@ -20,6 +20,7 @@ from src.errors import UserError
 
 SCHEMES = ("s3", "obs")
 _AT_ONCE = 8 * 2**20  # files up to this size are sent as the bytes they have at one moment
+MOST_OBJECTS = 5_000_000  # below one URL
 _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 _HOPELESS = {
     "403", "404", "AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "NoSuchBucket",
@@ -90,7 +91,7 @@ class S3Store:
     def list(self) -> dict[str, Item]:
         """Return name in the folder -> item; an object that is named itself stands alone."""
         found, token = {}, {}
-        while True:
+        while len(found) <= MOST_OBJECTS:
             with _hopeless():
                 page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, **token)
             for entry in page.get("Contents", ()):
@@ -99,7 +100,10 @@ class S3Store:
                     found[name] = Item(entry["Size"], entry["ETag"].strip('"'))
             if not page.get("IsTruncated"):
                 return found
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+            previous, token = token, {"ContinuationToken": page["NextContinuationToken"]}
+            if token == previous:
+                raise HopelessError("its list goes on with the same page for ever")
+        raise HopelessError(f"more than {MOST_OBJECTS} objects; put them into zip files")
 
     def _name(self, key: str) -> str:
         if key == self.prefix:
@@ -117,13 +121,17 @@ class S3Store:
         digest = hashlib.md5(usedforsecurity=False)
         with _hopeless():
             answer = self.client.get_object(Bucket=self.bucket, Key=self._key(name))
+            length, came = answer["ContentLength"], 0
             with open(path, "wb") as file:
                 for piece in answer["Body"].iter_chunks(2**20):
+                    came += len(piece)
+                    if came > length:
+                        break
                     digest.update(piece)
                     file.write(piece)
         tag = answer["ETag"].strip('"')
-        if path.stat().st_size != answer["ContentLength"]:
-            raise OSError(f"{path.stat().st_size} of {answer['ContentLength']} bytes came")
+        if came != length:
+            raise OSError(f"{came} of {length} bytes came")
         if _PLAIN_MD5.fullmatch(tag) and digest.hexdigest() != tag:
             raise OSError("the content does not have the checksum it should have")
 

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from src.callbacks import write_text_atomic
 from src.errors import UserError
+from src.foreign_files import read_json
 from src.model_utils.object_store import HopelessError, Item, open_store
 
 ATTEMPTS = 6
@@ -19,6 +21,8 @@ FIRST_PAUSE = 0.5  # seconds; doubles up to LONGEST_PAUSE
 LONGEST_PAUSE = 8.0
 _AT_A_TIME = 8
 _MARKER = ".copied.json"
+UNPACKED = ".unpacked.json"  # the archives in a folder that were unpacked
+_LARGEST_MARKER = 1 << 30  # bytes
 _T = TypeVar("_T")
 
 
@@ -36,17 +40,23 @@ def download(url: str, folder: Path, key: str, *, keep: bool = False) -> int:
         How many files were copied.
 
     Raises:
-        UserError: a file could not be copied in `ATTEMPTS` attempts.
+        UserError: an object's name cannot be a file's here, there is too little space, or a file
+            could not be copied in `ATTEMPTS` attempts.
     """
     store = open_store(url, key)
     items = repeated(store.list, f"{url}: cannot be listed", key)
-    known = _read_marker(folder)
+    for name in (_MARKER, UNPACKED):  # this program's own notes
+        items.pop(name, None)
+    known = read_marker(folder / _MARKER)
     wanted = [
         name for name, item in items.items() if not _is_there(folder, name, item, known, keep)
     ]
 
+    targets = _targets(folder, wanted, url)
+    _require_space(folder, sum(items[name].size for name in wanted), url, key)
+
     def fetch(name: str) -> None:
-        target = _inside(folder, name, url)
+        target = targets[name]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -206,20 +216,49 @@ def _is_there(folder: Path, name: str, item: Item, known: dict, keep: bool) -> b
     return keep or (size == item.size and known.get(name) == [item.size, item.tag])
 
 
+def _targets(folder: Path, names: Iterable[str], url: str) -> dict[str, Path]:
+    """Where every object goes."""
+    targets: dict[str, Path] = {}
+    taken: dict[Path, str] = {}
+    for name in names:
+        path = targets[name] = _inside(folder, name, url)
+        other = taken.setdefault(path, name)
+        if other != name:
+            raise UserError(
+                f"{url}: the objects {other!r} and {name!r} would be one file {path}; rename one"
+            )
+    return targets
+
+
 def _inside(folder: Path, name: str, url: str) -> Path:
     """The path of an object in a folder; object names may be anything."""
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\0" in name or not parts:
         raise UserError(f"{url}: the object {name!r} would be outside the folder; rename it")
     path = folder.joinpath(*parts)
-    if not path.parent.resolve().is_relative_to(folder.resolve()):
+    try:
+        os.fsencode(path)
+        inside = path.parent.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, half a surrogate pair
+        raise UserError(f"{url}: the object {name!r} cannot be a file here ({error})") from None
+    if not inside:
         raise UserError(f"{path}: a link leads out of {folder}; remove it")
     return path
 
 
-def _read_marker(folder: Path) -> dict[str, list]:
+def _require_space(folder: Path, needed: int, url: str, key: str) -> None:
+    free = shutil.disk_usage(folder).free if folder.exists() else needed
+    if needed > free:
+        raise UserError(
+            f"{url}: has {needed / 1e9:.1f} GB to copy, and {folder} has room for "
+            f"{free / 1e9:.1f} GB; free some space or correct {key}"
+        )
+
+
+def read_marker(path: Path) -> dict[str, list]:
+    """Return what this program has noted beside the files that it copied or unpacked."""
     try:
-        known = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
-        return known if isinstance(known, dict) else {}
+        known = read_json(path, _LARGEST_MARKER)
     except (OSError, ValueError):
         return {}
+    return known if isinstance(known, dict) else {}

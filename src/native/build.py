@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from src.own_files import own_folder, read_own
 from src.user_cache import user_cache
 
 _SOURCES = Path(__file__).resolve().parent / "kernels"
@@ -25,6 +26,7 @@ _LONGEST = 120  # seconds of compilation; it takes about three
 _FOLDER, _NAME, _ROOM = "kernels-", "kernels.so", "room-"
 _MAX_DAYS = 30  # that libraries of other sources or processors are kept
 _SEAL = hashlib.sha256().digest_size  # bytes at the end of the file, which loaders ignore
+_MOST_BYTES = 64 * 2**20  # of the file; it has a tenth of one MB
 
 
 class Library(NamedTuple):
@@ -48,7 +50,8 @@ def library() -> "Library | NotBuilt":
     """Return the operators, compiled when this machine has not done so before; or why not.
 
     They go to a folder of the user's cache whose name depends on the sources, the compiler and the
-    processor. Threads: as many as this process has processors, at most $OMP_NUM_THREADS.
+    processor; a cache that other users can write to is not used. Threads: as many as this process
+    has processors, at most $OMP_NUM_THREADS.
     """
     try:
         path = _find_or_compile()
@@ -60,10 +63,11 @@ def library() -> "Library | NotBuilt":
 
 
 def _find_or_compile() -> Path:
-    if user_cache() is None:
+    cache = user_cache()
+    if cache is None:
         raise NotBuilt("there is no home folder to keep them in; set HOME or XDG_CACHE_HOME")
-    if ":" in str(user_cache()):
-        raise NotBuilt(f"MindSpore cannot load operators from a path with a colon: {user_cache()}")
+    if ":" in os.path.realpath(cache):
+        raise NotBuilt(f"MindSpore cannot load operators from a path with a colon: {cache}")
     reason = NotBuilt("no C++ compiler")
     for compiler in _compilers():
         try:
@@ -79,7 +83,9 @@ def _compilers() -> Iterator[list[str]]:
     for words in (shlex.split(os.environ.get("CXX", "")), [_COMPILER]):
         found = shutil.which(words[0]) if words else None
         command = [found, *words[1:]]
-        if found and command not in yielded:
+        # With an empty part in PATH, a program of that name in the current folder.
+        is_meant = found and (os.path.isabs(found) or "/" in words[0])
+        if is_meant and command not in yielded:
             yielded.append(command)
             yield command
 
@@ -88,13 +94,13 @@ def _compiled(compiler: list[str]) -> Path:
     flags = (*_FLAGS, "-mcpu=native" if platform.machine() == "aarch64" else "-march=native")
     sources = sorted(_SOURCES.iterdir())
     folder = user_cache() / f"{_FOLDER}{_digest(compiler, flags, sources)}"
-    path = folder / _NAME
     try:
+        folder = own_folder(folder, root=user_cache())
+        path = folder / _NAME
         if _is_whole(path):
-            with contextlib.suppress(OSError):  # of another user, or on a disk that is read only
+            with contextlib.suppress(OSError):  # root's, or on a disk that is read only
                 os.utime(folder)
             return path
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # In a folder of its own, then renamed: another process may be doing the same.
         with tempfile.TemporaryDirectory(dir=folder, prefix=_ROOM) as room:
             made = Path(room) / _NAME
@@ -104,19 +110,20 @@ def _compiled(compiler: list[str]) -> Path:
                 seal = hashlib.sha256(file.read()).digest()
                 file.write(seal)
                 file.flush()
+                os.fchmod(file.fileno(), 0o700)  # the compiler's follows the umask
                 os.fsync(file.fileno())
             os.replace(made, path)
         _tidy(folder)
     except OSError as error:
-        raise NotBuilt(f"{error.strerror} ({error.filename})") from None
+        place = f" ({error.filename})" if error.filename else ""
+        raise NotBuilt(f"{error.strerror or error}{place}") from None
     return path
 
 
 def _is_whole(path: Path) -> bool:
-    """Say whether a file is there with its seal: loading a damaged library can kill the process."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    """Say whether a file of ours is there with its seal: a damaged library can kill the process."""
+    content = read_own(path, _MOST_BYTES)
+    if content is None:
         return False
     return hashlib.sha256(content[:-_SEAL]).digest() == content[-_SEAL:]
 

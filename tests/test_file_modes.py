@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written can be read by those whom the umask lets."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from src import file_modes
+from src.coco_results import write_results
+from src.drawing import write_atomically
+from src.model_utils.config import load_config
+
+
+@pytest.fixture(params=[0o002, 0o022, 0o077], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def _mode(path):
+    return path.stat().st_mode & 0o777
+
+
+def test_files_follow_the_umask(umask, tmp_path):
+    load_config([]).save(str(tmp_path / "config.yaml"))
+    write_results(tmp_path / "results.json", [])
+    write_atomically(tmp_path / "picture.png", lambda name: Path(name).write_bytes(b""))
+    for path in tmp_path.iterdir():
+        assert _mode(path) == 0o666 & ~umask, path.name
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_umask_stays_as_it_is(umask, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_modes, "_STATUS", tmp_path / "missing")
+    path = tmp_path / "file"
+    path.touch(0o600)
+    file_modes.take_usual_mode(path)
+    assert _mode(path) == 0o666 & ~umask
+    assert os.umask(umask) == umask
