@@ -6,7 +6,7 @@ are opened when records are converted (`src.mindrecord`), which is also when box
 the real size.
 """
 
-from src.coco_annotations import check_coco, load_coco, read_coco
+from src.coco_annotations import check_coco, like_name, load_coco, read_coco
 from src.records import AnnotationReport, ImageRecord, clean_boxes, fit_boxes, limit_boxes
 from src.txt_annotations import read_txt
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_coco",
     "clean_boxes",
     "fit_boxes",
+    "like_name",
     "limit_boxes",
     "load_coco",
     "read_coco",

@@ -162,8 +162,8 @@ def check_coco(data: Mapping[str, Any], class_names: Sequence[str], path: str) -
 
 def _twins(where: str, name: str, first: Id, second: Id) -> UserError:
     return UserError(
-        f"{where}: two categories, ids {short(first)} and {short(second)}, have the name "
-        f"{short(name)}; merge them, or delete the one that has no annotations"
+        f"{where}: 2 categories have the name {short(name)} (ids {short(first)} and "
+        f"{short(second)}); merge them, or delete the one that has no annotations"
     )
 
 
@@ -212,11 +212,10 @@ def _report_absent(labels, categories, class_names, report, to_learn) -> None:
     near = like_name(absent[0], others or names, 0.5)
     hint = f"did you mean {short(near)}?" if near else f"the file has: {short_list(names, 10)}"
     more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-    example = f'{{"id": ..., "name": "{absent[0]}"}}'
     raise UserError(
         f"class '{absent[0]}'{more} of coco_classes is not among the categories of "
-        f"{report.source}; {hint if names else 'the file has no category'} If it has no objects "
-        f"there, add {example} to its categories"
+        f"{report.source}; {hint if names else 'the file has no category'} (a class without "
+        f'objects needs {{"id": ..., "name": "{absent[0]}"}} there, too)'
     )
 
 

@@ -4,12 +4,11 @@
 Files are checked for what judging needs of them. Without MindSpore.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.annotations import check_coco, load_coco
+from src.annotations import check_coco, like_name, load_coco
 from src.errors import UserError
 from src.json_numbers import identifier
 from src.messages import short, short_list
@@ -98,7 +97,7 @@ def category_ids_of(
     # Objects of another category, or a similar name: the same class, called differently.
     used = {annotation["category_id"] for annotation in ground_truth["annotations"]}
     likely = [name for name in others if by_name[name] in used]
-    likely += [near for name in absent for near in difflib.get_close_matches(name, others, 1, 0.8)]
+    likely += [near for name in absent if (near := like_name(name, others, 0.8))]
     if absent and (likely or len(absent) == len(class_names)):
         raise UserError(
             f"{source}: no category named {short_list([repr(name) for name in absent])} (it has "

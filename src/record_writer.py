@@ -212,8 +212,8 @@ class _Writer:
             "image": data,
             "image_index": index,
             "image_id": one_line(record.image_id, _ID_LIMIT),
-            "boxes": boxes.astype(np.float32),
-            "labels": labels.astype(np.int32),
+            "boxes": boxes.astype(np.float32, copy=False),
+            "labels": labels.astype(np.int32, copy=False),
             "crowd": crowd.astype(np.int32),
         }
         if self._row_bytes + len(data) > _CHUNK_BYTES or len(self._rows) >= _CHUNK_IMAGES:

@@ -312,7 +312,7 @@ def test_a_user_error_in_a_worker_comes_out_as_one(train_set, monkeypatch):
         raise UserError("image x.jpg cannot be decoded; replace it")
 
     monkeypatch.setattr(dataset, "decode_image", fail)
-    with pytest.raises(UserError, match=r"^image x.jpg cannot be decoded; replace it; its record is as it was conv"):
+    with pytest.raises(UserError, match="^image x.jpg cannot be decoded; replace it; its record"):
         train_batches(make_config(), train_set)
 
 

@@ -7,6 +7,8 @@ Every function takes the values of all keys of `config_schema.RULES`, each one c
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from src.image_names import one_form
+
 Values = Mapping[str, Any]
 
 RESNET_BLOCKS = {
@@ -40,7 +42,7 @@ def num_bboxes(values: Values) -> int:
 # given value must be the computed one.
 DERIVED: dict[str, Callable[[Values], Any]] = {
     "num_classes": lambda v: len(v["coco_classes"]),
-    "class_names": lambda v: tuple(v["coco_classes"][1:]),
+    "class_names": lambda v: tuple(map(one_form, v["coco_classes"][1:])),
     "feature_shapes": feature_shapes,
     "num_anchors": num_anchors,
     "num_bboxes": num_bboxes,
