@@ -142,7 +142,7 @@ def _records(file: BinaryIO, size: int) -> Iterator[memoryview]:
             raise _BrokenError(f"no record at byte {position}")
         length, start = _varint(memoryview(head), 1)
         count += 1
-        if position + start + length > end or count > _MOST_RECORDS:
+        if position + start + length > end or length >= 2**31 or count > _MOST_RECORDS:
             raise _BrokenError("it could not be read to its end")
         file.seek(position)
         content = file.read(start + length)

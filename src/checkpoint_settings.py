@@ -14,7 +14,7 @@ from src.checkpoint import STATE_NAMES, Checkpoint, canonical_name
 from src.checkpoint_families import MODEL_ZOO, family_settings
 from src.checkpoint_meta import SETTINGS_KEY
 from src.errors import UserError
-from src.messages import short_list
+from src.messages import one_line, short_list
 from src.model_utils.config import Config
 from src.model_utils.config_weights import MODEL_KEYS, WEIGHT_KEYS
 
@@ -76,7 +76,7 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
     values = adopted.to_dict()
     changed = [key for key, value in values.items() if value != current[key]]
     source = checkpoint.meta.get("source")
-    kind = f" ({source})" if source else ""
+    kind = f" ({one_line(source)})" if source else ""
     lines = []
     if changed:
         text = ", ".join(f"{key} {_short(key, values[key])}" for key in changed)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run an exported model in Python, and compare what it finds with what the network finds."""
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from src.errors import UserError
+from src.memory import require_memory
 
 OUTPUT_NAMES = ("boxes", "scores", "labels", "valid")
 # Two runs of one network in other libraries: a few units in the last place of float32, after a
@@ -57,12 +60,14 @@ def open_onnx(path: str | Path, threads: int = 0) -> tuple[Model, list[str], lis
         (image, image_meta) -> boxes, scores, labels, valid; the names of inputs and outputs.
 
     Raises:
-        UserError: onnxruntime is not installed, or cannot read the file.
+        UserError: onnxruntime is not installed, or cannot read the file, or there is too little
+            memory.
     """
     try:
         import onnxruntime
     except ImportError:
         raise UserError(f"{path}: needs the package onnxruntime; pip install onnxruntime") from None
+    _require_memory(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -88,11 +93,12 @@ def open_mindir(path: str | Path) -> Model:
         (image, image_meta) -> boxes, scores, labels, valid.
 
     Raises:
-        UserError: MindSpore cannot read the file.
+        UserError: MindSpore cannot read the file, or there is too little memory.
     """
     import mindspore as ms
     from mindspore import nn
 
+    _require_memory(path)
     try:
         cell = nn.GraphCell(ms.load(str(path)))
     except Exception as error:  # whatever a file of other bytes provokes
@@ -102,6 +108,12 @@ def open_mindir(path: str | Path) -> Model:
         return [o.asnumpy() for o in cell(ms.Tensor(image), ms.Tensor(image_meta))]
 
     return run
+
+
+def _require_memory(path: str | Path) -> None:
+    """A model is held twice while it is loaded: as the file, and as its tensors."""
+    with contextlib.suppress(OSError):  # the library will say what is wrong with it
+        require_memory(path, 2 * os.path.getsize(path))
 
 
 def compare(expected: Outputs, found: Outputs) -> Comparison:

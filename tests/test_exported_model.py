@@ -87,3 +87,16 @@ def test_files_that_are_no_models(tmp_path, open_it):
     with pytest.raises(UserError, match="cannot load it") as raised:
         open_it(path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["a.mindir", "a.onnx"])
+def test_too_little_memory_is_told_from_damage(tmp_path, monkeypatch, name):
+    if name.endswith("onnx"):
+        pytest.importorskip("onnxruntime")
+    (tmp_path / name).write_bytes(b"damaged")
+    open_model = open_mindir if name.endswith("mindir") else open_onnx
+    with pytest.raises(UserError, match=f"{name}: .*cannot load it"):
+        open_model(tmp_path / name)
+    monkeypatch.setattr("src.memory.available_memory", lambda: 10)
+    with pytest.raises(UserError, match=f"{name}: too little memory"):
+        open_model(tmp_path / name)
