@@ -11,17 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.callbacks import (
-    LOSS_ORDER,
-    CheckpointKeeper,
-    LossLog,
-    Progress,
-    StatusLine,
-    StopSignals,
-    clock_time,
-    loss_line,
-)
+from src.callbacks import Progress, StatusLine, clock_time
+from src.checkpoint_keeper import CheckpointKeeper
 from src.errors import UserError
+from src.loss_log import LOSS_ORDER, LossLog, loss_line
+from src.stop_signals import StopSignals
 
 FORM = re.compile(
     r"epoch: \d+ step: \d+, rpn_loss: \d+\.\d{5}, rcnn_loss: \d+\.\d{5}, "

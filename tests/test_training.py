@@ -18,13 +18,15 @@ import tiny_run
 from mindspore import Tensor
 from tiny_run import CLASS_NAMES, arguments, make_data, tiny_config, use_tiny_detector
 
-from src.callbacks import CheckpointKeeper, StopSignals
 from src.checkpoint import read_checkpoint
+from src.checkpoint_keeper import CheckpointKeeper
+from src.divergence import MAX_SKIPPED_STEPS, TrainingDiverged
 from src.errors import UserError
 from src.model_utils.config import load_config
 from src.resume import open_start
+from src.stop_signals import StopSignals
 from src.training import EXIT_DIVERGED, run_training, train
-from src.training_run import MAX_SKIPPED_STEPS, Run, TrainingDiverged
+from src.training_run import Run
 
 STEPS = 5
 
@@ -142,7 +144,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(root, whole_run, tmp_path
         patch.setattr(Run, "check", die)
         with pytest.raises(MemoryError):
             run_training(config)
-    (tmp_path / "ckpt_0" / ".saving-1-faster_rcnn-2_5.ckpt").write_bytes(b"half")
+    (tmp_path / "ckpt_0" / ".saving-999999999-faster_rcnn-2_5.ckpt").write_bytes(b"half")
     assert run_training(config.replace(resume=str(tmp_path / "ckpt_0"))) == 0
     assert _log(tmp_path) == _log(whole_run)
     assert _same(_arrays(tmp_path), _arrays(whole_run))
@@ -369,7 +371,7 @@ def test_one_rank_that_diverged_takes_the_others_along(root, tmp_path, monkeypat
         if len(wishes) == 1:  # waits for the others at the end
             return wishes
         votes.append([float(wish) for wish in wishes])
-        return np.array(wishes, np.float32) + [0.0, float(not own and len(votes) == 3)]
+        return np.array(wishes, np.float32) + [0.0, float(not own and len(votes) == 3), 0.0]
 
     original = Run.__init__
 
@@ -383,7 +385,7 @@ def test_one_rank_that_diverged_takes_the_others_along(root, tmp_path, monkeypat
     assert run_training(tiny_config(root, tmp_path)) == EXIT_DIVERGED
     error = capsys.readouterr().err
     assert ("a loss is not finite" if own else "another rank stopped at epoch 1 step 3") in error
-    assert votes == [[0, 0], [0, 0], [0, float(own)]]  # every rank votes once a step
+    assert votes == [[0, 0, 0], [0, 0, 0], [0, float(own), 0]]  # every rank votes once a step
 
 
 # ------------------------------------------------------------------ from the outside
