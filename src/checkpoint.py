@@ -7,7 +7,6 @@ entry, `META_KEY`, which `checkpoint_meta` describes.
 
 import contextlib
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,12 @@ from src.checkpoint_families import FOREIGN_SUFFIXES
 from src.checkpoint_file import read_entries
 from src.checkpoint_meta import META_KEY, dump_meta, parse_meta
 from src.errors import DamagedFileError, UserError
-from src.file_modes import take_usual_mode
+from src.files import replacing
 from src.model_utils.config_weights import MODEL_KEYS
 
 PREFIX = "faster_rcnn"
-TEMPORARY_PREFIX = ".saving-"
 
-_NAME = re.compile(rf"{PREFIX}-(\d+)_(\d+)\.ckpt")
+_NAME = re.compile(rf"{PREFIX}-([0-9]{{1,18}})_([0-9]{{1,18}})\.ckpt")
 # Optimizer state and counters that other training scripts leave in their files.
 STATE_NAMES = re.compile(
     r"(moments|accum|stat|moment1|moment2)\.|"
@@ -80,7 +78,7 @@ def save_checkpoint(
     """Write the parameters of `network` (and the state of `optimizer`) with `meta`, atomically.
 
     Args:
-        path: ends in .ckpt; its folder exists.
+        path: ends in .ckpt; its folder is made when missing.
         meta: plain JSON values.
 
     Raises:
@@ -101,32 +99,16 @@ def save_parameters(
 ) -> None:
     """Write named parameters with `meta`, atomically; `key` named the file, for errors."""
     path = Path(path)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     entries = [{"name": p.name, "data": p} for p in parameters]
     try:
-        with _quiet():
+        with replacing(path) as temporary, _quiet():
             append = {META_KEY: dump_meta(meta or {})}
             ms.save_checkpoint(entries, str(temporary), append_dict=append, crc_check=True)
-        take_usual_mode(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())  # a power cut must not lose what a name points at
-        os.replace(temporary, path)
     except (OSError, ValueError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # the disk may be full of it
         raise UserError(
             f"{path}: cannot write the checkpoint ({error}); free some space or "
             f"choose another {key}"
         ) from error
-
-
-def remove_leftovers(folder: str | Path) -> int:
-    """Delete the half-written files that a killed run left in `folder`; return how many."""
-    leftovers = list(Path(folder).glob(f"{TEMPORARY_PREFIX}*"))
-    for leftover in leftovers:
-        with contextlib.suppress(OSError):
-            leftover.unlink()
-    return len(leftovers)
 
 
 def require_file(path: str | Path, key: str) -> Path:

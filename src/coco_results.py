@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detections -> COCO results, and the file of them. Without MindSpore."""
 
-import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from src.errors import UserError
+from src.files import write_text_atomic
 
 
 def result_path_of(config: Any) -> Path:
@@ -72,10 +72,11 @@ def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
         UserError: when the folder cannot be written.
     """
     path = Path(path)
-    with _beside(path) as temporary:
+    try:
         # json.dump writes the same, four times as slowly
-        temporary.write_text(json.dumps(results), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text_atomic(path, json.dumps(results))
+    except OSError as error:
+        raise _unwritable(path, error.strerror or error) from error
 
 
 def check_result_path(path: str | Path) -> None:
@@ -103,21 +104,3 @@ def _unwritable(path: Path, problem: object) -> UserError:
     return UserError(
         f"{path}: cannot write the results ({problem}); choose another result_file or output_dir"
     )
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, in a folder that exists; gone afterwards.
-
-    Raises:
-        UserError: for the operating system's refusals.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-    except OSError as error:
-        raise _unwritable(path, error.strerror or error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from src.console import guard_standard_streams, warn
 from src.messages import one_line
 from src.user_cache import settle_home
 
@@ -42,29 +43,23 @@ def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     Raises:
         SystemExit: always, with the exit code.
     """
+    guard_standard_streams()
     settle_home()
-    for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", "") == "strict":
-            stream.reconfigure(errors="backslashreplace")  # file names may be no text
     try:
         code = main(sys.argv[1:]) or 0
     except UserError as error:
-        sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        warn(f"error: {error}")
         code = EXIT_USER_ERROR
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("src", "tests", ""):
             raise
-        sys.stdout.flush()
-        print(
+        warn(
             f"error: the package {package} is not installed for {sys.executable}; run "
-            "`python -m pip install -r requirements.txt`, or start the interpreter that has it",
-            file=sys.stderr,
-            flush=True,
+            "`python -m pip install -r requirements.txt`, or start the interpreter that has it"
         )
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
+        warn("interrupted")
         code = EXIT_INTERRUPTED
     sys.exit(code)

@@ -25,6 +25,7 @@ from src.compile_cache import CompileCache
 from src.dataset import create_eval_dataset, iterate
 from src.detector import open_detector
 from src.errors import UserError
+from src.files import remove_leftovers
 from src.ground_truth import category_ids_of, coco_from_records, load_ground_truth
 from src.mindrecord import MindRecordSet, data_source, ensure_mindrecord
 from src.model_utils.config_memory import require_memory
@@ -235,6 +236,7 @@ def run_evaluation(config: Any) -> int:
     result_path = result_path_of(config)
     if ranks.rank == 0:
         check_result_path(result_path)
+        remove_leftovers(result_path.parent)
     with ranks.watch(config.rank_timeout):
         summary, detections = evaluate(
             network,

@@ -29,7 +29,8 @@ _NOT_IN_GRAPHS = frozenset({
     "output_dir", "pre_trained", "resume", "checkpoint_path", "result_file", "max_val_images",
     "coco_root", "image_dir", "anno_path", "mindrecord_dir", "num_parallel_workers",
     "convert_timeout", "rank_timeout", "log_interval", "eval_interval", "keep_best",
-    "save_checkpoint_epochs", "keep_checkpoint_max", "compile_cache", "file_name",
+    "save_checkpoint_epochs", "save_checkpoint_steps", "save_checkpoint_minutes",
+    "keep_checkpoint_max", "compile_cache", "file_name",
     "max_image_pixels",
 })  # fmt: skip
 _ENVIRONMENT = ("MS_DEV_", "MS_ENABLE_", "MS_DISABLE_", "ONEDNN_", "GRAPH_OP_RUN")

@@ -5,12 +5,12 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from src.drawing import write_atomically
 from src.errors import UserError
+from src.files import is_regular_file
 from src.fonts import import_matplotlib
 
 _LINE = re.compile(r"epoch:\s*(\d{1,9})\s+step:\s*(\d{1,9}),\s*(.+)")
@@ -23,6 +23,7 @@ _CURVES = {
     "rcnn_reg_loss": ("RCNN box", "#E69F00"),
 }
 _INK = "#222222"
+_LONGEST_LINE = 4096  # characters that are looked at together
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,29 @@ def read_loss_log(path: str | os.PathLike[str]) -> list[LossLine]:
     Raises:
         UserError: the file cannot be read or holds no loss line.
     """
+    lines: dict[tuple[int, int], LossLine] = {}
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        if os.path.lexists(path) and not os.path.isdir(path) and not is_regular_file(path):
+            raise UserError(f"loss log {path} cannot be read: a pipe or a device")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            while text := file.readline(_LONGEST_LINE):
+                for epoch, step, rest in _LINE.findall(text):
+                    losses = _losses(rest)
+                    if "total_loss" in losses:
+                        lines[int(epoch), int(step)] = LossLine(int(epoch), int(step), losses)
     except OSError as error:
         raise UserError(f"loss log {path} cannot be read: {error.strerror}") from error
-    lines: dict[tuple[int, int], LossLine] = {}
-    for epoch, step, rest in _LINE.findall(text):
-        try:
-            losses = {name: float(value) for name, value in _VALUE.findall(rest)}
-        except ValueError:
-            continue
-        if "total_loss" in losses:
-            lines[int(epoch), int(step)] = LossLine(int(epoch), int(step), losses)
     if not lines:
         raise UserError(f"loss log {path} has no line 'epoch: E step: S, ... total_loss: L'")
     return [lines[key] for key in sorted(lines)]
+
+
+def _losses(text: str) -> dict[str, float]:
+    """The values of a line by name; none of a line with something else in their place."""
+    try:
+        return {name: float(value) for name, value in _VALUE.findall(text)}
+    except ValueError:
+        return {}
 
 
 def global_steps(lines: Sequence[LossLine]) -> tuple[np.ndarray, int]:

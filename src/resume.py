@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.callbacks import CheckpointKeeper
 from src.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
+from src.checkpoint_keeper import CheckpointKeeper
 from src.checkpoint_loading import require_training_state
 from src.errors import DamagedFileError, UserError
 from src.messages import short

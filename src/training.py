@@ -2,14 +2,15 @@
 """Training: the loop, visible from end to end."""
 
 import functools
-import sys
 from typing import Any
 
-from src.callbacks import StopSignals
+from src.console import warn
 from src.dataset import create_train_dataset
+from src.divergence import TrainingDiverged
 from src.model_utils.moxing_adapter import Outputs
 from src.run_lock import released_at_the_end
-from src.training_run import Run, TrainingDiverged
+from src.stop_signals import StopSignals
+from src.training_run import Run
 
 EXIT_DIVERGED = 3  # losses or gradients are not finite: neither the user's input nor a defect
 
@@ -22,8 +23,8 @@ def run_training(config: Any, outputs: Outputs | None = None) -> int:
         outputs: told after every epoch, and when the run is over and before any rank leaves.
 
     Returns:
-        The exit code: 0; 143 or 130 after a SIGTERM or Ctrl-C; `EXIT_DIVERGED` when the losses blew
-        up.
+        The exit code: 0; 143, 130 or 129 after a SIGTERM, Ctrl-C or SIGHUP; `EXIT_DIVERGED` when
+        the losses blew up.
 
     Raises:
         UserError: for anything in the configuration, the data or the checkpoints that cannot work.
@@ -36,8 +37,7 @@ def run_training(config: Any, outputs: Outputs | None = None) -> int:
             with StopSignals(run.status.say) as stop:
                 code = train(run, stop, outputs)
         except TrainingDiverged as error:
-            sys.stdout.flush()
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            warn(f"error: {error}")
             code = EXIT_DIVERGED
         outputs.try_upload()
         run.ranks.wait()  # the end of one process may be the end of them all
@@ -65,11 +65,12 @@ def train(run: Run, stop: StopSignals, outputs: Outputs | None = None) -> int:
             )
             if run.agree(stop.wanted()):
                 return run.leave(stop)
+            run.save_if_due()
         if run.agree(stop.wanted()):
             return run.leave(stop)
         if at.step != run.steps:
             raise RuntimeError(f"epoch {at.epoch} ended after {at.step} of {run.steps} steps")
-        if at.epoch % run.config.save_checkpoint_epochs == 0 or at.epoch == run.epochs:
+        if run.epoch_is_saved():
             run.save()
         if not run.evaluate(stop):
             return run.leave(stop)

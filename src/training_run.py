@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One training run: its parts, put together from the configuration, and the verbs of the loop."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +12,39 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from src.callbacks import CheckpointKeeper, LossLog, Progress, StatusLine, StopSignals
+from src.callbacks import Progress, StatusLine
 from src.checkpoint import (
     Checkpoint,
     checkpoint_name,
     describe_model,
-    remove_leftovers,
     require_file,
     save_checkpoint,
 )
+from src.checkpoint_keeper import CheckpointKeeper
 from src.checkpoint_loading import load_training_state, set_parameter
 from src.compile_cache import CompileCache
 from src.data_source import file_digest
 from src.dataset import iterate, steps_per_epoch
 from src.detector import build_detector, build_loss
+from src.divergence import TrainingDiverged, divergence, has_diverged
 from src.errors import UserError
-from src.evaluation import evaluate, read_ground_truth
+from src.evaluation import evaluate
+from src.files import remove_leftovers, sync_folder
 from src.frozen_parts import settle_frozen_parts
-from src.lr_schedule import learning_rates, scaled_rate
 from src.mindrecord import ensure_mindrecord
 from src.model_utils.config_memory import require_memory
-from src.model_utils.config_notes import without_effect
 from src.model_utils.device_adapter import init_device
-from src.network_define import LOSS_NAMES, LossScaler, TrainOneStep, make_optimizer
+from src.network_define import LossScaler, TrainOneStep, make_optimizer
 from src.pretrained import load_pretrained
 from src.ranks import Ranks, moving_statistics
 from src.resume import Position, changed_lines, open_start, position_of, resumed_lines
 from src.run_lock import hold_run_folder
+from src.run_parts import run_log, run_rates, validation_of
+from src.saving import CheckpointSaver
+from src.stop_signals import StopSignals
 
-MAX_SKIPPED_STEPS = 50  # in a row; more than a dynamic scale needs from its highest value down to 1
 BEST_NAME = "best.ckpt"
 EXIT_STOPPED = 143  # of a rank that leaves because another one was told to
-
-
-class TrainingDiverged(Exception):
-    """The run cannot go on: a loss is not finite, or no gradient has been for too long."""
 
 
 class Run:
@@ -79,9 +78,9 @@ class Run:
         self.annotations = file_digest(self.data.anno_path)
         self.steps = steps_per_epoch(config, self.data, self.world_size)
         self.epochs = config.epoch_size
-        self.validation = self._prepare_validation()
+        self.validation = validation_of(config, self.data, self.ranks, self.status.say)
         self.network = build_detector(config)
-        self.rates = self._learning_rates()
+        self.rates = run_rates(config, self.steps, self.world_size, self.status.say)
         self._start_from_pretrained()
         self.step = self._make_step()
         self._cache = CompileCache(config, self.status.say)
@@ -90,9 +89,10 @@ class Run:
         self.best: dict[str, float] = {}
         self.position = Position()
         self.saved: tuple[int, int] | None = None
+        self._save_due = False
         with self.ranks.watch(config.rank_timeout):
             meta = self._resume()
-        self.log = self._open_log(meta)
+        self.log = run_log(config, self.ranks, self.steps, meta)
         self.progress = Progress(
             self.status,
             epochs=self.epochs,
@@ -100,6 +100,10 @@ class Run:
             images_per_step=config.batch_size * self.world_size,
             interval=config.log_interval,
         )
+        self.saver = CheckpointSaver(
+            self.keeper, self._write,
+            steps=config.save_checkpoint_steps, minutes=config.save_checkpoint_minutes,
+        )  # fmt: skip
         self._begin(resumed=bool(meta))
         self.status.say(
             f"training on {self.data.num_images} images: {self.epochs} epochs of {self.steps} "
@@ -130,6 +134,7 @@ class Run:
 
     def train_step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Make one step with the columns of a batch; return its losses and gradient norm."""
+        self.saver.trained()
         return self._cache(self.step, Tensor(self.scaler.scale, ms.float32), *batch[:-1])
 
     def check(self, losses: np.ndarray, grad_norm: float, image_index: Tensor) -> None:
@@ -143,7 +148,7 @@ class Run:
         finite = bool(np.isfinite(grad_norm))
         self.scaler.update(finite)
         self.skipped = 0 if finite else self.skipped + 1
-        if np.isfinite(losses).all() and self.skipped <= MAX_SKIPPED_STEPS:
+        if not has_diverged(losses, self.skipped):
             if not finite:
                 self.status.say(
                     f"epoch {at.epoch} step {at.step}: gradients overflowed, step skipped"
@@ -151,27 +156,25 @@ class Run:
                 )
             return
         self.agree(False, diverged=True)
-        named = ", ".join(f"{n} {v:.5g}" for n, v in zip(LOSS_NAMES, losses, strict=True))
+        place = (
+            f"epoch {at.epoch} step {at.step} (step {at.global_step} of the run, "
+            f"learning rate {self.rates[at.global_step - 1]:.6g})"
+        )
         ids = [self.data.image_ids[i] for i in image_index.asnumpy()]
-        cause = (
-            f"the gradients of {self.skipped} steps in a row are not finite"
-            if np.isfinite(losses).all()
-            else "a loss is not finite"
-        )
-        raise TrainingDiverged(
-            f"{cause} at epoch {at.epoch} step {at.step} (step {at.global_step} of the run, "
-            f"learning rate {self.rates[at.global_step - 1]:.6g}): {named}; images {ids}; "
-            "lower base_lr, lengthen warmup_step or set grad_clip, and look at these images' boxes"
-        )
+        raise TrainingDiverged(divergence(losses, self.skipped, place, ids))
 
     def agree(self, stop: bool, *, diverged: bool = False) -> bool:
         """Say whether to stop now: all ranks after the same step, once one wants to.
+
+        Rank 0 also decides here whether the step is to be saved: `save_if_due` is for that.
 
         Raises:
             TrainingDiverged: another rank has `diverged`, and leaves; so must this one, which would
                 wait for it for ever.
         """
-        votes = self.ranks.total([stop, diverged])
+        due = self.rank == 0 and self.saver.due(self.position.global_step)
+        votes = self.ranks.total([stop, diverged, due])
+        self._save_due = bool(votes[2])
         if votes[1] and not diverged:
             raise TrainingDiverged(
                 f"another rank stopped at epoch {self.position.epoch} step {self.position.step}, "
@@ -181,16 +184,40 @@ class Run:
         return bool(votes[0])
 
     def save(self) -> None:
-        """Write the checkpoint of the current position (rank 0), unless it is there already."""
-        if self.saved != (self.position.epoch, self.position.step):
+        """Write the checkpoint of the current position (rank 0), unless it is there already.
+
+        One that cannot be written is said, and tried again later.
+        """
+        at = self.position
+        if self.saved != (at.epoch, at.step):
             self._share_statistics()
+            self.log.sync()
             meta = self._meta(self.ranks.gather(self.log.state()))
             if self.rank == 0:
-                name = checkpoint_name(self.position.epoch, self.position.step)
-                save_checkpoint(self.keeper.path(name), self.network, self.step.optimizer, meta)
-                self.keeper.added(name)
-        self.saved = (self.position.epoch, self.position.step)
+                within = at.step < self.steps or not self.epoch_is_saved()
+                self.saver.save(checkpoint_name(at.epoch, at.step), meta, within_epoch=within)
+                self._keep_settings()
+        self.saved = (at.epoch, at.step)
         self.progress.pause()
+
+    def save_if_due(self) -> None:
+        """Save within an epoch, when the ranks have agreed to."""
+        if self._save_due:
+            self.save()
+
+    def epoch_is_saved(self) -> bool:
+        """Say whether a checkpoint is to be written at the end of this epoch."""
+        epoch = self.position.epoch
+        return epoch % self.config.save_checkpoint_epochs == 0 or epoch == self.epochs
+
+    def _keep_settings(self) -> None:
+        """Write the configuration again if somebody has removed the run's folder."""
+        if not os.path.lexists(self.settings):
+            with contextlib.suppress(UserError):
+                self.config.save(str(self.settings))
+
+    def _write(self, path: Path, training: bool, meta: Mapping[str, Any]) -> None:
+        save_checkpoint(path, self.network, self.step.optimizer if training else None, meta)
 
     def _share_statistics(self) -> None:
         """Give BatchNorm's moving statistics, of each rank's own batches, their mean.
@@ -224,15 +251,21 @@ class Run:
             self.status.say(line)
         self.status.say(f"{detections.images_per_second:.2f} images/s")
         if config.keep_best and summary.ap > self.best.get("ap", -1.0):
-            self.best = {"ap": summary.ap, "epoch": epoch}
-            meta = self._meta([])
-            save_checkpoint(self.keeper.path(BEST_NAME), self.network, meta=meta)
-            self.status.say(f"best AP so far {summary.ap:.3f}: {self.keeper.path(BEST_NAME)}")
+            before, self.best = self.best, {"ap": summary.ap, "epoch": epoch}
+            if self.saver.save_weights(BEST_NAME, self._meta([])):
+                self.status.say(f"best AP so far {summary.ap:.3f}: {self.keeper.path(BEST_NAME)}")
+            else:
+                self.best = before  # whose file is there
         return not self.agree(stop.wanted())
 
     def leave(self, stop: StopSignals) -> int:
-        """Save a stopped run and say where it stands; return its exit code."""
+        """Save a stopped run and say where it stands; return its exit code.
+
+        Raises:
+            UserError: it cannot be saved.
+        """
         self.save()
+        self.saver.finish()
         self.status.say(
             f"stopped after epoch {self.position.epoch} step {self.position.step}; "
             f"continue with --config_path {self.settings.resolve()} --resume auto "
@@ -241,7 +274,13 @@ class Run:
         return stop.exit_code or EXIT_STOPPED
 
     def finish(self) -> int:
-        """Say where everything is; return the exit code."""
+        """Say where everything is; return the exit code.
+
+        Raises:
+            UserError: the last checkpoint cannot be written.
+        """
+        self.log.sync()
+        self.saver.finish()
         self.status.say(f"done; checkpoints in {self.keeper.folder.resolve()}")
         self.status.say(f"loss log: {self.log.path.resolve()}")
         return 0
@@ -262,7 +301,7 @@ class Run:
         start = self._start = open_start(self.config.resume, folder, self.status.say)
         if self.config.pre_trained and not start:
             require_file(self.config.pre_trained, "pre_trained")
-        keeper = CheckpointKeeper(folder, keep, resume=bool(start))
+        keeper = CheckpointKeeper(folder, keep, resume=bool(start), say=self.status.say)
         goes_on_here = start and os.path.samefile(start.path.parent, folder)
         listed = None if goes_on_here else CheckpointKeeper.read_index(keeper.folder)
         if listed:
@@ -270,28 +309,10 @@ class Run:
                 f"{keeper.folder}: holds the checkpoints of another run (newest {listed[-1]}); go "
                 "on with it by --resume auto, or choose another output_dir"
             )
-        removed = remove_leftovers(keeper.folder)
+        removed = remove_leftovers(keeper.folder) + remove_leftovers(self.folder)
         if removed:
             self.status.say(f"removed {removed} half-written file(s) from {keeper.folder}")
         return keeper
-
-    def _prepare_validation(self):
-        """Return (validation images, their ground truth), None when nothing is evaluated."""
-        if not self.config.eval_interval:
-            return None
-        data = ensure_mindrecord(self.config, "val", self.rank, self.world_size)
-        if os.path.realpath(data.anno_path) == os.path.realpath(self.data.anno_path):
-            self.status.say(
-                f"note: evaluation is on the training images, both are those of {data.anno_path}; "
-                "{} in a file's name stands for train_data_type and val_data_type"
-            )
-        truth = read_ground_truth(self.config, data)
-        if not truth.data["annotations"]:
-            self.status.say(
-                f"warning: eval_interval: {truth.source} has no annotations to judge by: there "
-                "will be no numbers and no best checkpoint"
-            )
-        return data, truth
 
     def _begin(self, *, resumed: bool) -> None:
         """Leave the run's mark on its folder, now that nothing can keep it from beginning."""
@@ -301,30 +322,9 @@ class Run:
             for line in changed_lines(self.settings, self.config) if resumed else ():
                 self.status.say(line)
             self.config.save(str(self.settings))
+            sync_folder(self.folder)
             if self.settings.name != "config.yaml":
                 self.status.say(f"config.yaml is yours; the effective one is {self.settings}")
-
-    def _learning_rates(self) -> np.ndarray:
-        config = self.config
-        batch = config.batch_size * self.world_size
-        rate = scaled_rate(config.base_lr, global_batch=batch, base_batch=config.lr_base_batch)
-        self.status.say(
-            f"learning rate {rate:.6g}: base_lr {config.base_lr:g} for {config.lr_base_batch} "
-            f"images a step, scaled to {batch} "
-            f"({config.batch_size} on each of {self.world_size} device(s))"
-        )
-        for line in without_effect(config):
-            self.status.say(line)
-        return learning_rates(
-            config.lr_type,
-            rate,
-            steps_per_epoch=self.steps,
-            epochs=self.epochs,
-            warmup_steps=config.warmup_step,
-            warmup_ratio=config.warmup_ratio,
-            milestones=config.sgd_step,
-            min_ratio=config.min_lr_ratio,
-        )
 
     def _start_from_pretrained(self) -> None:
         if self.rank or not self.config.pre_trained or self._start:
@@ -413,16 +413,3 @@ class Run:
         for line in resumed_lines(start.path, meta, at, self.world_size):
             self.status.say(line)
         return {**meta, "position": vars(at)}
-
-    def _open_log(self, meta: dict[str, Any]) -> LossLog:
-        """Return this rank's loss log, continued where the checkpoint's run stood."""
-        log = LossLog(
-            self.folder / f"loss_{self.rank}.log",
-            interval=self.config.log_interval,
-            steps_per_epoch=self.steps,
-            resume_at=(meta["epoch"], meta["step_in_epoch"]) if meta else None,
-        )
-        if meta and meta["world_size"] == self.world_size:
-            states = meta.get("loss_logs") or [meta["loss_log"]]
-            log.restore(states[self.rank])
-        return log

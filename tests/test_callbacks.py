@@ -1,110 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loss log, progress, checkpoint keeping and signals, each by itself."""
+"""Progress and signals, each by itself."""
 
 import io
 import os
-import re
 import signal
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from src.callbacks import (
-    LOSS_ORDER,
-    CheckpointKeeper,
-    LossLog,
-    Progress,
-    StatusLine,
-    StopSignals,
-    clock_time,
-    loss_line,
-)
-from src.errors import UserError
-
-FORM = re.compile(
-    r"epoch: \d+ step: \d+, rpn_loss: \d+\.\d{5}, rcnn_loss: \d+\.\d{5}, "
-    r"rpn_cls_loss: \d+\.\d{5}, rpn_reg_loss: \d+\.\d{5}, rcnn_cls_loss: \d+\.\d{5}, "
-    r"rcnn_reg_loss: \d+\.\d{5}, total_loss: \d+\.\d{5}"
-)
+from src.callbacks import Progress, StatusLine, clock_time
+from src.stop_signals import StopSignals
 
 
 class _Terminal(io.StringIO):
     def isatty(self):
         return True
-
-
-def test_the_line_is_exactly_this():
-    losses = (0.12054, 0.40601, 0.04025, 0.08032, 0.25854, 0.14746)
-    assert loss_line(1, 7393, losses) == (
-        "epoch: 1 step: 7393, rpn_loss: 0.12054, rcnn_loss: 0.40601, rpn_cls_loss: 0.04025, "
-        "rpn_reg_loss: 0.08032, rcnn_cls_loss: 0.25854, rcnn_reg_loss: 0.14746, "
-        "total_loss: 0.52655"
-    )
-
-
-@given(
-    st.lists(st.floats(0, 1e6), min_size=6, max_size=6), st.integers(1, 99), st.integers(1, 10**6)
-)
-def test_every_line_has_the_form(losses, epoch, step):
-    assert FORM.fullmatch(loss_line(epoch, step, losses))
-
-
-def _losses(value):
-    return np.arange(1, 7, dtype=np.float32) * np.float32(value)
-
-
-def _run_log(log, first=(1, 1), last=(2, 7), steps=7):
-    epoch, step = first
-    while (epoch, step) <= last:
-        log.update(epoch, step, _losses(epoch * 100 + step))
-        epoch, step = (epoch, step + 1) if step < steps else (epoch + 1, 1)
-
-
-def test_log_averages_over_the_interval_and_ends_with_the_epoch(tmp_path):
-    log = LossLog(tmp_path / "loss_0.log", interval=3, steps_per_epoch=7)
-    _run_log(log)
-    lines = log.path.read_text().splitlines()
-    places = [
-        re.match(r"epoch: (\d) step: (\d), rpn_loss: ([\d.]+)", line).groups() for line in lines
-    ]
-    assert places == [
-        ("1", "3", "102.00000"), ("1", "6", "105.00000"), ("1", "7", "107.00000"),
-        ("2", "3", "202.00000"), ("2", "6", "205.00000"), ("2", "7", "207.00000"),
-    ]  # fmt: skip
-    assert all(FORM.fullmatch(line) for line in lines)
-
-
-@pytest.mark.parametrize("stop", [(1, 2), (1, 3), (1, 7), (2, 5)])
-def test_log_of_a_resumed_run_is_the_log_of_an_uninterrupted_one(tmp_path, stop):
-    whole = LossLog(tmp_path / "whole.log", interval=3, steps_per_epoch=7)
-    _run_log(whole)
-    first = LossLog(tmp_path / "loss_0.log", interval=3, steps_per_epoch=7)
-    _run_log(first, last=stop)
-    state = first.state()
-    # Killed some steps later, in the middle of a line.
-    after = (stop[0], stop[1] + 1) if stop[1] < 7 else (stop[0] + 1, 1)
-    _run_log(first, first=after, last=(2, 6))
-    with open(first.path, "a") as file:
-        file.write("epoch: 2 step: 6, rpn_lo")
-    second = LossLog(first.path, interval=3, steps_per_epoch=7, resume_at=stop)
-    second.restore(state)
-    _run_log(second, first=after)
-    assert second.path.read_text() == whole.path.read_text()
-
-
-def test_a_new_run_starts_a_new_log(tmp_path):
-    path = tmp_path / "loss_0.log"
-    path.write_text("epoch: 9 step: 9, old\n")
-    LossLog(path, interval=1, steps_per_epoch=2).update(1, 1, _losses(1))
-    assert len(path.read_text().splitlines()) == 1
-
-
-def test_unwritable_log_folder(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written.*output_dir"):
-        LossLog(tmp_path / "file" / "loss_0.log", interval=1, steps_per_epoch=1)
 
 
 def _progress(stream, times):
@@ -165,49 +74,6 @@ def test_clock_time():
     ]  # fmt: skip
 
 
-def _add(keeper, name):
-    keeper.path(name).write_text(name)
-    keeper.added(name)
-
-
-def test_keeper_keeps_the_newest_of_this_run_only(tmp_path):
-    (tmp_path / "faster_rcnn-99_1.ckpt").write_text("another run")
-    (tmp_path / "best.ckpt").write_text("best")
-    keeper = CheckpointKeeper(tmp_path, 2)
-    keeper.write_index()
-    assert CheckpointKeeper.read_index(tmp_path) == []
-    for epoch in (1, 2, 3):
-        _add(keeper, f"faster_rcnn-{epoch}_5.ckpt")
-    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == [
-        "best.ckpt", "faster_rcnn-2_5.ckpt", "faster_rcnn-3_5.ckpt", "faster_rcnn-99_1.ckpt",
-    ]  # fmt: skip
-    assert CheckpointKeeper.read_index(tmp_path) == keeper.names
-
-
-def test_keeper_goes_on_where_a_run_stopped(tmp_path):
-    keeper = CheckpointKeeper(tmp_path, 2)
-    for name in ("faster_rcnn-1_5.ckpt", "faster_rcnn-2_3.ckpt"):
-        _add(keeper, name)
-    keeper = CheckpointKeeper(tmp_path, 2, resume=True)
-    _add(keeper, "faster_rcnn-2_5.ckpt")
-    assert keeper.names == ["faster_rcnn-2_3.ckpt", "faster_rcnn-2_5.ckpt"]
-    assert not (tmp_path / "faster_rcnn-1_5.ckpt").exists()
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"checkpoints": 5}', '{"checkpoints": [3]}'])
-def test_a_damaged_list_is_no_list(tmp_path, content):
-    (tmp_path / CheckpointKeeper.INDEX).write_text(content)
-    assert CheckpointKeeper.read_index(tmp_path) is None
-
-
-def test_listed_files_that_are_gone_do_not_count(tmp_path):
-    keeper = CheckpointKeeper(tmp_path, 3)
-    for name in ("faster_rcnn-1_5.ckpt", "faster_rcnn-2_5.ckpt"):
-        _add(keeper, name)
-    keeper.path("faster_rcnn-2_5.ckpt").unlink()
-    assert CheckpointKeeper.read_index(tmp_path) == ["faster_rcnn-1_5.ckpt"]
-
-
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_becomes_a_wish_and_the_second_one_acts(number, code):
     before = signal.getsignal(number)
@@ -230,5 +96,16 @@ def test_a_signal_becomes_a_wish_and_the_second_one_acts(number, code):
         signal.signal(number, before)
 
 
-def test_loss_order_is_the_network_s():
-    assert LOSS_ORDER[:2] == ("rpn_loss", "rcnn_loss") and len(set(LOSS_ORDER)) == 6
+@pytest.mark.parametrize("before, code", [(signal.SIG_DFL, 129), (signal.SIG_IGN, None)])
+def test_a_closed_terminal_stops_a_run_unless_nohup(before, code):
+    found = signal.signal(signal.SIGHUP, before)
+    try:
+        with StopSignals() as stop:
+            for _ in range(2):  # the terminal's, and its shell's
+                os.kill(os.getpid(), signal.SIGHUP)
+                stop.wanted()
+            assert stop.exit_code == code
+        assert signal.getsignal(signal.SIGHUP) == before
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, found)

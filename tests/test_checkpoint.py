@@ -27,11 +27,11 @@ from src.checkpoint import (
     checkpoint_position,
     find_checkpoints,
     read_checkpoint,
-    remove_leftovers,
     save_checkpoint,
 )
 from src.checkpoint_loading import check_model, load_detector, load_training_state
 from src.errors import UserError
+from src.files import remove_leftovers
 from src.pretrained import load_pretrained
 
 CONTRACT = {"batch_size": 2, "steps_per_epoch": 7}

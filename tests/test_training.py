@@ -18,13 +18,16 @@ import tiny_run
 from mindspore import Tensor
 from tiny_run import CLASS_NAMES, arguments, make_data, tiny_config, use_tiny_detector
 
-from src.callbacks import CheckpointKeeper, StopSignals
+import src.training_run
 from src.checkpoint import read_checkpoint
+from src.checkpoint_keeper import CheckpointKeeper
+from src.divergence import MAX_SKIPPED_STEPS, TrainingDiverged
 from src.errors import UserError
 from src.model_utils.config import load_config
 from src.resume import open_start
+from src.stop_signals import StopSignals
 from src.training import EXIT_DIVERGED, run_training, train
-from src.training_run import MAX_SKIPPED_STEPS, Run, TrainingDiverged
+from src.training_run import Run
 
 STEPS = 5
 
@@ -114,6 +117,7 @@ def test_one_seed_one_run(root, whole_run, tmp_path, capsys):
         (signal.SIGTERM, {143}, 2, 3),
         (signal.SIGINT, {130, 143}, 1, 5),  # MindSpore makes a SIGTERM of it during a graph run
         (signal.SIGTERM, {143}, 3, 5),
+        (signal.SIGHUP, {129}, 2, 1),
     ],
 )
 def test_stopped_and_resumed_is_the_same_run(
@@ -142,11 +146,57 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(root, whole_run, tmp_path
         patch.setattr(Run, "check", die)
         with pytest.raises(MemoryError):
             run_training(config)
-    (tmp_path / "ckpt_0" / ".saving-1-faster_rcnn-2_5.ckpt").write_bytes(b"half")
+    (tmp_path / "ckpt_0" / ".saving-999999999-faster_rcnn-2_5.ckpt").write_bytes(b"half")
+    (tmp_path / ".loss_0.log.999999999.tmp").write_bytes(b"half")
     assert run_training(config.replace(resume=str(tmp_path / "ckpt_0"))) == 0
     assert _log(tmp_path) == _log(whole_run)
     assert _same(_arrays(tmp_path), _arrays(whole_run))
-    assert not list((tmp_path / "ckpt_0").glob(".saving-*"))
+    assert not list((tmp_path / "ckpt_0").glob(".saving-*")) and not list(tmp_path.glob(".loss*"))
+
+
+def test_a_run_with_checkpoints_within_its_epochs_loses_no_more_than_their_distance(
+    root, whole_run, tmp_path, monkeypatch
+):
+    config = tiny_config(root, tmp_path, save_checkpoint_steps=2, keep_checkpoint_max=1)
+
+    def die(self, losses, grad_norm, image_index):
+        if (self.position.epoch, self.position.step) == (2, 4):
+            raise MemoryError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "check", die)
+        with pytest.raises(MemoryError):
+            run_training(config)
+    names = ["faster_rcnn-1_5.ckpt", "faster_rcnn-2_3.ckpt"]  # after 8 of the 9 steps
+    assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == names
+    assert run_training(config.replace(resume="auto", save_checkpoint_minutes=1e-9)) == 0
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert [path.name for path in (tmp_path / "ckpt_0").glob("*.ckpt")] == ["faster_rcnn-3_5.ckpt"]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_only_when_it_is_the_last(
+    root, whole_run, tmp_path, monkeypatch, capsys
+):
+    full = {"faster_rcnn-1_5.ckpt", "faster_rcnn-2_5.ckpt"}
+    save = src.training_run.save_checkpoint
+
+    def save_or_not(path, *rest):
+        if path.name in full:
+            raise UserError(f"{path}: cannot write the checkpoint (No space left on device)")
+        save(path, *rest)
+
+    monkeypatch.setattr(src.training_run, "save_checkpoint", save_or_not)
+    monkeypatch.setattr("src.saving._has_terminal", lambda: False)
+    config = tiny_config(root, tmp_path, eval_interval=1)
+    assert run_training(config) == 0
+    assert capsys.readouterr().err.count("WARNING: ") == 2
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    full.add("faster_rcnn-4_5.ckpt")
+    with pytest.raises(UserError, match="faster_rcnn-4_5.ckpt: cannot write"):
+        run_training(config.replace(resume="auto", epoch_size=4))
+    assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == ["faster_rcnn-3_5.ckpt"]
 
 
 def test_stopping_during_evaluation(root, whole_run, tmp_path, monkeypatch):
@@ -369,7 +419,7 @@ def test_one_rank_that_diverged_takes_the_others_along(root, tmp_path, monkeypat
         if len(wishes) == 1:  # waits for the others at the end
             return wishes
         votes.append([float(wish) for wish in wishes])
-        return np.array(wishes, np.float32) + [0.0, float(not own and len(votes) == 3)]
+        return np.array(wishes, np.float32) + [0.0, float(not own and len(votes) == 3), 0.0]
 
     original = Run.__init__
 
@@ -383,7 +433,7 @@ def test_one_rank_that_diverged_takes_the_others_along(root, tmp_path, monkeypat
     assert run_training(tiny_config(root, tmp_path)) == EXIT_DIVERGED
     error = capsys.readouterr().err
     assert ("a loss is not finite" if own else "another rank stopped at epoch 1 step 3") in error
-    assert votes == [[0, 0], [0, 0], [0, float(own)]]  # every rank votes once a step
+    assert votes == [[0, 0, 0], [0, 0, 0], [0, float(own), 0]]  # every rank votes once a step
 
 
 # ------------------------------------------------------------------ from the outside

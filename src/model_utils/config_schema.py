@@ -151,6 +151,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "eval_interval": _COUNT_OR_ZERO,
         "keep_best": _BOOL,
         "save_checkpoint_epochs": _COUNT,
+        "save_checkpoint_steps": _COUNT_OR_ZERO,
+        "save_checkpoint_minutes": _NOT_NEGATIVE,
         "keep_checkpoint_max": _COUNT,
         "pre_trained": _PATH,
         "resume": _PATH,

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from src.callbacks import write_text_atomic
 from src.errors import UserError
+from src.files import write_text_atomic
 from src.foreign_files import read_json
 from src.model_utils.object_store import HopelessError, Item, open_store
 

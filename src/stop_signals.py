@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signals that ask a run to save and leave."""
+
+import contextlib
+import signal
+from collections.abc import Callable
+from typing import Any
+
+
+class StopSignals:
+    """Turns SIGTERM, Ctrl-C and SIGHUP into a wish that the loop grants after the current step.
+
+    A context manager. The second Ctrl-C or SIGTERM acts at once, as without it. A second SIGHUP
+    does not: a terminal that is closed sends one, and its shell another. SIGHUP stays ignored where
+    it was (`nohup`). While MindSpore runs a graph it turns a Ctrl-C into a SIGTERM of its own; the
+    exit code is SIGTERM's then.
+    """
+
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
+        self.exit_code: int | None = None
+        self._say = say
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        self._before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        hangup = signal.getsignal(signal.SIGHUP)
+        if hangup != signal.SIG_IGN:
+            self._before[signal.SIGHUP] = hangup
+        self.listen()
+        return self
+
+    def listen(self) -> None:
+        """Put the handlers in place again: MindSpore replaces Ctrl-C's by its own when its data
+        pipeline starts, whose work it ends, and whenever it runs a graph."""
+        if self.exit_code is None:
+            for number in self._before:
+                signal.signal(number, self._handle)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._restore(*self._before)
+
+    def wanted(self) -> bool:
+        """Say whether to stop, and keep listening."""
+        self.listen()
+        return self.exit_code is not None
+
+    def _restore(self, *numbers: int) -> None:
+        for number in numbers:
+            handler = self._before.pop(number)
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        self.exit_code = 128 + number
+        self._restore(*(self._before.keys() - {signal.SIGHUP}))
+        if signal.SIGHUP in self._before:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if self._say:
+            with contextlib.suppress(Exception):  # a reentrant write must not stop the run
+                self._say(f"{signal.Signals(number).name}: saving after this step, then leaving")
