@@ -39,6 +39,16 @@ def one_line(text: object, limit: int = LINE_LIMIT) -> str:
     return _without_middle(_UNSEEN.sub(_escaped, text), limit)
 
 
+def shown(text: object, most: int = _VALUE_LIMIT) -> str:
+    """Return a text out of somebody else's file as `one_line` has it, short enough to be quoted."""
+    return one_line(text, most)
+
+
+def is_plain(text: str, most: int = 300) -> bool:
+    """Say whether a text is short and has no control characters, as names have."""
+    return len(text) <= most and text.isprintable()
+
+
 def _escaped(found: re.Match) -> str:
     return found.group().encode("unicode_escape", "backslashreplace").decode("ascii")
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mindspore import nn
 
+from src.detector import build_loss
 from src.evaluation import GroundTruth, read_ground_truth
 from src.loss_log import LossLog
 from src.lr_schedule import learning_rates, scaled_rate
 from src.mindrecord import MindRecordSet, ensure_mindrecord
 from src.model_utils.config_notes import without_effect
+from src.network_define import TrainOneStep, make_optimizer
 from src.ranks import Ranks
 
 
@@ -36,6 +39,28 @@ def run_rates(config: Any, steps: int, world_size: int, say: Callable[[str], Non
         warmup_ratio=config.warmup_ratio,
         milestones=config.sgd_step,
         min_ratio=config.min_lr_ratio,
+    )
+
+
+def training_step(
+    config: Any, network: nn.Cell, rates: np.ndarray, world_size: int
+) -> TrainOneStep:
+    """Return the Cell that makes one step of training, with its optimizer.
+
+    Args:
+        rates: (steps of the run,) float32, the learning rate of each.
+    """
+    optimizer = make_optimizer(
+        network.trainable_params(),
+        rates,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    return TrainOneStep(
+        build_loss(network, config, world_size),
+        optimizer,
+        clip_norm=config.clip_norm if config.grad_clip else 0.0,
+        world_size=world_size,
     )
 
 

@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from src.errors import UserError
-from src.foreign_text import shown
+from src.messages import shown
 
 # JPEGs and MindRecords hardly shrink, COCO's JSON to a fifth; a bomb has a thousand and more.
 LARGEST_RATIO = 100

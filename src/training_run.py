@@ -25,7 +25,7 @@ from src.checkpoint_loading import load_training_state, set_parameter
 from src.compile_cache import CompileCache
 from src.data_source import file_digest
 from src.dataset import iterate, steps_per_epoch
-from src.detector import build_detector, build_loss
+from src.detector import build_detector
 from src.divergence import TrainingDiverged, divergence, has_diverged
 from src.errors import UserError
 from src.evaluation import evaluate
@@ -34,12 +34,12 @@ from src.frozen_parts import settle_frozen_parts
 from src.mindrecord import ensure_mindrecord
 from src.model_utils.config_memory import require_memory
 from src.model_utils.device_adapter import init_device
-from src.network_define import LossScaler, TrainOneStep, make_optimizer
+from src.network_define import LossScaler
 from src.pretrained import load_pretrained
 from src.ranks import Ranks, moving_statistics
 from src.resume import Position, changed_lines, open_start, position_of, resumed_lines
 from src.run_lock import hold_run_folder
-from src.run_parts import run_log, run_rates, validation_of
+from src.run_parts import run_log, run_rates, training_step, validation_of
 from src.saving import CheckpointSaver
 from src.stop_signals import StopSignals
 
@@ -82,7 +82,7 @@ class Run:
         self.network = build_detector(config)
         self.rates = run_rates(config, self.steps, self.world_size, self.status.say)
         self._start_from_pretrained()
-        self.step = self._make_step()
+        self.step = training_step(config, self.network, self.rates, self.world_size)
         self._cache = CompileCache(config, self.status.say)
         self.scaler = LossScaler(config.loss_scale, dynamic=config.dynamic_loss_scale)
         self.skipped = 0
@@ -332,21 +332,6 @@ class Run:
         report = load_pretrained(self.network, self.config.pre_trained, describe_model(self.config))
         for line in report.lines():
             self.status.say(line)
-
-    def _make_step(self) -> TrainOneStep:
-        config = self.config
-        optimizer = make_optimizer(
-            self.network.trainable_params(),
-            self.rates,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-        return TrainOneStep(
-            build_loss(self.network, config, self.world_size),
-            optimizer,
-            clip_norm=config.clip_norm if config.grad_clip else 0.0,
-            world_size=self.world_size,
-        )
 
     # ------------------------------------------------------------------ stopping and going on
 

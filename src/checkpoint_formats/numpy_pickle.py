@@ -18,7 +18,7 @@ from src.checkpoint_formats.strict_pickle import (
     Pending,
     load_pickle,
 )
-from src.foreign_text import shown
+from src.messages import shown
 
 _KINDS = "fiub"  # floats, integers, booleans
 _LONGEST = 2**48  # of an array's sides

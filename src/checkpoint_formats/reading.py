@@ -14,7 +14,7 @@ from src.checkpoint_formats.strict_pickle import NotOnlyArraysError
 from src.checkpoint_formats.torch_file import is_zip, load_torch
 from src.data_source import file_digest
 from src.errors import UserError
-from src.foreign_text import is_plain, shown
+from src.messages import is_plain, shown
 
 KEY = "--ckpt_file"
 SUFFIXES = (".ckpt", *FOREIGN_SUFFIXES)

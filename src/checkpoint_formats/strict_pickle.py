@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from src.foreign_text import shown
+from src.messages import shown
 
 MOST_INSTRUCTIONS = 1_000_000  # a detector with its optimizer's state has some 30,000
 _MOST_MEMO = 1_000_000

@@ -23,7 +23,7 @@ from src.checkpoint_formats.strict_pickle import (
     load_pickle,
     run_pickle,
 )
-from src.foreign_text import shown
+from src.messages import shown
 from src.safe_zip import DAMAGE, open_zip
 
 _ZIP = b"PK\x03\x04"
