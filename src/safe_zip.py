@@ -3,14 +3,14 @@
 
 import lzma
 import os
+import re
 import secrets
 import shutil
 import stat
 import struct
-import unicodedata
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from src.errors import UserError
 from src.messages import shown
@@ -18,8 +18,9 @@ from src.messages import shown
 # JPEGs and MindRecords hardly shrink, COCO's JSON to a fifth; a bomb has a thousand and more.
 LARGEST_RATIO = 100
 SMALL = 64 * 2**20  # bytes that may come out of any archive, whatever the ratio
-LARGEST_LIST = 64 * 2**20  # bytes of the list of entries: some 700,000 files
+LARGEST_LIST = 48 * 2**20  # bytes of the list of entries: some 500,000 files
 DEEPEST = 64  # folders
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _PIECE = 2**20
 _SMALL_PIECE = 2**12
 _LONGEST_NAME = 255  # bytes, of most file systems
@@ -64,12 +65,12 @@ def unzip(archive: Path, folder: Path) -> int:
     try:
         with open_zip(archive) as opened:
             entries = [entry for entry in opened.infolist() if not _is_rubbish(entry)]
-            targets = _check(archive, entries, folder)
-            for entry, target in zip(entries, targets, strict=True):
+            names = _check(archive, entries, folder)
+            for entry, name in zip(entries, names, strict=True):
                 if _is_folder(entry):
-                    target.mkdir(parents=True, exist_ok=True)
+                    (folder / name).mkdir(parents=True, exist_ok=True)
                 else:
-                    _write(opened, entry, target)
+                    _write(opened, entry, folder / name)
     except DAMAGE as error:
         reason = shown(error)
         raise UserError(f"{archive}: is no whole zip file ({reason}); upload it again") from None
@@ -90,7 +91,7 @@ def _is_folder(entry: zipfile.ZipInfo) -> bool:
     return entry.filename.endswith(("/", "\\"))
 
 
-def _check(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) -> list[Path]:
+def _check(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) -> list[str]:
     """Return where the entries belong, or refuse the archive."""
     # The file may have holes, and entries may share their bytes.
     packed = min(archive.stat().st_size, sum(entry.compress_size for entry in entries))
@@ -105,23 +106,23 @@ def _check(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) -> list[
         raise UserError(
             f"{archive}: needs {unpacked} bytes in {folder}, which has {free}; free some space"
         )
-    targets = [_target(archive, entry, folder) for entry in entries]
-    _refuse_clashes(archive, entries, targets)
-    _refuse_what_is_there(entries, targets, folder)
-    return targets
+    names = [_place(archive, entry) for entry in entries]
+    _refuse_clashes(archive, entries, names)
+    _refuse_what_is_there(entries, names, folder)
+    return names
 
 
-def _target(archive: Path, entry: zipfile.ZipInfo, folder: Path) -> Path:
-    """Return where an entry belongs."""
+def _place(archive: Path, entry: zipfile.ZipInfo) -> str:
+    """Return where an entry belongs, from the folder on: no link yet, nothing but plain names."""
     # What the file says: the standard library has cut the name at a NUL.
     name = entry.orig_filename.replace("\\", "/")
-    parts = PurePosixPath(name).parts
+    parts = [part for part in name.split("/") if part not in ("", ".")]
     kind = stat.S_IFMT(entry.external_attr >> 16)
     is_outside = name.startswith("/") or ".." in parts or ":" in (parts[:1] or ("",))[0]
     longest = max((len(os.fsencode(part)) for part in parts), default=0)
     if not parts and not _is_folder(entry):
         problem = "has no file name"
-    elif any(unicodedata.category(character) == "Cc" for character in name):
+    elif _CONTROL(name):
         problem = "has control characters in its name"
     elif is_outside:
         problem = "leads outside the folder"
@@ -132,7 +133,7 @@ def _target(archive: Path, entry: zipfile.ZipInfo, folder: Path) -> Path:
     elif entry.flag_bits & 1:
         problem = "is encrypted"
     else:
-        return folder.joinpath(*parts)
+        return "/".join(parts)
     raise _refused(archive, entry, problem)
 
 
@@ -143,42 +144,49 @@ def _refused(archive: Path, entry: zipfile.ZipInfo, problem: str) -> UserError:
     )
 
 
-def _refuse_clashes(archive: Path, entries: list[zipfile.ZipInfo], targets: list[Path]) -> None:
+def _refuse_clashes(archive: Path, entries: list[zipfile.ZipInfo], names: list[str]) -> None:
     """Refuse two entries of one name, and a file with others below it."""
-    files: set[Path] = set()
-    for entry, target in zip(entries, targets, strict=True):
-        if target in files:
+    files: set[str] = set()
+    folders = {""}
+    for entry, name in zip(entries, names, strict=True):
+        if name in files:
             raise _refused(archive, entry, "is in it twice")
         if not _is_folder(entry):
-            files.add(target)
-    for entry, target in zip(entries, targets, strict=True):
-        needed = (target, *target.parents) if _is_folder(entry) else target.parents
-        if not files.isdisjoint(needed):
-            raise _refused(archive, entry, "needs a folder where another entry is a file")
+            files.add(name)
+        above = name if _is_folder(entry) else name.rpartition("/")[0]
+        while above not in folders:
+            folders.add(above)
+            above = above.rpartition("/")[0]
+    for entry, name in zip(entries, names, strict=True):
+        if name in files and name in folders:
+            raise _refused(archive, entry, "is a file, and a folder for others")
 
 
-def _refuse_what_is_there(
-    entries: list[zipfile.ZipInfo], targets: list[Path], folder: Path
-) -> None:
-    """Make sure that no link that is in the folder already leads out of it, nor that a file is in
-    the way."""
+def _refuse_what_is_there(entries: list[zipfile.ZipInfo], names: list[str], folder: Path) -> None:
+    """Make sure that nothing is in the way, above all no link that leads out of the folder."""
     real = folder.resolve()
-    checked: set[Path] = set()
-    for entry, target in zip(entries, targets, strict=True):
-        place = target if _is_folder(entry) else target.parent
-        is_link = target.is_symlink() and not _is_folder(entry)
-        if is_link or not (place in checked or place.resolve().is_relative_to(real)):
-            raise UserError(f"{shown(target, 300)}: a link leads out of {folder}; remove it")
-        in_the_way = target if target.is_dir() and not _is_folder(entry) else None
-        if place not in checked:
-            above = [p for p in (place, *place.parents) if p.exists()]
-            in_the_way = in_the_way or (None if above[0].is_dir() else above[0])
-        if in_the_way:
-            kind = "folder" if in_the_way.is_dir() else "file"
-            raise UserError(
-                f"{shown(in_the_way, 300)}: a {kind} is in the way of what is unpacked; remove it"
-            )
-        checked.add(place)
+    known = {"": True}
+
+    def is_there(name: str) -> bool:
+        """Say whether a folder is there; refuse what is none."""
+        if name not in known:
+            path = folder / name
+            known[name] = is_there(name.rpartition("/")[0]) and os.path.lexists(path)
+            if known[name] and not path.resolve().is_relative_to(real):
+                raise UserError(f"{shown(path, 300)}: a link leads out of {folder}; remove it")
+            if known[name] and not path.is_dir():
+                raise UserError(f"{shown(path, 300)}: is in the way of what is unpacked; remove it")
+        return known[name]
+
+    for entry, name in zip(entries, names, strict=True):
+        if _is_folder(entry):
+            is_there(name)
+        elif is_there(name.rpartition("/")[0]):
+            path = folder / name
+            if path.is_symlink():
+                raise UserError(f"{shown(path, 300)}: a link leads out of {folder}; remove it")
+            if path.is_dir():
+                raise UserError(f"{shown(path, 300)}: is in the way of what is unpacked; remove it")
 
 
 def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:

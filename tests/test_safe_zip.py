@@ -79,8 +79,8 @@ def test_nothing_is_written_outside_or_at_all(tmp_path, folder, name, problem):
         (["a" * 60000], "has a name of more than 255 bytes"),
         (["a", "a"], "the entry 'a' is in it twice"),
         (["a/b", "a//b"], "is in it twice"),
-        (["a", "a/b"], "the entry 'a/b' needs a folder where another entry is a file"),
-        (["a/b", "a"], "the entry 'a/b' needs a folder where another entry is a file"),
+        (["a", "a/b"], "the entry 'a' is a file, and a folder for others"),
+        (["a/b", "a"], "the entry 'a' is a file, and a folder for others"),
         (["a", "a/"], "is in it twice"),
     ],
 )
