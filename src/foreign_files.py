@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 _MEGABYTE = 1e6
+_PIECE = 1 << 20  # bytes
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -45,13 +46,18 @@ def read_bounded(path: str | Path, limit: int) -> bytes:
         OSError: as `open_regular`, or it is too large.
     """
     with open_regular(path) as file:
-        content = file.read(limit + 1)
-        if len(content) > limit:
-            size = max(os.fstat(file.fileno()).st_size, len(content))
+        size = os.fstat(file.fileno()).st_size
+        # Not `limit` bytes: memory for all of them would be taken at once.
+        pieces = [file.read(size + 1)] if size <= limit else []
+        length = sum(map(len, pieces)) or size
+        while size < length <= limit:  # it grows, or is one of the system's that state no size
+            pieces.append(file.read(_PIECE))
+            size, length = length, length + len(pieces[-1])
+        if length > limit:
             raise OSError(
-                errno.EFBIG, f"{size / _MEGABYTE:.1f} MB, of at most {limit / _MEGABYTE:.1f} MB"
+                errno.EFBIG, f"{length / _MEGABYTE:.1f} MB, of at most {limit / _MEGABYTE:.1f} MB"
             )
-    return content
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def read_json(path: str | Path, limit: int) -> Any:

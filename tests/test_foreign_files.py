@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small files of others, read with a bound."""
+
+import os
+import tracemalloc
+
+import pytest
+
+from src.foreign_files import read_bounded, read_json
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100])
+def test_a_file_within_the_bound(tmp_path, size):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * size)
+    assert read_bounded(path, 100) == b"x" * size
+
+
+def test_a_file_beyond_the_bound_is_not_read(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    os.truncate(path, 2**40)
+    with pytest.raises(OSError, match="1099511.6 MB, of at most 0.0 MB"):
+        read_bounded(path, 100)
+
+
+def test_the_bound_itself_takes_no_memory(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    try:
+        assert len(read_bounded(path, 2**33)) == 1000
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+def test_files_of_the_system_state_no_size():
+    content = read_bounded("/proc/self/status", 2**20)
+    assert content.startswith(b"Name:") and content.endswith(b"\n")
+    with pytest.raises(OSError, match="of at most"):
+        read_bounded("/proc/self/status", 100)
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "[" * 10**5, "{", "\xff"])
+def test_what_is_no_json(tmp_path, text):
+    path = tmp_path / "file.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError):
+        read_json(path, 2**20)
