@@ -25,7 +25,10 @@ wrong_arguments() {
 absolute_path() {
     case $1 in
         /*) printf '%s\n' "$1" ;;
-        \~/*) printf '%s/%s\n' "${HOME%/}" "${1#\~/}" ;;
+        \~/*)
+            [[ ${HOME-} == /?* ]] || die 2 "'$1': HOME names no folder; give the whole path"
+            printf '%s/%s\n' "${HOME%/}" "${1#\~/}"
+            ;;
         ./*) printf '%s/%s\n' "${PWD%/}" "${1#./}" ;;
         *) printf '%s/%s\n' "${PWD%/}" "$1" ;;
     esac
