@@ -91,6 +91,7 @@ def use_tiny_detector(setattr_=setattr):
     from tiny_detector import TinyDetector, TinyWithLoss
 
     import src.detector
+    import src.run_parts
     import src.training_run
 
     def build(config):
@@ -98,7 +99,7 @@ def use_tiny_detector(setattr_=setattr):
 
     setattr_(src.detector, "build_detector", build)
     setattr_(src.training_run, "build_detector", build)
-    setattr_(src.training_run, "build_loss", lambda network, *settings: TinyWithLoss(network))
+    setattr_(src.run_parts, "build_loss", lambda network, *settings: TinyWithLoss(network))
 
 
 def _main(argv):
