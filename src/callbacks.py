@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from src.console import lost_output, warn
+from src.console import is_terminal, lost_output, warn
 from src.messages import one_line
 
 
@@ -24,7 +24,7 @@ class StatusLine:
     def __init__(self, stream: TextIO | None = None, seconds: float = 0.2) -> None:
         self.stream = stream or sys.stdout or open(os.devnull, "w")  # noqa: SIM115
         self.seconds = seconds
-        self.terminal = bool(getattr(self.stream, "isatty", lambda: False)())
+        self.terminal = is_terminal(self.stream)
         self._shown = 0.0
         self._open = False
         self._told = False

@@ -64,6 +64,13 @@ def warn(line: str) -> None:
         print(one_line(line), file=sys.stderr, flush=True)
 
 
+def is_terminal(stream) -> bool:
+    """Say whether a user sits at a stream; False for one that is closed or missing."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return bool(stream.isatty())
+    return False
+
+
 def guard_standard_streams() -> None:
     """Let nothing that is printed from now on end the program, nor change its exit code.
 

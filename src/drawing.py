@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from src.errors import UserError
 from src.file_modes import take_usual_mode
+from src.files import temporary_name
 from src.fonts import Lettering, class_labels
 from src.image_reading import DEFAULT_MAX_PIXELS, ImageError, read_image
 
@@ -267,8 +268,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[str], Any]) 
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Only a part of the name, which may be as long as the file system allows.
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{temporary_name(path.name)}-", dir=path.parent)
         os.close(handle)
         try:
             write(name)

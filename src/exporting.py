@@ -20,6 +20,7 @@ from src.errors import UserError
 from src.export_plan import ENDINGS, ExportPlan
 from src.exported_model import OUTPUT_NAMES, Comparison, Outputs, compare, open_mindir, open_onnx
 from src.file_modes import take_usual_mode
+from src.files import remove_leftovers, temporary_name
 from src.image_ops import InputFormat, normalize_and_pad
 from src.model_card import card_path, make_card
 from src.model_utils.device_adapter import init_device
@@ -172,9 +173,12 @@ def _named(own_names, model_names, arrays) -> dict[str, tuple[str, np.ndarray]]:
 
 @contextlib.contextmanager
 def _folder_beside(path: Path) -> Iterator[Path]:
-    """A temporary folder on the file system of `path`; gone afterwards."""
+    """A temporary folder on the file system of `path`; gone afterwards, and at the next export if
+    this process is killed."""
+    remove_leftovers(path.parent)
     try:
-        folder = tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}-", dir=path.parent)
+        prefix = f"{temporary_name(path.name)}-"
+        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}; set file_name") from None
     with folder:

@@ -14,6 +14,7 @@ import numpy as np
 
 from src.drawing import Boxes, class_color, draw_boxes, write_atomically
 from src.errors import EXIT_USER_ERROR, UserError
+from src.files import remove_leftovers
 from src.fonts import class_labels
 from src.image_ops import preprocess_image
 from src.image_reading import (
@@ -231,6 +232,7 @@ def write_predictions(
         The exit code: 2 when an image could not be read; the others are written all the same.
     """
     output = Path(config.output_dir)
+    remove_leftovers(output)
     names = picture_names(paths)
     entries: list[dict[str, Any]] = []
     unreadable: list[Path] = []

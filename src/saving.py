@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """When checkpoints are due within an epoch, and what becomes of one that cannot be written."""
 
-import contextlib
 import functools
 import sys
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from src.checkpoint_keeper import CheckpointKeeper
-from src.console import warn
+from src.console import is_terminal, warn
 from src.errors import UserError
 
 RETRY_SECONDS = 60.0  # until a checkpoint that could not be written is tried again
@@ -85,7 +84,7 @@ class CheckpointSaver:
         Raises:
             UserError: it cannot be written.
         """
-        until = self._clock() + (SPACE_SECONDS if _has_terminal() else 0.0)
+        until = self._clock() + (SPACE_SECONDS if is_terminal(sys.stdin) else 0.0)
         told = False
         for name, write in list(self._missing.items()):
             while True:
@@ -120,9 +119,3 @@ class CheckpointSaver:
     def _newest(self) -> str:
         names = [name for name in self.keeper.names if self.keeper.path(name).exists()]
         return f"the newest checkpoint is {names[-1]}" if names else "there is no checkpoint yet"
-
-
-def _has_terminal() -> bool:
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        return sys.stdin.isatty()
-    return False

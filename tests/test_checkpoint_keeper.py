@@ -204,7 +204,7 @@ def test_only_the_last_save_has_to_succeed(tmp_path, monkeypatch):
     disk.saver.save_weights("best.ckpt", {})
     with pytest.raises(UserError, match="full"):
         disk.saver.finish()
-    monkeypatch.setattr("src.saving._has_terminal", lambda: True)
+    monkeypatch.setattr("src.saving.is_terminal", lambda stream: True)
 
     def wait(seconds):
         disk.now += seconds

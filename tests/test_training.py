@@ -187,7 +187,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_only_when_it_is_the_la
         save(path, *rest)
 
     monkeypatch.setattr(src.training_run, "save_checkpoint", save_or_not)
-    monkeypatch.setattr("src.saving._has_terminal", lambda: False)
+    monkeypatch.setattr("src.saving.is_terminal", lambda stream: False)
     config = tiny_config(root, tmp_path, eval_interval=1)
     assert run_training(config) == 0
     assert capsys.readouterr().err.count("WARNING: ") == 2
