@@ -83,7 +83,7 @@ def test_what_a_run_leaves(whole_run):
         "faster_rcnn-1_5.ckpt", "faster_rcnn-2_5.ckpt", "faster_rcnn-3_5.ckpt",
     ]  # fmt: skip
     assert sorted(path.name for path in whole_run.iterdir()) == [
-        "ckpt_0", "config.yaml", "loss_0.log",
+        ".train_0.lock", "ckpt_0", "config.yaml", "loss_0.log",
     ]  # fmt: skip
     places = re.findall(r"epoch: (\d) step: (\d), .*total_loss: ([\d.]+)", _log(whole_run))
     assert [(int(e), int(s)) for e, s, _ in places] == [
@@ -352,7 +352,7 @@ def _other_run(output):
         (lambda p, w: {"resume": _other_run(w), "epoch_size": 2}, "but epoch_size is 2"),
         (lambda p, w: {"resume": p / ("x" * 300)}, "File name too long; set resume"),
         (lambda p, w: {"pre_trained": p / ("x" * 300)}, "File name too long; set pre_trained"),
-        (lambda p, w: {"output_dir": p / ("x" * 300)}, "cannot be written"),
+        (lambda p, w: {"output_dir": p / ("x" * 300)}, "cannot be used"),
         (lambda p, w: {"resume": _other_run(w), "img_width": 96}, "had img_width 64"),
         (lambda p, w: {"resume": _other_run(w), "norm": "frozen_bn"}, "norm bn.* config.yaml"),
         (
@@ -360,7 +360,7 @@ def _other_run(output):
             "another run .newest faster_rcnn-3_5.ckpt",
         ),
         (lambda p, w: {"output_dir": w}, "another run .newest faster_rcnn-3_5.ckpt.*--resume auto"),
-        (lambda p, w: {"output_dir": w / "config.yaml"}, "cannot be written"),
+        (lambda p, w: {"output_dir": w / "config.yaml"}, "cannot be used"),
         (lambda p, w: {"batch_size": 11}, "lower batch_size"),
     ],
 )  # fmt: skip
