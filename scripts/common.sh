@@ -5,14 +5,25 @@
 # started.
 
 unset CDPATH # with it, cd prints where it went
+# A closed stream's number would go to the next file that is opened.
+{ : <&0; } 2>/dev/null || exec </dev/null
+{ : >&2; } 2>/dev/null || exec 2>/dev/null
+{ : >&1; } 2>/dev/null || exec >/dev/null
 REPO_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 CHECKPOINT_LIST=ckpt_0/checkpoints.json # of a run folder
 BACKBONES=(resnet_v1.5_50 resnet_v1_50 resnet_v1_101 resnet_v1_152 resnet_v1_101_caffe)
 
 # die CODE MESSAGE: one line on stderr, then leave.
 die() {
-    printf 'error: %s\n' "$2" >&2
+    printf 'error: %s\n' "$2" >&2 || true
     exit "$1"
+}
+
+# say FORMAT ARGS...: a line to the user; one that cannot be written (disk full, nobody there) is
+# no reason to end.
+say() {
+    # shellcheck disable=SC2059
+    printf "$@" 2>/dev/null || true
 }
 
 # wrong_arguments MESSAGE: what is wrong and where it is told how it is meant, exit code 2.
@@ -21,8 +32,9 @@ wrong_arguments() {
 }
 
 # absolute_path PATH: PATH itself when absolute, else below the caller's folder; need not exist. The
-# shell has left ~/ alone in `--key=~/PATH`.
+# shell has left ~/ alone in `--key=~/PATH`; without a HOME it would be the root folder.
 absolute_path() {
+    [[ $1 != \~/* || -n ${HOME:-} ]] || die 2 "HOME is not set: write the whole path, not '$1'"
     case $1 in
         /*) printf '%s\n' "$1" ;;
         \~/*) printf '%s/%s\n' "${HOME%/}" "${1#\~/}" ;;
@@ -71,6 +83,27 @@ check_folder() { # ARGUMENT_NAME PATH
 
 check_mindrecord_dir() { # PATH; the folder may be missing, the run then makes it
     [[ -d $1 || ! -e $1 ]] || wrong_arguments "MINDRECORD_DIR is not a folder: '$1'"
+    absolute_path "$1" >/dev/null || exit
+}
+
+# is_device_number WORD: such a thing in the place of MINDRECORD_DIR is the DEVICE_ID that the model
+# zoo's scripts have there since r1.9.
+is_device_number() {
+    [[ $1 =~ ^[0-9]{1,3}$ ]]
+}
+
+# take_device_id PLACE: takes a DEVICE_ID out of POSITIONAL[PLACE], where only MINDRECORD_DIR is
+# expected, and exports it. One argument more may follow then.
+take_device_id() {
+    local place=$1 word=${POSITIONAL[$1]-}
+    if is_device_number "$word"; then
+        export DEVICE_ID=$((10#$word))
+        say '%s\n' "note: '$word' is taken as DEVICE_ID, as in the model zoo's scripts since r1.9; \
+MINDRECORD_DIR comes after it (a folder of that name: ./$word)" >&2
+        POSITIONAL=("${POSITIONAL[@]:0:place}" "${POSITIONAL[@]:place+1}")
+    fi
+    ((${#POSITIONAL[@]} <= place + 1)) ||
+        wrong_arguments "${#POSITIONAL[@]} arguments given, $place to $((place + 1)) expected"
 }
 
 # config_for_backbone BACKBONE: the YAML file that belongs to it.
@@ -204,10 +237,14 @@ remove_without_results() {
 run_logged() {
     local folder=$1 log=$1/log.txt child writer signalled status
     shift
-    printf 'run folder: %s\nlog: %s\n' "$folder" "$log"
-    # The log writer outlives every signal, and whoever reads the terminal's end: it ends when the
-    # run closes its output.
-    exec 3> >(trap '' INT TERM HUP PIPE; exec tee -a -- "$log")
+    say 'run folder: %s\nlog: %s\n' "$folder" "$log"
+    # The log writer outlives every signal, whoever reads the terminal's end, and a full disk: it
+    # ends when the run closes its output.
+    exec 3> >(
+        trap '' INT TERM HUP PIPE
+        tee -a -- "$log"
+        exec cat >/dev/null # tee gives up when it can write nowhere
+    )
     writer=$!
     # In a process group of its own the run gets the terminal's Ctrl-C only once, from here.
     set -m
@@ -227,12 +264,12 @@ run_logged() {
     wait "$writer" 2>/dev/null || true
     trap '' PIPE # whoever read the output may be gone: the exit code counts
     if ((status == 0)); then
-        printf 'finished, see %s\n' "$folder" 2>/dev/null || true
+        say 'finished, see %s\n' "$folder"
     elif ((status == 2 && FOLDER_IS_NEW)) && [[ $folder == "$RUN_FOLDER" ]] &&
         remove_without_results "$folder"; then
-        printf 'failed with exit code 2, see above; %s is removed\n' "$folder" >&2 || true
+        say 'failed with exit code 2, see above; %s is removed\n' "$folder" >&2
     else
-        printf 'failed with exit code %d, see %s\n' "$status" "$log" >&2 || true
+        say 'failed with exit code %d, see %s\n' "$status" "$log" >&2
     fi
     trap - PIPE
     return "$status"
@@ -257,7 +294,8 @@ standalone_train() {
   --key value       any key of the config file; --config_path FILE takes another file
 The run's folder train/ (or train_1/, ...) is made in the current folder."
     shift
-    split_arguments "$usage" 3 4 "$@"
+    split_arguments "$usage" 3 5 "$@"
+    take_device_id 3
     train_command "$target" "${POSITIONAL[@]}"
     launch train "${POSITIONAL[1]}"
 }
@@ -291,7 +329,8 @@ standalone_eval() {
   --key value           any key of the config file; --config_path FILE takes another file
 The run's folder eval/ (or eval_1/, ...) is made in the current folder."
     shift
-    split_arguments "$usage" 4 5 "$@"
+    split_arguments "$usage" 4 6 "$@"
+    take_device_id 4
     set -- "${POSITIONAL[@]}"
     check_file VALIDATION_JSON_FILE "$1"
     check_file CHECKPOINT_PATH "$2"

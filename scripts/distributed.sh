@@ -40,6 +40,8 @@ distributed_train() {
         how_options=(--processes "$1")
         [[ $target != CPU ]] || share_processors "$1"
     fi
+    ! is_device_number "${5-}" || wrong_arguments "MINDRECORD_DIR is '$5', a device number: every \
+process has its own device, leave it out (a folder of that name: ./$5)"
     train_command "$target" "${@:2}"
     choose_config "$3"
     python=$(find_python) || exit

@@ -20,7 +20,7 @@ LITE_HOME names the folder of MindSpore Lite; without it and for .onnx, librarie
 step() {
     local name=$1 log=$2 status=0
     shift 2
-    printf '%s, log: %s\n' "$name" "$log"
+    say '%s, log: %s\n' "$name" "$log"
     # In a process group of its own, to be ended whole: it may hold the device.
     set -m
     "$@" >"$log" 2>&1 </dev/null &

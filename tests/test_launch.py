@@ -217,6 +217,10 @@ SCRIPTS = {"ascend": "{table}", "gpu": "2", "cpu": "2"}
         (["{first}", "no.ckpt", BACKBONES[0], "{coco}"], "PRETRAINED_MODEL is not a file"),
         (["{first}", "none", BACKBONES[0], "nowhere"], "COCO_ROOT is not a folder: 'nowhere'"),
         (["x y", "none", BACKBONES[0], "{coco}"], "is not a"),
+        (
+            ["{first}", "none", BACKBONES[0], "{coco}", "0"],
+            "MINDRECORD_DIR is '0', a device number",
+        ),
         (["{first}", "none", BACKBONES[0], "{coco}", "--bach_size", "2"], "mean batch_size"),
         (["{first}", "none", BACKBONES[0], "{coco}", "--bind_cpus", "2"], "not a truth value"),
     ],
@@ -241,6 +245,12 @@ def test_wrong_arguments_start_nothing(bench, target, arguments, complaint):
         ({"WORKER_NUM": "4", "NODE_RANK": "1"}, "MASTER_ADDR is not set; give the address of"),
         ({"WORKER_NUM": "4", "NODE_RANK": "1", "MASTER_ADDR": ""}, "MASTER_ADDR is not set"),
         ({"MASTER_PORT": "80"}, "MASTER_PORT: '80' is not a whole number from 1024 on"),
+        ({"MASTER_PORT": "70000"}, "MASTER_PORT: '70000' is not a whole number from 1024 to 65535"),
+        ({"MASTER_PORT": "\u0661"}, "is not a whole number from 1024 on"),
+        ({"MASTER_ADDR": ";touch x"}, "MASTER_ADDR: ';touch x' is neither a host name nor an IP"),
+        ({"MASTER_ADDR": "-x"}, "MASTER_ADDR: '-x' is neither a host name nor an IP"),
+        ({"MASTER_ADDR": "999.1.1.1"}, "MASTER_ADDR: '999.1.1.1' is not known ("),
+        ({"MASTER_ADDR": "192.0.2.1"}, "'192.0.2.1' is not an address of this machine, where"),
         ({"USE_MPIRUN": "1", "PATH": "/usr/bin:/bin"}, "mpirun: no such program"),
     ],
 )

@@ -370,6 +370,73 @@ def test_a_reader_that_goes_away_ends_neither_run_nor_log(bench, program, reader
     assert (bench.work / "train/log.txt").read_text().endswith(end)
 
 
+@pytest.mark.parametrize("more", [[], ["mr"]], ids=["alone", "before MINDRECORD_DIR"])
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_a_device_id_where_the_model_zoo_has_it(bench, kind, more):
+    given = {
+        "train": ("none", BACKBONES[0], bench.coco),
+        "evaluate": (bench.annotations, bench.checkpoint, BACKBONES[0], bench.coco),
+    }[kind]
+    call = getattr(bench, kind)(*given, "03", *more, "--seed", "1", target="ascend")
+    assert call.code == 0, call.stderr
+    assert call.record["env"]["DEVICE_ID"] == "3"
+    assert "note: '03' is taken as DEVICE_ID" in call.stderr
+    assert call.options.get("--mindrecord_dir") == (str(bench.work / "mr") if more else None)
+    assert not (bench.work / "03").exists()
+
+
+def test_a_folder_with_a_number_for_its_name(bench):
+    call = bench.train("none", BACKBONES[0], bench.coco, "./0")
+    assert call.options["--mindrecord_dir"] == str(bench.work / "0")
+
+
+@pytest.mark.parametrize("home", ["", None])
+def test_without_a_home_nothing_goes_into_the_root_folder(bench, home):
+    if home is None:
+        del bench.environment["HOME"]
+    settings = {} if home is None else {"HOME": home}
+    given = ("none", BACKBONES[0], bench.coco)
+    for more in (["--output_dir=~/runs"], ["~/mr"]):
+        call = bench.train(*given, *more, **settings)
+        assert call.code == 2 and call.record is None
+        assert "HOME is not set: write the whole path, not '~/" in call.stderr
+    assert bench.train(*given, **settings).code == 0
+
+
+@pytest.mark.parametrize("streams", [">&-", "<&- >&- 2>&-", ">/dev/full 2>&1"])
+def test_streams_that_cannot_be_written(bench, streams):
+    command = bench.command("run_standalone_train_cpu.sh", "none", BACKBONES[0], bench.coco)
+    shell = ["bash", "-c", f'exec "$@" {streams}', "bash", *command]
+    done = subprocess.run(
+        shell, cwd=bench.work, env={**bench.environment, "STAND_IN_EXIT": "7"}, timeout=60
+    )
+    assert done.returncode == 7
+    assert (bench.work / "train/log.txt").read_text() == "to stdout\nto stderr\n"
+
+
+def test_a_log_that_cannot_be_written_either(bench):
+    (bench.work / "out").mkdir()
+    (bench.work / "out/log.txt").symlink_to("/dev/full")
+    given = ("none", BACKBONES[0], bench.coco, "--output_dir", "out")
+    command = bench.command("run_standalone_train_cpu.sh", *given)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, cwd=bench.work, env=bench.environment, stdout=full, stderr=full, timeout=60
+        )
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["-a", "a 'b\"c", "line\nbreak", "$(touch x);*"])
+def test_odd_names(bench, name):
+    coco = bench.work / name
+    coco.mkdir()
+    given = f"./{name}" if name[0] == "-" else name
+    call = bench.train("none", BACKBONES[0], given, "--output_dir", given)
+    assert call.code == 0, call.stderr
+    assert call.options["--coco_root"] == call.options["--output_dir"] == str(coco)
+    assert {p.name for p in bench.work.iterdir()} == {name}
+
+
 def test_resume_auto_without_a_checkpoint_begins_a_new_folder(bench):
     (bench.work / "train/ckpt_0").mkdir(parents=True)
     (bench.work / "train/ckpt_0/checkpoints.json").write_text('{"checkpoints": []}')
