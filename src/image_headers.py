@@ -85,7 +85,9 @@ def read_header(data: bytes) -> ImageHeader:
         raise ImageProblem(_stranger(data))
     try:
         header = read(data)
-    except (struct.error, IndexError):
+    except ImageProblem:
+        raise
+    except (struct.error, IndexError, ValueError):  # ValueError: too little to take apart
         raise ImageProblem(CUT_OFF) from None
     if header.height < 1 or header.width < 1:
         raise ImageProblem(f"its {header.kind} header says {header.width}x{header.height} pixels")
@@ -200,25 +202,15 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def for_decoder(data: bytes, header: ImageHeader) -> bytes:
     """The file without what makes decoders crash, and is not needed for the picture.
 
-    OpenCV 4.11 reads animated PNG, and dies of some that are damaged; OpenJPEG 2.5.0 dies where
-    the boxes around a codestream contradict it.
+    OpenCV 4.11 reads animated PNG, and dies of some that are damaged; OpenJPEG 2.5.0 died where
+    the boxes around a codestream contradicted it.
     """
     if header.animated:
         kept = (data[start:end] for kind, start, end in _png_chunks(data) if kind not in _ANIMATION)
         return data[:8] + b"".join(kept)
     if header.kind == "JPEG 2000":
-        stream = data[slice(*header.stream)]
-        components, grey = stream[40:42], stream[41] == 1
-        size = struct.pack(">II", header.height, header.width)
-        about = _box(b"ihdr", size + components + bytes((header.bits - 1, 7, 0, 0)))
-        colours = _box(b"colr", bytes((1, 0, 0, 0, 0, 0, 17 if grey else 16)))
-        head = _JP2_START + _box(b"ftyp", b"jp2 \0\0\0\0jp2 ") + _box(b"jp2h", about + colours)
-        return head + _box(b"jp2c", stream)
+        return data[slice(*header.stream)]
     return data
-
-
-def _box(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", 8 + len(content)) + kind + content
 
 
 # --------------------------------------------------------------------------- the others
@@ -263,7 +255,7 @@ def _webp(data: bytes) -> ImageHeader:
 
 
 def _jpeg_2000(data: bytes) -> ImageHeader:
-    start = 0 if data.startswith(_CODESTREAM) else _jp2_codestream(data)
+    start = 0 if data.startswith(CODESTREAM) else _jp2_codestream(data)
     end = data.rfind(b"\xff\xd9", start) + 2
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
     tile_width, tile_height = struct.unpack_from(">2I", data, start + 24)
@@ -290,7 +282,7 @@ def _jpeg_2000(data: bytes) -> ImageHeader:
 
 def _jp2_codestream(data: bytes) -> int:
     """Where the codestream of a JP2 file starts; refuses boxes that change what samples mean."""
-    start = data.find(_CODESTREAM, 0, 1 << 20)
+    start = data.find(CODESTREAM, 0, 1 << 20)
     if start < 0:
         raise ImageProblem("it is a JPEG 2000 file without a picture")
     colours = data.find(b"colr\x01", 0, start)
@@ -347,7 +339,7 @@ def _tiff(data: bytes) -> ImageHeader:
 
 
 _JP2_START = b"\0\0\0\x0cjP  \r\n\x87\n"
-_CODESTREAM = b"\xff\x4f\xff\x51"
+CODESTREAM = b"\xff\x4f\xff\x51"
 _NUMBER = rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})"
 _BITMAP_HEADER = re.compile(rb"P[14]" + 2 * _NUMBER + rb"\s")
 _MAP_HEADER = re.compile(rb"P[2356]" + 3 * _NUMBER + rb"\s")
@@ -357,7 +349,7 @@ _READERS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], ImageHeader]]
     (b"BM", _bmp),
     (b"RIFF", _webp),
     ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),
-    ((_JP2_START, _CODESTREAM), _jpeg_2000),
+    ((_JP2_START, CODESTREAM), _jpeg_2000),
     (tuple(b"P%d" % digit for digit in range(1, 7)), _pnm),
 )
 _OTHER_KINDS = (

@@ -13,7 +13,14 @@ import cv2
 import numpy as np
 
 from src.errors import UserError
-from src.image_headers import ImageHeader, ImageProblem, for_decoder, read_header
+from src.image_headers import (
+    CODESTREAM,
+    ImageHeader,
+    ImageProblem,
+    for_decoder,
+    read_header,
+)
+from src.jpeg_2000 import decode_codestream
 
 DEFAULT_MAX_PIXELS = 200_000_000
 # Bytes that decoding may take for every pixel of the limit: 1.6 GB with the default.
@@ -268,6 +275,8 @@ def _decode(data: bytes, header: ImageHeader, name: str) -> np.ndarray:
 
 
 def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    if data.startswith(CODESTREAM):
+        return decode_codestream(data, flags)
     _silence_opencv()
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -304,7 +304,7 @@ def test_two_categories_of_one_name(tmp_path):
             "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "cat"}]}  # fmt: skip
     path = tmp_path / "a.json"
     path.write_text(json.dumps(data))
-    with pytest.raises(UserError, match="ids 7 and 9, have the name 'cat'"):
+    with pytest.raises(UserError, match="have the name 'cat' .ids 7 and 9"):
         evaluate_results(path, [], ["cat"])
 
 
