@@ -128,6 +128,7 @@ def _without_unused_twins(categories: list[dict], annotations: list[dict]) -> li
     named = [c for c in categories if isinstance(c.get("name"), str)]
     for category in named:
         category["name"] = one_form(category["name"])
+    named = [c for c in named if identifier(c.get("id")) is not None]  # the others are damaged
     times = Counter(category["name"] for category in named)
     if len(times) == len(named):
         return categories

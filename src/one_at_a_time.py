@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from src.errors import UserError
+from src.files import write_text_atomic
 from src.messages import one_line
 
 _POLL_SECONDS = 0.2
@@ -118,10 +119,7 @@ def beside(folder: str, purpose: str) -> str:
 
 def write_json(path: str, content: dict) -> None:
     """Write a JSON file in one step."""
-    temporary = f"{path}.{os.getpid()}.part"
-    with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1)
-    os.replace(temporary, path)
+    write_text_atomic(path, json.dumps(content, indent=1))
 
 
 def make_folder(path: str, key: str) -> None:

@@ -14,13 +14,15 @@ The older form lists instances; a device's position is its rank, unless it or it
                      "devices": [{"device_id": "0", "device_ip": "192.0.2.1"}]}]}]}
 """
 
-import json
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from src.errors import UserError
+from src.foreign_files import read_json
+
+_LARGEST = 1 << 24  # bytes
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,11 +41,11 @@ def read_rank_table(path: str) -> list[Device]:
         UserError: the file cannot be read, is in neither form, or contradicts itself.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            table = json.load(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give HCCL's rank table file") from None
-    except (ValueError, RecursionError) as error:
+        table = read_json(path, _LARGEST)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be read ({reason}); give HCCL's rank table file") from None
+    except ValueError as error:
         raise UserError(f"{path}: is not JSON ({error}); give HCCL's rank table file") from None
     if not isinstance(table, dict) or not table.keys() & {"server_list", "group_list"}:
         raise UserError(

@@ -23,10 +23,12 @@ from src.arguments import ArgumentParser
 from src.drawing import Boxes, draw_contact_sheet, read_picture
 from src.errors import UserError, run_entry
 from src.fonts import printable
+from src.foreign_files import read_bounded
 from src.image_reading import DEFAULT_MAX_PIXELS
 from src.loss_curve import draw_loss_curve
 
 LOSS_CURVE, DETECTIONS = "loss_curve.png", "detections.png"
+_LARGEST_RESULTS = 1 << 30  # bytes; 5,000 images with 100 detections have 60 MB
 _FARTHEST = 1e9  # pixels; sums and multiples of larger numbers may overflow
 
 
@@ -135,7 +137,7 @@ def _read_results(
         _check_entries(source, "results", "results")
         return source
     try:
-        content = json.loads(Path(source).read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(source, _LARGEST_RESULTS).decode("utf-8"))
     except OSError as error:
         raise UserError(f"results file {source} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

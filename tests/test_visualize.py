@@ -2,6 +2,7 @@
 """Loss curves and drawn boxes: what is read, what is drawn where, and what is refused."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -224,6 +225,14 @@ BAD_ENTRIES = [
     ("results", {"bbox": [0, 0, float("nan"), 1]}, '"bbox" is'),
     ("results", {"bbox": "0 0 1 1"}, '"bbox" is'),
 ]
+
+
+def test_a_pipe_is_no_results_file(tmp_path, detections):
+    os.mkfifo(tmp_path / "results.json")
+    with pytest.raises(UserError, match="a pipe, socket or device"):
+        draw_detections(
+            tmp_path / "results.json", detections / "anno.json", detections, tmp_path / "s.png"
+        )
 
 
 @pytest.mark.parametrize("kind, entry, complaint", BAD_ENTRIES)
