@@ -122,6 +122,20 @@ def open_alone(folder: str) -> MindRecordSet:
     return _make_set(folder, "", index["report"]["source"], index)
 
 
+def _others(folder: str) -> str:
+    """What is to be said of the sets of the same file that are beside a set."""
+    parent, name = os.path.split(folder)
+    alike = f"{name.rpartition('-')[0]}-"
+    with contextlib.suppress(OSError):
+        for other in sorted(os.listdir(parent)):
+            if other.startswith(alike) and other != name:
+                return (
+                    f" (beside it is {other}, of other settings or an earlier version of this "
+                    "program; delete it if nothing uses it)"
+                )
+    return ""
+
+
 def open_set(
     folder: str, source: DataSource, content: str
 ) -> tuple[MindRecordSet | None, str, bool]:
@@ -138,7 +152,7 @@ def open_set(
         UserError: it may not be read.
     """
     if not os.path.lexists(folder):
-        return None, f"no records in {folder} yet", False
+        return None, f"no records in {folder} yet{_others(folder)}", False
     try:
         index, damage = _read_whole(folder, source)
     except PermissionError as error:

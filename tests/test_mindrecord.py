@@ -199,6 +199,13 @@ def test_a_second_run_reuses(root, capsys):
         np.testing.assert_array_equal(one.boxes, other.boxes)
 
 
+def test_other_sets_of_the_file_are_named(root, capsys):
+    first = ensure_mindrecord(make_config(root), "train")
+    assert "beside it is" not in capsys.readouterr().out
+    ensure_mindrecord(make_config(root, skip_empty_images=False), "train")
+    assert f"beside it is {os.path.basename(first.path)}, of other" in capsys.readouterr().out
+
+
 def test_an_error_is_all_that_goes_to_stderr(root, capsys):
     (root / "train2017" / "img_0.v1.jpg").write_bytes(b"broken")
     with pytest.raises(UserError):

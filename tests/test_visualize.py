@@ -228,10 +228,10 @@ BAD_ENTRIES = [
 
 
 def test_a_pipe_is_no_results_file(tmp_path, detections):
-    os.mkfifo(tmp_path / "results.json")
+    os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(UserError, match="a pipe, socket or device"):
         draw_detections(
-            tmp_path / "results.json", detections / "anno.json", detections, tmp_path / "s.png"
+            tmp_path / "pipe.json", detections / "anno.json", detections, tmp_path / "s.png"
         )
 
 
