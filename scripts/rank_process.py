@@ -3,9 +3,10 @@
 
 Runs COMMAND in RUN_FOLDER/train_parallel<rank>/ with its output in log.txt there, and keeps
 process.json beside it: {"minder": pid, "born": of the minder, "host", "pid": of COMMAND,
-"started": s, "exit_code", "ended"}, the last two when it is over. msrun's scheduler has
-RUN_FOLDER/scheduler.json. msrun and mpirun start this in place of COMMAND, because they tell
-neither which process failed first nor with which exit code. Needs the standard library only.
+"started": s, "exit_code", "ended"}, the last two when it is over. For msrun's scheduler that is the
+file SCHEDULER_FILE of the environment. msrun and mpirun start this in place of COMMAND, because
+they tell neither which process failed first nor with which exit code. Beyond src/processes.py it
+needs the standard library only.
 
 COMMAND dies with this process. When the launcher (LAUNCHER_PROCESS, "pid:born" as `birth` tells it)
 or what started this process is gone, COMMAND is told to save and leave by SIGTERM, and killed after
@@ -39,7 +40,7 @@ def main(argv):
     minder = _Minder()
     if os.environ.get("MS_ROLE") == "MS_SCHED":  # msrun's own log has what its scheduler prints
         # Not told to leave: the others cannot save without it, and it ends after them.
-        return minder.run(command, os.path.join(run_folder, "scheduler.json"), tell=False)
+        return minder.run(command, os.environ["SCHEDULER_FILE"], tell=False)
     if os.environ.get("BIND_CPUS") == "1":
         os.sched_setaffinity(0, own_cpus(sorted(os.sched_getaffinity(0))))
     folder = os.path.join(run_folder, f"train_parallel{_first_of(RANK_VARIABLES)}")

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 
-from filelock import Timeout, UnixFileLock
+from filelock import BaseFileLock, SoftFileLock, Timeout, UnixFileLock
 
 # A look at a lock takes it for a moment (`holder_of`); who wants it tries again for this long.
 _TRY_SECONDS = 0.5
@@ -35,12 +35,17 @@ class Busy(Exception):
         self.holder = holder
 
 
-def take(path: str | os.PathLike[str]) -> UnixFileLock | None:
+def take(path: str | os.PathLike[str], *, or_marker: bool = False) -> BaseFileLock | None:
     """Take the lock `path`, a file that is made when there is none, and leave this process's name.
+
+    Args:
+        or_marker: where the file system has no locks, have a file's existence be the lock: for a
+            piece of work that must not be done twice, with waiters whose patience has an end. (One
+            that a dead process of this machine has left is passed over.)
 
     Returns:
         The lock, held until its `release()` or the end of this process; None where the file system
-        has no locks, which is said in a line.
+        has no locks and no marker is wanted, which is said in a line.
 
     Raises:
         Busy: another process, or this one, holds it.
@@ -53,6 +58,8 @@ def take(path: str | os.PathLike[str]) -> UnixFileLock | None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+        if or_marker:
+            return _take_marker(f"{os.fspath(path)}.held")
         print(
             f"note: {path}: this file system has no locks ({error.strerror}); nothing keeps another"
             " run out of this folder, so see to it that none uses it",
@@ -75,6 +82,15 @@ def holder_of(path: str | os.PathLike[str]) -> str:
     except OSError:
         return ""
     return ""
+
+
+def _take_marker(path: str) -> SoftFileLock:
+    lock = SoftFileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=_TRY_SECONDS)
+    except Timeout:
+        raise Busy(f"the one that made {path}") from None
+    return lock
 
 
 def _acquire(path: str | os.PathLike[str]) -> UnixFileLock:

@@ -6,7 +6,7 @@ Whoever holds the lock may remove what dead holders left behind.
 """
 
 import contextlib
-import fcntl
+import itertools
 import json
 import os
 import sys
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from src.errors import UserError
 from src.files import write_text_atomic
+from src.folder_lock import Busy, take
 from src.messages import one_line
 
 _POLL_SECONDS = 0.2
@@ -56,42 +57,34 @@ def exclusive(
         UserError: the lock cannot be made, the wait was too long, or the process that was waited
             for failed (`report_failure`) after `started`.
     """
-    path = beside(folder, "lock")
+    lock = None
+    for attempt in itertools.count():
+        try:
+            lock = take(beside(folder, "lock"), or_marker=True)
+            break
+        except Busy as busy:
+            holder = busy.holder
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {os.path.dirname(folder)}: {error.strerror}; set {work.place} to "
+                "a folder that you may write to"
+            ) from None
+        if time.time() - started >= timeout:
+            raise UserError(
+                f"waited {timeout:g} s for another process ({holder}) to {work.doing} {folder}; "
+                f"raise {work.limit} if it is still at work"
+            )
+        if attempt == 0:
+            say(f"waiting for another process ({holder}) to {work.doing} {folder}")
+        time.sleep(_POLL_SECONDS)
     try:
-        lock = open(path, "a")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {os.path.dirname(folder)}: {error.strerror}; set {work.place} to a "
-            "folder that you may write to"
-        ) from None
-    with lock:
-        told = False
-        while not _try_lock(lock, path, work):
-            if time.time() - started >= timeout:
-                raise UserError(
-                    f"waited {timeout:g} s for another process to {work.doing} {folder}; "
-                    f"raise {work.limit} if it is still at work"
-                )
-            if not told:
-                say(f"waiting for another process to {work.doing} {folder}")
-                told = True
-            time.sleep(_POLL_SECONDS)
         message = _failure_since(folder, started)
         if message:
             raise UserError(f"the {work.done} by another process failed: {message}")
         yield
-
-
-def _try_lock(lock, path: str, work: Work) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise UserError(
-            f"cannot lock {path}: {error.strerror}; set {work.place} to a local folder"
-        ) from None
-    return True
+    finally:
+        if lock:
+            lock.release()
 
 
 def report_failure(folder: str, error: BaseException) -> None:

@@ -125,8 +125,7 @@ class ProcessGroup:
     def _prepare(self) -> None:
         """Make the folders; forget what earlier processes in them left."""
         try:
-            if 0 in self.folders:
-                self._scheduler_file().unlink(missing_ok=True)
+            self._scheduler_file().unlink(missing_ok=True)
             for folder in self.folders.values():
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "process.json").unlink(missing_ok=True)
@@ -139,7 +138,11 @@ class ProcessGroup:
         own = os.getpid()
         return subprocess.Popen(
             start.command,
-            env={**start.environment, "LAUNCHER_PROCESS": f"{own}:{birth(own)}"},
+            env={
+                **start.environment,
+                "LAUNCHER_PROCESS": f"{own}:{birth(own)}",
+                "SCHEDULER_FILE": str(self._scheduler_file().absolute()),
+            },
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # the terminal's Ctrl-C comes once, through us
             preexec_fn=None if start.is_minder else lambda: die_with(own),
@@ -213,14 +216,14 @@ class ProcessGroup:
 
     def _scheduler_failure(self, now: float) -> int:
         """Exit code of msrun's scheduler when it has failed and no rank says why; 0 otherwise."""
-        state = _read_state(self._scheduler_file()) if 0 in self.folders else {}
+        state = read_state(self._scheduler_file()) if 0 in self.folders else {}
         if not (code := state.get("exit_code", 0)):
             return 0
         self._scheduler_ended = min(self._scheduler_ended, now)
         return code if now - self._scheduler_ended >= _RANKS_TELL_SECONDS else 0
 
     def _state(self, rank: int) -> dict:
-        return _read_state(self.folders[rank] / "process.json")
+        return read_state(self.folders[rank] / "process.json")
 
     @staticmethod
     def _minder_is_alive(state: dict) -> bool:
@@ -228,7 +231,8 @@ class ProcessGroup:
         return bool(born) and born == state.get("born", born)
 
     def _scheduler_file(self) -> Path:
-        return self.folder / "scheduler.json"
+        """Of this server's own: msrun starts one more, in vain, where servers share an address."""
+        return self.folder / f"scheduler_{min(self.folders)}.json"
 
     def _first_log(self) -> Path:
         return self.folders[min(self.folders)] / "log.txt"
@@ -321,7 +325,7 @@ def _seconds(name: str) -> float:
         return _SECONDS[name]
 
 
-def _read_state(path: Path) -> dict:
+def read_state(path: Path) -> dict:
     """What a minder has noted, of numbers that can be right: others may have written the file."""
     try:
         with open(path, encoding="utf-8") as file:

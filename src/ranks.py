@@ -8,11 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+
+from src.life_signs import LifeSigns
 
 EXIT_ALONE = 4  # another rank did not come within the limit
 _CHUNK = 1 << 24  # numbers that travel at once: 64 MB
@@ -26,10 +29,14 @@ class Ranks:
     Args:
         rank: number of this process, from 0.
         world_size: number of processes.
+
+    Attributes:
+        folder: of the run, where ranks that wait for each other in vain look who is still there.
     """
 
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
+        self.folder: Path | None = None
         self._sum = _Sum() if world_size > 1 else None
         self._seen = time.monotonic()
 
@@ -118,19 +125,35 @@ class _Watch:
         self._over.set()
 
     def _look(self) -> None:
-        while not self._over.wait(min(1.0, self.limit / 4)):
-            if time.monotonic() - self.ranks._seen > self.limit:
-                print(
-                    f"error: rank {self.ranks.rank} has not heard of the other ranks for "
-                    f"{self.limit:g} s and leaves; look at their logs, raise rank_timeout if they "
-                    "are still at work",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                with contextlib.suppress(Exception):
-                    if self.last_words:
-                        self.last_words()
-                os._exit(EXIT_ALONE)
+        ranks, signs = self.ranks, None
+        while not self._over.wait(min(1.0, self.limit / 8)):
+            waited = time.monotonic() - ranks._seen
+            if signs is None and ranks.folder and waited > self.limit / 2:
+                signs = LifeSigns(ranks.folder, ranks.rank, ranks.world_size)
+            elif signs and waited <= self.limit / 2:
+                signs.end()
+                signs = None
+            if signs:
+                signs.give()
+            if waited > self.limit:
+                self._leave(signs.missing(self.limit / 4) if signs else [])
+        if signs:
+            signs.end()
+
+    def _leave(self, missing: list[int]) -> NoReturn:
+        names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+        who = f"rank {names} gives no sign of life; " if missing else ""
+        print(
+            f"error: rank {self.ranks.rank} has not heard of the other ranks for {self.limit:g} s "
+            f"(rank_timeout) and leaves; {who}look at their logs, raise rank_timeout if they are "
+            "still at work",
+            file=sys.stderr,
+            flush=True,
+        )
+        with contextlib.suppress(Exception):
+            if self.last_words:
+                self.last_words()
+        os._exit(EXIT_ALONE)
 
 
 class SharedCount(nn.Cell):

@@ -41,6 +41,7 @@ def hold_run_folder(folder: Path, ranks: "Ranks") -> None:
     if problem:
         _release(remove=False)
         raise UserError(problem)
+    ranks.folder = folder
 
 
 def rank_at_work(folder: Path) -> str:

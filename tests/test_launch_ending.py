@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from test_launch import ASCEND, Launch
 from test_rank_table import modern_table, write
 
-from src.process_group import ProcessGroup
+from src.process_group import ProcessGroup, read_state
 
 
 @pytest.fixture
@@ -19,7 +20,17 @@ def bench(tmp_path, repo_root):
     return Launch(tmp_path, repo_root)
 
 
+CPU = "run_distribute_train_cpu.sh"
 WAIT = "time.sleep(60)"
+SAVES = """
+def stop(number, frame):
+    time.sleep(float(rank))
+    print("saved", flush=True)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+open(folder + "/ready" + rank, "w").close()
+time.sleep(60)
+"""
 
 
 def table_of(bench, count):
@@ -88,6 +99,78 @@ def test_kill_9(bench, victim):
     assert not any(alive(record["env"]) for record in bench.records().values())
 
 
+def children_of(pid):
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def launcher_of(process):
+    """The launcher, which bash has started beside the log's writer."""
+    for pid in children_of(process.pid):
+        if "launch.py" in Path(f"/proc/{pid}/cmdline").read_text():
+            return pid
+    raise AssertionError("no launcher")
+
+
+@pytest.mark.parametrize("how", ["table", "msrun"])
+@pytest.mark.parametrize("stubborn", [False, True], ids=["saves", "hangs"])
+def test_kill_9_of_the_launcher(bench, how, stubborn):
+    """The processes save and leave; until then the folder is theirs."""
+    save = SAVES.replace("time.sleep(float(rank))", "time.sleep(4)")
+    do = (
+        SAVES.replace("def stop(number, frame):", "def stop(number, frame):\n    return") * stubborn
+    )
+    script, first = (ASCEND, table_of(bench, 2)) if how == "table" else (CPU, "2")
+    arguments = (script, first, *bench.given, "--output_dir", bench.work / "run")
+    settings = {"STAND_IN_DO": do or save, "ORPHAN_SECONDS": "4" if stubborn else "30"}
+    process = bench.popen(*arguments, **settings)
+    wait_for(lambda: all((bench.work / f"run/ready{r}").exists() for r in range(2)))
+    os.kill(launcher_of(process), signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert process.returncode == 137
+    records = bench.records("run")
+    assert any(alive(record["env"]) for record in records.values())
+    refused = bench.run(*arguments)
+    assert refused.code == 2 and "another run is at work in it (rank " in refused.stdout
+    wait_for(lambda: not any(alive(record["env"]) for record in records.values()))
+    if not stubborn:
+        for rank in range(2):
+            log = bench.work / f"run/train_parallel{rank}/log.txt"
+            assert log.read_text().count("saved\n") == 1
+    assert bench.run(ASCEND, table_of(bench, 1), *arguments[2:], STAND_IN_DO="").code == 0
+
+
+def test_hang_up_is_passed_on_unless_it_was_ignored(bench):
+    for ignored, code in ((False, 143), (True, 0)):
+        folder = bench.work / f"run{ignored}"
+        do = SAVES.replace("time.sleep(60)", "time.sleep(3)")
+        arguments = (ASCEND, table_of(bench, 1), *bench.given, "--output_dir", folder)
+        process = subprocess.Popen(
+            ["nohup"] * ignored + bench.command(*arguments), cwd=bench.work,
+            env={**bench.environment, "STAND_IN_DO": do}, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_for((folder / "ready0").exists)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=30) == code
+
+
+def test_a_scheduler_that_fails_is_said(bench):
+    arguments = (CPU, "2", *bench.given)
+    call = bench.run(*arguments, STAND_IN_SCHEDULER_EXIT="3", STAND_IN_DO=WAIT)
+    assert call.code == 3
+    assert "error: the scheduler of the processes ended with exit code 3 (its" in call.stdout
+    assert not any(alive(record["env"]) for record in bench.records().values())
+
+
+def test_numbers_that_can_be_no_process_are_passed_over(tmp_path):
+    file = tmp_path / "process.json"
+    file.write_text(json.dumps({"pid": -1, "minder": True, "exit_code": 1e9, "host": "a"}))
+    assert read_state(file) == {"host": "a"}
+    for text in ("[1]", "{", "[" * 5000, "\x00"):
+        file.write_text(text)
+        assert read_state(file) == {}
+
+
 def test_the_reason_is_the_one_that_failed_first(bench):
     do = (
         "if rank == '0': time.sleep(1.5)\n"
@@ -95,17 +178,6 @@ def test_the_reason_is_the_one_that_failed_first(bench):
     )
     call = bench.run(ASCEND, table_of(bench, 3), *bench.given, STAND_IN_DO=do)
     assert call.code == 5 and "error: rank 2 ended with exit code 5" in call.stdout
-
-
-SAVES = """
-def stop(number, frame):
-    time.sleep(float(rank))
-    print("saved", flush=True)
-    sys.exit(143)
-signal.signal(signal.SIGTERM, stop)
-open(folder + "/ready" + rank, "w").close()
-time.sleep(60)
-"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

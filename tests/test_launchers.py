@@ -390,7 +390,7 @@ def test_a_folder_with_a_number_for_its_name(bench):
     assert call.options["--mindrecord_dir"] == str(bench.work / "0")
 
 
-@pytest.mark.parametrize("home", ["", None])
+@pytest.mark.parametrize("home", ["", "/", "here", None])
 def test_without_a_home_nothing_goes_into_the_root_folder(bench, home):
     if home is None:
         del bench.environment["HOME"]
@@ -399,7 +399,7 @@ def test_without_a_home_nothing_goes_into_the_root_folder(bench, home):
     for more in (["--output_dir=~/runs"], ["~/mr"]):
         call = bench.train(*given, *more, **settings)
         assert call.code == 2 and call.record is None
-        assert "HOME is not set: write the whole path, not '~/" in call.stderr
+        assert "HOME names no folder; give the whole path" in call.stderr
     assert bench.train(*given, **settings).code == 0
 
 

@@ -132,9 +132,11 @@ def _join_processes(config: "Config") -> tuple[int, int]:
     try:
         init()  # hccl on Ascend, nccl on GPU, mccl on CPU
     except (RuntimeError, ValueError) as error:
+        limit = os.environ.get("MS_TOPO_TIMEOUT", "600")  # what msrun was given
         raise UserError(
-            f"{config.origin('run_distribute')}: run_distribute: the processes cannot join "
-            f"({_first_line(error)}); check the launcher's addresses and ports"
+            f"the processes cannot join ({_first_line(error)}); one of them has failed, was not "
+            f"started or was not reached within CLUSTER_TIME_OUT ({limit} s): look at the others' "
+            "log.txt, start all servers, check MASTER_ADDR and MASTER_PORT"
         ) from None
     rank, world_size = get_rank(), get_group_size()
     ms.set_auto_parallel_context(
@@ -145,7 +147,7 @@ def _join_processes(config: "Config") -> tuple[int, int]:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return lines[0].split(". You can run")[0][:200] if lines else type(error).__name__
 
 
 def barrier(world_size: int) -> None:
