@@ -167,6 +167,7 @@ def test_a_missing_device_is_one_line_and_exit_code_2(repo_root):
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert f"command line: device_target: '{missing[0]}' is not available" in done.stderr
+    assert ("CUDA_HOME" in done.stderr) == (missing[0] == "GPU")
     assert "--device_target CPU" in done.stderr
 
 

@@ -19,7 +19,8 @@ from network_helpers import (
 
 from src.detector import build_detector, build_loss
 from src.FasterRcnn.backbones import BACKBONES, build_backbone
-from src.FasterRcnn.resnet import ResNetFea, norm_layer
+from src.FasterRcnn.layers import compute_in
+from src.FasterRcnn.resnet import Bottleneck, ResNetFea, norm_layer
 from tests.stages import LossAndGradients
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -112,6 +113,33 @@ class _TinyBlock(nn.Cell):
 def _tiny_backbone(norm="frozen_bn", frozen_stages=2, stem_pool="same"):
     ms.set_seed(1)
     return ResNetFea(_TinyBlock, (2, 1, 1, 1), norm, 1e-5, frozen_stages, stem_pool)
+
+
+@pytest.mark.parametrize("norm", ["frozen_bn", "bn", "gn"])
+def test_half_precision_is_for_convolutions_and_not_for_batchnorm(norm):
+    single, half = (Bottleneck(64, 128, 1, norm, 1e-5) for _ in range(2))
+    for block in (single, half):
+        fill_by_recipe(block)
+        block.set_train(False)
+    compute_in(half, ms.float16)
+    for name, layer in half.cells_and_names():
+        if isinstance(layer, nn.Conv2d):
+            assert layer.get_flags()["fp16"], name
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.get_flags()["fp32"] and not layer.get_flags()["fp16"], name
+    image = Tensor(np.random.default_rng(0).standard_normal((1, 64, 8, 8)).astype(np.float32))
+    expected, found = single(image), half(image)
+    assert (expected.dtype, found.dtype) == (ms.float32, ms.float16)
+    expected = expected.asnumpy()
+    np.testing.assert_allclose(found.asnumpy(), expected, atol=5e-3 * expected.max())
+
+
+def test_the_networks_half_precision_leaves_batchnorm_alone():
+    layers = [layer for _, layer in _network(compute_type="fp16").cells_and_names()]
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]
+    assert len(norms) == 53 and all(norm.get_flags()["fp32"] for norm in norms)
+    assert convolutions and all(layer.get_flags()["fp16"] for layer in convolutions)
 
 
 @pytest.mark.parametrize("norm", ["frozen_bn", "bn", "gn"])

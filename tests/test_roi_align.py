@@ -99,6 +99,16 @@ def test_gather_agrees_with_the_operator(offset, aligned):
     np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["gather", "native"])
+def test_legacy_rois_may_end_before_they_start(kind):
+    """What clipping leaves of legacy boxes can be less than a pixel long: x2 - x1 + 1."""
+    corner = np.random.default_rng(5).uniform(2, 50, (2, 5, 2)).astype(np.float32)
+    rois = np.concatenate([corner, corner - np.float32([[0.25, 0.75]])], 2)
+    pooled = in_graph(_build(kind, 1.0), FEATURES, rois)
+    expected = _plain_roi_align(FEATURES, rois, 1.0, False, 3, 2)
+    np.testing.assert_allclose(pooled, expected, atol=1e-4)
+
+
 def test_a_roi_outside_gives_zeros_and_one_inside_its_own_image():
     pooled = in_graph(_build("gather"), FEATURES, ROIS)
     assert (pooled[6] == 0).all(), "beyond the right and bottom border"

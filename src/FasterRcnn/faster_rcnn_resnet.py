@@ -4,6 +4,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from .layers import compute_in
+
 
 class FasterRcnn(nn.Cell):
     """The detector for inference, assembled from its parts.
@@ -19,7 +21,8 @@ class FasterRcnn(nn.Cell):
         roi_align: a Cell of `roi_align.py`.
         detections: `Detections`.
         num_roi_levels: how many levels, from P2, RoIs are pooled from.
-        compute_dtype: of the convolutions and dense layers; boxes are always float32.
+        compute_dtype: of the convolutions and dense layers (see `compute_in`); boxes are always
+            float32.
         clip_to_canvas: clip boxes to the whole input instead of the valid area, as the model
             zoo's network does.
     """
@@ -40,7 +43,7 @@ class FasterRcnn(nn.Cell):
         self.clip_to_canvas = clip_to_canvas
         if compute_dtype != ms.float32:
             for part in (backbone, fpn_neck, rpn_with_loss, rcnn):
-                part.to_float(compute_dtype)
+                compute_in(part, compute_dtype)
 
     def construct(self, image, image_meta):
         """Detect.

@@ -29,6 +29,19 @@ class Dense(nn.Cell):
         return ops.bias_add(self.matmul(x, weight), ops.cast(self.bias, x.dtype))
 
 
+def compute_in(part, dtype):
+    """Let the convolutions and dense layers of a Cell compute in `dtype`, and BatchNorm in float32.
+
+    On a GPU, BatchNorm takes parameters in float32 only, and with half-precision maps a network
+    trained from scratch had no finite gradients.
+    """
+    for _, layer in part.cells_and_names():
+        if isinstance(layer, nn.Conv2d | Dense):
+            layer.to_float(dtype)
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.to_float(ms.float32)
+
+
 def smooth_l1(prediction, target, beta):
     """Element-wise smooth L1 loss (Fast R-CNN, equation 3), quadratic below `beta`."""
     difference = ops.abs(prediction - target)

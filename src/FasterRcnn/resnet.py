@@ -57,7 +57,8 @@ class ScaleFilters(nn.Cell):
 def conv_norm(conv, norm, x, folds):
     """Return norm(conv(x)), or the same with a frozen BatchNorm folded into the convolution.
 
-    That saves a pass over the feature map, and the map that BatchNorm would keep for its gradient.
+    The result has the convolution's number format, whatever that of the norm is. Folding saves a
+    pass over the feature map, and the map that BatchNorm would keep for its gradient.
 
     Args:
         conv: nn.Conv2d without bias.
@@ -66,7 +67,8 @@ def conv_norm(conv, norm, x, folds):
         folds: whether to fold; `norm` is then a `FrozenBatchNorm`.
     """
     if not folds:
-        return norm(conv(x))
+        x = conv(x)
+        return ops.cast(norm(x), x.dtype)
     weight, bias = norm.fold_into(conv.weight)
     return ops.bias_add(conv.conv2d(x, weight), bias)
 

@@ -180,7 +180,7 @@ class NativeRoiAlign(nn.Cell):
         self.choose_level = choose_level
         self.offset = offset
         self.shifts = [0.5 * stride if aligned else 0.0 for stride in strides]
-        self.shortest = [0.0 if aligned or offset else float(stride) for stride in strides]
+        self.shortest = [None if aligned or offset else float(stride) for stride in strides]
         self.pools = [ops.ROIAlign(out_size, out_size, 1.0 / s, sample_num, 1) for s in strides]
 
     def construct(self, features, rois):
@@ -242,10 +242,13 @@ def _operator_rois(rois, offset, shift, shortest):
     """Return `rois` (R, 4) as the ROIAlign operator must be told them.
 
     Its gradient knows the legacy convention only, whatever `roi_end_mode` is: a RoI ends one pixel
-    later, and may be shorter than a cell. So modern RoIs are put into those terms. Those that it
-    would take for padding, and leave whatever was in memory, are moved a little.
+    later, and may be shorter than a cell, or end before it starts. So modern RoIs are put into
+    those terms, with the `shortest` sides that they may have (px, or None). Those that it would
+    take for padding, and leave whatever was in memory, are moved a little.
     """
-    start, end = rois[:, :2], ops.maximum(rois[:, 2:], rois[:, :2] + shortest)
+    start, end = rois[:, :2], rois[:, 2:]
+    if shortest is not None:
+        end = ops.maximum(end, start + shortest)
     read = ops.concat((start - shift, end - shift - (1.0 - offset)), 1)
     has_place = ops.expand_dims(_has_place(read[:, 0], read[:, 2]), 1)
     return read + (1.0 - has_place) * (2.0 * _NO_PLACE)

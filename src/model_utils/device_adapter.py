@@ -104,6 +104,8 @@ def _select_device(config: "Config", device_id: int) -> None:
     target = config.device_target
     origin = config.origin("device_target")
     advice = "give --device_target CPU, or install the device's driver and libraries"
+    if target == "GPU":  # without it MindSpore does not load its GPU part, and does not say so
+        advice += "; CUDA_HOME must be a CUDA 11 toolkit's folder, whose bin/nvcc MindSpore asks"
     # Asked first, because set_device logs pages about missing libraries before it fails.
     if not MSContext.get_instance().is_pkg_support_device(target):
         raise UserError(
