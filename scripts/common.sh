@@ -244,7 +244,7 @@ run_logged() {
     # ends when the run closes its output.
     exec 3> >(
         trap '' INT TERM HUP PIPE
-        tee -a -- "$log"
+        tee -a -- "$log" || true
         exec cat >/dev/null # tee gives up when it can write nowhere
     )
     writer=$!

@@ -29,9 +29,11 @@ if os.environ.get("MS_ROLE") == "MS_SCHED":
     while not os.path.exists(folder + "/scheduler may leave"):
         time.sleep(0.05)
     sys.exit(0)
-with open(f"{{folder}}/record_{{rank}}.json", "w") as file:
+record = f"{{folder}}/record_{{rank}}.json"
+with open(f"{{record}}.part", "w") as file:
     json.dump({{"argv": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ),
                "cpus": sorted(os.sched_getaffinity(0))}}, file)
+os.replace(f"{{record}}.part", record)
 print("output of rank", rank, flush=True)
 exec(os.environ.get("STAND_IN_DO", ""))
 """

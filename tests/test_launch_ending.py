@@ -121,17 +121,15 @@ def test_kill_9_of_the_launcher(bench, how, stubborn):
     )
     script, first = (ASCEND, table_of(bench, 2)) if how == "table" else (CPU, "2")
     arguments = (script, first, *bench.given, "--output_dir", bench.work / "run")
-    settings = {"STAND_IN_DO": do or save, "ORPHAN_SECONDS": "4" if stubborn else "30"}
+    settings = {"STAND_IN_DO": do or save, "ORPHAN_SECONDS": "4" if stubborn else "8"}
     process = bench.popen(*arguments, **settings)
     wait_for(lambda: all((bench.work / f"run/ready{r}").exists() for r in range(2)))
     os.kill(launcher_of(process), signal.SIGKILL)
-    process.communicate(timeout=30)
-    assert process.returncode == 137
-    records = bench.records("run")
-    assert any(alive(record["env"]) for record in records.values())
     refused = bench.run(*arguments)
     assert refused.code == 2 and "another run is at work in it (rank " in refused.stdout
-    wait_for(lambda: not any(alive(record["env"]) for record in records.values()))
+    process.communicate(timeout=30)
+    assert process.returncode == 137
+    wait_for(lambda: not any(alive(record["env"]) for record in bench.records("run").values()))
     if not stubborn:
         for rank in range(2):
             log = bench.work / f"run/train_parallel{rank}/log.txt"

@@ -19,6 +19,7 @@ from tiny_run import NUM_TRAIN, arguments, make_data
 
 from src.checkpoint import read_checkpoint
 from src.errors import UserError
+from src.life_signs import LifeSigns
 from src.model_utils.config import load_config
 from src.model_utils.moxing_adapter import modelarts
 from src.ranks import Ranks
@@ -90,6 +91,29 @@ def test_a_rank_does_not_wait_without_end():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (4, "not yet\nlast words\n")
     assert "error: rank 1 has not heard of the other ranks for 0.6 s" in done.stderr
+
+
+def test_a_rank_that_waits_in_vain_says_for_whom(tmp_path):
+    program = (
+        f"import sys, time\nsys.path.insert(0, {str(REPO)!r})\nfrom pathlib import Path\n"
+        "from src.life_signs import LifeSigns\nfrom src.ranks import Ranks\n"
+        f"ranks = Ranks(1, 1)\nranks.world_size, ranks.folder = 4, Path({str(tmp_path)!r})\n"
+        "other, late = (LifeSigns(ranks.folder, rank, 4) for rank in (2, 3))\n"
+        "late.give()\n"
+        "with ranks.watch(0.8):\n    while True:\n        other.give()\n        time.sleep(0.02)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 4
+    assert "0.8 s (rank_timeout) and leaves; rank 0, 3 gives no sign of life; look" in done.stderr
+
+
+def test_signs_of_life_are_gone_after_the_wait(tmp_path):
+    signs = LifeSigns(tmp_path, 1, 2)
+    assert signs.missing(1) == []
+    signs.give()
+    assert signs.missing(1) == [0]
+    signs.end()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_rank_that_leaves_hands_back_what_it_has(tmp_path, monkeypatch):
