@@ -58,9 +58,10 @@ def lost_output(title: str, error: Exception) -> str:
 def warn(line: str) -> None:
     """Print a line on the standard error; never fails."""
     for stream in (sys.stdout, sys.stderr):  # in the order of what happened
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        # RuntimeError: it is being flushed, which is how this came about.
+        with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):
             stream.flush()
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):
         print(one_line(line), file=sys.stderr, flush=True)
 
 
