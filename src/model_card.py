@@ -74,6 +74,7 @@ def make_card(
         "box_convention": config.box_convention,
         "checkpoint": dict(checkpoint),
         "class_names": list(config.class_names),
+        "max_image_pixels": config.max_image_pixels,
         "preprocessing": {
             "height": config.img_height,
             "width": config.img_width,

@@ -19,10 +19,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 7> kEndings{".jpg", ".jpeg", ".png", ".bmp",
-                                                   ".webp", ".tif", ".tiff"};
+constexpr std::array<std::string_view, 12> kEndings{".jpg", ".jpeg", ".jpe", ".jfif",
+                                                    ".png", ".bmp",  ".webp", ".tif",
+                                                    ".tiff", ".ppm", ".pgm", ".pbm"};
+constexpr std::uint64_t kFileBytesOfAPixel = 4;  // for every pixel of the limit
 
 bool IsImageName(const fs::path &path) {
+  if (path.filename().string().front() == '.') return false;  // a Mac's ._NAME among them
   std::string ending = path.extension().string();
   std::transform(ending.begin(), ending.end(), ending.begin(),
                  [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
@@ -57,15 +60,19 @@ std::vector<ImageFile> ListImages(const fs::path &folder) {
   return images;
 }
 
-std::vector<unsigned char> ReadBytes(const fs::path &path) {
+std::vector<unsigned char> ReadBytes(const fs::path &path, std::int64_t max_pixels) {
   std::error_code error;
   const auto status = fs::status(path, error);
   if (!fs::exists(status)) throw ImageError(error ? error.message() : "no such file");
   if (!fs::is_regular_file(status)) throw ImageError("not a regular file");
   std::ifstream file(path, std::ios::binary);
   if (!file) throw ImageError(std::strerror(errno));
-  std::vector<unsigned char> bytes(fs::file_size(path, error));
+  const std::uint64_t size = fs::file_size(path, error);
   if (error) throw ImageError(error.message());
+  if (size > kFileBytesOfAPixel * static_cast<std::uint64_t>(max_pixels))
+    throw ImageError("it has " + std::to_string(size) + " bytes, more than 4 for each pixel of "
+                     "--max_image_pixels=" + std::to_string(max_pixels));
+  std::vector<unsigned char> bytes(size);
   file.read(reinterpret_cast<char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   if (file.gcount() != static_cast<std::streamsize>(bytes.size()))
     throw ImageError("it could not be read to its end");

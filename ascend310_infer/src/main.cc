@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs an exported detector over the images of a folder.
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
+#include <opencv2/core/utils/logger.hpp>
+#include <string>
 #include <tuple>
 
 #include "images.h"
@@ -17,6 +21,18 @@ namespace frcnn {
 namespace {
 
 enum ExitCode { kDone = 0, kFailed = 1, kWrongArguments = 2, kSomeImagesFailed = 3 };
+
+// Prints an error as one line: names and libraries' texts may hold anything.
+void Complain(const std::string &text) {
+  constexpr std::size_t kLongest = 1000;
+  std::string line = text.size() > kLongest ? text.substr(0, kLongest) + " ..." : text;
+  while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back())) != 0)
+    line.pop_back();
+  for (char &letter : line)
+    if (static_cast<unsigned char>(letter) < ' ' || letter == 0x7f) letter = ' ';
+  std::fflush(stdout);
+  std::fprintf(stderr, "error: %s\n", line.c_str());
+}
 
 double Seconds() {
   using Clock = std::chrono::steady_clock;
@@ -53,8 +69,9 @@ struct Batch {
 
 class Application {
  public:
-  Application(const ModelCard &card, Backend *backend, const ResultFolder &folder)
-      : card_(card), backend_(backend), folder_(folder), batch_(card) {}
+  Application(const ModelCard &card, Backend *backend, const ResultFolder &folder,
+              std::int64_t max_pixels)
+      : card_(card), backend_(backend), folder_(folder), max_pixels_(max_pixels), batch_(card) {}
 
   // Infers all images; returns how many could not be used.
   int Run(const std::vector<ImageFile> &images) {
@@ -64,13 +81,13 @@ class Application {
       try {
         Add(image);
       } catch (const ImageError &error) {
-        std::fprintf(stderr, "error: image %s: %s\n", image.path.c_str(), error.what());
+        Complain("image " + image.path.string() + ": " + error.what());
         ++broken;
       } catch (const std::bad_alloc &) {
-        std::fprintf(stderr, "error: image %s: no memory\n", image.path.c_str());
+        Complain("image " + image.path.string() + ": no memory");
         ++broken;
       } catch (const cv::Exception &error) {
-        std::fprintf(stderr, "error: image %s: %s\n", image.path.c_str(), error.err.c_str());
+        Complain("image " + image.path.string() + ": " + error.err);
         ++broken;
       }
       if (static_cast<std::int64_t>(batch_.items.size()) == card_.batch) Infer();
@@ -84,7 +101,7 @@ class Application {
 
  private:
   void Add(const ImageFile &image) {
-    const cv::Mat picture = DecodeImage(ReadBytes(image.path));
+    const cv::Mat picture = DecodeImage(ReadBytes(image.path, max_pixels_), max_pixels_);
     ImageMeta meta;
     const cv::Mat resized = ResizeImage(picture, card_.input, &meta);
     const std::size_t row = batch_.items.size();
@@ -129,6 +146,7 @@ class Application {
   const ModelCard &card_;
   Backend *backend_;
   const ResultFolder &folder_;
+  std::int64_t max_pixels_;
   Batch batch_;
   Timing timing_;
 };
@@ -145,13 +163,13 @@ int Infer(const Options &options) {
   RequireSame(card.signature, backend->Describe());
 
   const ResultFolder folder(options.output, card);
-  Application application(card, backend.get(), folder);
+  const std::int64_t max_pixels = options.max_pixels > 0 ? options.max_pixels : card.max_pixels;
+  Application application(card, backend.get(), folder, max_pixels);
   const int broken = application.Run(images);
   std::printf("%s", folder.WriteTiming(application.timing(), card.batch).c_str());
   if (broken == 0) return kDone;
-  std::fflush(stdout);
-  std::fprintf(stderr, "error: %d of %zu images could not be used, see above\n", broken,
-               images.size());
+  Complain(std::to_string(broken) + " of " + std::to_string(images.size()) +
+           " images could not be used, see above");
   return kSomeImagesFailed;
 }
 
@@ -160,21 +178,24 @@ int Main(int count, const char *const *arguments) {
   try {
     options = ParseOptions(count, arguments);
   } catch (const UserError &error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
+    Complain(error.what());
     return kWrongArguments;
   }
   if (options.help) {
     std::printf("%s", Usage().c_str());
     return kDone;
   }
+  // A damaged picture is said once, not by OpenCV too.
+  if (std::getenv("OPENCV_LOG_LEVEL") == nullptr)
+    cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
   try {
     return Infer(options);
   } catch (const BackendError &error) {
-    std::fflush(stdout);
-    std::fprintf(stderr, "error: %s: %s\n", options.model.c_str(), error.what());
+    Complain(options.model.string() + ": " + error.what());
+  } catch (const std::bad_alloc &) {
+    Complain(options.model.string() + ": there is not enough memory for this model");
   } catch (const std::exception &error) {
-    std::fflush(stdout);
-    std::fprintf(stderr, "error: %s\n", error.what());
+    Complain(error.what());
   }
   return kFailed;
 }

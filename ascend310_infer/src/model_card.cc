@@ -5,7 +5,7 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
+#include <string>
 
 namespace frcnn {
 namespace {
@@ -16,6 +16,8 @@ namespace fs = std::filesystem;
 constexpr const char *kFormat = "faster_rcnn_model";
 constexpr int kVersion = 1;
 constexpr int kLargestSide = 1 << 15;
+constexpr std::uintmax_t kLargestCard = 1 << 24;  // bytes
+constexpr std::int64_t kMostInput = std::int64_t{1} << 31;  // numbers that the model takes at once
 
 [[noreturn]] void Wrong(const fs::path &path, const std::string &what) {
   throw UserError(path.string() + ": " + what + "; export the model again with export.py");
@@ -82,7 +84,9 @@ void CheckShapes(const ModelCard &card) {
   using Shape = std::vector<std::int64_t>;
   const auto batch = card.batch, rows = card.detections;
   const auto &in = card.signature.inputs, &out = card.signature.outputs;
+  const std::int64_t side = std::int64_t{3} * card.input.height * card.input.width;
   const bool fits = batch > 0 && batch <= 1024 && rows > 0 && rows <= 1000000 &&
+                    batch * side <= kMostInput && batch * rows <= 100000000 &&
                     in[0].shape == Shape{batch, 3, card.input.height, card.input.width} &&
                     in[1].shape == Shape{batch, 4} && out[0].shape == Shape{batch, rows, 4} &&
                     out[1].shape == Shape{batch, rows} && out[2].shape == Shape{batch, rows} &&
@@ -91,11 +95,15 @@ void CheckShapes(const ModelCard &card) {
 }
 
 std::string ReadText(const fs::path &path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf()))
-    throw UserError(path.string() + ": cannot be read; export.py writes it beside the model");
-  return text.str();
+  std::error_code error;
+  if (fs::is_regular_file(path, error)) {  // a pipe might never end
+    const auto size = fs::file_size(path, error);
+    if (!error && size > kLargestCard) Wrong(path, "has " + std::to_string(size) + " bytes");
+    std::string text(error ? 0 : size, '\0');
+    std::ifstream file(path, std::ios::binary);
+    if (file.read(text.data(), static_cast<std::streamsize>(text.size()))) return text;
+  }
+  throw UserError(path.string() + ": cannot be read; export.py writes it beside the model");
 }
 
 }  // namespace
@@ -114,6 +122,11 @@ ModelCard ReadModelCard(const fs::path &model) {
     card.batch = card.signature.inputs[0].shape[0];
     card.detections = card.signature.outputs[0].shape[1];
     CheckShapes(card);
+    if (values.contains("max_image_pixels")) {
+      card.max_pixels = values["max_image_pixels"].get<std::int64_t>();
+      if (card.max_pixels < 1 || card.max_pixels > kMostPixels)
+        throw std::runtime_error("max_image_pixels is not from 1 to " + std::to_string(kMostPixels));
+    }
     std::error_code ignored;
     if (values.at("model_bytes").get<std::uintmax_t>() != fs::file_size(model, ignored))
       throw std::runtime_error("it describes another file than " + model.string());

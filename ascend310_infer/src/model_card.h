@@ -13,6 +13,8 @@
 
 namespace frcnn {
 
+constexpr int kUsualPixels = 200000000, kMostPixels = 1 << 30;
+
 // Something that the user gave cannot work; the text says what and what to do.
 class UserError : public std::runtime_error {
  public:
@@ -24,6 +26,7 @@ struct ModelCard {
   std::vector<std::string> class_names;  // of labels 1, 2, ...
   std::int64_t batch = 0;                // images that the model takes at once
   std::int64_t detections = 0;           // rows that it returns for an image
+  std::int64_t max_pixels = kUsualPixels;  // of an image; larger ones are not decoded
   Signature signature;                   // boxes, scores, labels, valid; image, image_meta
   std::string text;                      // the file itself
 };

@@ -27,7 +27,8 @@ std::map<std::string, std::string> Split(int count, const char *const *arguments
   std::map<std::string, std::string> values{{"mindir_path", ""},   {"dataset_path", ""},
                                             {"device_id", "0"},    {"device_target", ""},
                                             {"output_path", "."},  {"backend", ""},
-                                            {"threads", "0"}};
+                                            {"threads", "0"},
+                                            {"max_image_pixels", "0"}};
   for (int i = 1; i < count; ++i) {
     const std::string argument = arguments[i];
     const auto equals = argument.find('=');
@@ -63,6 +64,7 @@ std::string Usage() {
   return "Usage: main --mindir_path=FILE --dataset_path=FOLDER [--device_id=N]\n"
          "            [--device_target=Ascend|CPU] [--output_path=FOLDER]\n"
          "            [--backend=mindspore_lite|onnxruntime] [--threads=N]\n"
+         "            [--max_image_pixels=N]\n"
          "  mindir_path    the model (.mindir or .onnx); export.py writes it and <file>.json\n"
          "  dataset_path   folder with the images\n"
          "  device_id      number of the Ascend device (default: 0)\n"
@@ -70,6 +72,7 @@ std::string Usage() {
          "  output_path    gets result_Files/ and time_Result/ (default: the current folder)\n"
          "  backend        default: onnxruntime for .onnx, else mindspore_lite\n"
          "  threads        of the CPU; 0: the library's choice (default)\n"
+         "  max_image_pixels  larger images are not decoded; 0: as <file>.json says (default)\n"
          "Exit codes: 0 done; 1 the model cannot be loaded or run, or nothing can be written;\n"
          "2 wrong arguments; 3 done, but some images could not be used.\n";
 }
@@ -93,6 +96,8 @@ Options ParseOptions(int count, const char *const *arguments) {
   options.device.id =
       static_cast<std::uint32_t>(ToNumber("device_id", values.at("device_id"), kHighestDevice));
   options.device.threads = ToNumber("threads", values.at("threads"), kMostThreads);
+  options.max_pixels =
+      ToNumber("max_image_pixels", values.at("max_image_pixels"), kMostPixels);
   return options;
 }
 

@@ -16,6 +16,7 @@ struct Options {
   std::filesystem::path output = ".";
   std::string backend;  // onnxruntime or mindspore_lite
   Device device;
+  std::int64_t max_pixels = 0;  // of an image; 0: what the model's description says
   bool help = false;
 };
 

@@ -2,53 +2,16 @@
 #include "preprocess.h"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 #include <new>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
-#include <string_view>
 
 namespace frcnn {
 namespace {
 
 using Bytes = std::vector<unsigned char>;
 
-bool StartsWith(const Bytes &bytes, std::string_view start) {
-  return bytes.size() >= start.size() && std::memcmp(bytes.data(), start.data(), start.size()) == 0;
-}
-
-constexpr std::string_view kJpeg("\xff\xd8\xff"), kBmp("BM"), kPng("\x89PNG\r\n\x1a\n");
-constexpr std::string_view kTiffLittle("II*\0", 4), kTiffBig("MM\0*", 4);
-
-bool MayBeTransparent(const Bytes &bytes) {
-  if (StartsWith(bytes, kJpeg) || StartsWith(bytes, kBmp)) return false;
-  if (StartsWith(bytes, kPng) && bytes.size() > 26) {
-    constexpr std::string_view chunk("tRNS");
-    const auto end = bytes.begin() + static_cast<std::ptrdiff_t>(
-                                         std::min<std::size_t>(bytes.size(), 1 << 16));
-    return (bytes[25] & 4) != 0 ||
-           std::search(bytes.begin(), end, chunk.begin(), chunk.end()) != end;
-  }
-  return true;
-}
-
-// Whether a JPEG ends before its end marker. OpenCV 4.6 fills what is missing with grey without an
-// error; the version that Python has refuses it.
-bool IsCutJpeg(const Bytes &bytes) {
-  if (!StartsWith(bytes, kJpeg)) return false;
-  std::size_t position = 2;  // of a segment's marker; a thumbnail's end marker is inside a segment
-  while (position + 4 <= bytes.size() && bytes[position] == 0xff && bytes[position + 1] != 0xda) {
-    const bool fill = bytes[position + 1] == 0xff;
-    position += fill ? 1 : 2 + bytes[position + 2] * 256U + bytes[position + 3];
-  }
-  constexpr std::array<unsigned char, 2> end{0xff, 0xd9};
-  const auto start = bytes.begin() + static_cast<std::ptrdiff_t>(std::min(position, bytes.size()));
-  return std::search(start, bytes.end(), end.begin(), end.end()) == bytes.end();
-}
-
 cv::Mat Decode(const Bytes &bytes, int flags) {
-  if (bytes.empty()) throw ImageError("the file is empty");
   try {
     return cv::imdecode(bytes, flags);
   } catch (const cv::Exception &) {  // e.g. more pixels than OpenCV accepts
@@ -60,6 +23,7 @@ cv::Mat Decode(const Bytes &bytes, int flags) {
 
 // One of the eight EXIF orientations of a picture.
 cv::Mat Oriented(const cv::Mat &picture, int orientation) {
+  if (orientation == 0) return picture;
   cv::Mat moved;
   if (orientation < 4) {
     moved = picture.clone();
@@ -86,7 +50,7 @@ bool SameColours(const cv::Mat &bgra, const cv::Mat &bgr) {
 
 // Shows a transparent picture on white. OpenCV gives the alpha channel only without EXIF rotation,
 // so the rotation is found by comparing with `picture`, which is rotated but has lost its alpha.
-cv::Mat OnWhite(const Bytes &bytes, const cv::Mat &picture) {
+cv::Mat OnWhite(const Bytes &bytes, const ImageHeader &header, const cv::Mat &picture) {
   cv::Mat stored = Decode(bytes, cv::IMREAD_UNCHANGED);
   if (stored.empty() || stored.channels() != 4) return picture;
   if (stored.depth() == CV_16U) {
@@ -106,8 +70,6 @@ cv::Mat OnWhite(const Bytes &bytes, const cv::Mat &picture) {
       break;
     }
   }
-  // TIFF colours come multiplied by alpha already.
-  const bool multiplied = StartsWith(bytes, kTiffLittle) || StartsWith(bytes, kTiffBig);
   cv::Mat result(stored.size(), CV_8UC3);
   for (int y = 0; y < stored.rows; ++y) {
     const auto *from = stored.ptr<cv::Vec4b>(y);
@@ -115,7 +77,7 @@ cv::Mat OnWhite(const Bytes &bytes, const cv::Mat &picture) {
     for (int x = 0; x < stored.cols; ++x) {
       const float alpha = static_cast<float>(from[x][3]) / 255.0F;
       for (int c = 0; c < 3; ++c) {
-        const float colour = static_cast<float>(from[x][c]) * (multiplied ? 1.0F : alpha);
+        const float colour = static_cast<float>(from[x][c]) * (header.premultiplied ? 1.0F : alpha);
         to[x][c] = static_cast<uchar>(
             std::min(colour + 255.0F * (1.0F - alpha) + 0.5F, 255.0F));
       }
@@ -138,11 +100,15 @@ void InputFormat::SetStatistics(const std::array<double, 3> &mean,
           static_cast<float>((static_cast<double>(value) - mean[channel]) / std[channel]);
 }
 
-cv::Mat DecodeImage(const std::vector<unsigned char> &bytes) {
-  const cv::Mat picture = IsCutJpeg(bytes) ? cv::Mat() : Decode(bytes, cv::IMREAD_COLOR);
-  if (picture.empty() || picture.type() != CV_8UC3)
-    throw ImageError("not a picture, or a damaged one");
-  return MayBeTransparent(bytes) ? OnWhite(bytes, picture) : picture;
+cv::Mat DecodeImage(const std::vector<unsigned char> &bytes, std::int64_t max_pixels) {
+  const ImageHeader header = ReadImageHeader(bytes);
+  CheckCost(header, bytes.size(), max_pixels);
+  if (header.animated) return DecodeImage(FirstPicture(bytes), max_pixels);
+  const cv::Mat picture = Decode(bytes, cv::IMREAD_COLOR);
+  if (picture.empty() || picture.type() != CV_8UC3 ||
+      static_cast<std::int64_t>(picture.total()) != header.height * header.width)
+    throw ImageError(std::string("its ") + header.kind + " data is damaged, or of an unusual kind");
+  return header.transparent ? OnWhite(bytes, header, picture) : picture;
 }
 
 cv::Mat ResizeImage(const cv::Mat &bgr, const InputFormat &format, ImageMeta *meta) {

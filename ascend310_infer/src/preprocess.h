@@ -4,9 +4,11 @@
 #define FASTER_RCNN_PREPROCESS_H
 
 #include <array>
+#include <cstdint>
 #include <opencv2/core.hpp>
-#include <stdexcept>
 #include <vector>
+
+#include "image_header.h"
 
 namespace frcnn {
 
@@ -24,14 +26,9 @@ struct InputFormat {
 // Height and width of the valid area; network-input pixels per image pixel.
 using ImageMeta = std::array<float, 4>;
 
-// An image that cannot be used; the text says why.
-class ImageError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-// Decodes an image file's bytes to what a viewer shows: 8-bit BGR, rotated by EXIF, on white.
-cv::Mat DecodeImage(const std::vector<unsigned char> &bytes);
+// Decodes an image file's bytes to what a viewer shows: 8-bit BGR, rotated by EXIF, on white. Throws
+// ImageError, for more than `max_pixels` before anything is decoded.
+cv::Mat DecodeImage(const std::vector<unsigned char> &bytes, std::int64_t max_pixels);
 
 // Resizes for the canvas, bilinear, without padding; sets `meta`.
 cv::Mat ResizeImage(const cv::Mat &bgr, const InputFormat &format, ImageMeta *meta);
