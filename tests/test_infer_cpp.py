@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C++ application on ONNX Runtime: preprocessing, files, errors, sanitizers, the launcher."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -14,10 +16,12 @@ from infer_helpers import require_main, run_main
 from odd_images import picture, write_broken, write_good
 from PIL import Image
 from stand_ins import CLASS_NAMES, Echo, SmallDetector, export_stand_in, stand_in_config
+from test_image_reading import BOMBS, WHOLE, damaged
 
 from src.errors import UserError
 from src.exported_model import open_onnx
-from src.image_ops import InputFormat, preprocess_image, read_image
+from src.image_headers import read_header
+from src.image_ops import InputFormat, decode_image, preprocess_image, read_image
 from src.result_files import ResultFolder
 
 pytestmark = pytest.mark.slow
@@ -120,6 +124,53 @@ def test_sanitizers_find_nothing(models, tmp_path):
     assert len(list((tmp_path / "result_Files").glob("*_outputs.json"))) == len(good)
 
 
+def _verdicts(done, images, names):
+    """Names of `names` that the program took, by what it says of the others."""
+    return {name for name in names if f"error: image {images / name}: " not in done.stderr}
+
+
+def test_damaged_pictures_are_refused_and_taken_as_python_does(main, models, tmp_path):
+    """Bombs, cut and zeroed files, changed bits and numbers: one verdict, one size."""
+    images = tmp_path / "images"
+    images.mkdir()
+    # What only Python reads.
+    whole = {k: v for k, v in WHOLE.items() if read_header(v).kind != "JPEG 2000"}
+    whole.pop("animated webp")
+    rng = random.Random(11)
+    files = {**whole, **{f"bomb {k}": v for k, v in BOMBS.items() if k != "jp2"}}
+    for number in range(250):
+        files[str(number)] = damaged(whole[rng.choice(sorted(whole))], rng)
+    for name, data in files.items():
+        (images / f"{name}.jpg").write_bytes(data)
+    os.mkfifo(images / "fifo.jpg")
+    (images / "._hidden.jpg").write_text("of a Mac")
+    done = run_main(main, models()[0], images, tmp_path)
+    assert done.returncode == 3, done.stderr
+    sizes = {}
+    for name, data in files.items():
+        with contextlib.suppress(UserError):
+            sizes[f"{name}.jpg"] = decode_image(data, name).shape[:2]
+    assert "fifo.jpg: not a regular file" in done.stderr and "hidden" not in done.stderr
+    assert _verdicts(done, images, [f"{name}.jpg" for name in files]) == set(sizes)
+    for name, (height, width) in sizes.items():
+        found = json.loads((tmp_path / f"result_Files/{name[:-4]}_outputs.json").read_text())
+        assert (found["height"], found["width"]) == (height, width)
+
+
+def test_the_limit_of_pixels_is_the_cards_or_the_options(main, models, tmp_path, one_image):
+    for suffix in ("", ".json"):
+        shutil.copy(f"{models()[0]}{suffix}", tmp_path / f"m.onnx{suffix}")
+    _changed_card(tmp_path / "m.onnx", lambda card: card.update(max_image_pixels=6000))
+    outputs = [tmp_path / str(n) for n in range(3)]
+    done = run_main(main, tmp_path / "m.onnx", one_image, outputs[0])
+    assert done.returncode == 3 and "90x70 pixels, more than --max_image_pixels=6000" in done.stderr
+    options = ("--max_image_pixels=6300",)
+    assert run_main(main, tmp_path / "m.onnx", one_image, outputs[1], *options).returncode == 0
+    _changed_card(tmp_path / "m.onnx", lambda card: card.update(max_image_pixels=0))
+    done = run_main(main, tmp_path / "m.onnx", one_image, outputs[2])
+    assert done.returncode == 1 and "max_image_pixels is not from 1 to" in done.stderr
+
+
 def test_batches_and_the_last_one_that_is_not_full(main, models, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -178,6 +229,8 @@ def _changed_card(model, change):
         (lambda c: c["preprocessing"].pop("pixel_mean"), "pixel_mean"),
         (lambda c: c["outputs"].pop(), "json"),
         (lambda c: c["outputs"][2].update(dtype="int64"), "labels"),
+        (lambda c: c["inputs"][0].update(shape=[1024, 3, 1 << 15, 1 << 15]), "do not fit"),
+        (lambda c: c.update(class_names="a\n\x1b[31m"), "type must be array"),
     ],
 )
 def test_a_description_that_does_not_fit(main, models, tmp_path, one_image, change, message):
@@ -208,6 +261,7 @@ def test_a_model_that_has_other_tensors_than_its_description(main, models, tmp_p
         (["--backend=magic"], 2, "none of onnxruntime"),
         (["--backend=mindspore_lite"], 1, "built without the backend mindspore_lite"),
         (["--device_id=-1"], 2, "not a number"),
+        (["--max_image_pixels=many"], 2, "not a number from 0 to 1073741824"),
         (["--mindir_path="], 2, "is missing"),
         (["--wrong=1"], 2, "is no argument"),
         (["stray"], 2, "is no argument"),

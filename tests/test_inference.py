@@ -22,9 +22,7 @@ IMAGE = np.zeros((2, 3, 64, 96), np.float32)
 def path(tmp_path, monkeypatch):
     """A tiny detector's checkpoint, of two classes and in the modern convention."""
     use_tiny_detector(monkeypatch.setattr)
-    config = load_config([]).replace(
-        coco_classes=["cat", "dog"], box_convention="modern", **CANVAS
-    )
+    config = load_config([]).replace(coco_classes=["cat", "dog"], box_convention="modern", **CANVAS)
     path = tmp_path / "tiny.ckpt"
     save_checkpoint(path, TinyDetector(config.num_classes), meta=describe_model(config))
     return path
@@ -84,6 +82,14 @@ def test_arrays_of_another_form_are_refused(detector, image, valid_hw, message):
 def test_other_things_than_pictures_are_refused(detector, picture):
     with pytest.raises(UserError, match="picture 1: is"):
         detector.detect([np.zeros((8, 9, 3), np.uint8), picture])
+
+
+def test_arrays_are_bounded_like_files(detector):
+    """A view of one number may claim any size."""
+    with pytest.raises(UserError, match="picture 0: has 400000000 pixels, more than max_image_pix"):
+        detector.detect([np.broadcast_to(np.uint8(7), (20_000, 20_000, 3))])
+    with pytest.raises(UserError, match="image: has 819200000 pixels, more than max_image_pixels"):
+        detector(np.broadcast_to(np.float32(0), (2, 3, 12_800, 32_000)))
 
 
 def test_mindspore_may_have_been_at_work_before(path, repo_root):

@@ -60,7 +60,6 @@ def test_annotation_files_of_equal_names_have_records_of_their_own(root):
     assert len(set(sets)) == 2 and all(Path(path).is_dir() for path in sets)
 
 
-
 def test_records_hold_the_bytes_and_boxes(root):
     record_set = ensure_mindrecord(make_config(root), "train")
     content = json.loads((root / ANNO).read_text())
@@ -364,6 +363,31 @@ def test_bad_input_is_one_clear_line(root, case):
         ensure_mindrecord(config, "train")
     assert "\n" not in str(caught.value)
     assert not list(root.glob("MindRecord_COCO/*/index.npz"))
+
+
+def test_odd_pictures_are_reported(root):
+    """12 bits in 16, and uncompressed samples that end in zeros."""
+    deep = (np.arange(46 * 69).reshape(46, 69) % 4096).astype(np.uint16)
+    spoil(root, "img_1.v1.jpg", cv2.imencode(".tiff", deep)[1].tobytes())
+    black_end = picture(46, 69)
+    black_end[:30] = 0  # the end of a BMP is the picture's top
+    spoil(root, "img_2.v1.jpg", cv2.imencode(".bmp", black_end)[1].tobytes())
+    lines = ensure_mindrecord(make_config(root), "train").report.lines()
+    (narrow,) = [line for line in lines if "images of 16 bits that use far fewer" in line]
+    assert "img_1.v1.jpg has values up to 3173 of 65535, like 12 bits: 12 of 255" in narrow
+    (zeros,) = [line for line in lines if "uncompressed images that end in zeros" in line]
+    assert zeros.strip().startswith("1 ") and "img_2.v1.jpg" in zeros
+
+
+def test_pictures_beyond_the_limit_are_bad_ones(root):
+    config = make_config(root, max_image_pixels=46 * 69 - 1)
+    with pytest.raises(UserError, match="69x46 pixels, more than max_image_pixels 3173"):
+        ensure_mindrecord(config, "train")
+    skipping = make_config(root, max_image_pixels=46 * 69 - 1, skip_bad_images=True)
+    few = ensure_mindrecord(skipping, "train")
+    assert few.report.counts["bad_image"] >= 1
+    more = ensure_mindrecord(make_config(root, skip_bad_images=True), "train")
+    assert more.num_images > few.num_images
 
 
 def test_bad_images_can_be_skipped_and_return_when_mended(root):

@@ -63,8 +63,6 @@ def test_wrong_arguments(argv, complaint):
         parse_arguments(argv)
 
 
-
-
 def test_pictures_of_equal_names_do_not_overwrite_each_other():
     paths = [Path("x/a.jpg"), Path("y/a.png"), Path("a_1.jpg"), Path("z/a.bmp")]
     names = picture_names(paths)
@@ -84,6 +82,30 @@ def test_batches_have_one_shape_and_keep_every_image(tmp_path):
         assert image.shape == (2, 3, 32, 64) and image.dtype == np.float32
         assert meta.shape == (2, 4)
     np.testing.assert_array_equal(batches[1][1][0], batches[1][1][1])
+
+
+def test_a_batch_of_large_pictures_is_shorter(monkeypatch):
+    monkeypatch.setattr("src.prediction._BATCH_PIXELS", 1000)
+    sizes = [(10, 10), (40, 30), (40, 30), (10, 10), (10, 10)]
+    pictures = ((i, np.zeros((*size, 3), np.uint8)) for i, size in enumerate(sizes))
+    batches = list(batches_of(pictures, InputFormat(height=32, width=64), 3))
+    assert [[i for i, _ in batch] for batch, _, _ in batches] == [[0, 1], [2], [3, 4]]
+    assert all(image.shape == (3, 3, 32, 64) for _, image, _ in batches)
+
+
+def test_large_pictures_are_drawn_smaller(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.prediction._LARGEST_PICTURE", 640 * 320)
+    entry = {"detections": [{"class": "cat", "score": 0.9, "box": [0.0, 0.0, 900.0, 300.0]}]}
+    draw_entry(entry, np.zeros((640, 1280, 3), np.uint8), ("cat",), tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").size == (640, 320)
+
+
+def test_names_as_long_as_the_file_system_takes(tmp_path):
+    paths = [tmp_path / ("ü" * 125 + ".jpg"), tmp_path / "sub" / ("ü" * 125 + ".png")]
+    names = picture_names(paths)
+    assert len(set(names)) == 2
+    for name in names:
+        (tmp_path / name).write_text("")
 
 
 def test_an_entry_keeps_valid_and_sure_detections(tmp_path):
@@ -152,6 +174,24 @@ def test_an_unreadable_image_does_not_cost_the_others(tmp_path, monkeypatch, cap
     assert first.startswith("error: image bad.png") and second.startswith("error: image gone.png")
     assert "skip_bad_images" not in first + second
     assert write_predictions(one_box_each, Settings(), [Path("a.png")], 0.5) == 0
+
+
+def test_pictures_that_come_out_black_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.full((20, 30), 3000, np.uint16)).save("dark.tif")
+    assert write_predictions(one_box_each, Settings(), [Path("dark.tif")], 0.5) == 0
+    out = capsys.readouterr().out
+    assert "note: dark.tif has values up to 3000 of 65535, like 12 bits: 11 of 255" in out
+
+
+def test_pictures_beyond_the_limit_do_not_cost_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, size in (("small.png", (20, 10)), ("large.png", (2000, 1000))):
+        Image.new("RGB", size).save(name)
+    paths = [Path("large.png"), Path("small.png")]
+    assert write_predictions(one_box_each, Settings(), paths, 0.5) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "large.png is a PNG of 2000x1000 pixels, more than max_image_pixels 1000000" in line
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which files the inputs of predict.py stand for, and what is said of the others."""
+
+import os
+import socket
+
+import pytest
+
+from src.errors import UserError
+from src.image_files import find_images
+
+
+def names(paths):
+    return [path.name for path in paths]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "sub" / "deeper").mkdir(parents=True)
+    for name in ("b.PNG", "a.jpg", "c.jfif", "d.jpe", "e.jp2", "f.TIF", "notes.txt", "g.gif",
+                 "._a.JPG", ".hidden.png", "sub/z.webp", "sub/deeper/y.bmp"):  # fmt: skip
+        (folder / name).write_text("")
+    return folder
+
+
+def test_a_folder_stands_for_every_kind_that_can_be_decoded(folder):
+    found, (note,) = find_images([str(folder / "notes.txt"), str(folder)])
+    expected = ["notes.txt", "a.jpg", "b.PNG", "c.jfif", "d.jpe", "e.jp2", "f.TIF"]
+    assert names(found) == expected
+    assert "2 hidden: ._a.JPG, .hidden.png" in note
+    assert "2 of other kinds: g.gif, notes.txt" in note
+    assert "1 folders (--recursive takes what is in them): sub" in note
+
+
+def test_folders_of_folders_in_order_and_once(folder):
+    (folder / "sub" / "loop").symlink_to(folder)
+    (folder / "again").symlink_to(folder / "sub")
+    (folder / "predictions").mkdir()
+    (folder / "predictions" / "a.png").write_text("")
+    results = str(folder / "predictions")
+    found, (note,) = find_images([str(folder)], recursive=True, results=results)
+    assert names(found)[-2:] == ["z.webp", "y.bmp"] and names(found).count("z.webp") == 1
+    assert len(found) == 8 and "1 folders of results: predictions" in note
+
+
+def test_what_is_no_regular_file_never_blocks(folder):
+    os.mkfifo(folder / "fifo.jpg")
+    (folder / "null.png").symlink_to("/dev/null")
+    (folder / "nowhere.jpg").symlink_to(folder / "gone")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "s.jpg"))
+    found, (note,) = find_images([str(folder)])
+    assert "3 not regular files: fifo.jpg, null.png, s.jpg" in note
+    assert "nowhere.jpg" in names(found)  # said when it is read: somebody meant it as a picture
+    for name in ("fifo.jpg", "null.png", "s.jpg"):
+        with pytest.raises(UserError, match="it is no regular file"):
+            find_images([str(folder / name)])
+
+
+def test_separators_of_windows_and_names_that_are_no_text(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert names(find_images(["sub\\z.webp"])[0]) == ["z.webp"]
+    (folder / "back\\slash.jpg").write_text("")
+    assert names(find_images(["back\\slash.jpg"])[0]) == ["back\\slash.jpg"]
+    odd = os.fsdecode(b"sub/\xff\xfe.jpg")
+    (folder / odd).write_text("")
+    (folder / os.fsdecode(b"sub/\xff.txt")).write_text("")
+    found, (note,) = find_images(["sub"])
+    assert (folder / odd).name in names(found)
+    note.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "given, complaint",
+    [
+        ("empty", "no images in it"),
+        ("texts", r"no images in it .*; left out: 1 of other kinds: a.txt"),
+        ("gone.jpg", "no such file or folder"),
+        ("x" * 5000, "too long"),
+        ("a\0b", "null byte"),
+        ("loop", "Too many levels of symbolic links"),
+    ],
+)
+def test_inputs_without_an_image(tmp_path, monkeypatch, given, complaint):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match=complaint):
+        find_images([given])
