@@ -6,6 +6,7 @@ epoch)
 alone: worker threads, ranks and resuming in the middle change nothing.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from src.image_ops import (
     resize_image,
     scale_boxes,
 )
+from src.image_reading import DEFAULT_MAX_PIXELS
 from src.mindrecord import MindRecordSet
 from src.record_check import find_damage
 
@@ -55,6 +57,7 @@ class Augmentation:
         max_boxes: rows of the padded ground truth (G).
         seed: of the run.
         epoch: number of the epoch.
+        max_pixels: the expanded canvas of a large image is made no larger than this.
     """
 
     flip_ratio: float
@@ -64,6 +67,7 @@ class Augmentation:
     max_boxes: int
     seed: int
     epoch: int
+    max_pixels: int = DEFAULT_MAX_PIXELS
 
     @classmethod
     def from_config(cls, config, epoch: int) -> "Augmentation":
@@ -76,6 +80,7 @@ class Augmentation:
             max_boxes=int(config.num_gts),
             seed=int(config.seed),
             epoch=int(epoch),
+            max_pixels=int(config.max_image_pixels),
         )
 
 
@@ -278,8 +283,10 @@ def make_train_sample(
     if augmentation.photometric:
         rgb = distort_colours(rgb, rng)
     if augmentation.expand_ratio > 1.0 and expand < 0.5:
-        ratio = 1.0 + growth * (augmentation.expand_ratio - 1.0)
         height, width = rgb.shape[:2]
+        largest = math.sqrt(augmentation.max_pixels / (height * width))
+        ratio = 1.0 + growth * (augmentation.expand_ratio - 1.0)
+        ratio = max(1.0, min(ratio, largest))
         top = int(down * (int(height * ratio) - height))
         left = int(across * (int(width * ratio) - width))
         fill = target.mean if target.channel_order == "rgb" else target.mean[::-1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from src.image_reading import decode_image, probe_image, read_bytes, read_image
+from src.image_reading import decode_image, probe_image, read_bytes, read_image, row_strips
 
 __all__ = [
     "InputFormat",
@@ -212,18 +212,24 @@ def distort_colours(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     contrast_first = rng.random() < 0.5
     brightness, hue = rng.uniform(-32.0, 32.0), rng.uniform(-18.0, 18.0)
     contrast, saturation = rng.uniform(0.5, 1.5, 2)
-    image = rgb.astype(np.float32)
-    if use[0]:
-        image += np.float32(brightness)
-    if use[1] and contrast_first:
-        image *= np.float32(contrast)
-    if use[2] or use[3]:
-        hsv = cv2.cvtColor(np.clip(image, 0, 255), cv2.COLOR_RGB2HSV)  # hue 0..360, saturation 0..1
-        if use[2]:
-            hsv[..., 1] = np.clip(hsv[..., 1] * np.float32(saturation), 0, 1)
-        if use[3]:
-            hsv[..., 0] = (hsv[..., 0] + np.float32(hue)) % 360
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    if use[1] and not contrast_first:
-        image *= np.float32(contrast)
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+    def distorted(part: np.ndarray) -> np.ndarray:
+        image = part.astype(np.float32)
+        if use[0]:
+            image += np.float32(brightness)
+        if use[1] and contrast_first:
+            image *= np.float32(contrast)
+        if use[2] or use[3]:
+            # hue 0..360, saturation 0..1
+            hsv = cv2.cvtColor(np.clip(image, 0, 255), cv2.COLOR_RGB2HSV)
+            if use[2]:
+                hsv[..., 1] = np.clip(hsv[..., 1] * np.float32(saturation), 0, 1)
+            if use[3]:
+                hsv[..., 0] = (hsv[..., 0] + np.float32(hue)) % 360
+            image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        if use[1] and not contrast_first:
+            image *= np.float32(contrast)
+        return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+    parts = [distorted(rgb[rows]) for rows in row_strips(rgb)]  # as floats, it takes much memory
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

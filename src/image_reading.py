@@ -269,7 +269,7 @@ def _decode(data: bytes, header: ImageHeader, name: str) -> np.ndarray:
         _put_on_white(data, header, picture)
     if header.pixels <= _STRIP:
         return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    for rows in _strips(picture):
+    for rows in row_strips(picture):
         picture[rows] = cv2.cvtColor(picture[rows], cv2.COLOR_BGR2RGB)
     return picture
 
@@ -333,7 +333,7 @@ def _put_on_white(data: bytes, header: ImageHeader, picture: np.ndarray) -> None
     moves = [move(stored) for move in _ORIENTATIONS]
     moves = [moved for moved in moves if moved.shape[:2] == picture.shape[:2]]
     stored = next((moved for moved in moves if _same_colours(moved, picture)), moves[0])
-    for rows in _strips(picture):
+    for rows in row_strips(picture):
         block = _eight_bits(stored[rows])
         alpha = block[..., 3:].astype(np.float32) / 255.0
         colour = block[..., :3].astype(np.float32)
@@ -346,7 +346,7 @@ def _put_on_white(data: bytes, header: ImageHeader, picture: np.ndarray) -> None
 def _same_colours(stored: np.ndarray, picture: np.ndarray) -> bool:
     return all(
         np.array_equal(_eight_bits(stored[rows])[..., :3], picture[rows])
-        for rows in _strips(picture)
+        for rows in row_strips(picture)
     )
 
 
@@ -354,8 +354,8 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
-def _strips(picture: np.ndarray) -> Iterator[slice]:
-    """Slices of rows, each a few million pixels."""
+def row_strips(picture: np.ndarray) -> Iterator[slice]:
+    """Slices of the rows of a picture (H, W, ...), each a few million pixels."""
     height, width = picture.shape[:2]
     step = max(1, _STRIP // width)
     return (slice(top, top + step) for top in range(0, height, step))

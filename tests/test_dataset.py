@@ -25,7 +25,13 @@ from src.dataset import (
     steps_per_epoch,
 )
 from src.errors import UserError
-from src.image_ops import InputFormat, normalize_and_pad, preprocess_image, read_image
+from src.image_ops import (
+    InputFormat,
+    expand_image,
+    normalize_and_pad,
+    preprocess_image,
+    read_image,
+)
 from src.mindrecord import ensure_mindrecord
 
 
@@ -256,6 +262,21 @@ def test_the_expanded_canvas_has_the_mean_colour():
     assert np.isin(np.round(values, 3), np.round(black, 3)).mean() > 0.1
 
 
+def test_a_large_picture_grows_no_larger_than_the_limit(monkeypatch):
+    grown = []
+
+    def expand(rgb, ratio, *rest):
+        grown.append(expand_image(rgb, ratio, *rest))
+        return grown[-1]
+
+    monkeypatch.setattr(dataset, "expand_image", expand)
+    rgb = np.zeros((80, 100, 3), np.uint8)
+    for index in range(20):
+        sample(rgb, [], index, expand_ratio=4.0, max_pixels=20_000)
+    pixels = [canvas.shape[0] * canvas.shape[1] for canvas in grown]
+    assert len(pixels) > 3 and 15_000 < max(pixels) <= 20_000
+
+
 # ------------------------------------------------------------------ evaluation batches
 
 
@@ -314,6 +335,13 @@ def test_a_user_error_in_a_worker_comes_out_as_one(train_set, monkeypatch):
     monkeypatch.setattr(dataset, "decode_image", fail)
     with pytest.raises(UserError, match="^image x.jpg cannot be decoded; replace it; its record"):
         train_batches(make_config(), train_set)
+
+
+def test_the_limit_of_pixels_holds_in_the_workers(train_set, val_set):
+    config = make_config(max_image_pixels=100)
+    for batches in (train_batches, eval_batches):
+        with pytest.raises(UserError, match="pixels, more than max_image_pixels 100"):
+            batches(config, train_set if batches is train_batches else val_set)
 
 
 def test_other_errors_in_a_worker_keep_their_text(train_set, monkeypatch):

@@ -288,6 +288,14 @@ def test_colour_distortion_repeats_and_varies():
     assert len({one.tobytes() for one in results}) > 20
 
 
+def test_colour_distortion_in_strips_is_the_same(monkeypatch):
+    rgb = picture(37, 30, 5)
+    whole = [distort_colours(rgb, np.random.default_rng(k)) for k in range(12)]
+    monkeypatch.setattr("src.image_reading._STRIP", 30 * 8)
+    for k, expected in enumerate(whole):
+        np.testing.assert_array_equal(distort_colours(rgb, np.random.default_rng(k)), expected)
+
+
 def test_colour_distortion_draws_a_fixed_number():
     ends = set()
     for k in range(8):
