@@ -18,12 +18,20 @@ from src.checkpoint import require_file
 from src.detector import open_detector
 from src.errors import UserError
 from src.export_plan import ENDINGS, ExportPlan
-from src.exported_model import OUTPUT_NAMES, Comparison, Outputs, compare, open_mindir, open_onnx
+from src.exported_model import (
+    OUTPUT_NAMES,
+    Comparison,
+    Outputs,
+    compare,
+    open_mindir,
+    open_onnx,
+    runtime_of,
+)
 from src.file_modes import take_usual_mode
 from src.files import remove_leftovers, temporary_name
 from src.image_ops import InputFormat, normalize_and_pad
 from src.model_card import card_path, make_card
-from src.model_utils.device_adapter import init_device
+from src.model_utils.device_adapter import compute_dtype, init_device
 
 _INPUT_NAMES = ("image", "image_meta")
 _RANDOM_INPUTS = 4  # how many are tried for one that the network finds something in
@@ -52,17 +60,21 @@ def run_export(config: Any, plan: ExportPlan) -> int:
     with _folder_beside(plan.path) as folder:
         written = _export(network, config, image, image_meta, folder)
         names = {"inputs": _INPUT_NAMES, "outputs": OUTPUT_NAMES}
+        checked = None
         if config.file_format == "AIR":
             print("not compared with the network: MindSpore cannot load AIR again")
         elif config.check:
             found, names = _run(written, config.file_format, image, image_meta, names)
             print(_verdict(plan, compare(expected, found)))
+            precision = compute_dtype(config.replace(device_target=plan.target))
+            checked = {"runtime": runtime_of(config.file_format), "precision": precision}
         card = make_card(
             config,
             target=plan.target,
             inputs=_named(_INPUT_NAMES, names["inputs"], (image, image_meta)),
             outputs=_named(OUTPUT_NAMES, names["outputs"], expected),
             checkpoint={"file": Path(plan.checkpoint).name, "epoch": epoch},
+            checked=checked,
         )
         card["model_bytes"] = written.stat().st_size
         _publish(written, card, plan.path)

@@ -14,10 +14,10 @@ from src.messages import short_list
 _HIDDEN, _OTHER, _SPECIAL, _FOLDER, _CLOSED, _RESULTS = (
     "hidden",
     "of other kinds",
-    "not regular files",
-    "folders (--recursive takes what is in them)",
-    "folders that cannot be looked into",
-    "folders of results",
+    "no regular file(s)",
+    "folder(s) (--recursive takes what is in them)",
+    "folder(s) that cannot be looked into",
+    "folder(s) of results",
 )
 
 

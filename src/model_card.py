@@ -56,6 +56,7 @@ def make_card(
     inputs: Mapping[str, Any],
     outputs: Mapping[str, Any],
     checkpoint: Mapping[str, Any],
+    checked: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Describe an exported model.
 
@@ -64,6 +65,8 @@ def make_card(
         inputs, outputs: name in this project -> (name in the model, array of the tensor's shape
             and dtype), in the model's order.
         checkpoint: what is known of the weights' origin.
+        checked: runtime and precision in which the file was compared with the network; None: it
+            was not.
     """
     return {
         "format": FORMAT,
@@ -73,6 +76,7 @@ def make_card(
         "backbone": config.backbone,
         "box_convention": config.box_convention,
         "checkpoint": dict(checkpoint),
+        "checked": checked,
         "class_names": list(config.class_names),
         "max_image_pixels": config.max_image_pixels,
         "preprocessing": {

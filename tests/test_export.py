@@ -4,6 +4,7 @@
 import json
 import os
 
+import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
@@ -47,6 +48,8 @@ def test_file_and_description(small, tmp_path, capsys):
     card = read_card(tmp_path / "model.mindir.json")
     assert card["class_names"] == list(CLASS_NAMES)
     assert input_format_of(card) == InputFormat.from_config(small)
+    assert card["max_image_pixels"] == small.max_image_pixels
+    assert card["checked"] == {"runtime": f"mindspore {ms.__version__}", "precision": "float32"}
     assert card["model_bytes"] == (tmp_path / "model.mindir").stat().st_size
     described = [(t["name"], t["dtype"], t["shape"]) for t in card["inputs"] + card["outputs"]]
     assert described == [
