@@ -23,8 +23,8 @@ from src.image_headers import (
 from src.jpeg_2000 import decode_codestream
 
 DEFAULT_MAX_PIXELS = 200_000_000
-# Bytes that decoding may take for every pixel of the limit: 1.6 GB with the default.
-_MEMORY_A_PIXEL = 8
+# Bytes that decoding may take for every pixel of the limit: 1.4 GB with the default.
+_MEMORY_A_PIXEL = 7
 _FILE_BYTES_A_PIXEL = 4  # of a file, for every pixel of the limit
 # How often a decoder may go over a picture as large as the limit (progressive JPEG: 10 times).
 _PASSES = 20

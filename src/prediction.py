@@ -29,7 +29,7 @@ from src.run_config import adopt_run_config
 PREDICTIONS = "predictions.json"
 DEFAULT_OUTPUT = "predictions"  # below the working folder
 _SMALLEST_PICTURE = 640  # smaller images are enlarged to this, or class names would cover them
-_LARGEST_PICTURE = 50_000_000  # pixels; larger images are drawn smaller
+_LARGEST_PICTURE = 25_000_000  # pixels; larger images are drawn smaller
 _BATCH_PIXELS = 50_000_000  # a batch ends with the image that brings it there: memory
 _LONGEST_STEM = 200  # bytes; file systems take 255, and a number or an ending may follow
 
@@ -113,17 +113,22 @@ def read_pictures(
     """
     for position, path in enumerate(paths):
         try:
-            data = read_bytes(path, max_pixels)
-            rgb = decode_image(data, str(path), max_pixels)
-            narrow = narrow_depth(data)
-            if narrow:
-                print(f"note: {path} has {narrow}; stretch its values to 16 bits")
-            yield position, rgb
+            # Bound to no name here, which would keep it while the next one is decoded.
+            yield position, _read_picture(path, max_pixels)
         except ImageError as problem:
             error = problem.without_remedy()
             sys.stdout.flush()
             print(f"error: {error}", file=sys.stderr, flush=True)
             unreadable.append(path)
+
+
+def _read_picture(path: Path, max_pixels: int) -> np.ndarray:
+    data = read_bytes(path, max_pixels)
+    rgb = decode_image(data, str(path), max_pixels)
+    narrow = narrow_depth(data)
+    if narrow:
+        print(f"note: {path} has {narrow}; stretch its values to 16 bits")
+    return rgb
 
 
 def entry_of(
@@ -239,7 +244,8 @@ def write_predictions(
     pictures = read_pictures(paths, unreadable, config.max_image_pixels)
     for batch, image, meta in batches_of(pictures, config, min(config.test_batch_size, len(paths))):
         outputs = detect(image, meta)
-        for row, (position, rgb) in enumerate(batch):
+        for row in range(len(batch)):
+            position, rgb = batch[row]
             path, png = paths[position], output / names[position]
             entry = entry_of(path, rgb, [o[row] for o in outputs], config.class_names, min_score)
             draw_entry(entry, rgb, config.class_names, png)
@@ -247,6 +253,8 @@ def write_predictions(
             summary = ", ".join(f"{n} {c}" for c, n in counts.items()) or "nothing found"
             print(f"{path}: {summary} -> {png}")
             entries.append(entry)
+        del rgb
+        batch.clear()  # large pictures go before the next ones come
     write_atomically(output / PREDICTIONS, lambda name: _write_json(name, entries))
     print(f"predictions: {output / PREDICTIONS}")
     if unreadable:

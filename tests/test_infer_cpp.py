@@ -164,7 +164,7 @@ def test_the_limit_of_pixels_is_the_cards_or_the_options(main, models, tmp_path,
     outputs = [tmp_path / str(n) for n in range(3)]
     done = run_main(main, tmp_path / "m.onnx", one_image, outputs[0])
     assert done.returncode == 3 and "90x70 pixels, more than --max_image_pixels=6000" in done.stderr
-    options = ("--max_image_pixels=6300",)
+    options = ("--max_image_pixels=9000",)
     assert run_main(main, tmp_path / "m.onnx", one_image, outputs[1], *options).returncode == 0
     _changed_card(tmp_path / "m.onnx", lambda card: card.update(max_image_pixels=0))
     done = run_main(main, tmp_path / "m.onnx", one_image, outputs[2])

@@ -18,7 +18,7 @@ constexpr int kMostTexts = 16;        // compressed ones of a PNG: each may grow
 // A JPEG block of 8x8 takes a bit, 4x4 of them may share one in a file with an odd sampling.
 constexpr std::int64_t kJpegPixelsOfAByte = 64 * 8 * 4;
 constexpr std::uint64_t kDeflateRatio = 1032;
-constexpr int kMemoryOfAPixel = 8, kMostPasses = 20;
+constexpr int kMemoryOfAPixel = 7, kMostPasses = 20;
 
 std::int64_t Signed(std::uint64_t number) {
   return static_cast<std::int32_t>(static_cast<std::uint32_t>(number));
@@ -303,7 +303,7 @@ void CheckCost(const ImageHeader &header, std::size_t file_size, std::int64_t ma
   const double needed = pixels * header.memory + static_cast<double>(file_size);
   if (needed > kMemoryOfAPixel * limit)
     throw ImageError(what + " that takes " + std::to_string(static_cast<long long>(needed / 1e6)) +
-                     " MB to decode, more than 8 bytes for each pixel of --max_image_pixels=" +
+                     " MB to decode, more than 7 bytes for each pixel of --max_image_pixels=" +
                      std::to_string(max_pixels));
   if (pixels * static_cast<double>(header.passes) > kMostPasses * limit)
     throw ImageError(what + " in " + std::to_string(header.passes) +
