@@ -115,6 +115,8 @@ def test_a_port_that_was_lost_is_chosen_anew(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("shutil.which", lambda *_, **__: "/bin/msrun")
     monkeypatch.delenv("MASTER_PORT", raising=False)
     arguments = ["msrun", str(tmp_path), "--processes", "2", "--", sys.executable, "train.py"]
+    for name in ("RANK_SIZE", "RANK_ID"):  # which the launcher sets for itself
+        monkeypatch.setenv(name, "0")
     assert launch.main([*arguments, "--device_target", "CPU"]) == 0
     assert len(set(ports)) == len(ports) == 3
     assert capsys.readouterr().out.count("went to another program; starting again") == 2
