@@ -9,6 +9,7 @@ from src.errors import UserError
 from src.foreign_files import open_regular, read_bounded
 
 _LARGEST_FILE = 1 << 33  # bytes; COCO's own are half a gigabyte
+_HEAD = 1 << 12  # bytes
 LONGEST_ROW = 1 << 20  # characters: some 25,000 boxes
 
 
@@ -19,6 +20,9 @@ def read_text(path: str) -> str:
         UserError: it is missing, no file, too large or not UTF-8.
     """
     with _explained(path):
+        with open_regular(path) as file:
+            if b"\0" in file.read(_HEAD):  # before gigabytes of it are taken into memory
+                raise UserError(f"annotation file {path} is not text; give the JSON file itself")
         return read_bounded(path, _LARGEST_FILE).decode("utf-8-sig")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from src.arguments import ArgumentParser
 from src.checkpoint_formats.reading import read_source, require_source
 from src.errors import UserError, run_entry
+from src.messages import one_line
 from src.model_utils.config import DEFAULT_ORIGIN, Config, load_config
 from src.model_utils.device_adapter import prepare_environment
 
@@ -86,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
         conversion = convert(source, _wanted(options, config))
     defaults = load_config([]).to_dict()
     for line in conversion_lines(conversion, defaults, full=options.full_table):
-        print(line)
+        print(one_line(line))
     (_write_state_dict if options.to else _write_checkpoint)(output, conversion, config)
     print(f"written: {output}")
     return 0

@@ -30,6 +30,7 @@ from src.exported_model import (
 from src.file_modes import take_usual_mode
 from src.files import remove_leftovers, temporary_name
 from src.image_ops import InputFormat, normalize_and_pad
+from src.messages import one_line
 from src.model_card import card_path, make_card
 from src.model_utils.device_adapter import compute_dtype, init_device
 
@@ -54,7 +55,7 @@ def run_export(config: Any, plan: ExportPlan) -> int:
     # Of the target's operators and dtypes, and of MindSpore's own: files are read elsewhere.
     network = opened.network(device_target=plan.target, cpu_kernels="off")
     for line in opened.lines:
-        print(line)
+        print(one_line(line))
     image, image_meta, expected = _reference(network, config)
 
     with _folder_beside(plan.path) as folder:

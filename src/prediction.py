@@ -4,7 +4,6 @@
 import json
 import math
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from src.console import warn
 from src.drawing import Boxes, class_color, draw_boxes, write_atomically
 from src.errors import EXIT_USER_ERROR, UserError
 from src.files import remove_leftovers
@@ -24,6 +24,7 @@ from src.image_reading import (
     narrow_depth,
     read_bytes,
 )
+from src.messages import one_line
 from src.run_config import adopt_run_config
 
 PREDICTIONS = "predictions.json"
@@ -117,8 +118,7 @@ def read_pictures(
             yield position, _read_picture(path, max_pixels)
         except ImageError as problem:
             error = problem.without_remedy()
-            sys.stdout.flush()
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            warn(f"error: {error}")
             unreadable.append(path)
 
 
@@ -127,7 +127,7 @@ def _read_picture(path: Path, max_pixels: int) -> np.ndarray:
     rgb = decode_image(data, str(path), max_pixels)
     narrow = narrow_depth(data)
     if narrow:
-        print(f"note: {path} has {narrow}; stretch its values to 16 bits")
+        print(one_line(f"note: {path} has {narrow}; stretch its values to 16 bits"))
     return rgb
 
 
@@ -211,7 +211,7 @@ def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
     config = opened.config.replace(test_score_thr=lowest)
     network = opened.network(test_score_thr=lowest)
     for line in (*lines, *opened.lines):
-        print(line)
+        print(one_line(line))
     run = CompileCache(config)
 
     def detect(image: np.ndarray, meta: np.ndarray) -> list[np.ndarray]:
@@ -251,7 +251,7 @@ def write_predictions(
             draw_entry(entry, rgb, config.class_names, png)
             counts = Counter(d["class"] for d in entry["detections"])
             summary = ", ".join(f"{n} {c}" for c, n in counts.items()) or "nothing found"
-            print(f"{path}: {summary} -> {png}")
+            print(one_line(f"{path}: {summary} -> {png}"))
             entries.append(entry)
         del rgb
         batch.clear()  # large pictures go before the next ones come
