@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from src.errors import run_entry
+from src.base.errors import run_entry
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import prepare_environment
 from src.model_utils.moxing_adapter import modelarts
@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(argv, description="Evaluate a Faster R-CNN detector with COCO's metrics.")
     prepare_environment(config.device_target)
     with modelarts(config, "checkpoint_path") as outputs:
-        from src.evaluation import run_evaluation  # only now: it imports MindSpore
+        from src.evaluation.run import run_evaluation  # only now: it imports MindSpore
 
         return run_evaluation(outputs.config)
 

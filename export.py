@@ -3,8 +3,8 @@
 
 from collections.abc import Sequence
 
-from src.errors import run_entry
-from src.export_plan import plan_export
+from src.base.errors import run_entry
+from src.export.plan import plan_export
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import prepare_environment
 from src.model_utils.moxing_adapter import modelarts
@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     prepare_environment(config.device_target)
     with modelarts(config, "ckpt_file") as outputs:
         plan = plan_export(outputs.config)
-        from src.exporting import run_export  # only now: it imports MindSpore
+        from src.export.run import run_export  # only now: it imports MindSpore
 
         return run_export(outputs.config, plan)
 

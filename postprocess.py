@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from src.errors import run_entry
+from src.base.errors import run_entry
 from src.model_utils.config import load_config
 
 DESCRIPTION = """\
@@ -19,7 +19,7 @@ coco_classes counts. Detections are written as COCO results to --result_file."""
 def main(argv: Sequence[str]) -> int:
     """Score as the arguments say; return the exit code."""
     config = load_config(argv, description=DESCRIPTION)
-    from src.postprocessing import run_postprocess
+    from src.evaluation.postprocessing import run_postprocess
 
     return run_postprocess(config)
 

@@ -4,7 +4,7 @@
 import argparse
 from collections.abc import Sequence
 
-from src.errors import UserError, run_entry
+from src.base.errors import UserError, run_entry
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import prepare_environment
 
@@ -51,8 +51,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
 def main(argv: Sequence[str]) -> int:
     """Predict as the arguments say; return the exit code."""
     own, rest = parse_arguments(argv)
-    from src.image_files import find_images
-    from src.prediction import DEFAULT_OUTPUT
+    from src.images.listing import find_images
+    from src.pictures.prediction import DEFAULT_OUTPUT
 
     config = load_config(rest, description=DESCRIPTION)
     if config.origin("output_dir") != "command line":  # a file's is where training writes
@@ -61,7 +61,9 @@ def main(argv: Sequence[str]) -> int:
     for note in notes:
         print(note)
     prepare_environment(config.device_target)
-    from src.prediction import run_prediction  # only now: MindSpore reads the environment at import
+    from src.pictures.prediction import (
+        run_prediction,  # only now: MindSpore reads the environment at import
+    )
 
     return run_prediction(config, paths, own.min_score)
 

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from src.errors import run_entry
+from src.base.errors import run_entry
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import prepare_environment
 from src.model_utils.moxing_adapter import modelarts
@@ -14,7 +14,9 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(argv, description="Train a Faster R-CNN detector.")
     prepare_environment(config.device_target)
     with modelarts(config, "pre_trained") as outputs:
-        from src.training import run_training  # only now: MindSpore reads the environment at import
+        from src.training.loop import (
+            run_training,  # only now: MindSpore reads the environment at import
+        )
 
         return run_training(outputs.config, outputs)
 

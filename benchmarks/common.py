@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.arguments import ArgumentParser
-from src.errors import UserError
+from src.base.arguments import ArgumentParser
+from src.base.errors import UserError
 
 _BUSY = 0.3  # load average, a processor, above which other programs disturb
 _PRODUCT_SIZE = 2048

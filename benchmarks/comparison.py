@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.common import MatrixProduct, machine, ratio, spread, summary, table
 from benchmarks.turns import Program, take_turns
 from benchmarks.workload import Workload
-from src.errors import UserError
+from src.base.errors import UserError
 
 # Seconds of the model zoo's own network in MindSpore 2.10 at 768x1280, batch 2, ResNet-50, and the
 # speed of an fp32 matrix product of the machine where they were measured.

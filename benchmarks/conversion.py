@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import common  # noqa: E402
 from benchmarks.data import with_data  # noqa: E402
 from benchmarks.workload import open_workload  # noqa: E402
-from src.errors import run_entry  # noqa: E402
+from src.base.errors import run_entry  # noqa: E402
 from src.model_utils.device_adapter import prepare_environment  # noqa: E402
 
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
 def measure(config: Any, options: Any) -> dict[str, Any]:
     """Convert again and again; seconds and images a second."""
-    from src.mindrecord import ensure_mindrecord
+    from src.data.mindrecord import ensure_mindrecord
 
     made = []
 

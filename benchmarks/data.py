@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.errors import UserError
+from src.base.errors import UserError
 from src.model_utils.config import Config
 
 WIDTH, HEIGHT = 640, 480  # of drawn pictures: the size of most in COCO
@@ -14,7 +14,7 @@ _SPLITS = ("train2017", "val2017")
 
 def draw_set(folder: Path, *, train: int, val: int, seed: int) -> Path:
     """Draw a COCO-layout set of 640x480 JPEG files; return its folder."""
-    from src.synthetic import SyntheticParameters, generate
+    from src.data.synthetic import SyntheticParameters, generate
 
     root = folder / "drawn"
     generate(root, SyntheticParameters(
@@ -36,7 +36,7 @@ def with_data(config: Config, folder: Path, *, train: int = 1, val: int = 1) -> 
     records = str(folder / "records")
     if config.coco_root or config.image_dir or config.anno_path:
         return config.replace(mindrecord_dir=records), f"{config.coco_root or config.image_dir}"
-    from src.synthetic import CLASS_NAMES
+    from src.data.synthetic import CLASS_NAMES
 
     root = draw_set(folder, train=train, val=val, seed=config.seed)
     changed = config.replace(
@@ -52,7 +52,7 @@ def picture_files(given: Sequence[str], folder: Path, count: int, seed: int) -> 
     They are those of `given`; otherwise of the COCO sample that the tests use, in
     FASTERRCNN_TEST_DATA; otherwise drawn.
     """
-    from src.prediction import find_images
+    from src.pictures.prediction import find_images
 
     base = os.environ.get("FASTERRCNN_TEST_DATA")
     sample = Path(base, "coco128") if base else None

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import common  # noqa: E402
 from benchmarks.data import with_data  # noqa: E402
 from benchmarks.workload import Workload, add_workload_options, open_workload  # noqa: E402
-from src.errors import UserError, run_entry  # noqa: E402
+from src.base.errors import UserError, run_entry  # noqa: E402
 from src.model_utils.device_adapter import prepare_environment  # noqa: E402
 
 _STAGES = ("read", "decode", "resize", "augment", "normalise and pad", "batch")
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     with open_workload(options, rest) as work:
         config, report["images"] = with_data(work.config, work.folder, train=options.images)
         prepare_environment(options.device_target)
-        from src.mindrecord import ensure_mindrecord
+        from src.data.mindrecord import ensure_mindrecord
 
         with contextlib.redirect_stdout(io.StringIO()):  # conversion.py measures that
             data = ensure_mindrecord(config, "train")
@@ -90,7 +90,7 @@ def measure_stages(config: Any, data: Any) -> dict[str, Any]:
     from mindspore import dataset
 
     from src.dataset import Augmentation, make_train_sample
-    from src.image_ops import InputFormat, decode_image, normalize_and_pad, resize_image
+    from src.images.ops import InputFormat, decode_image, normalize_and_pad, resize_image
 
     cv2.setNumThreads(0)  # as in the pipeline
     target = InputFormat.from_config(config)

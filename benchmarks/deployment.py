@@ -60,9 +60,9 @@ class Programs:
     """The ways to run one detector over the validation images; each returns COCO results."""
 
     def __init__(self, own, config):
+        from src.data.mindrecord import ensure_mindrecord
         from src.detector import open_detector
-        from src.evaluation import read_ground_truth
-        from src.mindrecord import ensure_mindrecord
+        from src.evaluation.run import read_ground_truth
 
         self.own = own
         self.opened = open_detector(config, config.ckpt_file, "ckpt_file")
@@ -72,7 +72,7 @@ class Programs:
 
     def stats(self, results):
         """Return the twelve numbers."""
-        from src.coco_eval import evaluate_results
+        from src.evaluation.coco import evaluate_results
 
         return evaluate_results(self.truth.data, results, self.config.class_names).stats
 
@@ -82,13 +82,13 @@ class Programs:
 
     def mindir(self):
         """Run NAME.mindir in MindSpore."""
-        from src.exported_model import open_mindir
+        from src.export.exported_model import open_mindir
 
         return self._detect(self._as_network(open_mindir(f"{self.own.model}.mindir"))).results
 
     def onnx(self):
         """Run NAME.onnx in onnxruntime, with eval.py's data pipeline; also returns images/s."""
-        from src.exported_model import open_onnx
+        from src.export.exported_model import open_onnx
 
         run = open_onnx(f"{self.own.model}.onnx", self.own.threads)[0]
         found = self._detect(self._as_network(run))
@@ -96,8 +96,8 @@ class Programs:
 
     def cpp(self):
         """Run the C++ application on NAME.onnx; also returns its images/s."""
-        from src.postprocessing import collect_results
-        from src.result_files import ResultFolder
+        from src.evaluation.postprocessing import collect_results
+        from src.evaluation.result_files import ResultFolder
 
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(
@@ -114,7 +114,7 @@ class Programs:
         return results, float(text.split(" images/s")[0].split()[-1])
 
     def _detect(self, network):
-        from src.evaluation import detect
+        from src.evaluation.run import detect
 
         return detect(network, self.config, self.records, self.truth.category_ids)
 

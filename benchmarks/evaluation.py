@@ -3,7 +3,7 @@
 
     python benchmarks/evaluation.py --threads 2 --images 32 [--coco_root DIR --checkpoint_path FILE]
 
-Evaluates with src/evaluation.py; without a checkpoint with random weights. See
+Evaluates with src/evaluation/run.py; without a checkpoint with random weights. See
 benchmarks/README.md.
 """
 
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import common  # noqa: E402
 from benchmarks.data import with_data  # noqa: E402
 from benchmarks.workload import add_workload_options, open_workload  # noqa: E402
-from src.errors import run_entry  # noqa: E402
+from src.base.errors import run_entry  # noqa: E402
 
 _PARTS = ("whole", "forward", "images and results", "COCO")
 

@@ -18,7 +18,7 @@ from benchmarks import common  # noqa: E402
 from benchmarks.comparison import measure  # noqa: E402
 from benchmarks.data import picture_files  # noqa: E402
 from benchmarks.workload import Workload, add_workload_options, open_workload  # noqa: E402
-from src.errors import run_entry  # noqa: E402
+from src.base.errors import run_entry  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:

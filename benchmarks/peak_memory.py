@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import common  # noqa: E402
 from benchmarks.turns import Program  # noqa: E402
 from benchmarks.workload import add_workload_options, open_workload  # noqa: E402
-from src.errors import run_entry  # noqa: E402
+from src.base.errors import run_entry  # noqa: E402
 
 _TASKS = ("training", "inference")
 

@@ -26,7 +26,7 @@ from benchmarks.workload import (  # noqa: E402
     add_workload_options,
     open_workload,
 )
-from src.errors import UserError, run_entry  # noqa: E402
+from src.base.errors import UserError, run_entry  # noqa: E402
 
 _TASKS = ("training", "inference")
 _STARTS = ("no cache", "cache, first start", "cache, second start")

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import common  # noqa: E402
 from benchmarks.comparison import measure  # noqa: E402
 from benchmarks.workload import add_workload_options, open_workload  # noqa: E402
-from src.errors import run_entry  # noqa: E402
+from src.base.errors import run_entry  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:

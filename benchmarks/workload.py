@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.turns import PEERS, Program
-from src.checkpoint_families import FAMILIES, TORCHVISION
-from src.errors import UserError
+from src.base.errors import UserError
+from src.checkpoints.families import FAMILIES, TORCHVISION
 from src.model_utils.config import DEFAULT_ORIGIN, Config, load_config
 
 ROOT = Path(__file__).resolve().parent.parent

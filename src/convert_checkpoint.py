@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.arguments import ArgumentParser
-from src.checkpoint_formats.reading import read_source, require_source
-from src.errors import UserError, run_entry
-from src.messages import one_line
-from src.model_utils.config import DEFAULT_ORIGIN, Config, load_config
-from src.model_utils.device_adapter import prepare_environment
+from .base.arguments import ArgumentParser
+from .base.errors import UserError, run_entry
+from .base.messages import one_line
+from .checkpoints.foreign.reading import read_source, require_source
+from .model_utils.config import DEFAULT_ORIGIN, Config, load_config
+from .model_utils.device_adapter import prepare_environment
 
 if TYPE_CHECKING:
-    from src.checkpoint_formats.conversion import Conversion, Wanted
+    from .checkpoints.foreign.conversion import Conversion, Wanted
 
 DESCRIPTION = """\
 Turn a checkpoint of another program into a .ckpt of this one, with the settings that belong to it:
@@ -73,16 +73,16 @@ def main(argv: Sequence[str]) -> int:
     output = _choose_output(options)
     path = require_source(options.ckpt_file)
     prepare_environment("CPU")
-    from src.checkpoint_formats.table import conversion_lines  # only now: these import MindSpore
+    from .checkpoints.foreign.table import conversion_lines  # only now: these import MindSpore
 
     source = read_source(path)
     if options.to:
-        from src.checkpoint_formats.to_torchvision import to_torchvision
+        from .checkpoints.foreign.to_torchvision import to_torchvision
 
         _refuse_hints(options)
         conversion = to_torchvision(source)
     else:
-        from src.checkpoint_formats.kinds import convert
+        from .checkpoints.foreign.kinds import convert
 
         conversion = convert(source, _wanted(options, config))
     defaults = load_config([]).to_dict()
@@ -120,7 +120,7 @@ def _refuse_hints(options: argparse.Namespace) -> None:
 
 
 def _wanted(options: argparse.Namespace, config: Config) -> "Wanted":
-    from src.checkpoint_formats.conversion import Wanted
+    from .checkpoints.foreign.conversion import Wanted
 
     given = [key for key in _KEYS if getattr(options, key) is not None]
     values = config.to_dict()
@@ -169,7 +169,7 @@ def _write_checkpoint(output: Path, conversion: "Conversion", config: Config) ->
     """Write a .ckpt of this project, with what belongs to the weights in its meta entry."""
     from mindspore import Parameter, Tensor
 
-    from src.checkpoint import save_parameters
+    from .checkpoints.file import save_parameters
 
     meta = make_meta(conversion, config)
     parameters = [Parameter(Tensor(a), name=n) for n, a in conversion.arrays.items()]
@@ -187,7 +187,7 @@ def make_meta(conversion: "Conversion", config: Config) -> dict[str, Any]:
     have to be set for the weights' own numbers. A backbone only has its own part of that. Both have
     `source`.
     """
-    from src.checkpoint import describe_model
+    from .checkpoints.file import describe_model
 
     settings = conversion.settings
     known = {key: value for key, value in settings.items() if key in config}
@@ -203,8 +203,8 @@ def make_meta(conversion: "Conversion", config: Config) -> dict[str, Any]:
 
 def _write_state_dict(output: Path, conversion: "Conversion", _: Config) -> None:
     """Write a PyTorch state_dict, atomically."""
-    from src.checkpoint_formats.to_torchvision import require_torch, write_state_dict
-    from src.drawing import write_atomically
+    from .checkpoints.foreign.to_torchvision import require_torch, write_state_dict
+    from .pictures.drawing import write_atomically
 
     if output.suffix != ".safetensors":
         require_torch(output)

@@ -16,8 +16,10 @@ import cv2
 import numpy as np
 from mindspore import dataset as ds
 
-from src.errors import UserError
-from src.image_ops import (
+from .base.errors import UserError
+from .data.mindrecord import MindRecordSet
+from .data.record_check import find_damage
+from .images.ops import (
     InputFormat,
     clip_boxes,
     decode_image,
@@ -29,9 +31,7 @@ from src.image_ops import (
     resize_image,
     scale_boxes,
 )
-from src.image_reading import DEFAULT_MAX_PIXELS
-from src.mindrecord import MindRecordSet
-from src.record_check import find_damage
+from .images.reading import DEFAULT_MAX_PIXELS
 
 TRAIN_COLUMNS = (
     "image", "image_meta", "gt_boxes", "gt_labels", "gt_valid", "gt_crowd", "sampling_key",

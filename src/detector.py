@@ -6,28 +6,28 @@ from typing import Any
 
 import mindspore as ms
 
-from src.checkpoint import Checkpoint, describe_model, read_checkpoint
-from src.checkpoint_loading import load_detector
-from src.checkpoint_settings import adopt_settings, with_known_meta
-from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
-from src.FasterRcnn.backbones import STAGE_CHANNELS, build_backbone
-from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
-from src.FasterRcnn.bbox_assign_sample_stage2 import BboxAssignSampleForRcnn
-from src.FasterRcnn.box_ops import BoxCoder, pixel_offset
-from src.FasterRcnn.detections import MIN_SIZE, Detections
-from src.FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
-from src.FasterRcnn.fpn_neck import FeatPyramidNeck
-from src.FasterRcnn.layers import at_least_one
-from src.FasterRcnn.matcher import Matcher
-from src.FasterRcnn.nms import build_nms
-from src.FasterRcnn.proposal_generator import Proposal
-from src.FasterRcnn.rcnn import Rcnn, RcnnLoss
-from src.FasterRcnn.roi_align import build_roi_align
-from src.FasterRcnn.rpn import RPN, RpnLoss
-from src.FasterRcnn.sampling import BalancedSampler
-from src.model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
-from src.native.operators import use_native_operators
-from src.ranks import SharedCount
+from .checkpoints.file import Checkpoint, describe_model, read_checkpoint
+from .checkpoints.loading import load_detector
+from .checkpoints.settings import adopt_settings, with_known_meta
+from .FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
+from .FasterRcnn.backbones import STAGE_CHANNELS, build_backbone
+from .FasterRcnn.bbox_assign_sample import BboxAssignSample
+from .FasterRcnn.bbox_assign_sample_stage2 import BboxAssignSampleForRcnn
+from .FasterRcnn.box_ops import BoxCoder, pixel_offset
+from .FasterRcnn.detections import MIN_SIZE, Detections
+from .FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
+from .FasterRcnn.fpn_neck import FeatPyramidNeck
+from .FasterRcnn.layers import at_least_one
+from .FasterRcnn.matcher import Matcher
+from .FasterRcnn.nms import build_nms
+from .FasterRcnn.proposal_generator import Proposal
+from .FasterRcnn.rcnn import Rcnn, RcnnLoss
+from .FasterRcnn.roi_align import build_roi_align
+from .FasterRcnn.rpn import RPN, RpnLoss
+from .FasterRcnn.sampling import BalancedSampler
+from .model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
+from .native.operators import use_native_operators
+from .processes.ranks import SharedCount
 
 _ROI_LEVELS = 4  # RoIs are pooled from P2 to P5
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from src.errors import UserError
-from src.model_utils.config import load_config
-from src.model_utils.device_adapter import init_device, prepare_environment
-from src.prediction import batches_of
+from .base.errors import UserError
+from .model_utils.config import load_config
+from .model_utils.device_adapter import init_device, prepare_environment
+from .pictures.prediction import batches_of
 
 
 class Found(NamedTuple):
@@ -52,8 +52,8 @@ class Detector:
     def __init__(self, checkpoint_path: str, **settings: Any) -> None:
         config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
         prepare_environment(config.device_target)
-        from src.compile_cache import CompileCache
-        from src.detector import open_detector
+        from .detector import open_detector
+        from .graph_cache.compile_cache import CompileCache
 
         init_device(config)
         self._opened = open_detector(config, checkpoint_path)

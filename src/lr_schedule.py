@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from src.errors import UserError
+from .base.errors import UserError
 
 MOST_STEPS = 50_000_000  # 400 epochs of COCO, one image a step
 _BYTES_A_STEP = 24  # float64 rates, factors and their product

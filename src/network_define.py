@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.loss_log import LOSS_ORDER
+from .training.loss_log import LOSS_ORDER
 
 LOSS_NAMES = LOSS_ORDER  # of the tuple that the network returns in training
 

@@ -18,10 +18,10 @@ import numpy as np  # noqa: E402
 from mindspore import Parameter, Tensor, nn  # noqa: E402
 from network_helpers import small_batch, small_config  # noqa: E402
 
-from src import compile_cache  # noqa: E402
 from src.detector import build_detector, build_loss  # noqa: E402
-from src.graph_digest import graph_digest  # noqa: E402
-from src.graph_entries import GraphEntry  # noqa: E402
+from src.graph_cache import compile_cache  # noqa: E402
+from src.graph_cache.graph_digest import graph_digest  # noqa: E402
+from src.graph_cache.graph_entries import GraphEntry  # noqa: E402
 from src.model_utils.config import load_config  # noqa: E402
 from src.network_define import TrainOneStep, make_optimizer  # noqa: E402
 

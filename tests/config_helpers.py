@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from src.errors import UserError
+from src.base.errors import UserError
 from src.model_utils.config import DEFAULT_CONFIG, load_config
 
 ZOO_FILE = os.path.join(os.path.dirname(__file__), "data", "model_zoo_config.yaml")

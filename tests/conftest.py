@@ -88,7 +88,7 @@ def s3_server(tmp_path_factory):
 @pytest.fixture
 def s3(s3_server, monkeypatch):
     """The S3 server, without faults, with its address in the environment and short pauses."""
-    from src.model_utils import transfer
+    from src.storage import transfer
 
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)

@@ -189,7 +189,7 @@ def torchvision_stages():
 
 def torchvision_detections():
     """Rows: the detections through the documented call, all outputs and COCO's 80 classes."""
-    from src.checkpoint_families import COCO_IDS
+    from src.checkpoints.families import COCO_IDS
 
     arrays = reference("torchvision_r50")
     rows = []
@@ -215,7 +215,7 @@ def torchvision_detections():
 @functools.cache
 def torchvision_training():
     """Rows: the four losses and the gradient of every trainable parameter, nothing sampled."""
-    from src.checkpoint_formats.naming import TORCHVISION
+    from src.checkpoints.foreign.naming import TORCHVISION
 
     arrays = reference("torchvision_r50")
     detector = torchvision_detector()
@@ -290,7 +290,7 @@ def _losses_and_gradients(path, config, image_and_size, boxes, labels, *, gradie
     """The six losses, and the L2 norm of every trainable parameter's gradient by name."""
     from mindspore import Tensor
 
-    from src.checkpoint import read_checkpoint
+    from src.checkpoints.file import read_checkpoint
     from src.detector import OpenDetector, build_loss
     from tests.stages import LossAndGradients
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
-from src.errors import run_entry  # noqa: E402
+from src.base.errors import run_entry  # noqa: E402
 from src.model_utils.config import load_config  # noqa: E402
 from src.model_utils.device_adapter import prepare_environment  # noqa: E402
 
@@ -25,8 +25,8 @@ def main(argv):
         from tiny_run import use_tiny_detector
 
         use_tiny_detector()
-    from src.training import run_training
-    from src.training_run import Run
+    from src.training.loop import run_training
+    from src.training.run import Run
 
     original, steps = Run.check, []
 

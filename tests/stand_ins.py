@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.model_card import card_path, make_card
+from src.export.model_card import card_path, make_card
 from src.model_utils.config import load_config
 
 CLASS_NAMES = ("cat", "dog", "fox")

@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.annotation_clues import FrameClues, WritingClues
-from src.annotations import AnnotationReport, ImageRecord, clean_boxes, read_coco, read_txt
-from src.errors import UserError
-from src.mindrecord import ensure_mindrecord
+from src.base.errors import UserError
+from src.data.annotation_clues import FrameClues, WritingClues
+from src.data.annotations import AnnotationReport, ImageRecord, clean_boxes, read_coco, read_txt
+from src.data.mindrecord import ensure_mindrecord
 
 
 def coco(tmp_path, content, classes=CLASSES, **options):

@@ -9,7 +9,8 @@ from data_helpers import CLASSES, coco_dict, write_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.annotations import (
+from src.base.errors import UserError
+from src.data.annotations import (
     AnnotationReport,
     ImageRecord,
     fit_boxes,
@@ -17,7 +18,6 @@ from src.annotations import (
     read_coco,
     read_txt,
 )
-from src.errors import UserError
 
 
 def coco(tmp_path, content, classes=CLASSES, keep_empty=True, max_boxes=0):

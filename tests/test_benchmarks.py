@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import common, comparison, peak_memory, workload
 from benchmarks.turns import PEERS, Program, take_turns
-from src.errors import UserError
+from src.base.errors import UserError
 
 sys.path.append(str(PEERS))  # as for the programs themselves
 import inputs  # noqa: E402

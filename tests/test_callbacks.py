@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from src.callbacks import Progress, StatusLine, clock_time
-from src.stop_signals import StopSignals
+from src.training.progress import Progress, StatusLine, clock_time
+from src.training.stop_signals import StopSignals
 
 
 class _Terminal(io.StringIO):

@@ -21,7 +21,9 @@ from tiny_detector import (
     values_of,
 )
 
-from src.checkpoint import (
+from src.base.errors import UserError
+from src.base.files import remove_leftovers
+from src.checkpoints.file import (
     META_KEY,
     checkpoint_name,
     checkpoint_position,
@@ -29,10 +31,8 @@ from src.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from src.checkpoint_loading import check_model, load_detector, load_training_state
-from src.errors import UserError
-from src.files import remove_leftovers
-from src.pretrained import load_pretrained
+from src.checkpoints.loading import check_model, load_detector, load_training_state
+from src.checkpoints.pretrained import load_pretrained
 
 CONTRACT = {"batch_size": 2, "steps_per_epoch": 7}
 
@@ -317,7 +317,7 @@ _ENDLESS_SAVING = """
 import sys
 import numpy as np
 from mindspore import Parameter, Tensor
-from src.checkpoint import save_parameters
+from src.checkpoints.file import save_parameters
 for number in range(100000):
     value = np.full(4_000_000, number, np.float32)
     save_parameters(sys.argv[1], [Parameter(Tensor(value), "a.weight")], {"epoch": number + 1})

@@ -13,10 +13,11 @@ from mindspore import Parameter, Tensor
 from mindspore.train.checkpoint_pb2 import Checkpoint as Message
 from tiny_detector import tiny_run_meta, tiny_trained
 
-from src import checkpoint_file, memory
-from src.checkpoint import META_KEY, read_checkpoint, save_checkpoint
-from src.checkpoint_file import read_entries
-from src.errors import DamagedFileError, UserError
+from src.base import memory
+from src.base.errors import DamagedFileError, UserError
+from src.checkpoints import records as checkpoint_file
+from src.checkpoints.file import META_KEY, read_checkpoint, save_checkpoint
+from src.checkpoints.records import read_entries
 
 TYPES = (
     ms.float64, ms.float32, ms.float16, ms.bfloat16, ms.int64, ms.int32, ms.int16, ms.int8,

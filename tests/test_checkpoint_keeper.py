@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.checkpoint_keeper import CheckpointKeeper
-from src.errors import UserError
-from src.saving import RETRY_SECONDS, CheckpointSaver
+from src.base.errors import UserError
+from src.training.checkpoint_keeper import CheckpointKeeper
+from src.training.saving import RETRY_SECONDS, CheckpointSaver
 
 
 def _add(keeper, name):
@@ -204,7 +204,7 @@ def test_only_the_last_save_has_to_succeed(tmp_path, monkeypatch):
     disk.saver.save_weights("best.ckpt", {})
     with pytest.raises(UserError, match="full"):
         disk.saver.finish()
-    monkeypatch.setattr("src.saving.is_terminal", lambda stream: True)
+    monkeypatch.setattr("src.training.saving.is_terminal", lambda stream: True)
 
     def wait(seconds):
         disk.now += seconds
@@ -229,7 +229,7 @@ def test_a_list_that_cannot_be_written_deletes_nothing(tmp_path, monkeypatch):
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr("src.checkpoint_keeper.write_text_atomic", refuse)
+        patch.setattr("src.training.checkpoint_keeper.write_text_atomic", refuse)
         assert not disk.saver.save("faster_rcnn-3_5.ckpt", {})
     assert (tmp_path / NAME).exists() and CheckpointKeeper.read_index(tmp_path)[
         -1

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_detector import tiny_run_meta
 
-from src.checkpoint import Checkpoint
-from src.checkpoint_meta import FIELDS, META_VERSION, RUN_KEYS, dump_meta, parse_meta, require_run
-from src.checkpoint_settings import adopt_settings, stored_settings
-from src.errors import DamagedFileError, UserError
+from src.base.errors import DamagedFileError, UserError
+from src.checkpoints.file import Checkpoint
+from src.checkpoints.meta import FIELDS, META_VERSION, RUN_KEYS, dump_meta, parse_meta, require_run
+from src.checkpoints.settings import adopt_settings, stored_settings
 from src.model_utils.config import load_config
-from src.model_utils.config_schema import RULES
-from src.model_utils.config_weights import MODEL_KEYS, WEIGHT_KEYS
+from src.model_utils.configuration.schema import RULES
+from src.model_utils.configuration.weights import MODEL_KEYS, WEIGHT_KEYS
 
 PATH = Path("gift.ckpt")
 META = {
@@ -203,7 +203,7 @@ def test_absurd_sizes_are_refused_before_anything_is_built(settings_, message):
 
 
 def test_what_the_converter_stores_comes_through():
-    from src.checkpoint_families import FAMILIES, family_settings
+    from src.checkpoints.families import FAMILIES, family_settings
 
     for family in FAMILIES:
         known = family_settings(family, "resnet_v1.5_50")

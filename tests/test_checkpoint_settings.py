@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.checkpoint import Checkpoint, describe_model
-from src.checkpoint_loading import check_model
-from src.checkpoint_settings import adopt_settings, stored_settings, with_known_meta
-from src.errors import UserError
+from src.base.errors import UserError
+from src.checkpoints.file import Checkpoint, describe_model
+from src.checkpoints.loading import check_model
+from src.checkpoints.settings import adopt_settings, stored_settings, with_known_meta
 from src.model_utils.config import load_config
 
 CPU = ("--device_target", "CPU")

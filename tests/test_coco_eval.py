@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.coco_eval import evaluate_results
-from src.coco_results import check_result_path, detections_to_results, write_results
-from src.errors import UserError
-from src.ground_truth import category_ids_of, coco_from_records, load_ground_truth
+from src.base.errors import UserError
+from src.evaluation.coco import evaluate_results
+from src.evaluation.coco_results import check_result_path, detections_to_results, write_results
+from src.evaluation.ground_truth import category_ids_of, coco_from_records, load_ground_truth
 
 
 def _ground_truth(image_ids=(1, 2, 3), categories=((7, "cat"), (3, "dog"))):

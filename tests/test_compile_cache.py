@@ -15,9 +15,9 @@ import pytest
 from mindspore import Tensor, nn
 from network_helpers import small_config
 
-from src import graph_digest
-from src.compile_cache import MAX_ENTRIES, CompileCache, tidy
-from src.graph_entries import GraphEntry
+from src.graph_cache import graph_digest
+from src.graph_cache.compile_cache import MAX_ENTRIES, CompileCache, tidy
+from src.graph_cache.graph_entries import GraphEntry
 
 PROGRAM = Path(__file__).with_name("compile_cache_run.py")
 
@@ -151,7 +151,8 @@ def test_what_compiling_leaves_is_given_back_before_the_first_run(target, times,
 
     cell = Double()
     monkeypatch.setattr(
-        "src.compile_cache.give_back_memory", lambda: seen.append(len(cell.compile_cache))
+        "src.graph_cache.compile_cache.give_back_memory",
+        lambda: seen.append(len(cell.compile_cache)),
     )
     run = CompileCache(small_config(compile_cache="off").replace(device_target=target))
     for _ in range(2):

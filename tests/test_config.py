@@ -10,13 +10,13 @@ import pytest
 import yaml
 from config_helpers import ROOT, write
 
-from src.errors import UserError
-from src.model_utils import config_yaml
+from src.base.errors import UserError
 from src.model_utils.config import DEFAULT_CONFIG, DEFAULT_ORIGIN, Config, load_config
-from src.model_utils.config_derived import DERIVED
-from src.model_utils.config_notes import without_effect
-from src.model_utils.config_schema import RULES, SECTIONS, SETTABLE
-from src.model_utils.config_types import coerce, is_list
+from src.model_utils.configuration import yaml_files as config_yaml
+from src.model_utils.configuration.derived import DERIVED
+from src.model_utils.configuration.notes import without_effect
+from src.model_utils.configuration.schema import RULES, SECTIONS, SETTABLE
+from src.model_utils.configuration.types import coerce, is_list
 
 # The keys of the README and of the model zoo that must not be lost.
 PROMISED = {

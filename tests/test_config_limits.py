@@ -9,11 +9,11 @@ from config_helpers import message, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src.errors import UserError
-from src.model_utils import config_memory
+from src.base.errors import UserError
 from src.model_utils.config import Config, load_config
-from src.model_utils.config_memory import require_memory
-from src.model_utils.config_schema import SETTABLE
+from src.model_utils.configuration import memory as config_memory
+from src.model_utils.configuration.memory import require_memory
+from src.model_utils.configuration.schema import SETTABLE
 
 ABSURD = (
     None, True, -1, 0, 1, 2**31, 2**63, 2**70, 10**300, 10**400, -(10**400), 1e308, -1e308, 5e-324,
@@ -131,8 +131,8 @@ def test_any_yaml_is_a_configuration_or_one_line(pieces, tmp_path, defaults, yam
 @pytest.fixture(scope="module")
 def yaml_reader(defaults):
     """`load_config` without reading the file of defaults every time."""
-    from src.model_utils import config_yaml
     from src.model_utils.config import _merge
+    from src.model_utils.configuration import yaml_files as config_yaml
 
     values = {key: getattr(defaults, key) for key in defaults}
     origins = {key: defaults.origin(key) for key in defaults}

@@ -11,10 +11,10 @@ from config_helpers import ROOT, ZOO_FILE, message, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.errors import UserError
-from src.model_utils import config_yaml
+from src.base.errors import UserError
 from src.model_utils.config import DEFAULT_ORIGIN, load_config
-from src.model_utils.config_zoo import ACCEPTED, ZOO_KEYS
+from src.model_utils.configuration import yaml_files as config_yaml
+from src.model_utils.configuration.zoo import ACCEPTED, ZOO_KEYS
 
 BASE = load_config([])
 

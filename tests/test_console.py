@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from src.callbacks import StatusLine
+from src.training.progress import StatusLine
 
 _PROGRAM = """
 import sys
-from src.errors import UserError, run_entry
+from src.base.errors import UserError, run_entry
 def main(argv):
     for number in range(3000):
         print("line", number, "of a log", flush=number % 7 == 0)

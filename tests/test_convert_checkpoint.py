@@ -16,15 +16,15 @@ from recipe import make_weight
 from safetensors.numpy import load_file, save_file
 from tiny_detector import tiny_network
 
-from src.checkpoint import describe_model, read_checkpoint, save_checkpoint, save_parameters
-from src.checkpoint_formats import to_torchvision
-from src.checkpoint_formats.parameters import detector_shapes
-from src.checkpoint_loading import check_model, load_detector
+from src.base.errors import UserError
+from src.checkpoints.file import describe_model, read_checkpoint, save_checkpoint, save_parameters
+from src.checkpoints.foreign import to_torchvision
+from src.checkpoints.foreign.parameters import detector_shapes
+from src.checkpoints.loading import check_model, load_detector
+from src.checkpoints.pretrained import load_pretrained
 from src.convert_checkpoint import main
-from src.errors import UserError
 from src.FasterRcnn.backbones import build_backbone
 from src.model_utils.config import load_config
-from src.pretrained import load_pretrained
 
 REPO = Path(__file__).resolve().parent.parent
 NAMES = ("red", "green", "blue")

@@ -8,16 +8,16 @@ import foreign_checkpoints as foreign
 import numpy as np
 import pytest
 
-from src import checkpoint_families as families
-from src.checkpoint_formats.conversion import Wanted
-from src.checkpoint_formats.kinds import convert
-from src.checkpoint_formats.parameters import backbone_shapes, detector_shapes
-from src.checkpoint_formats.reading import Source
-from src.checkpoint_formats.table import conversion_lines
-from src.errors import UserError
+from src.base.errors import UserError
+from src.checkpoints import families as families
+from src.checkpoints.foreign.conversion import Wanted
+from src.checkpoints.foreign.kinds import convert
+from src.checkpoints.foreign.parameters import backbone_shapes, detector_shapes
+from src.checkpoints.foreign.reading import Source
+from src.checkpoints.foreign.table import conversion_lines
 from src.model_utils.config import load_config
-from src.model_utils.config_derived import RESNET_BLOCKS
-from src.model_utils.config_schema import SETTABLE
+from src.model_utils.configuration.derived import RESNET_BLOCKS
+from src.model_utils.configuration.schema import SETTABLE
 
 REFERENCE = Path(__file__).parent / "reference"
 BACKBONE = {50: "resnet_v1.5_50", 101: "resnet_v1_101", 152: "resnet_v1_152"}

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from src.checkpoint_formats import reading
-from src.checkpoint_formats.numpy_pickle import load_arrays
-from src.checkpoint_formats.reading import read_source
-from src.checkpoint_formats.strict_pickle import MOST_INSTRUCTIONS, NotOnlyArraysError
-from src.checkpoint_formats.torch_file import load_torch
-from src.errors import UserError
+from src.base.errors import UserError
+from src.checkpoints.foreign import reading
+from src.checkpoints.foreign.numpy_pickle import load_arrays
+from src.checkpoints.foreign.reading import read_source
+from src.checkpoints.foreign.strict_pickle import MOST_INSTRUCTIONS, NotOnlyArraysError
+from src.checkpoints.foreign.torch_file import load_torch
 
 HELD = {
     "model": collections.OrderedDict(

@@ -13,6 +13,8 @@ import pytest
 from data_helpers import edit_json, make_coco_root, make_config, picture
 
 from src import dataset
+from src.base.errors import UserError
+from src.data.mindrecord import ensure_mindrecord
 from src.dataset import (
     EVAL_COLUMNS,
     TRAIN_COLUMNS,
@@ -24,15 +26,13 @@ from src.dataset import (
     make_train_sample,
     steps_per_epoch,
 )
-from src.errors import UserError
-from src.image_ops import (
+from src.images.ops import (
     InputFormat,
     expand_image,
     normalize_and_pad,
     preprocess_image,
     read_image,
 )
-from src.mindrecord import ensure_mindrecord
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +372,7 @@ def test_leaving_in_the_middle_ends_the_process(root):
         sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]
         from data_helpers import make_config
         from src.dataset import create_train_dataset, iterate
-        from src.mindrecord import ensure_mindrecord
+        from src.data.mindrecord import ensure_mindrecord
 
         config = make_config({str(root)!r})
         record_set = ensure_mindrecord(config, "train")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import UserError
+from src.base.errors import UserError
 from src.model_utils import device_adapter, local_adapter
 from src.model_utils.config import load_config
 
@@ -156,7 +156,7 @@ def test_a_missing_device_is_one_line_and_exit_code_2(repo_root):
     if not missing:
         pytest.skip("this machine has both accelerators")
     done = _python(
-        "from src.errors import run_entry\n"
+        "from src.base.errors import run_entry\n"
         "from src.model_utils.config import load_config\n"
         "from src.model_utils.device_adapter import init_device, prepare_environment\n"
         f"config = load_config(['--device_target', '{missing[0]}'])\n"

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from src.errors import UserError, run_entry
+from src.base.errors import UserError, run_entry
 
 
 def _run(body, repo_root):
     code = (
-        "from src.errors import UserError, run_entry\n"
+        "from src.base.errors import UserError, run_entry\n"
         f"def main(argv):\n    {body}\n"
         "run_entry(main)\n"
     )

@@ -10,11 +10,11 @@ from mindspore import Tensor
 from tiny_detector import TinyDetector
 from tiny_run import CLASS_NAMES, NUM_VAL, make_data, tiny_config, use_tiny_detector
 
-import src.evaluation as evaluation
-from src.checkpoint import describe_model, save_checkpoint
-from src.coco_results import write_results
-from src.errors import UserError
-from src.mindrecord import ensure_mindrecord
+import src.evaluation.run as evaluation
+from src.base.errors import UserError
+from src.checkpoints.file import describe_model, save_checkpoint
+from src.data.mindrecord import ensure_mindrecord
+from src.evaluation.coco_results import write_results
 
 ms.set_context(mode=ms.GRAPH_MODE)
 VAL_IDS = [7 + 3 * i for i in range(NUM_VAL)]

@@ -11,15 +11,15 @@ from mindspore import Tensor, nn
 from network_helpers import fill_by_recipe, small_batch, small_config
 from stand_ins import CLASS_NAMES, SmallDetector, stand_in_config
 
-import src.exporting as exporting
-from src.checkpoint import describe_model, save_checkpoint
+import src.export.run as exporting
+from src.base.errors import UserError
+from src.checkpoints.file import describe_model, save_checkpoint
 from src.detector import build_detector
-from src.errors import UserError
-from src.export_plan import plan_export
-from src.exported_model import Comparison, compare, open_mindir, open_onnx
+from src.export.exported_model import Comparison, compare, open_mindir, open_onnx
+from src.export.model_card import input_format_of, read_card
+from src.export.plan import plan_export
 from src.FasterRcnn.resnet import norm_layer
-from src.image_ops import InputFormat
-from src.model_card import input_format_of, read_card
+from src.images.ops import InputFormat
 
 
 def _export(config):

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from src.errors import UserError
-from src.export_plan import plan_export
+from src.base.errors import UserError
+from src.export.plan import plan_export
 from src.model_utils.config import load_config
 
 

@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from src.errors import UserError
-from src.exported_model import compare, open_mindir, open_onnx
+from src.base.errors import UserError
+from src.export.exported_model import compare, open_mindir, open_onnx
 
 
 def _outputs(count=60, seed=0):
@@ -97,6 +97,6 @@ def test_too_little_memory_is_told_from_damage(tmp_path, monkeypatch, name):
     open_model = open_mindir if name.endswith("mindir") else open_onnx
     with pytest.raises(UserError, match=f"{name}: .*cannot load it"):
         open_model(tmp_path / name)
-    monkeypatch.setattr("src.memory.available_memory", lambda: 10)
+    monkeypatch.setattr("src.base.memory.available_memory", lambda: 10)
     with pytest.raises(UserError, match=f"{name}: too little memory"):
         open_model(tmp_path / name)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from src import file_modes
-from src.coco_results import write_results
-from src.drawing import write_atomically
+from src.base import file_modes
+from src.evaluation.coco_results import write_results
 from src.model_utils.config import load_config
+from src.pictures.drawing import write_atomically
 
 
 @pytest.fixture(params=[0o002, 0o022, 0o077], ids=oct)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from src.files import (
+from src.base.files import (
     is_regular_file,
     remove_leftovers,
     replacing,

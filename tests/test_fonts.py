@@ -11,10 +11,10 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image, ImageDraw
 
-from src import fonts
-from src.drawing import Boxes, draw_boxes, draw_contact_sheet
-from src.fonts import Lettering, class_labels, printable
-from src.loss_curve import draw_loss_curve
+from src.pictures import fonts
+from src.pictures.drawing import Boxes, draw_boxes, draw_contact_sheet
+from src.pictures.fonts import Lettering, class_labels, printable
+from src.pictures.loss_curve import draw_loss_curve
 
 CAT, DOG = "猫", "狗"
 
@@ -139,7 +139,7 @@ def test_a_title_is_no_formula(tmp_path):
 def test_no_home_gets_no_cache(tmp_path, repo_root):
     """matplotlib would make one in the root folder, or say on every start that it has not."""
     code = (
-        "import os, pathlib, src.fonts as f; f.home_folder = lambda: None\n"
+        "import os, pathlib, src.pictures.fonts as f; f.home_folder = lambda: None\n"
         "f.import_matplotlib(); from matplotlib import font_manager\n"
         "print(os.environ['MPLCONFIGDIR'])"
     )

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from src.foreign_files import read_bounded, read_json
+from src.base.foreign_files import read_bounded, read_json
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100])

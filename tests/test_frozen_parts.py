@@ -4,11 +4,11 @@
 import pytest
 from tiny_run import make_data, tiny_config, use_tiny_detector
 
-from src.checkpoint import read_checkpoint
-from src.errors import UserError
-from src.frozen_parts import settings_from_scratch, settings_of_run
+from src.base.errors import UserError
+from src.checkpoints.file import read_checkpoint
 from src.model_utils.config import load_config
-from src.training import run_training
+from src.training.frozen_parts import settings_from_scratch, settings_of_run
+from src.training.loop import run_training
 
 CPU = ("--device_target", "CPU")
 DEEPER = ("--config_path", "default_config_101.yaml")

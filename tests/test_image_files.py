@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from src.errors import UserError
-from src.image_files import find_images
+from src.base.errors import UserError
+from src.images.listing import find_images
 
 
 def names(paths):

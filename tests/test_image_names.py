@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from src.image_names import find_image, one_form
+from src.base.file_names import find_image, one_form
 
 COMPOSED = unicodedata.normalize("NFC", "é/ü b.jpg")
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageOps
 
-from src.errors import UserError
-from src.image_ops import (
+from src.base.errors import UserError
+from src.images.ops import (
     InputFormat,
     clip_boxes,
     decode_image,
@@ -291,7 +291,7 @@ def test_colour_distortion_repeats_and_varies():
 def test_colour_distortion_in_strips_is_the_same(monkeypatch):
     rgb = picture(37, 30, 5)
     whole = [distort_colours(rgb, np.random.default_rng(k)) for k in range(12)]
-    monkeypatch.setattr("src.image_reading._STRIP", 30 * 8)
+    monkeypatch.setattr("src.images.reading._STRIP", 30 * 8)
     for k, expected in enumerate(whole):
         np.testing.assert_array_equal(distort_colours(rgb, np.random.default_rng(k)), expected)
 

@@ -16,9 +16,9 @@ import pytest
 from odd_images import picture
 from PIL import Image
 
-from src.errors import UserError
-from src.image_headers import IMAGE_SUFFIXES, ImageProblem, read_header
-from src.image_reading import (
+from src.base.errors import UserError
+from src.images.headers import IMAGE_SUFFIXES, ImageProblem, read_header
+from src.images.reading import (
     DEFAULT_MAX_PIXELS,
     decode_image,
     inspect_image,
@@ -206,8 +206,8 @@ def test_large_pictures_come_out_like_small_ones(monkeypatch):
         WHOLE["jpeg"],
     ]
     expected = [decode_image(one, "x") for one in data]
-    monkeypatch.setattr("src.image_reading._STRIP", 64 * 5)
-    monkeypatch.setattr("src.image_reading._LARGE", 1)
+    monkeypatch.setattr("src.images.reading._STRIP", 64 * 5)
+    monkeypatch.setattr("src.images.reading._LARGE", 1)
     for one, before in zip(data, expected, strict=True):
         np.testing.assert_array_equal(decode_image(one, "x"), before)
         assert probe_image(one, "x") == (48, 64)
@@ -310,8 +310,8 @@ FUZZ = """
 import random, resource, sys
 sys.path[:0] = ["tests", "."]
 from test_image_reading import WHOLE, damaged
-from src.errors import UserError
-from src.image_reading import decode_image, probe_image
+from src.base.errors import UserError
+from src.images.reading import decode_image, probe_image
 rng = random.Random(int(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 for number in range(1500):

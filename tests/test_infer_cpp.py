@@ -18,11 +18,11 @@ from PIL import Image
 from stand_ins import CLASS_NAMES, Echo, SmallDetector, export_stand_in, stand_in_config
 from test_image_reading import BOMBS, WHOLE, damaged
 
-from src.errors import UserError
-from src.exported_model import open_onnx
-from src.image_headers import read_header
-from src.image_ops import InputFormat, decode_image, preprocess_image, read_image
-from src.result_files import ResultFolder
+from src.base.errors import UserError
+from src.evaluation.result_files import ResultFolder
+from src.export.exported_model import open_onnx
+from src.images.headers import read_header
+from src.images.ops import InputFormat, decode_image, preprocess_image, read_image
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from odd_images import picture
 from PIL import Image
 from stand_ins import SmallDetector, describe, export_stand_in, stand_in_config
 
-from src.image_ops import preprocess_image, read_image
-from src.result_files import ResultFolder
+from src.evaluation.result_files import ResultFolder
+from src.images.ops import preprocess_image, read_image
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ import pytest
 from tiny_detector import TinyDetector
 from tiny_run import use_tiny_detector
 
-from src.checkpoint import describe_model, save_checkpoint
-from src.errors import UserError
+from src.base.errors import UserError
+from src.checkpoints.file import describe_model, save_checkpoint
 from src.inference import Detector
 from src.model_utils.config import load_config
 

@@ -59,7 +59,7 @@ def _kill_at_random(process, log, shown, choose):
 
 def _outcome(output):
     """What two runs that did the same have in common: their last weights and their log."""
-    from src.checkpoint import read_checkpoint
+    from src.checkpoints.file import read_checkpoint
 
     newest = sorted((output / "ckpt_0").glob("faster_rcnn-*.ckpt"), key=lambda p: p.stat().st_mtime)
     arrays = read_checkpoint(newest[-1]).arrays

@@ -12,7 +12,7 @@ import pytest
 from test_launch import ASCEND, Launch
 from test_rank_table import modern_table, write
 
-from src.process_group import ProcessGroup, read_state
+from src.processes.process_group import ProcessGroup, read_state
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src import launch, meeting_point
-from src.errors import UserError
-from src.meeting_point import (
+from src.base.errors import UserError
+from src.processes import launch, meeting_point
+from src.processes.meeting_point import (
     is_free,
     own_port,
     scheduler_address,
@@ -123,5 +123,5 @@ def test_a_port_that_was_lost_is_chosen_anew(monkeypatch, capsys, tmp_path):
 
 
 def test_the_launcher_starts_without_mindspore(repo_root):
-    program = "import sys, src.launch; sys.exit('mindspore' in sys.modules)"
+    program = "import sys, src.processes.launch; sys.exit('mindspore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=repo_root).returncode == 0

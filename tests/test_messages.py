@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.errors import UserError
-from src.messages import LINE_LIMIT, one_line, short, short_list
+from src.base.errors import UserError
+from src.base.messages import LINE_LIMIT, one_line, short, short_list
 
 ANY_TEXT = st.text(st.characters(codec=None))  # halves of surrogate pairs too
 

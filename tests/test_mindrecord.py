@@ -24,11 +24,11 @@ from data_helpers import (
 )
 from PIL import Image
 
-from src import record_writer
-from src.errors import UserError
-from src.mindrecord import data_source, ensure_mindrecord
-from src.one_at_a_time import beside
-from src.record_writer import Progress
+from src.base.errors import UserError
+from src.base.one_at_a_time import beside
+from src.data import record_writer
+from src.data.mindrecord import data_source, ensure_mindrecord
+from src.data.record_writer import Progress
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from data_helpers import change_annotation, leftovers, make_coco_root, make_config, rows_of
 
-from src import mindrecord
-from src.errors import UserError
-from src.mindrecord import data_source, ensure_mindrecord
-from src.one_at_a_time import exclusive
+from src.base.errors import UserError
+from src.base.one_at_a_time import exclusive
+from src.data import mindrecord
+from src.data.mindrecord import data_source, ensure_mindrecord
 
 
 @pytest.fixture
@@ -30,8 +30,9 @@ def start(root, code, **changes) -> subprocess.Popen:
         import os, signal, sys, time
         sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]
         from data_helpers import make_config
-        from src import mindrecord, record_writer
-        from src.errors import UserError
+        from src.data import mindrecord
+        from src.data import record_writer
+        from src.base.errors import UserError
 
         def die(*_, **__):
             os.kill(os.getpid(), signal.SIGKILL)

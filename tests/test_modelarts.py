@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from tiny_run import CLASS_NAMES, arguments, make_data
 
-from src.errors import UserError
-from src.model_utils import moxing_adapter, object_store, transfer
+from src.base.errors import UserError
+from src.model_utils import moxing_adapter
 from src.model_utils.config import load_config
 from src.model_utils.moxing_adapter import modelarts
+from src.storage import object_store, transfer
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -124,7 +125,7 @@ def test_export_takes_the_checkpoint_and_hands_back_the_model(tmp_path, monkeypa
     from stand_ins import SmallDetector, stand_in_config
 
     import export
-    from src.checkpoint import describe_model, save_checkpoint
+    from src.checkpoints.file import describe_model, save_checkpoint
 
     monkeypatch.setattr("src.detector.build_detector", lambda config: SmallDetector())
     (tmp_path / "models").mkdir()
@@ -263,11 +264,12 @@ def train(server, tmp_path, processes=1, script="train", **changes):
         "def both(target):\n    prepare(target)\n"
         "    from tiny_run import use_tiny_detector\n    use_tiny_detector()\n"
         "device_adapter.prepare_environment = both\n"
-        f"import {script}\nfrom src.errors import run_entry\nrun_entry({script}.main)\n"
+        f"import {script}\nfrom src.base.errors import run_entry\nrun_entry({script}.main)\n"
     )
     command = [sys.executable, str(program), *argv]
     if processes > 1:
-        launch = ["-m", "src.launch", "msrun", str(tmp_path), "--processes", str(processes), "--"]
+        launch = ["-m", "src.processes.launch", "msrun", str(tmp_path)]
+        launch += ["--processes", str(processes), "--"]
         command = [sys.executable, *launch, *command]
     environment = {
         **os.environ, **server.environment, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1",

@@ -261,7 +261,7 @@ def test_a_library_of_root_is_taken(monkeypatch, tmp_path):
 
 def test_without_a_home_folder_nothing_is_kept(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("src.user_cache.home_folder", lambda: None)  # as for an unknown user
+    monkeypatch.setattr("src.base.user_cache.home_folder", lambda: None)  # as for an unknown user
     found = _library_elsewhere(monkeypatch, "")
     assert isinstance(found, build.NotBuilt) and "set HOME" in str(found)
     assert list(tmp_path.iterdir()) == []

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import UserError
-from src.model_utils import object_store, transfer
-from src.model_utils.transfer import Uploader, download
+from src.base.errors import UserError
+from src.storage import object_store, transfer
+from src.storage.transfer import Uploader, download
 
 
 def test_down_and_up_again(s3, tmp_path):

@@ -11,13 +11,13 @@ from mindspore import Tensor
 from tiny_detector import tiny_network
 from tiny_run import make_data, tiny_config, use_tiny_detector
 
-from src import exporting
-from src.checkpoint import META_KEY, describe_model, save_checkpoint
-from src.errors import UserError
-from src.evaluation import run_evaluation
-from src.export_plan import plan_export
+from src.base.errors import UserError
+from src.checkpoints.file import META_KEY, describe_model, save_checkpoint
+from src.evaluation.run import run_evaluation
+from src.export import run as exporting
+from src.export.plan import plan_export
 from src.inference import Detector
-from src.prediction import run_prediction
+from src.pictures.prediction import run_prediction
 
 CANVAS = {"img_width": 64, "img_height": 64}
 

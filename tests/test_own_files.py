@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from src import own_files, user_cache
-from src.graph_entries import GraphEntry, names_other_files, secret_key
-from src.own_files import NotOwnError, own_folder, read_own
+from src.base import own_files, user_cache
+from src.base.own_files import NotOwnError, own_folder, read_own
+from src.graph_cache.graph_entries import GraphEntry, names_other_files, secret_key
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -270,7 +270,7 @@ def test_what_is_no_cache_folder(cache, monkeypatch, tmp_path):
 def test_an_entry_script_does_not_take_the_root_for_a_home(tmp_path):
     """`~` of an empty HOME is `/` to Python, and a relative one a folder here."""
     program = (
-        "import os; from src.errors import run_entry;"
+        "import os; from src.base.errors import run_entry;"
         "run_entry(lambda _: print(os.path.expanduser('~/x'), os.environ.get('XDG_CACHE_HOME')))"
     )
     for home in ("", "/", "here"):

@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from src.checkpoint import read_checkpoint
-from src.synthetic import SyntheticParameters, generate
+from src.checkpoints.file import read_checkpoint
+from src.data.synthetic import SyntheticParameters, generate
 
 pytestmark = pytest.mark.slow
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from stand_ins import CLASS_NAMES, stand_in_config
 
-from src.errors import UserError
-from src.model_card import make_card
+from src.base.errors import UserError
+from src.evaluation.postprocessing import run_postprocess
+from src.evaluation.result_files import ResultFolder
+from src.export.model_card import make_card
 from src.model_utils.config import load_config
-from src.postprocessing import run_postprocess
-from src.result_files import ResultFolder
 
 # Ids of every kind, categories in another order than the classes.
 CATEGORIES = {"fox": 3, "cat": 90, "dog": 12}

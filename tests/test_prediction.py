@@ -14,9 +14,9 @@ from PIL import Image
 
 import predict
 from predict import parse_arguments
-from src.errors import UserError
-from src.image_ops import InputFormat
-from src.prediction import (
+from src.base.errors import UserError
+from src.images.ops import InputFormat
+from src.pictures.prediction import (
     PREDICTIONS,
     batches_of,
     draw_entry,
@@ -85,7 +85,7 @@ def test_batches_have_one_shape_and_keep_every_image(tmp_path):
 
 
 def test_a_batch_of_large_pictures_is_shorter(monkeypatch):
-    monkeypatch.setattr("src.prediction._BATCH_PIXELS", 1000)
+    monkeypatch.setattr("src.pictures.prediction._BATCH_PIXELS", 1000)
     sizes = [(10, 10), (40, 30), (40, 30), (10, 10), (10, 10)]
     pictures = ((i, np.zeros((*size, 3), np.uint8)) for i, size in enumerate(sizes))
     batches = list(batches_of(pictures, InputFormat(height=32, width=64), 3))
@@ -94,7 +94,7 @@ def test_a_batch_of_large_pictures_is_shorter(monkeypatch):
 
 
 def test_large_pictures_are_drawn_smaller(tmp_path, monkeypatch):
-    monkeypatch.setattr("src.prediction._LARGEST_PICTURE", 640 * 320)
+    monkeypatch.setattr("src.pictures.prediction._LARGEST_PICTURE", 640 * 320)
     entry = {"detections": [{"class": "cat", "score": 0.9, "box": [0.0, 0.0, 900.0, 300.0]}]}
     draw_entry(entry, np.zeros((640, 1280, 3), np.uint8), ("cat",), tmp_path / "a.png")
     assert Image.open(tmp_path / "a.png").size == (640, 320)
@@ -204,7 +204,8 @@ def test_results_go_to_a_folder_of_their_own(tmp_path, monkeypatch, options, fol
     Path("config.yaml").write_text("output_dir: train")
     seen = []
     monkeypatch.setattr("predict.prepare_environment", lambda target: None)
-    monkeypatch.setattr("src.prediction.run_prediction", lambda config, *rest: seen.append(config))
+    name = "src.pictures.prediction.run_prediction"
+    monkeypatch.setattr(name, lambda config, *rest: seen.append(config))
     predict.main(["--input", "a.png", "--checkpoint_path", "ckpt_0/c.ckpt", *options])
     assert [config.output_dir for config in seen] == [folder]
 

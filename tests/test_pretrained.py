@@ -7,10 +7,10 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 from tiny_detector import same_values, tiny_model, tiny_network, values_of
 
-from src.checkpoint import canonical_name, save_checkpoint, save_parameters
-from src.checkpoint_loading import load_detector
-from src.errors import UserError
-from src.pretrained import load_pretrained
+from src.base.errors import UserError
+from src.checkpoints.file import canonical_name, save_checkpoint, save_parameters
+from src.checkpoints.loading import load_detector
+from src.checkpoints.pretrained import load_pretrained
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from src.errors import UserError
-from src.rank_table import Device, devices_of_server, own_addresses, read_rank_table
+from src.base.errors import UserError
+from src.processes.rank_table import Device, devices_of_server, own_addresses, read_rank_table
 
 SERVERS = ("10.0.0.1", "10.0.0.2")
 

@@ -17,14 +17,14 @@ from mindspore import Parameter, Tensor
 from recipe import make_weight
 from tiny_run import NUM_TRAIN, arguments, make_data
 
-from src.checkpoint import read_checkpoint
-from src.errors import UserError
-from src.life_signs import LifeSigns
+from src.base.errors import UserError
+from src.checkpoints.file import read_checkpoint
 from src.model_utils.config import load_config
 from src.model_utils.moxing_adapter import modelarts
-from src.ranks import Ranks
-from src.resume import Position, position_of
-from src.training import run_training
+from src.processes.life_signs import LifeSigns
+from src.processes.ranks import Ranks
+from src.training.loop import run_training
+from src.training.resume import Position, position_of
 
 pytestmark = pytest.mark.skipif(
     not Path(sys.executable).with_name("msrun").exists(), reason="msrun is not beside this Python"
@@ -82,7 +82,7 @@ def test_steps_that_do_not_mean_the_same(run, message):
 def test_a_rank_does_not_wait_without_end():
     program = (
         f"import sys, time\nsys.path.insert(0, {str(REPO)!r})\n"
-        "from src.ranks import Ranks\nranks = Ranks(1, 1)\nranks.world_size = 2\n"
+        "from src.processes.ranks import Ranks\nranks = Ranks(1, 1)\nranks.world_size = 2\n"
         "with ranks.watch(0.6):\n    time.sleep(0.3)\n"
         "time.sleep(0.7)\nprint('not yet', flush=True)\n"
         "def last_words():\n    print('last words', flush=True)\n    raise OSError\n"
@@ -96,7 +96,7 @@ def test_a_rank_does_not_wait_without_end():
 def test_a_rank_that_waits_in_vain_says_for_whom(tmp_path):
     program = (
         f"import sys, time\nsys.path.insert(0, {str(REPO)!r})\nfrom pathlib import Path\n"
-        "from src.life_signs import LifeSigns\nfrom src.ranks import Ranks\n"
+        "from src.processes.life_signs import LifeSigns\nfrom src.processes.ranks import Ranks\n"
         f"ranks = Ranks(1, 1)\nranks.world_size, ranks.folder = 4, Path({str(tmp_path)!r})\n"
         "other, late = (LifeSigns(ranks.folder, rank, 4) for rank in (2, 3))\n"
         "late.give()\n"
@@ -134,7 +134,7 @@ def test_a_rank_that_leaves_hands_back_what_it_has(tmp_path, monkeypatch):
 
         return SimpleNamespace(ranks=SimpleNamespace(watch=watch))
 
-    monkeypatch.setattr("src.training.Run", run)
+    monkeypatch.setattr("src.training.loop.Run", run)
     with modelarts(config) as outputs, pytest.raises(InterruptedError):
         run_training(outputs.config, outputs)
 
@@ -147,7 +147,8 @@ def start(output, processes, argv, **environment):
     output.mkdir(exist_ok=True)
     command = [sys.executable, rank_run.__file__, *argv]
     if processes > 1:
-        launch = ["-m", "src.launch", "msrun", str(output), "--processes", str(processes), "--"]
+        launch = ["-m", "src.processes.launch", "msrun", str(output)]
+        launch += ["--processes", str(processes), "--"]
         command = [sys.executable, *launch, *command]
     env = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(REPO), **environment}
     env["LEAVE_SECONDS"] = "4"
@@ -215,7 +216,7 @@ def test_a_sharded_evaluation_is_that_of_one_process(root, tiny_two, tmp_path):
     script.write_text(
         f"import sys\nsys.path[:0] = [{str(REPO)!r}, {str(REPO / 'tests')!r}]\n"
         "from tiny_run import load_config, use_tiny_detector\nuse_tiny_detector()\n"
-        "from src.evaluation import run_evaluation\n"
+        "from src.evaluation.run import run_evaluation\n"
         "sys.exit(run_evaluation(load_config(sys.argv[1:])))\n"
     )
     results = {}
@@ -225,7 +226,7 @@ def test_a_sharded_evaluation_is_that_of_one_process(root, tiny_two, tmp_path):
         argv = tiny_arguments(root, folder, checkpoint_path=checkpoint, test_score_thr=0)
         command = [sys.executable, str(script), *argv]
         if processes > 1:
-            launch = ["-m", "src.launch", "msrun", str(folder), "--processes", "2", "--"]
+            launch = ["-m", "src.processes.launch", "msrun", str(folder), "--processes", "2", "--"]
             command = [sys.executable, *launch, *command]
         env = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
@@ -299,7 +300,7 @@ def setting(tmp_path_factory):
 @pytest.fixture(scope="module")
 def weights(setting, tmp_path_factory):
     """A detector's checkpoint: frozen statistics of random weights would not stay in bounds."""
-    from src.checkpoint import describe_model, save_checkpoint
+    from src.checkpoints.file import describe_model, save_checkpoint
     from src.detector import build_detector
 
     config = load_config(real_arguments(setting, "", 1, ""))

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from data_helpers import make_coco_root, make_config
 
-from src import mindrecord, record_check, record_set
+from src.base.errors import UserError
+from src.base.one_at_a_time import beside
+from src.data import mindrecord, record_check, record_set
+from src.data.mindrecord import ensure_mindrecord
+from src.data.record_frame import frame_parts
 from src.dataset import create_eval_dataset, create_train_dataset, iterate
-from src.errors import UserError
-from src.mindrecord import ensure_mindrecord
-from src.one_at_a_time import beside
-from src.record_frame import frame_parts
 
 FILES = ("fingerprint.json", "index.npz", "train.mindrecord0", "train.mindrecord0.db")
 
@@ -271,6 +271,6 @@ def test_the_frame_of_a_file_is_small(root):
 
 def test_images_of_all_sizes_are_read_ahead_within_bounds(root, monkeypatch):
     shutil.rmtree(folder_of(root))
-    monkeypatch.setattr("src.record_writer._BYTES_AHEAD", 1)
+    monkeypatch.setattr("src.data.record_writer._BYTES_AHEAD", 1)
     monkeypatch.setattr(mindrecord, "_HEAD_START_SECONDS", 0)
     assert images_of(ensure_mindrecord(make_config(root), "train")) == 4

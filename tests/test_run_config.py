@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from src.checkpoints.run_config import adopt_run_config, read_unasked
 from src.model_utils.config import load_config
-from src.run_config import adopt_run_config, read_unasked
 
 CPU = ("--device_target", "CPU")
 
@@ -106,7 +106,7 @@ def test_only_files_of_a_sensible_size_are_read(run, tmp_path):
 
 def assert_refused(path):
     """A pipe would be waited for without end."""
-    from src.errors import UserError
+    from src.base.errors import UserError
 
     with pytest.raises(UserError, match="not a file of at most"):
         read_unasked(path)

@@ -11,15 +11,15 @@ import sys
 
 import pytest
 
-from src.errors import UserError
-from src.folder_lock import Busy, holder_of, take
-from src.one_at_a_time import exclusive
-from src.run_lock import hold_run_folder, rank_at_work, released_at_the_end
+from src.base.errors import UserError
+from src.base.folder_lock import Busy, holder_of, take
+from src.base.one_at_a_time import exclusive
+from src.processes.run_lock import hold_run_folder, rank_at_work, released_at_the_end
 
 HOLD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from src.folder_lock import take
+from src.base.folder_lock import take
 lock = take(sys.argv[2])
 exec(sys.argv[3] if len(sys.argv) > 3 else "")
 print("held", flush=True)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src.errors import UserError
-from src.safe_zip import unzip
+from src.base.errors import UserError
+from src.storage.safe_zip import unzip
 
 
 def make(path, *entries, compression=zipfile.ZIP_DEFLATED):
@@ -124,7 +124,7 @@ def test_what_is_in_the_way_is_said_before_anything_is_written(there, name, tmp_
 
 def test_a_list_of_entries_that_is_too_long(tmp_path, folder, monkeypatch):
     archive = make(tmp_path / "a.zip", *((f"{n:040d}", "") for n in range(100)))
-    monkeypatch.setattr("src.safe_zip.LARGEST_LIST", 5000)
+    monkeypatch.setattr("src.storage.safe_zip.LARGEST_LIST", 5000)
     with pytest.raises(UserError, match="a list of entries of 8600 bytes"):
         unzip(archive, folder)
 
@@ -142,7 +142,7 @@ def test_other_methods_in_small_pieces(method, tmp_path, folder):
 
 def test_a_hole_is_no_content(tmp_path, folder, monkeypatch):
     """The archive's size on paper does not make a bomb smaller."""
-    monkeypatch.setattr("src.safe_zip.SMALL", 1000)
+    monkeypatch.setattr("src.storage.safe_zip.SMALL", 1000)
     small = make(tmp_path / "a.zip", ("zeros", b"\0" * 10_000_000)).read_bytes()
     path = tmp_path / "b.zip"
     path.touch()
@@ -200,7 +200,7 @@ def test_a_folder_that_is_a_link_itself(tmp_path, folder):
 
 
 def test_a_bomb(tmp_path, folder, monkeypatch):
-    monkeypatch.setattr("src.safe_zip.SMALL", 1000)
+    monkeypatch.setattr("src.storage.safe_zip.SMALL", 1000)
     archive = make(tmp_path / "a.zip", ("zeros", b"\0" * 10_000_000))
     with pytest.raises(UserError, match="looks like a zip bomb"):
         unzip(archive, folder)
@@ -209,7 +209,7 @@ def test_a_bomb(tmp_path, folder, monkeypatch):
 
 def test_more_than_fits(tmp_path, folder, monkeypatch):
     usage = type("Usage", (), {"free": 99})
-    monkeypatch.setattr("src.safe_zip.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("src.storage.safe_zip.shutil.disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="needs 100 bytes in .* which has 99"):
         unzip(make(tmp_path / "a.zip", ("a", b"x" * 100)), folder)
 

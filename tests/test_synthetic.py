@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src import synthetic
-from src.errors import UserError
-from src.synthetic import CLASS_NAMES, MARKER, SyntheticParameters, generate, make_image
+from src.base.errors import UserError
+from src.data import synthetic
+from src.data.synthetic import CLASS_NAMES, MARKER, SyntheticParameters, generate, make_image
 
 SMALL = SyntheticParameters(train=3, val=2, width=96, height=64, min_size=14, max_size=40)
 

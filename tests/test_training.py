@@ -18,16 +18,16 @@ import tiny_run
 from mindspore import Tensor
 from tiny_run import CLASS_NAMES, arguments, make_data, tiny_config, use_tiny_detector
 
-import src.training_run
-from src.checkpoint import read_checkpoint
-from src.checkpoint_keeper import CheckpointKeeper
-from src.divergence import MAX_SKIPPED_STEPS, TrainingDiverged
-from src.errors import UserError
+import src.training.run
+from src.base.errors import UserError
+from src.checkpoints.file import read_checkpoint
 from src.model_utils.config import load_config
-from src.resume import open_start
-from src.stop_signals import StopSignals
-from src.training import EXIT_DIVERGED, run_training, train
-from src.training_run import Run
+from src.training.checkpoint_keeper import CheckpointKeeper
+from src.training.divergence import MAX_SKIPPED_STEPS, TrainingDiverged
+from src.training.loop import EXIT_DIVERGED, run_training, train
+from src.training.resume import open_start
+from src.training.run import Run
+from src.training.stop_signals import StopSignals
 
 STEPS = 5
 
@@ -179,15 +179,15 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_only_when_it_is_the_la
     root, whole_run, tmp_path, monkeypatch, capsys
 ):
     full = {"faster_rcnn-1_5.ckpt", "faster_rcnn-2_5.ckpt"}
-    save = src.training_run.save_checkpoint
+    save = src.training.run.save_checkpoint
 
     def save_or_not(path, *rest):
         if path.name in full:
             raise UserError(f"{path}: cannot write the checkpoint (No space left on device)")
         save(path, *rest)
 
-    monkeypatch.setattr(src.training_run, "save_checkpoint", save_or_not)
-    monkeypatch.setattr("src.saving.is_terminal", lambda stream: False)
+    monkeypatch.setattr(src.training.run, "save_checkpoint", save_or_not)
+    monkeypatch.setattr("src.training.saving.is_terminal", lambda stream: False)
     config = tiny_config(root, tmp_path, eval_interval=1)
     assert run_training(config) == 0
     assert capsys.readouterr().err.count("WARNING: ") == 2
@@ -200,9 +200,9 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_only_when_it_is_the_la
 
 
 def test_stopping_during_evaluation(root, whole_run, tmp_path, monkeypatch):
-    import src.evaluation
+    import src.evaluation.run
 
-    original = src.evaluation.detections_to_results
+    original = src.evaluation.run.detections_to_results
 
     def stop_then_write(*args):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -210,7 +210,7 @@ def test_stopping_during_evaluation(root, whole_run, tmp_path, monkeypatch):
 
     config = tiny_config(root, tmp_path, eval_interval=2, save_checkpoint_epochs=3)
     with monkeypatch.context() as patch:
-        patch.setattr(src.evaluation, "detections_to_results", stop_then_write)
+        patch.setattr(src.evaluation.run, "detections_to_results", stop_then_write)
         assert run_training(config) == 143
     # Saved although no checkpoint was due, and evaluated after all when the run goes on.
     assert (tmp_path / "ckpt_0" / "faster_rcnn-2_5.ckpt").is_file()
@@ -517,6 +517,6 @@ def test_a_folder_of_damaged_checkpoints_begins_nothing_anew(root, whole_run, tm
 
 
 def test_too_little_memory_does_not_pass_a_checkpoint_over(whole_run, monkeypatch):
-    monkeypatch.setattr("src.memory.available_memory", lambda: 10)
+    monkeypatch.setattr("src.base.memory.available_memory", lambda: 10)
     with pytest.raises(UserError, match="faster_rcnn-3_5.ckpt: too little memory"):
         open_start("auto", whole_run / "ckpt_0", print)

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.drawing import Boxes, class_color, draw_boxes, draw_contact_sheet, write_atomically
-from src.errors import UserError
-from src.loss_curve import draw_loss_curve, global_steps, read_loss_log, smooth
-from src.visualize import draw_detections, main
+from src.base.errors import UserError
+from src.pictures.drawing import (
+    Boxes,
+    class_color,
+    draw_boxes,
+    draw_contact_sheet,
+    write_atomically,
+)
+from src.pictures.loss_curve import draw_loss_curve, global_steps, read_loss_log, smooth
+from src.pictures.visualize import draw_detections, main
 
 NAMES = (
     "rpn_loss",

@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from src.checkpoint import describe_model
+from src.checkpoints.file import describe_model
 from src.network_define import TrainOneStep, make_optimizer
 
 K = 5  # detections an image

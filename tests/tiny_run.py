@@ -91,15 +91,15 @@ def use_tiny_detector(setattr_=setattr):
     from tiny_detector import TinyDetector, TinyWithLoss
 
     import src.detector
-    import src.run_parts
-    import src.training_run
+    import src.training.assembly
+    import src.training.run
 
     def build(config):
         return TinyDetector(num_classes=config.num_classes)
 
     setattr_(src.detector, "build_detector", build)
-    setattr_(src.training_run, "build_detector", build)
-    setattr_(src.run_parts, "build_loss", lambda network, *settings: TinyWithLoss(network))
+    setattr_(src.training.run, "build_detector", build)
+    setattr_(src.training.assembly, "build_loss", lambda network, *settings: TinyWithLoss(network))
 
 
 def _main(argv):
@@ -108,12 +108,12 @@ def _main(argv):
     config = load_config(argv)
     prepare_environment(config.device_target)
     use_tiny_detector()
-    from src.training import run_training
+    from src.training.loop import run_training
 
     return run_training(config)
 
 
 if __name__ == "__main__":
-    from src.errors import run_entry
+    from src.base.errors import run_entry
 
     run_entry(_main)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Image files -> network inputs, step by step what src/image_ops.py does in Python.
+// Image files -> network inputs, step by step what src/images/ops.py does in Python.
 #ifndef FASTER_RCNN_PREPROCESS_H
 #define FASTER_RCNN_PREPROCESS_H
 

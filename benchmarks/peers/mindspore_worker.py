@@ -35,12 +35,12 @@ class Task:
             self.ms = mindspore
         with self._timing("import network"):
             import src.network_define  # noqa: F401 (and with it what a step needs)
-            from src.compile_cache import CompileCache
             from src.detector import OpenDetector, build_detector
+            from src.graph_cache.compile_cache import CompileCache
         init_device(self.config)
         with self._timing("build"):
             if job["checkpoint"]:
-                from src.checkpoint import read_checkpoint
+                from src.checkpoints.file import read_checkpoint
 
                 checkpoint = read_checkpoint(job["checkpoint"])
                 self.network = OpenDetector(self.config, checkpoint).network()
@@ -107,7 +107,7 @@ class _Timing:
 
 
 class Training(Task):
-    """Forward, backward and an update, as src/training_run.py puts them together."""
+    """Forward, backward and an update, as src/training/run.py puts them together."""
 
     def __init__(self, job):
         super().__init__(job)
@@ -200,8 +200,8 @@ class TrainingLoop(Training):
 
         The first wait is for the pipeline's start.
         """
+        from src.data.mindrecord import ensure_mindrecord
         from src.dataset import create_train_dataset, iterate
-        from src.mindrecord import ensure_mindrecord
 
         data = ensure_mindrecord(self.config, "train")
         batches = iterate(create_train_dataset(self.config, data, epoch=epoch))
@@ -220,20 +220,20 @@ class TrainingLoop(Training):
 
 
 class Evaluation(Inference):
-    """The validation images through `src.evaluation`."""
+    """The validation images through `src.evaluation.run`."""
 
     def __init__(self, job):
         super().__init__(job)
-        from src.evaluation import read_ground_truth
-        from src.mindrecord import ensure_mindrecord
+        from src.data.mindrecord import ensure_mindrecord
+        from src.evaluation.run import read_ground_truth
 
         self.data = ensure_mindrecord(self.config, "val")
         self.truth = read_ground_truth(self.config, self.data)
 
     def evaluate(self):
         """Evaluate once; return seconds of the whole and of its parts, and how much it was."""
-        from src.coco_eval import evaluate_results
-        from src.evaluation import detect
+        from src.evaluation.coco import evaluate_results
+        from src.evaluation.run import detect
 
         forward = []
         started = time.perf_counter()
@@ -268,7 +268,7 @@ class Files:
     """Image files to boxes through `src.inference.Detector`, and its network alone."""
 
     def __init__(self, job):
-        from src.image_ops import preprocess_image, read_image
+        from src.images.ops import preprocess_image, read_image
         from src.inference import Detector
         from src.model_utils.config import load_config
 
@@ -336,7 +336,7 @@ class Checkpoint(Task):
 
     def __init__(self, job):
         super().__init__(job)
-        from src.checkpoint import describe_model, save_checkpoint
+        from src.checkpoints.file import describe_model, save_checkpoint
 
         save_checkpoint(job["path"], self.network, meta=describe_model(self.config))
 

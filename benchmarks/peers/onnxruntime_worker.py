@@ -18,7 +18,7 @@ class Inference:
     def __init__(self, job):
         import numpy as np
 
-        from src.exported_model import open_onnx
+        from src.export.exported_model import open_onnx
 
         started = time.perf_counter()
         self.session = open_onnx(job["model"], job["threads"])[0]

@@ -10,18 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
-from src.foreign_files import read_bounded
-from src.messages import short
-from src.model_utils import (
-    config_cli,
-    config_derived,
-    config_memory,
-    config_yaml,
-    config_zoo,
+from ..base.errors import UserError
+from ..base.foreign_files import read_bounded
+from ..base.messages import short
+from .configuration import (
+    command_line,
+    derived,
+    memory,
+    yaml_files,
+    zoo,
 )
-from src.model_utils.config_schema import RULES, SETTABLE
-from src.model_utils.config_types import coerce
+from .configuration.schema import RULES, SETTABLE
+from .configuration.types import coerce
 
 DEFAULT_CONFIG = str(Path(__file__).resolve().parents[2] / "default_config.yaml")
 DEFAULT_ORIGIN = DEFAULT_CONFIG  # of values that nobody has set
@@ -35,7 +35,7 @@ class Config:
     """All settings of a run, checked; read-only.
 
     Keys are attributes: `config.img_width`. Lists come as tuples, `roi_layer` as a dict. What
-    follows from the keys is an attribute too (`config_derived.DERIVED`): `num_classes`,
+    follows from the keys is an attribute too (`derived.DERIVED`): `num_classes`,
     `class_names` (without background), `feature_shapes`, `num_anchors`, `num_bboxes`, ... Two
     configurations are equal when all their keys are. Iteration yields the keys.
 
@@ -61,7 +61,7 @@ class Config:
         adopted: Iterable[str] = (),
     ) -> None:
         checked = {key: _check(key, values[key], origins[key], choices) for key in SETTABLE}
-        found = config_derived.contradiction(checked) or config_memory.too_large(checked)
+        found = derived.contradiction(checked) or memory.too_large(checked)
         if found:
             keys, problem = found
             # The file to correct is the one that changed something, not the file of defaults.
@@ -77,8 +77,8 @@ class Config:
     def __getattr__(self, name: str) -> Any:
         # Names with an underscore are looked up here only while a copy is being made.
         if not name.startswith("_"):
-            if name in config_derived.DERIVED:
-                return config_derived.DERIVED[name](self._values)
+            if name in derived.DERIVED:
+                return derived.DERIVED[name](self._values)
             if name in self._values:
                 value = self._values[name]
                 return dict(value) if isinstance(value, dict) else value
@@ -148,7 +148,7 @@ class Config:
         """
         names = ("num_classes", "feature_shapes", "num_bboxes")
         computed = ", ".join(f"{name} {_plain(getattr(self, name))}" for name in names)
-        config_yaml.write_atomic(
+        yaml_files.write_atomic(
             path,
             self.to_dict(),
             comments=(
@@ -197,14 +197,14 @@ def load_config(
     """
     defaults, helps, choices = _read_default(default_path)
     try:
-        config_path, arguments = config_cli.parse(argv, description, defaults, helps, choices)
-    except config_cli.UnknownArgumentError as error:
+        config_path, arguments = command_line.parse(argv, description, defaults, helps, choices)
+    except command_line.UnknownArgumentError as error:
         raise _unknown_key(COMMAND_LINE, error.key) from None
     layers = [(default_path, os.path.dirname(default_path), defaults)]
     if config_path is not None:
         layers += [
             (path, os.path.dirname(path), values)
-            for path, values in config_yaml.read_chain(config_path)
+            for path, values in yaml_files.read_chain(config_path)
             if not _same_file(path, default_path)
         ]
     files = [os.path.abspath(path) for path, *_ in layers[1:]]
@@ -213,7 +213,7 @@ def load_config(
     values, origins = _merge(layers)
     config = Config({key: values[key] for key in SETTABLE}, origins, choices, files)
     for key in values.keys() - RULES.keys():
-        problem = config_zoo.problem(key, values[key], config._values)
+        problem = zoo.problem(key, values[key], config._values)
         if problem:
             raise _value_error(origins[key], key, values[key], problem)
     return config
@@ -221,7 +221,7 @@ def load_config(
 
 def _read_default(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
     """The three documents of the file of defaults."""
-    documents = config_yaml.read_documents(path)
+    documents = yaml_files.read_documents(path)
     different = documents[0].keys() ^ RULES.keys()
     if len(documents) != 3 or different:
         raise UserError(
@@ -229,14 +229,14 @@ def _read_default(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, 
             f"{', '.join(sorted(map(str, different))) or 'none'}); restore it"
         )
     values, helps, choices = documents
-    values.pop(config_yaml.EXTENDS)
+    values.pop(yaml_files.EXTENDS)
     return values, helps, choices
 
 
 def is_saved(path: str | Path) -> bool:
     """Say whether a file is what `Config.save` has written, and not a user's."""
     try:
-        first = read_bounded(path, config_yaml.MAX_BYTES).partition(b"\n")[0]
+        first = read_bounded(path, yaml_files.MAX_BYTES).partition(b"\n")[0]
         return first.decode("utf-8").strip() == f"# {SAVED_BY_A_RUN}"
     except (OSError, UnicodeDecodeError):
         return False
@@ -256,10 +256,10 @@ def _merge(
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    zoo_names = config_zoo.Translator()
+    zoo_names = zoo.Translator()
     for origin, folder, layer in layers:
         for key in layer:
-            if key not in RULES and key not in config_zoo.ZOO_KEYS:
+            if key not in RULES and key not in zoo.ZOO_KEYS:
                 raise _unknown_key(origin, key)
         try:
             own = zoo_names.translate(layer)
@@ -280,7 +280,7 @@ def _read_class_file(value: Any, folder: str, origin: str) -> Any:
     if not isinstance(value, str) or not value.endswith(".txt"):
         return value
     try:
-        content = read_bounded(Path(folder, os.path.expanduser(value)), config_yaml.MAX_BYTES)
+        content = read_bounded(Path(folder, os.path.expanduser(value)), yaml_files.MAX_BYTES)
         text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _value_error(
@@ -321,7 +321,7 @@ def _unknown_key(origin: str, key: Any) -> UserError:
 def _nearest(key: str) -> str:
     """`; did you mean ...?` with the most similar key, or nothing."""
     wanted = key[:_LONGEST_KEY].replace("-", "_").casefold()
-    known = [*RULES, *sorted(config_zoo.ZOO_KEYS), config_cli.CONFIG_PATH]
+    known = [*RULES, *sorted(zoo.ZOO_KEYS), command_line.CONFIG_PATH]
     near = difflib.get_close_matches(wanted, known, 1, 0.6)
     return f"; did you mean {near[0]}?" if near else ""
 

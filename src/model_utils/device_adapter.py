@@ -10,13 +10,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from src.errors import UserError
-from src.model_utils import local_adapter
-from src.model_utils.config_memory import require_memory
-from src.native.build import Library, library
+from ..base.errors import UserError
+from ..native.build import Library, library
+from . import local_adapter
+from .configuration.memory import require_memory
 
 if TYPE_CHECKING:
-    from src.model_utils.config import Config
+    from .config import Config
 
 # With AVX-512, oneDNN takes its reference kernel for the plain NCHW convolutions that MindSpore
 # hands over, which is a hundred times slower than what it takes with AVX2.
@@ -128,7 +128,7 @@ def _join_processes(config: "Config") -> tuple[int, int]:
     import mindspore as ms
     from mindspore.communication import get_group_size, get_rank, init
 
-    # Collectives on a CPU give up after 30 s by default; `src.ranks` is to be first, and has words.
+    # Collectives on a CPU give up after 30 s by default; `ranks` is to be first, and has words.
     os.environ.setdefault(_CPU_WAIT_VARIABLE, str(int(config.rank_timeout) + 60))
     os.environ.setdefault(_ASCEND_WAIT_VARIABLE, str(int(config.rank_timeout) + 60))
     try:

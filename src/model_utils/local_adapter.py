@@ -8,8 +8,8 @@ MS_WORKER_NUM; mpirun sets OMPI_COMM_WORLD_*.
 import os
 from collections.abc import Sequence
 
-from src.errors import UserError
-from src.messages import short
+from ..base.errors import UserError
+from ..base.messages import short
 
 RANK_VARIABLES = ("RANK_ID", "MS_NODE_ID", "OMPI_COMM_WORLD_RANK")
 SIZE_VARIABLES = ("RANK_SIZE", "MS_WORKER_NUM", "OMPI_COMM_WORLD_SIZE")

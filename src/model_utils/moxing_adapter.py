@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from src.errors import UserError
-from src.model_utils import local_adapter
-from src.model_utils.config import Config
-from src.model_utils.transfer import UNPACKED, Uploader, download, read_marker
-from src.one_at_a_time import Work, exclusive, make_folder, report_failure, say, write_json
-from src.safe_zip import unzip
+from ..base.errors import UserError
+from ..base.one_at_a_time import Work, exclusive, make_folder, report_failure, say, write_json
+from ..storage.safe_zip import unzip
+from ..storage.transfer import UNPACKED, Uploader, download, read_marker
+from . import local_adapter
+from .config import Config
 
 _COPYING = Work("copy what is for", "copying", "transfer_timeout", "data_path")
 CHECKPOINT_KEYS = ("pre_trained", "checkpoint_path", "ckpt_file")

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from src.own_files import own_folder, read_own
-from src.user_cache import user_cache
+from ..base.own_files import own_folder, read_own
+from ..base.user_cache import user_cache
 
 _SOURCES = Path(__file__).resolve().parent / "kernels"
 _COMPILER = "g++"  # or $CXX, if that is GCC: the sources use its vector extensions

@@ -4,12 +4,12 @@
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
-from src.FasterRcnn.box_ops import shrink_to_legacy
-from src.FasterRcnn.fpn_neck import FeatPyramidNeck
-from src.FasterRcnn.resnet import FrozenBatchNorm
-from src.FasterRcnn.roi_align import GatherRoiAlign
-from src.native.build import Library
+from ..FasterRcnn.bbox_assign_sample import BboxAssignSample
+from ..FasterRcnn.box_ops import shrink_to_legacy
+from ..FasterRcnn.fpn_neck import FeatPyramidNeck
+from ..FasterRcnn.resnet import FrozenBatchNorm
+from ..FasterRcnn.roi_align import GatherRoiAlign
+from .build import Library
 
 
 def use_native_operators(network: nn.Cell, library: Library) -> int:

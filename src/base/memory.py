@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much memory this process can still get."""
+
+from pathlib import Path
+
+from .errors import UserError
+
+_MEMINFO = Path("/proc/meminfo")
+
+
+def available_memory() -> int | None:
+    """Return the bytes that programs can get, None where the system does not say.
+
+    Pages that hold cached files count as available, as they are given up for programs: after an
+    epoch of a large data set hardly any page is free.
+    """
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+        sizes = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+        return (sizes["MemAvailable"] + sizes.get("SwapFree", 0)) * 1024
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+def require_memory(path: str | Path, needed: int) -> None:
+    """Make sure that a file can be read into memory.
+
+    Args:
+        path: the file, for the error.
+        needed: bytes.
+
+    Raises:
+        UserError: there is less.
+    """
+    available = available_memory()
+    if available is not None and needed > available:
+        raise too_little_memory(path, needed, available)
+
+
+def too_little_memory(path: str | Path, needed: int, available: int | None = None) -> UserError:
+    """Return the error for a file that is whole, but too much for this machine's memory."""
+    found = "" if available is None else f" and {available / 1e9:.2f} GB are available"
+    return UserError(
+        f"{path}: too little memory to read it ({needed / 1e9:.2f} GB are needed{found}); end "
+        "other programs, or use a machine with more"
+    )

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process makes a folder while the others wait, by a lock that the system frees when its holder
+dies.
+
+Whoever holds the lock may remove what dead holders left behind.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .errors import UserError
+from .files import write_text_atomic
+from .folder_lock import Busy, take
+from .messages import one_line
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How messages name what one process does for the others.
+
+    Attributes:
+        doing, done: "convert the data of", "conversion".
+        limit: the key with the longest wait.
+        place: the key with the folder.
+    """
+
+    doing: str
+    done: str
+    limit: str
+    place: str
+
+
+CONVERSION = Work("convert the data of", "conversion", "convert_timeout", "mindrecord_dir")
+
+
+@contextlib.contextmanager
+def exclusive(
+    folder: str, started: float, timeout: float, work: Work = CONVERSION
+) -> Iterator[None]:
+    """Hold the lock of `folder`, which need not exist.
+
+    Args:
+        folder: what is worked on; the lock is a hidden file beside it.
+        started: when the caller's work began, seconds since the epoch.
+        timeout: longest wait, seconds.
+        work: for messages.
+
+    Raises:
+        UserError: the lock cannot be made, the wait was too long, or the process that was waited
+            for failed (`report_failure`) after `started`.
+    """
+    lock = None
+    for attempt in itertools.count():
+        try:
+            lock = take(beside(folder, "lock"), or_marker=True)
+            break
+        except Busy as busy:
+            holder = busy.holder
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {os.path.dirname(folder)}: {error.strerror}; set {work.place} to "
+                "a folder that you may write to"
+            ) from None
+        if time.time() - started >= timeout:
+            raise UserError(
+                f"waited {timeout:g} s for another process ({holder}) to {work.doing} {folder}; "
+                f"raise {work.limit} if it is still at work"
+            )
+        if attempt == 0:
+            say(f"waiting for another process ({holder}) to {work.doing} {folder}")
+        time.sleep(_POLL_SECONDS)
+    try:
+        message = _failure_since(folder, started)
+        if message:
+            raise UserError(f"the {work.done} by another process failed: {message}")
+        yield
+    finally:
+        if lock:
+            lock.release()
+
+
+def report_failure(folder: str, error: BaseException) -> None:
+    """Tell the processes that wait for `folder` why this one, which holds the lock, gave up."""
+    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    with contextlib.suppress(OSError):
+        write_json(beside(folder, "failed"), {"time": time.time(), "message": message})
+
+
+def _failure_since(folder: str, started: float) -> str:
+    """Why a conversion failed that ended after `started` (s since the epoch); "" if none did."""
+    try:
+        with open(beside(folder, "failed"), encoding="utf-8") as stream:
+            failure = json.load(stream)
+        return failure["message"] if failure["time"] >= started else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def beside(folder: str, purpose: str) -> str:
+    """Path of a hidden sibling of `folder`, e.g. its lock."""
+    parent, name = os.path.split(folder)
+    return os.path.join(parent, f".{name}.{purpose}")
+
+
+def write_json(path: str, content: dict) -> None:
+    """Write a JSON file in one step."""
+    write_text_atomic(path, json.dumps(content, indent=1))
+
+
+def make_folder(path: str, key: str) -> None:
+    """Make a folder and those around it.
+
+    Args:
+        key: the setting that named it, for errors.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {path}: {error.strerror}; set {key} to another one"
+        ) from None
+
+
+def say(line: str) -> None:
+    """A line to the user about how things go; stderr is for what ends the program."""
+    print(one_line(line), file=sys.stdout, flush=True)

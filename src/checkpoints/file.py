@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: written whole or not at all, and read back strictly.
+
+A checkpoint is an ordinary MindSpore file with a checksum. Beside the parameters it holds one text
+entry, `META_KEY`, which `checkpoint_meta` describes.
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from ..base.errors import DamagedFileError, UserError
+from ..base.files import replacing
+from ..model_utils.configuration.weights import MODEL_KEYS
+from .families import FOREIGN_SUFFIXES
+from .meta import META_KEY, dump_meta, parse_meta
+from .records import read_entries
+
+PREFIX = "faster_rcnn"
+
+_NAME = re.compile(rf"{PREFIX}-([0-9]{{1,18}})_([0-9]{{1,18}})\.ckpt")
+# Optimizer state and counters that other training scripts leave in their files.
+STATE_NAMES = re.compile(
+    r"(moments|accum|stat|moment1|moment2)\.|"
+    r"(learning_rate|momentum|global_step|epoch_num|step_num|loss_scale|scale_sense|"
+    r"current_iterator_step|last_overflow_iterator_step|beta1_power|beta2_power)$"
+)
+_BACKBONE_ONLY = re.compile(r"(conv1|bn1|layer[1-4])\.")
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        path: where it was read.
+        arrays: name -> array; half-precision floats as float32.
+        meta: what `parse_meta` made of the entry `META_KEY`; empty for files of other programs.
+    """
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+
+def describe_model(config: Any) -> dict[str, Any]:
+    """Return what a checkpoint must say about the model it belongs to."""
+    described = {k: getattr(config, k) for k in MODEL_KEYS}
+    described["class_names"] = config.class_names
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in described.items()}
+
+
+def checkpoint_name(epoch: int, step: int) -> str:
+    """Return the file name of the checkpoint after `step` steps of epoch `epoch` (both from 1)."""
+    return f"{PREFIX}-{epoch}_{step}.ckpt"
+
+
+def checkpoint_position(name: str) -> tuple[int, int] | None:
+    """Return (epoch, step) of a checkpoint's file name, None for any other name."""
+    match = _NAME.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def save_checkpoint(
+    path: str | Path,
+    network: nn.Cell,
+    optimizer: nn.Optimizer | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the parameters of `network` (and the state of `optimizer`) with `meta`, atomically.
+
+    Args:
+        path: ends in .ckpt; its folder is made when missing.
+        meta: plain JSON values.
+
+    Raises:
+        UserError: when the file cannot be written.
+    """
+    parameters = list(network.get_parameters())
+    if optimizer is not None:
+        parameters += optimizer_state(optimizer)
+    save_parameters(path, parameters, meta)
+
+
+def save_parameters(
+    path: str | Path,
+    parameters: Sequence[ms.Parameter],
+    meta: Mapping[str, Any] | None = None,
+    *,
+    key: str = "output_dir",
+) -> None:
+    """Write named parameters with `meta`, atomically; `key` named the file, for errors."""
+    path = Path(path)
+    entries = [{"name": p.name, "data": p} for p in parameters]
+    try:
+        with replacing(path) as temporary, _quiet():
+            append = {META_KEY: dump_meta(meta or {})}
+            ms.save_checkpoint(entries, str(temporary), append_dict=append, crc_check=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: cannot write the checkpoint ({error}); free some space or "
+            f"choose another {key}"
+        ) from error
+
+
+def require_file(path: str | Path, key: str) -> Path:
+    """Check, without reading it, that a setting names something that can be a checkpoint.
+
+    Raises:
+        UserError: when it does not.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise UserError(f"{path}: {reason}; set {key} to a checkpoint (.ckpt)") from None
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; set {key} to a checkpoint file (.ckpt) in it")
+    if not path.is_file():
+        raise UserError(f"{path}: a device or a pipe; set {key} to a checkpoint file (.ckpt)")
+    if path.suffix in FOREIGN_SUFFIXES:
+        raise UserError(
+            f"{path}: not a MindSpore checkpoint; make one of it with "
+            f"`python convert_checkpoint.py --ckpt_file {path}` and set {key} to that"
+        )
+    if not path.name.endswith("ckpt"):
+        raise UserError(f"{path}: not a .ckpt file; set {key} to a MindSpore checkpoint")
+    if size == 0:
+        raise DamagedFileError(f"{path}: an empty file; set {key} to another checkpoint")
+    return path
+
+
+def read_checkpoint(path: str | Path, key: str = "checkpoint_path") -> Checkpoint:
+    """Read a whole checkpoint file.
+
+    Args:
+        key: the setting that named the file, for errors.
+
+    Raises:
+        DamagedFileError: it is no checkpoint, or a damaged one.
+        UserError: there is no such file, it cannot be read here, or a later version wrote it.
+    """
+    path = require_file(path, key)
+    arrays, texts = read_entries(path, key, texts=(META_KEY,))
+    return Checkpoint(path, arrays, parse_meta(texts.get(META_KEY), path))
+
+
+def find_checkpoints(folder: str | Path) -> list[Path]:
+    """Return the checkpoints in `folder` by epoch and step, the newest one last."""
+    found = [
+        (position, path)
+        for path in Path(folder).glob(f"{PREFIX}-*.ckpt")
+        if (position := checkpoint_position(path.name))
+    ]
+    return [path for _, path in sorted(found)]
+
+
+def canonical_name(name: str) -> str:
+    """Return the one name of a parameter that has had several.
+
+    >>> canonical_name("layer1.0.down_sample_layer.0.weight")
+    'backbone.layer1.0.conv_down_sample.weight'
+    """
+    name = name.replace("fpn_ncek.", "fpn_neck.")
+    name = re.sub(r"\.(?:down_sample_layer|down_sample)\.0\.", ".conv_down_sample.", name)
+    name = re.sub(r"\.(?:down_sample_layer|down_sample)\.1\.", ".bn_down_sample.", name)
+    return f"backbone.{name}" if _BACKBONE_ONLY.match(name) else name
+
+
+def optimizer_state(optimizer: nn.Optimizer) -> list[ms.Parameter]:
+    """Return the optimizer's own parameters but the settings, which belong to the configuration."""
+    trained = {id(p) for p in optimizer.parameters}
+    return [
+        p
+        for p in optimizer.get_parameters()
+        if id(p) not in trained and p.name not in ("learning_rate", "momentum")
+    ]
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep MindSpore from logging what is raised as an error of ours anyway."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of checkpoints: recognised by names, converted by one function each."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...base.errors import UserError
+from ...base.messages import short_list
+from .. import families
+from ..file import STATE_NAMES, canonical_name
+from . import naming
+from .classes import ClassPicker, pick_classes
+from .conversion import (
+    Conversion,
+    Taker,
+    Wanted,
+    choose_backbone,
+    count_blocks,
+)
+from .parameters import backbone_shapes, detector_shapes
+from .reading import KEY, Source
+from .style import choose_style, pixel_settings, read_config_text
+
+_CLS, _REG = "rcnn.cls_scores.", "rcnn.reg_scores."
+_COUNTERS = re.compile(r".*\.num_batches_tracked").fullmatch
+_CELL_ANCHORS = re.compile(r"proposal_generator\.anchor_generator\.cell_anchors\.\d").fullmatch
+# How the SHA-256 of torchvision's COCO_V1 file begins; the file's name ends in it.
+_COCO_V1 = "258fb6c6"
+_NO_EPS = (
+    "bn_eps 0: torchvision runs its published COCO_V1 weights so ({}); if these are others, give "
+    "--bn_eps 1e-5"
+)
+_TORCH_EPS = (
+    "bn_eps 1e-5, torchvision's for all detectors but its published COCO_V1 one; if these weights "
+    "come from that, give --bn_eps 0"
+)
+
+
+def convert(source: Source, wanted: Wanted) -> Conversion:
+    """Recognise a checkpoint and give its parameters this project's names, shapes and settings.
+
+    Raises:
+        UserError: it is of no known kind, or something is missing or left over.
+    """
+    if source.meta:
+        raise UserError(
+            f"{source.path}: is a checkpoint of this project already; use it as it is, or give "
+            "--to torchvision"
+        )
+    names = source.arrays.keys()
+    for mark, converter in _MARKS:
+        if any(re.fullmatch(mark, name) for name in names):
+            conversion = converter(source, wanted)
+            conversion.settings.update(wanted.settings)
+            return conversion
+    raise UserError(
+        f"{source.path}: of no known kind (it holds {short_list(list(names))}); set {KEY} to a "
+        "ResNet-50, 101 or 152 classifier or a Faster R-CNN of MindSpore, torchvision, detectron2 "
+        "or mmdetection"
+    )
+
+
+def _torchvision(source: Source, wanted: Wanted) -> Conversion:
+    taker = Taker(source, naming.TORCHVISION, _modern_torchvision)
+    counters = taker.drop(_COUNTERS)
+    backbone = choose_backbone(taker, "torch", wanted)
+    total = _length(taker, _CLS + "bias")
+    picker = pick_classes(source.path, total, wanted, background_first=True, background_deltas=True)
+    eps, why = _torchvision_eps(source, total, backbone)
+    conversion = Conversion(source, f"torchvision Faster R-CNN, {total} outputs")
+    conversion.settings = families.family_settings(families.TORCHVISION, backbone, bn_eps=eps)
+    _fill_detector(conversion, taker, backbone, picker)
+    _drop(conversion, counters, "counters of training")
+    if "bn_eps" not in wanted.settings:
+        conversion.assumed.append(why)
+    return conversion
+
+
+def _modern_torchvision(name: str) -> str:
+    """The name since torchvision 0.14 of a parameter that older files call otherwise."""
+    name = re.sub(r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)", r"\1.0.\2", name)
+    return re.sub(r"rpn\.head\.conv\.(weight|bias)", r"rpn.head.conv.0.0.\1", name)
+
+
+def _torchvision_eps(source: Source, total: int, backbone: str) -> tuple[float, str]:
+    """The epsilon that the weights were published with, and how it is known."""
+    if total != families.COCO_OUTPUTS or backbone != "resnet_v1.5_50":
+        return 1e-5, _TORCH_EPS
+    if _COCO_V1 in source.path.name or source.sha256().startswith(_COCO_V1):
+        return 0.0, _NO_EPS.format("this is its file")
+    if "backbone.fpn.inner_blocks.0.weight" in source.arrays:
+        return 0.0, _NO_EPS.format("this file has their old names and their 91 outputs")
+    return 1e-5, _TORCH_EPS
+
+
+def _detectron2(source: Source, wanted: Wanted) -> Conversion:
+    taker = Taker(source, naming.DETECTRON2)
+    counters = taker.drop(_COUNTERS)
+    pixels = taker.drop(re.compile("pixel_mean|pixel_std").fullmatch)
+    stored = {name: source.arrays[name].reshape(-1).tolist() for name in pixels}
+    stored = {name: [round(v, 4) for v in values] for name, values in stored.items()}
+    odd = [name for name, values in stored.items() if len(values) != 3]
+    if odd:
+        raise UserError(
+            f"{source.path}: {odd[0]} holds {len(stored[odd[0]])} numbers instead of 3; give "
+            "another file"
+        )
+    anchors = taker.drop(_CELL_ANCHORS)
+    _check_anchors(source, anchors)
+    style, reason = choose_style(taker, wanted, stored)
+    conversion = _two_stage(
+        source, wanted, taker, families.DETECTRON2, (style, reason), stored,
+        names=None, background_first=False,
+    )  # fmt: skip
+    _drop(conversion, pixels, "recorded as settings")
+    _drop(conversion, anchors, "the anchors, checked against the settings")
+    _drop(conversion, counters, "counters of training")
+    conversion.assumed.append(
+        "RoIAlign with 4 x 4 samples a bin: detectron2 takes as many as a RoI is large"
+    )
+    return conversion
+
+
+def _check_anchors(source: Source, names: Sequence[str]) -> None:
+    """Refuse other anchors than the standard ones of a pyramid: 32 to 512, three ratios."""
+    for name in names:
+        side = 32.0 * 2 ** int(name[-1])
+        half = np.array([[side / r**0.5 / 2, side * r**0.5 / 2] for r in (0.5, 1.0, 2.0)])
+        expected = np.concatenate([-half, half], 1)
+        found = source.arrays[name]
+        if found.shape != expected.shape or np.abs(found - expected).max() > 0.1:
+            raise UserError(
+                f"{source.path}: {name} holds other anchors than sizes 32 to 512 with the ratios "
+                "0.5, 1 and 2; such a detector cannot be converted"
+            )
+
+
+def _mmdetection(source: Source, wanted: Wanted) -> Conversion:
+    first = any(name.startswith("bbox_head.") for name in source.arrays)
+    taker = Taker(source, naming.MMDETECTION_1 if first else naming.MMDETECTION)
+    counters = taker.drop(_COUNTERS)
+    meta = source.extra.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    stored_style, stored = read_config_text(meta.get("config") or meta.get("cfg"))
+    style, reason = choose_style(taker, wanted, stored, stored_style=stored_style)
+    family = families.MMDETECTION_1 if first else families.MMDETECTION
+    conversion = _two_stage(
+        source, wanted, taker, family, (style, reason), stored,
+        names=_mmdetection_classes(meta), background_first=first,
+    )  # fmt: skip
+    _drop(conversion, counters, "counters of training")
+    if not first:
+        conversion.assumed.append(
+            "RoIAlign with 4 x 4 samples a bin: mmdetection takes as many as a RoI is large"
+        )
+    return conversion
+
+
+def _mmdetection_classes(meta: dict[str, Any]) -> list[str] | None:
+    """The class names that mmdetection 1 and 2 (CLASSES) or 3 (dataset_meta) store."""
+    inner = meta.get("dataset_meta")
+    inner = inner if isinstance(inner, dict) else {}
+    names = meta.get("CLASSES") or inner.get("classes") or inner.get("CLASSES")
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return None
+    return list(names)
+
+
+def _two_stage(
+    source: Source,
+    wanted: Wanted,
+    taker: Taker,
+    family: str,
+    style: tuple[str, str],
+    stored: families.Settings,
+    *,
+    names: Sequence[str] | None,
+    background_first: bool,
+) -> Conversion:
+    """What detectron2 and mmdetection have in common."""
+    backbone = choose_backbone(taker, style[0], wanted)
+    total = _length(taker, _CLS + "bias")
+    picker = pick_classes(
+        source.path, total, wanted, background_first=background_first,
+        background_deltas=background_first, stored_names=names,
+    )  # fmt: skip
+    title = {families.MMDETECTION_1: "mmdetection 1.x", families.MMDETECTION: "mmdetection"}
+    conversion = Conversion(
+        source, f"{title.get(family, family)} Faster R-CNN, {total} outputs, {style[0]} style"
+    )
+    pixels = pixel_settings(style[0], stored)
+    conversion.settings = families.family_settings(family, backbone, **pixels)
+    _fill_detector(conversion, taker, backbone, picker)
+    conversion.assumed.append(
+        f"{style[0]} style {style[1]}: backbone {backbone}, channel_order "
+        f"{pixels['channel_order']}, pixel_mean {pixels['pixel_mean']}, pixel_std "
+        f"{pixels['pixel_std']}"
+    )
+    return conversion
+
+
+def _model_zoo(source: Source, wanted: Wanted) -> Conversion:
+    taker = Taker(source, str, canonical_name)
+    state = taker.drop(STATE_NAMES.match)
+    backbone = choose_backbone(taker, "torch", wanted)
+    total = _length(taker, _CLS + "bias")
+    picker = pick_classes(
+        source.path, total, wanted, background_first=True, background_deltas=False
+    )
+    conversion = Conversion(source, f"model zoo Faster R-CNN, {total} outputs")
+    conversion.settings = families.family_settings(families.MODEL_ZOO, backbone)
+    _fill_detector(conversion, taker, backbone, picker, transposed=False)
+    _drop(conversion, state, "state of the optimizer")
+    if backbone == "resnet_v1.5_50" and "backbone" not in wanted.settings:
+        conversion.assumed.append(
+            "backbone resnet_v1.5_50; resnet_v1_50 has the same names and shapes, give --backbone "
+            "resnet_v1_50 if it is that"
+        )
+    return conversion
+
+
+def _length(taker: Taker, ours: str) -> int:
+    """Return the length of a bias in the file.
+
+    Raises:
+        UserError: it is no list of numbers.
+    """
+    array = taker.look(ours)
+    if array.ndim != 1:
+        raise UserError(
+            f"{taker.path}: {taker.name_in_file(ours)} has the shape {array.shape}, where a number "
+            "for each output is expected; is the file whole?"
+        )
+    return len(array)
+
+
+def _fill_detector(
+    conversion: Conversion,
+    taker: Taker,
+    backbone: str,
+    picker: ClassPicker,
+    *,
+    transposed: bool = True,
+) -> None:
+    """Take all parameters of a detector; `transposed`: the file's dense layers are (out, in)."""
+
+    def fit(name: str, array: np.ndarray) -> np.ndarray:
+        if name.endswith(".weight") and name.startswith("rcnn.") and not transposed:
+            array = array.T
+        if name.startswith(_CLS):
+            array = picker.scores(array)
+        elif name.startswith(_REG):
+            array = picker.deltas(array)
+        return array.T if name.endswith(".weight") and name.startswith("rcnn.") else array
+
+    def note(name: str) -> str:
+        remarks = []
+        if transposed and name.endswith(".weight") and name.startswith("rcnn."):
+            remarks.append("transposed")
+        if name.startswith((_CLS, _REG)):
+            if picker.unused:
+                kept = "kept as unused_outputs" if name.startswith(_CLS) else "left out"
+                remarks.append(f"{len(picker.unused)} other outputs {kept}")
+            if name.startswith(_CLS) and picker.background:
+                remarks.append("background moved to the front")
+            if name.startswith(_REG) and picker.background_deltas:
+                remarks.append("background's deltas left out")
+        return ", ".join(remarks)
+
+    deltas = _length(taker, _REG + "bias")
+    places = picker.total if picker.background_deltas else picker.total - 1
+    if deltas != 4 * places:
+        raise UserError(
+            f"{taker.path}: has {deltas} box deltas for {places} classes, where 4 for each are "
+            "expected; class-agnostic heads cannot be converted"
+        )
+    shapes = detector_shapes(backbone, len(picker.names) + 1, unused_outputs=len(picker.unused))
+    conversion.arrays, conversion.rows = taker.take_all(shapes, fit, note)
+    conversion.settings["unused_outputs"] = len(picker.unused)
+    conversion.class_names = picker.names
+    conversion.kind += f", {backbone}"
+    conversion.assumed.append(f"{len(picker.names)} classes: {picker.origin}")
+
+
+def _classifier(
+    names: Callable[[str], str],
+    head: str,
+    title: str,
+    family: str,
+    spelling: Callable[[str], str] = str,
+) -> Callable[[Source, Wanted], Conversion]:
+    """Return the converter of a kind of classifier.
+
+    Args:
+        names: our name -> the file's.
+        head: regular expression of what is not backbone.
+        title: for people.
+        family: whose settings it shares.
+        spelling: see `Taker`.
+    """
+
+    def converter(source: Source, wanted: Wanted) -> Conversion:
+        taker = Taker(source, names, spelling)
+        dropped = [
+            (taker.drop(re.compile(head).fullmatch), "the classifier"),
+            (taker.drop(_COUNTERS), "counters of training"),
+            (taker.drop(STATE_NAMES.match), "state of the optimizer"),
+        ]
+        backbone = choose_backbone(taker, "torch", wanted)
+        depth = families.DEPTHS[count_blocks(taker)]
+        conversion = Conversion(source, f"{title} ResNet-{depth} backbone, {backbone}")
+        settings = families.FAMILIES[family]
+        conversion.settings = {k: settings[k] for k in families.BACKBONE_KEYS}
+        conversion.settings["backbone"] = backbone
+        conversion.arrays, conversion.rows = taker.take_all(backbone_shapes(backbone))
+        for group, why in dropped:
+            _drop(conversion, group, why)
+        return conversion
+
+    return converter
+
+
+def _detectron2_backbone(source: Source, wanted: Wanted) -> Conversion:
+    """detectron2's form of an ImageNet classifier: names of stages, a note for matching them."""
+    taker = Taker(source, naming.DETECTRON2_BACKBONE)
+    dropped = taker.drop(re.compile(r"(stem\.fc|linear|fc)\..*").fullmatch)
+    counters = taker.drop(_COUNTERS)
+    style, reason = choose_style(taker, wanted, {})
+    backbone = choose_backbone(taker, style, wanted)
+    conversion = Conversion(source, f"detectron2 backbone, {style} style, {backbone}")
+    settings = {**families.FAMILIES[families.DETECTRON2], **families.PIXELS[style]}
+    conversion.settings = {k: settings[k] for k in families.BACKBONE_KEYS}
+    conversion.settings["backbone"] = backbone
+    conversion.arrays, conversion.rows = taker.take_all(backbone_shapes(backbone))
+    _drop(conversion, dropped, "the classifier")
+    _drop(conversion, counters, "counters of training")
+    conversion.assumed.append(f"{style} style {reason}")
+    return conversion
+
+
+def _drop(conversion: Conversion, names: list[str], why: str) -> None:
+    if names:
+        conversion.dropped.append((names, why))
+
+
+def _torch_roi_heads(source: Source, wanted: Wanted) -> Conversion:
+    """torchvision and detectron2 call their box predictors alike; their backbones tell."""
+    foreign = any(name.startswith("backbone.bottom_up.") for name in source.arrays)
+    return (_detectron2 if foreign else _torchvision)(source, wanted)
+
+
+# A name that only files of the kind have -> its converter; the first that is found counts.
+_MARKS: tuple[tuple[str, Callable[[Source, Wanted], Conversion]], ...] = (
+    (r"roi_heads\.box_predictor\..*|backbone\.body\..*", _torch_roi_heads),
+    (r"(roi_head\.)?bbox_head\..*", _mmdetection),
+    (r"rpn_with_loss\..*", _model_zoo),
+    (r"res2\.0\.conv1\.weight", _detectron2_backbone),
+    (
+        r"layer1\.0\.bn1\.running_mean",
+        _classifier(naming.TORCH_CLASSIFIER, r"fc\..*", "torchvision", families.TORCHVISION),
+    ),
+    (
+        r"layer1\.0\.down_sample\.0\.weight",
+        _classifier(str, r"classifier\..*", "mindcv", families.MODEL_ZOO, canonical_name),
+    ),
+    (
+        r"(backbone\.)?layer1\.0\.bn1\.moving_mean",
+        _classifier(
+            str, r"(end_point|classifier|fc)\..*", "MindSpore", families.MODEL_ZOO, canonical_name
+        ),
+    ),
+)

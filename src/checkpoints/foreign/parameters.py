@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of this project's networks: their names and shapes, without building one."""
+
+from ...model_utils.configuration.derived import RESNET_BLOCKS
+
+Shapes = dict[str, tuple[int, ...]]
+
+PYRAMID = 4  # lateral and smoothing convolutions
+_BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+_WIDTHS = (64, 128, 256, 512)
+_CHANNELS, _HIDDEN, _OUT_SIZE = 256, 1024, 7
+
+
+def backbone_shapes(backbone: str) -> Shapes:
+    """Return name -> shape of a backbone's parameters, in the network's order.
+
+    Args:
+        backbone: a key of `RESNET_BLOCKS`.
+    """
+    shapes: Shapes = {}
+    _add(shapes, "backbone.conv1", "backbone.bn1", 3, 64, 7)
+    channels = 64
+    for stage, (width, count) in enumerate(zip(_WIDTHS, RESNET_BLOCKS[backbone], strict=True), 1):
+        for block in range(count):
+            at = f"backbone.layer{stage}.{block}."
+            _add(shapes, at + "conv1", at + "bn1", channels, width, 1)
+            _add(shapes, at + "conv2", at + "bn2", width, width, 3)
+            _add(shapes, at + "conv3", at + "bn3", width, 4 * width, 1)
+            if block == 0:
+                _add(shapes, at + "conv_down_sample", at + "bn_down_sample", channels, 4 * width, 1)
+            channels = 4 * width
+    return shapes
+
+
+def _add(shapes: Shapes, conv: str, norm: str, inputs: int, outputs: int, kernel: int) -> None:
+    shapes[f"{conv}.weight"] = (outputs, inputs, kernel, kernel)
+    for kind in _BATCH_NORM:
+        shapes[f"{norm}.{kind}"] = (outputs,)
+
+
+def detector_shapes(
+    backbone: str, num_classes: int, num_anchors: int = 3, unused_outputs: int = 0
+) -> Shapes:
+    """Return name -> shape of a detector's parameters, in the network's order.
+
+    Args:
+        backbone: a key of `RESNET_BLOCKS`.
+        num_classes: with the background.
+        num_anchors: at a position of a feature map.
+        unused_outputs: class scores of no class.
+    """
+    shapes = backbone_shapes(backbone)
+    for number, width in enumerate(_WIDTHS):
+        _add_biased(shapes, f"fpn_neck.lateral_convs_list.{number}", (_CHANNELS, 4 * width, 1, 1))
+    for number in range(PYRAMID):
+        _add_biased(shapes, f"fpn_neck.fpn_convs_list.{number}", (_CHANNELS, _CHANNELS, 3, 3))
+    head = "rpn_with_loss.rpn_convs_list.0."
+    _add_biased(shapes, head + "rpn_conv", (_CHANNELS, _CHANNELS, 3, 3))
+    _add_biased(shapes, head + "rpn_cls", (num_anchors, _CHANNELS, 1, 1))
+    _add_biased(shapes, head + "rpn_reg", (4 * num_anchors, _CHANNELS, 1, 1))
+    for name, inputs, outputs in (
+        ("shared_fc_0", _CHANNELS * _OUT_SIZE**2, _HIDDEN),
+        ("shared_fc_1", _HIDDEN, _HIDDEN),
+        ("cls_scores", _HIDDEN, num_classes + unused_outputs),
+        ("reg_scores", _HIDDEN, 4 * (num_classes - 1)),
+    ):
+        # The network's dense layers are (in, out).
+        shapes[f"rcnn.{name}.weight"] = (inputs, outputs)
+        shapes[f"rcnn.{name}.bias"] = (outputs,)
+    return shapes
+
+
+def _add_biased(shapes: Shapes, layer: str, shape: tuple[int, ...]) -> None:
+    shapes[f"{layer}.weight"] = shape
+    shapes[f"{layer}.bias"] = shape[:1]

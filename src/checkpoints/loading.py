@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints into networks: every parameter from the file, and only from a file that fits."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from ..base.errors import DamagedFileError, UserError
+from ..base.messages import short_list
+from ..model_utils.configuration.weights import INPUT_KEYS, MODEL_KEYS, STRICT_KEYS
+from .file import (
+    PREFIX,
+    STATE_NAMES,
+    Checkpoint,
+    canonical_name,
+    optimizer_state,
+    read_checkpoint,
+)
+from .meta import require_run
+
+
+def check_model(
+    checkpoint: Checkpoint, expected: Mapping[str, Any], *, same_heads: bool
+) -> list[str]:
+    """Compare what a checkpoint says of its model with the configured one.
+
+    Args:
+        expected: `describe_model` of the configuration.
+        same_heads: whether the classes have to agree (evaluation, resume), or the heads may start
+            fresh.
+
+    Returns:
+        Notes on differences that do not forbid the use.
+
+    Raises:
+        UserError: when the weights would mean something else under this configuration.
+    """
+    meta, notes = checkpoint.meta, []
+    for key in STRICT_KEYS:
+        batch_norms = key == "norm" and {meta.get(key), expected.get(key)} == {"bn", "frozen_bn"}
+        if key in meta and key in expected and meta[key] != expected[key] and not batch_norms:
+            raise UserError(
+                f"{checkpoint.path}: trained with {key} {meta[key]}, but {key} is {expected[key]}; "
+                f"set {key} to {meta[key]} or choose another checkpoint"
+            )
+    old, new = meta.get("class_names"), expected.get("class_names")
+    if old and new and old != new:
+        places = {name: place for place, name in enumerate(old)}
+        moved = [name for place, name in enumerate(new) if places.get(name, place) != place]
+        if same_heads and (len(old) != len(new) or moved):
+            raise UserError(
+                f"{checkpoint.path}: trained on {len(old)} classes ({short_list(old)}), but "
+                f"coco_classes gives {len(new)} ({short_list(new)}); set coco_classes to the "
+                "checkpoint's, in its order"
+            )
+        notes.append(f"trained on the classes {short_list(old)}, used here for {short_list(new)}")
+    for key in INPUT_KEYS:
+        if key in meta and key in expected and meta[key] != expected[key]:
+            notes.append(f"trained with {key} {meta[key]}, used here with {expected[key]}")
+    return notes
+
+
+def load_detector(
+    network: nn.Cell,
+    checkpoint: Checkpoint | str | Path,
+    expected: Mapping[str, Any] | None = None,
+    *,
+    key: str = "checkpoint_path",
+) -> tuple[dict[str, Any], list[str]]:
+    """Load a whole detector: every parameter of `network` comes from the file.
+
+    Args:
+        checkpoint: a file, or what `read_checkpoint` made of one.
+        expected: `describe_model` of the configuration, checked when given.
+        key: the setting that named the file, for errors.
+
+    Returns:
+        (the file's meta, notes for the user).
+
+    Raises:
+        UserError: for an unreadable file, or one that holds another network.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read_checkpoint(checkpoint, key)
+    notes = check_model(checkpoint, expected or {}, same_heads=True)
+    _assign_all(network, checkpoint, key)
+    return checkpoint.meta, notes
+
+
+def require_training_state(checkpoint: Checkpoint, key: str = "resume") -> None:
+    """Check that a run can go on from a checkpoint: it says where the run stood, and has its state.
+
+    Raises:
+        DamagedFileError: it does not.
+    """
+    path = checkpoint.path
+    if "global_step" not in checkpoint.meta:
+        raise DamagedFileError(
+            f"{path}: holds no state of a training run; set {key} to a {PREFIX}-*.ckpt of the run, "
+            "or start from these weights with pre_trained"
+        )
+    if not any(STATE_NAMES.match(name) for name in checkpoint.arrays):
+        raise DamagedFileError(
+            f"{path}: holds weights but no optimizer state, as best.ckpt does; set {key} to a "
+            f"{PREFIX}-*.ckpt, or start from these weights with pre_trained"
+        )
+    require_run(checkpoint.meta, path)
+
+
+def load_training_state(
+    network: nn.Cell,
+    optimizer: nn.Optimizer,
+    checkpoint: Checkpoint | str | Path,
+    expected: Mapping[str, Any],
+    contract: Mapping[str, Any],
+    *,
+    key: str = "resume",
+) -> dict[str, Any]:
+    """Load everything a training checkpoint holds; return its meta.
+
+    Args:
+        checkpoint: a file, or what `read_checkpoint` made of one.
+        expected: `describe_model` of the configuration.
+        contract: what else has to be as it was, by the meta's keys, for the run's steps to mean the
+            same.
+
+    Raises:
+        UserError: for an unreadable file, another model or contract, or a file without optimizer
+        state.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read_checkpoint(checkpoint, key)
+    require_training_state(checkpoint, key)
+    check_model(checkpoint, expected, same_heads=True)
+    model = {key: expected[key] for key in MODEL_KEYS if key in expected}
+    for name, value in {**contract, **model}.items():
+        if checkpoint.meta.get(name, value) != value:
+            raise UserError(
+                f"{checkpoint.path}: its run had {name} {checkpoint.meta[name]}, this one has "
+                f"{value}; resume with the same data and settings (--config_path takes the "
+                "config.yaml of the run's folder), or start anew with pre_trained"
+            )
+    _assign_all(network, checkpoint, key)
+    for parameter in optimizer_state(optimizer):
+        array = checkpoint.arrays.get(parameter.name)
+        if array is None or array.shape != tuple(parameter.shape):
+            raise UserError(
+                f"{checkpoint.path}: no optimizer state for {parameter.name}; resume with the "
+                "run's own norm and frozen_stages, or start from these weights with pre_trained"
+            )
+        set_parameter(parameter, array)
+    return checkpoint.meta
+
+
+def _assign_all(network: nn.Cell, checkpoint: Checkpoint, key: str) -> None:
+    """Set every parameter of the network from the file, or raise and set none."""
+    weights = {n: a for n, a in checkpoint.arrays.items() if not STATE_NAMES.match(n)}
+    stored = {canonical_name(name): array for name, array in weights.items()}
+    chosen = []
+    for parameter in network.get_parameters():
+        name = canonical_name(parameter.name)
+        array = stored.pop(name, None)
+        if array is None:
+            raise UserError(
+                f"{checkpoint.path}: has no {parameter.name}, so not a whole detector of this "
+                f"configuration; check backbone and norm, or set {key} to another file"
+            )
+        if array.shape != tuple(parameter.shape):
+            cause = "coco_classes or anchors" if "backbone." not in name else "backbone"
+            raise UserError(
+                f"{checkpoint.path}: {parameter.name} is {array.shape} in the file and "
+                f"{tuple(parameter.shape)} here; check {cause}, or set {key} to another file"
+            )
+        chosen.append((parameter, array))
+    surplus = [name for name in stored if name.startswith("backbone.")]
+    if surplus:
+        raise UserError(
+            f"{checkpoint.path}: holds a deeper backbone ({surplus[0]} has no place here); set "
+            f"backbone to the checkpoint's, or {key} to another file"
+        )
+    for parameter, array in chosen:
+        set_parameter(parameter, array)
+
+
+def set_parameter(parameter: ms.Parameter, array: np.ndarray) -> None:
+    """Set the value of a parameter, keeping its dtype."""
+    parameter.set_data(Tensor(array, parameter.dtype))

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights to start from: a classifier's backbone, or a detector to fine-tune on other classes."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mindspore import nn
+
+from ..base.errors import UserError
+from ..base.messages import short_list
+from .file import STATE_NAMES, canonical_name, read_checkpoint
+from .loading import check_model, set_parameter
+from .settings import with_known_meta
+
+
+@dataclass
+class LoadReport:
+    """How a pretrained checkpoint fitted a network; names are the network's.
+
+    Attributes:
+        path: the file.
+        total: parameters in the network.
+        loaded: taken from the file.
+        fresh: name -> (shape in the file, shape in the network), differing: left at their initial
+            values.
+        missing: not in the file: left at their initial values.
+        unused: in the file (its names), not in the network.
+        notes: what else a reader should know.
+    """
+
+    path: Path
+    total: int
+    loaded: list[str] = field(default_factory=list)
+    fresh: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Return the report for people, the heads that start fresh by name."""
+        lines = [f"pretrained {self.path}: {len(self.loaded)} of {self.total} parameters loaded"]
+        lines += [
+            f"  starts fresh: {name} is {old} in the file, {new} here"
+            for name, (old, new) in self.fresh.items()
+        ]
+        if self.missing:
+            lines.append(f"  starts fresh, not in the file: {_grouped(self.missing)}")
+        if self.unused:
+            lines.append(f"  in the file, not used: {_grouped(self.unused)}")
+        return lines + [f"  note: {note}" for note in self.notes]
+
+
+def load_pretrained(
+    network: nn.Cell,
+    path: str | Path,
+    expected: Mapping[str, Any] | None = None,
+    *,
+    key: str = "pre_trained",
+) -> LoadReport:
+    """Load what fits: a backbone from a classifier's checkpoint, or a detector to fine-tune.
+
+    The backbone fits entirely or is refused; any other parameter of another shape starts fresh.
+
+    Raises:
+        UserError: for an unreadable file, another backbone or box convention, or nothing that
+        matches.
+    """
+    checkpoint = with_known_meta(read_checkpoint(path, key))
+    notes = check_model(checkpoint, expected or {}, same_heads=False)
+    network_parameters = {p.name: p for p in network.get_parameters()}
+    by_name = {canonical_name(name): name for name in network_parameters}
+    report = LoadReport(checkpoint.path, len(network_parameters), notes=notes)
+    values: dict[str, np.ndarray] = {}
+    unused = checkpoint.meta.get("unused_outputs", 0) - (expected or {}).get("unused_outputs", 0)
+    for name, array in checkpoint.arrays.items():
+        if STATE_NAMES.match(name):
+            continue
+        if unused > 0 and name.startswith("rcnn.cls_scores."):
+            array = np.delete(array, np.s_[1 : 1 + unused], axis=-1)
+        target = by_name.get(canonical_name(name))
+        if target is None:
+            report.unused.append(name)
+        elif tuple(network_parameters[target].shape) != array.shape:
+            report.fresh[target] = (array.shape, tuple(network_parameters[target].shape))
+        else:
+            values[target] = array
+    report.loaded = [name for name in network_parameters if name in values]
+    report.missing = [n for n in network_parameters if n not in values and n not in report.fresh]
+    if not values:
+        raise UserError(
+            f"{checkpoint.path}: none of its {len(checkpoint.arrays)} parameters fits this network "
+            f"(the file has {short_list(list(checkpoint.arrays))}); set {key} to a ResNet or "
+            "Faster R-CNN checkpoint, or leave it empty"
+        )
+    _check_backbone(report, key)
+    for name, array in values.items():
+        set_parameter(network_parameters[name], array)
+    return report
+
+
+def _check_backbone(report: LoadReport, key: str) -> None:
+    """Refuse a backbone that fits only in part: a deeper one begins like a shallower one."""
+    partial = [name for name in (*report.fresh, *report.missing) if name.startswith("backbone.")]
+    surplus = [n for n in report.unused if canonical_name(n).startswith("backbone.")]
+    has_backbone = any(name.startswith("backbone.") for name in report.loaded)
+    if has_backbone and (partial or surplus):
+        what = f"{partial[0]} does not fit" if partial else f"{surplus[0]} has no place here"
+        raise UserError(
+            f"{report.path}: holds another backbone ({what}, {len(partial) + len(surplus)} such "
+            f"parameters); set backbone (and norm) to the checkpoint's, or {key} to another file"
+        )
+
+
+def _grouped(names: Sequence[str]) -> str:
+    """Return 'fpn_neck.* (16), fc.weight': names by their first part."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[name.split(".")[0]].append(name)
+    return ", ".join(
+        members[0] if len(members) == 1 else f"{group}.* ({len(members)})"
+        for group, members in groups.items()
+    )

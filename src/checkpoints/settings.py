@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings that a checkpoint's numbers belong to, put into the configuration.
+
+A detector gives its numbers only with the pixel statistics, coordinate convention, thresholds, ...
+that it was made for. Checkpoints of this project carry them; a published file of the model zoo is
+known by its parameters' names.
+"""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from ..base.errors import UserError
+from ..base.messages import one_line, short_list
+from ..model_utils.config import Config
+from ..model_utils.configuration.weights import MODEL_KEYS, WEIGHT_KEYS
+from .families import MODEL_ZOO, family_settings
+from .file import STATE_NAMES, Checkpoint, canonical_name
+from .meta import SETTINGS_KEY
+
+_DETECTOR_PARTS = {"backbone", "fpn_neck", "rpn_with_loss", "rcnn"}
+_BLOCK = re.compile(r"backbone\.layer3\.(\d+)\.")
+# By the blocks of layer3. ResNet-50 is left to the configuration: v1 and v1.5 look alike.
+_DEEPER_BACKBONES = {23: "resnet_v1_101", 36: "resnet_v1_152"}
+_ZOO_SOURCE = "the model zoo's"
+_SLACK = 500_000_000  # bytes: a backbone's checkpoint lacks the heads
+_MOST_ANCHORS = 8_000_000  # 32 times those of 1280 x 768
+
+
+def stored_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return {configuration key: value} that belongs to the weights; empty when nothing is known.
+
+    Only keys of `WEIGHT_KEYS` are in it, whatever else the file says.
+    """
+    meta = with_known_meta(checkpoint).meta
+    described = {key: meta[key] for key in MODEL_KEYS if key in meta}
+    if "class_names" in meta:
+        described["coco_classes"] = meta["class_names"]
+    settings = meta.get(SETTINGS_KEY, {})
+    return {**described, **{key: settings[key] for key in WEIGHT_KEYS if key in settings}}
+
+
+def with_known_meta(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with a meta also where it is the model zoo's, which says nothing."""
+    settings = {} if checkpoint.meta else _model_zoo_settings(checkpoint)
+    if not settings:
+        return checkpoint
+    described = {key: settings[key] for key in MODEL_KEYS if key in settings}
+    meta = {**described, "source": _ZOO_SOURCE, SETTINGS_KEY: settings}
+    return replace(checkpoint, meta=meta)
+
+
+def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list[str]]:
+    """Let the defaults of `config` give way to what belongs to the checkpoint's weights.
+
+    What the user has set, in a file or on the command line, stays: `check_model` then refuses it or
+    says that it differs.
+
+    Returns:
+        The configuration to use, and lines for the user that say what was changed or assumed.
+
+    Raises:
+        UserError: a stored value cannot be, or contradicts one that the user has set.
+    """
+    checkpoint = with_known_meta(checkpoint)
+    stored = stored_settings(checkpoint)
+    current = config.to_dict()
+    open_keys = [key for key in current if key in stored and not config.is_given(key)]
+    try:
+        adopted = config.replace(**{key: stored[key] for key in open_keys})
+    except UserError as error:
+        raise UserError(
+            f"{checkpoint.path}: the settings stored in it: {error}; take another checkpoint"
+        ) from None
+    _check_sizes(adopted, checkpoint)
+    values = adopted.to_dict()
+    changed = [key for key, value in values.items() if value != current[key]]
+    source = checkpoint.meta.get("source")
+    kind = f" ({one_line(source)})" if source else ""
+    lines = []
+    if changed:
+        text = ", ".join(f"{key} {_short(key, values[key])}" for key in changed)
+        lines.append(f"settings of the checkpoint{kind}: {text}")
+    ignored = [key for key in checkpoint.meta.get(SETTINGS_KEY, {}) if key not in WEIGHT_KEYS]
+    if ignored:
+        lines.append(
+            f"note: the checkpoint also sets {short_list(ignored)}, which "
+            "does not belong to weights and is ignored"
+        )
+    guessed = source == _ZOO_SOURCE and "backbone" not in stored
+    if guessed and not config.is_given("backbone"):
+        lines.append(
+            f"assumed: backbone {config.backbone}; the file of a resnet_v1_50 looks the same, give "
+            "--backbone resnet_v1_50 if it is one"
+        )
+    return adopted, lines
+
+
+def _check_sizes(config: Config, checkpoint: Checkpoint) -> None:
+    """Refuse settings whose network would be far larger than the file, before it is built.
+
+    Raises:
+        UserError: they are the file's, or the user's for another file.
+    """
+    fpn, hidden, width = (
+        config.fpn_out_channels, config.rpn_feat_channels, config.rcnn_fc_out_channels
+    )  # fmt: skip
+    cells = config.roi_layer["out_size"] ** 2
+    outputs = 5 * config.num_classes + config.unused_outputs
+    weights = 4 * (
+        4 * 9 * fpn**2 + 9 * fpn * hidden + 5 * config.num_anchors * hidden
+        + fpn * cells * width + width**2 + outputs * width
+    )  # fmt: skip
+    held = sum(array.nbytes for array in checkpoint.arrays.values())
+    if weights > held + _SLACK:
+        raise UserError(
+            f"{checkpoint.path}: fpn_out_channels {fpn}, rpn_feat_channels {hidden}, "
+            f"rcnn_fc_out_channels {width}, roi_layer and coco_classes make heads of "
+            f"{weights / 1e9:.1f} GB, but the file holds {held / 1e9:.1f} GB; take another one"
+        )
+    if config.num_bboxes > _MOST_ANCHORS:
+        raise UserError(
+            f"{checkpoint.path}: img_width {config.img_width}, img_height {config.img_height} and "
+            f"{config.num_anchors} anchors a place make {config.num_bboxes} anchors, more than "
+            f"{_MOST_ANCHORS}; set img_width and img_height, or take another checkpoint"
+        )
+
+
+def _model_zoo_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    names = {canonical_name(name) for name in checkpoint.arrays if not STATE_NAMES.match(name)}
+    if not {name.partition(".")[0] for name in names} >= _DETECTOR_PARTS:
+        return {}
+    blocks = 1 + max((int(m[1]) for m in map(_BLOCK.match, names) if m), default=-1)
+    settings = family_settings(MODEL_ZOO, _DEEPER_BACKBONES.get(blocks, ""))
+    if not settings["backbone"]:
+        del settings["backbone"]
+    return settings
+
+
+def _short(key: str, value: Any) -> str:
+    """Return the value as text; of class names only how many there are."""
+    if key == "coco_classes":
+        return f"({len(value) - 1} classes)"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {v}" for k, v in value.items()) + "}"
+    return str(value)

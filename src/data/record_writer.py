@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image records -> MindRecord files: every image checked on the way, its bytes copied untouched."""
+
+import os
+import sys
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from mindspore.mindrecord import FileWriter
+
+from ..base.errors import UserError
+from ..base.messages import one_line
+from ..images.reading import Inspection, inspect_image, read_bytes
+from .annotation_clues import FrameClues
+from .records import AnnotationReport, ImageRecord, fit_boxes, limit_boxes
+
+SCHEMA = {
+    "image": {"type": "bytes"},
+    "image_index": {"type": "int32"},
+    "image_id": {"type": "string"},
+    # MindRecord has no empty arrays: an image without boxes holds one box of label 0, the
+    # background.
+    "boxes": {"type": "float32", "shape": [-1, 4]},
+    "labels": {"type": "int32", "shape": [-1]},
+    "crowd": {"type": "int32", "shape": [-1]},
+}
+_FILE_BYTES = 1 << 30  # start another file beyond this
+_MIN_PAGE, _MAX_PAGE = (
+    1 << 25,
+    1 << 28,
+)  # MindRecord's default and limit; one row must fit in a page
+_PAGE_RESERVE = 1 << 20  # of a page, for headers and small rows
+_BOX_BYTES = 24  # coordinates, label, crowd flag
+_ID_LIMIT = 200  # characters of an image's id in its record, where nobody but people reads it
+_CHUNK_IMAGES = 64
+_CHUNK_BYTES = 1 << 27
+_IMAGES_AHEAD = 96
+_BYTES_AHEAD = 1 << 28
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+@dataclass
+class Written:
+    """What was written.
+
+    Attributes:
+        records: in the order of the rows.
+        sizes: (height, width) of each image, pixels.
+        checksums: CRC-32 of each image's bytes.
+        files: names of the files.
+    """
+
+    records: list[ImageRecord] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    checksums: list[int] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+
+def write_records(
+    records: Sequence[ImageRecord],
+    image_bytes: Sequence[int],
+    folder: str,
+    *,
+    stem: str,
+    keep_empty: bool,
+    max_boxes: int,
+    skip_bad_images: bool,
+    max_pixels: int,
+    corners: bool,
+    num_workers: int,
+    report: AnnotationReport,
+) -> Written:
+    """Check every image and write it with its boxes into MindRecord files.
+
+    Args:
+        records: with existing images; boxes are clipped to the real sizes here.
+        image_bytes: size of each image's file.
+        folder: existing, empty folder.
+        stem: name of the files, which get a number appended.
+        keep_empty, max_boxes, skip_bad_images: as in `DataSource`.
+        max_pixels: of an image; larger ones are bad.
+        corners: the annotation file gives boxes as corners.
+        num_workers: threads that read and check images.
+        report: gets counts, examples and totals.
+
+    Raises:
+        UserError: an image is bad, nothing usable is left, or the files cannot be written.
+    """
+    written = Written()
+    largest = max(
+        (size + _BOX_BYTES * len(record.labels)
+         for size, record in zip(image_bytes, records, strict=True)), default=0,
+    )  # fmt: skip
+    writer = _Writer(folder, stem, largest)
+    clues = FrameClues(report, corners=corners)
+    progress = Progress(len(records), f"{stem}: checking and converting images")
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:
+        for record, probed in _probe_all(pool, records, image_bytes, max_pixels):
+            progress.advance()
+            if probed.problem is not None:
+                if not skip_bad_images:
+                    raise probed.problem
+                report.add("bad_image", record.file_name)
+                continue
+            _report_oddities(record, probed.seen, report)
+            size = probed.seen.size
+            clues.look(record, *size)
+            record = fit_boxes(record, *size, report)
+            if record.is_empty and not keep_empty:
+                report.add("empty_image", record.file_name)
+                continue
+            record = limit_boxes(record, max_boxes, report)
+            writer.add(len(written.records), record, probed.data)
+            written.records.append(record)
+            written.sizes.append(size)
+            written.checksums.append(probed.checksum)
+    clues.tell()
+    report.require_usable(written.records)
+    written.files = writer.close()
+    progress.finish()
+    return written
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """An image's bytes with their checksum and what was seen of it, or why it cannot be used."""
+
+    data: bytes = b""
+    checksum: int = 0
+    seen: Inspection = Inspection((0, 0))  # noqa: RUF009 (frozen)
+    problem: UserError | None = None
+
+
+def _probe_all(
+    pool: ThreadPoolExecutor,
+    records: Sequence[ImageRecord],
+    image_bytes: Sequence[int],
+    max_pixels: int,
+) -> Iterator[tuple[ImageRecord, _Probed]]:
+    """Yield the images in order.
+
+    The pool works ahead while what it has done is written, but not further than memory allows.
+    """
+
+    def probe(record: ImageRecord) -> _Probed:
+        try:
+            data = read_bytes(record.image_path, max_pixels)
+            seen = inspect_image(data, record.image_path, max_pixels)
+        except UserError as error:
+            return _Probed(problem=error)
+        return _Probed(data, zlib.crc32(data), seen)
+
+    ahead: deque[tuple[ImageRecord, int, Future]] = deque()
+    bytes_ahead = 0
+    for record, size in zip(records, image_bytes, strict=True):
+        while ahead and (len(ahead) >= _IMAGES_AHEAD or bytes_ahead + size > _BYTES_AHEAD):
+            first, done, future = ahead.popleft()
+            yield first, future.result()
+            bytes_ahead -= done
+        ahead.append((record, size, pool.submit(probe, record)))
+        bytes_ahead += size
+    for first, _, future in ahead:
+        yield first, future.result()
+
+
+def _report_oddities(record: ImageRecord, seen: Inspection, report: AnnotationReport) -> None:
+    size = seen.size
+    if record.stated_size not in (None, size):
+        stated_height, stated_width = record.stated_size
+        report.add(
+            "size_mismatch",
+            f"{record.file_name} is {size[1]}x{size[0]}, stated {stated_width}x{stated_height}",
+        )
+    if seen.narrow:
+        report.add("narrow", f"{record.file_name} has {seen.narrow}")
+    if seen.zeros:
+        report.add("zero_end", f"{record.file_name}, {seen.zeros} bytes of 0")
+
+
+class _Writer:
+    """Rows into numbered MindRecord files of limited size."""
+
+    def __init__(self, folder: str, stem: str, largest_row: int) -> None:
+        self._folder, self._stem = folder, stem
+        self._page = _MIN_PAGE  # the same in all files: MindRecord wants that
+        while self._page < min(largest_row + _PAGE_RESERVE, _MAX_PAGE):
+            self._page *= 2
+        self._names: list[str] = []
+        self._file = None
+        self._file_bytes = 0
+        self._rows: list[dict] = []
+        self._row_bytes = 0
+
+    def add(self, index: int, record: ImageRecord, data: bytes) -> None:
+        most = self._page - _PAGE_RESERVE
+        if len(data) + _BOX_BYTES * len(record.labels) > most:
+            raise UserError(
+                f"image {record.image_path} has {len(data)} bytes; MindRecord holds at most {most} "
+                f"bytes an image, less {_BOX_BYTES} for each of its {len(record.labels)} boxes: "
+                "save it smaller"
+            )
+        if record.labels.size:
+            boxes, labels, crowd = record.boxes, record.labels, record.crowd
+        else:
+            boxes, labels, crowd = np.zeros((1, 4)), np.zeros(1), np.zeros(1)
+        row = {
+            "image": data,
+            "image_index": index,
+            "image_id": one_line(record.image_id, _ID_LIMIT),
+            "boxes": boxes.astype(np.float32, copy=False),
+            "labels": labels.astype(np.int32, copy=False),
+            "crowd": crowd.astype(np.int32),
+        }
+        if self._row_bytes + len(data) > _CHUNK_BYTES or len(self._rows) >= _CHUNK_IMAGES:
+            self._flush()
+        if self._file is not None and self._file_bytes > _FILE_BYTES:
+            self._flush()
+            self._commit()
+        if self._file is None:
+            self._open()
+        self._rows.append(row)
+        self._row_bytes += len(data)
+        self._file_bytes += len(data)
+
+    def close(self) -> list[str]:
+        """Write what is left; the names of all files."""
+        self._flush()
+        self._commit()
+        return self._names
+
+    def _open(self) -> None:
+        name = f"{self._stem}.mindrecord{len(self._names)}"
+        self._names.append(name)
+        self._file_bytes = 0
+        with writing_to(self._folder):
+            self._file = FileWriter(os.path.join(self._folder, name))
+            self._file.set_page_size(self._page)
+            self._file.add_schema(SCHEMA, "detection")
+            self._file.add_index(["image_index"])  # by default of every scalar
+
+    def _flush(self) -> None:
+        if self._rows:
+            with writing_to(self._folder):
+                self._file.write_raw_data(self._rows)
+        self._rows, self._row_bytes = [], 0
+
+    def _commit(self) -> None:
+        if self._file is not None:
+            with writing_to(self._folder):
+                self._file.commit()
+        self._file = None
+
+
+class writing_to:
+    """Turns a failed write (disk full, no permission) into one line."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, OSError | RuntimeError):
+            lines = [line.strip() for line in str(error).splitlines()]
+            reason = next((line for line in lines if line.startswith("[ERROR]")), lines[0])
+            raise UserError(
+                f"cannot write MindRecord files to {self._folder}: {reason}; free space there or "
+                "set mindrecord_dir to another folder"
+            ) from error
+
+
+class Progress:
+    """Images a second and time left, on the standard output.
+
+    On a terminal one line that updates itself, elsewhere a line now and then.
+    """
+
+    def __init__(self, total: int, title: str, stream=None) -> None:
+        self._total, self._title = total, title
+        self._stream = stream if stream is not None else sys.stdout
+        self._terminal = self._stream.isatty()
+        self._done = 0
+        self._start = self._shown = time.monotonic()
+
+    def advance(self) -> None:
+        """One more image is done."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._shown >= (0.2 if self._terminal else _SECONDS_BETWEEN_LINES):
+            self._shown = now
+            self._show(now, end="\r" if self._terminal else "\n")
+
+    def finish(self) -> None:
+        """Show the last line."""
+        self._show(time.monotonic(), end="\n")
+
+    def _show(self, now: float, end: str) -> None:
+        seconds = max(now - self._start, 1e-9)
+        rate = self._done / seconds
+        left = (self._total - self._done) / max(rate, 1e-9)
+        done = self._done >= self._total
+        rest = f"{seconds:.1f} s" if done else f"{_clock(left)} left"
+        text = f"{self._title}: {self._done}/{self._total}, {rate:.0f} images/s, {rest}"
+        self._stream.write(f"{text:<78}{end}" if self._terminal else text + end)
+        self._stream.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One annotated image as the program sees it, the cleaning of its boxes, and the report of that."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..base.errors import UserError
+from ..base.messages import one_line
+
+_EXAMPLE_LIMIT = 160  # characters
+EXAMPLES_PER_FINDING = 3
+# What can be found in annotations and images, in the order of the report, and how it reads in the
+# report. None of these stops a run while something usable is left.
+FINDINGS = {
+    "missing_class": "classes without a category in the file: none of their objects is known here",
+    "mixed_ids": (
+        "annotations that name their image by a text where the image's id is a number, or the "
+        "other way round, ignored: write both alike"
+    ),
+    "unknown_image": "annotations of images that the file does not list, ignored",
+    "other_class": "boxes of classes outside the configured list, ignored",
+    "same_picture": (
+        "images whose file has another id too, each with a part of its boxes at best: give a "
+        "picture one id"
+    ),
+    "outside_folder": "images outside the image folder, by an absolute name or ..",
+    "ignore": (
+        "annotations with ignore 1, which has no effect here (as in pycocotools): set iscrowd to 1 "
+        "where objects shall neither be learned nor counted"
+    ),
+    "non_finite": "boxes with NaN or infinite coordinates, dropped",
+    "degenerate": "boxes without a positive width and height, dropped",
+    "fractions": (
+        "boxes within the first pixel of their image, which look like fractions of its size: "
+        "coordinates are pixels here, multiply x by the image's width and y by its height"
+    ),
+    "width_height": (
+        "boxes whose xmax is below xmin or ymax below ymin, which look like x,y,width,height: "
+        "boxes here are xmin,ymin,xmax,ymax"
+    ),
+    "corners": (
+        "boxes that leave their image as [x, y, width, height] and fit as [xmin, ymin, xmax, ymax]:"
+        " COCO's bbox is the former"
+    ),
+    "turned": (
+        "images whose boxes fit the picture as it is stored, not as its EXIF rotation shows it: "
+        "turn the boxes, or take the rotation out of the pictures (exiftool -Orientation= FILE)"
+    ),
+    "bad_image": "missing or undecodable images, skipped",
+    "narrow": (
+        "images of 16 bits that use far fewer, which makes them (nearly) black: stretch their "
+        "values to 16 bits, or save them with 8"
+    ),
+    "zero_end": (
+        "uncompressed images that end in zeros: a black border, or a copy that was interrupted"
+    ),
+    "size_mismatch": "images whose real size differs from the stated one, real size used",
+    "outside": "boxes entirely outside their image, dropped",
+    "clipped": "boxes partly outside their image, clipped",
+    "empty_image": "images without a usable box, left out",
+    "too_many": (
+        "boxes beyond the {max_boxes} largest of an image, dropped, their objects are learned as "
+        "background; set num_gts to {most_boxes} to keep all"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageRecord:
+    """One image with its boxes.
+
+    Attributes:
+        image_id: the id in the annotation file; results are keyed by it.
+        file_name: the name as written in the annotation file, folders included.
+        image_path: absolute path of the image.
+        boxes: (N, 4) float32, xyxy in pixels of the image as a viewer shows it; x2 = x + width.
+        labels: (N,) int32, 1..C in the order of the configured classes.
+        crowd: (N,) bool, True for a region that holds a crowd of objects.
+        stated_size: (height, width) that the annotation file gives, None where it gives none. Files
+            are often wrong here (pictures turned by EXIF above all), so boxes are clipped to the
+            real size alone.
+    """
+
+    image_id: int | str
+    file_name: str
+    image_path: str
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    stated_size: tuple[int, int] | None = None
+
+    def select(self, index: np.ndarray) -> "ImageRecord":
+        """This record with only the boxes that `index` (mask or positions) selects."""
+        if index.dtype == bool and index.all():
+            return self
+        return replace(
+            self, boxes=self.boxes[index], labels=self.labels[index], crowd=self.crowd[index]
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """True when there is nothing to learn from: no box, or only crowd regions."""
+        return not bool((~self.crowd).any())
+
+
+@dataclass
+class AnnotationReport:
+    """What reading annotations and converting images found: totals, and counts with the first
+    examples.
+
+    Attributes:
+        source: the annotation file, for the report's heading.
+        num_images: images kept.
+        num_boxes: boxes kept, crowd regions included.
+        num_crowd: crowd regions kept.
+        num_read: boxes of the configured classes on listed images, before any was dropped.
+        max_boxes: most boxes kept of an image; 0 = all.
+        most_boxes: of an image, before boxes were dropped for being too many.
+        counts: finding (a key of FINDINGS) -> how many.
+        examples: finding -> the first few, in words.
+    """
+
+    source: str = ""
+    num_images: int = 0
+    num_boxes: int = 0
+    num_crowd: int = 0
+    num_read: int = 0
+    max_boxes: int = 0
+    most_boxes: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, finding: str, example: str = "", count: int = 1) -> None:
+        """Count a finding; keep `example` if it is among the first."""
+        if finding not in FINDINGS:
+            raise KeyError(finding)
+        if count <= 0:
+            return
+        self.counts[finding] = self.counts.get(finding, 0) + count
+        shown = self.examples.setdefault(finding, [])
+        if example and len(shown) < EXAMPLES_PER_FINDING:
+            shown.append(one_line(example, _EXAMPLE_LIMIT))
+
+    def discard(self, finding: str) -> None:
+        """Forget a finding."""
+        self.counts.pop(finding, None)
+        self.examples.pop(finding, None)
+
+    def set_totals(self, records: Sequence[ImageRecord]) -> None:
+        """Take the totals from the records that were kept."""
+        self.num_images = len(records)
+        self.num_boxes = sum(len(record.labels) for record in records)
+        self.num_crowd = sum(int(record.crowd.sum()) for record in records)
+
+    def require_usable(self, records: Sequence[ImageRecord]) -> None:
+        """Take the totals, and refuse what nothing can be learned from or compared with.
+
+        Raises:
+            UserError: no image is left, or there were boxes and none is left.
+        """
+        self.set_totals(records)
+        if records and (self.num_boxes or not self.num_read):  # a test set has no boxes
+            return
+        if records or self.counts.keys() & {"bad_image", "outside"}:
+            raise self.unusable(f"no usable {'box' if records else 'image'} is left")
+        raise self.unusable("none of its images has a usable box")
+
+    def unusable(self, what: str) -> UserError:
+        """Return the error for data that cannot be used, with all that was found as its reasons."""
+        reasons = [line.strip() for line in self.lines()[1:]]
+        if not self.num_read and not self.counts.get("bad_image"):
+            reasons.insert(
+                0,
+                "it has no box of the configured classes; check coco_classes against the file, or "
+                "set skip_empty_images to False",
+            )
+        return UserError(f"{self.source}: {'; '.join([what, *reasons])}")
+
+    def lines(self) -> list[str]:
+        """The report in words: one heading, then one line a finding with its first examples."""
+        crowd = f" ({self.num_crowd} of them crowd regions)" if self.num_crowd else ""
+        heading = f"{self.num_images} images, {self.num_boxes} boxes{crowd}"
+        result = [f"{self.source}: {heading}" if self.source else heading]
+        for finding, text in FINDINGS.items():
+            count = self.counts.get(finding, 0)
+            if not count:
+                continue
+            shown = self.examples.get(finding, [])
+            rest = ", ..." if count > len(shown) and shown else ""
+            examples = f": {'; '.join(shown)}{rest}" if shown else ""
+            what = text.format(max_boxes=self.max_boxes, most_boxes=self.most_boxes)
+            result.append(f"  {count} {what}{examples}")
+        return result
+
+
+def clean_boxes(record: ImageRecord, report: AnnotationReport) -> ImageRecord:
+    """Drop boxes that are no rectangles at all (non-finite, or without positive width and height).
+
+    Args:
+        record: boxes may still be of any floating type, so that overflow to infinity is seen here.
+        report: gets the counts and the first examples.
+
+    Returns:
+        The record with boxes as float32.
+    """
+    with np.errstate(over="ignore"):
+        boxes = np.asarray(record.boxes, np.float64).reshape(-1, 4).astype(np.float32)
+    finite = np.isfinite(boxes).all(axis=1)
+    positive = finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    for finding, hit in (("non_finite", ~finite), ("degenerate", finite & ~positive)):
+        for index in np.flatnonzero(hit):
+            report.add(finding, f"{record.file_name} {box_text(record.boxes[index])}")
+    return replace(record, boxes=boxes).select(positive)
+
+
+def fit_boxes(
+    record: ImageRecord, height: int, width: int, report: AnnotationReport
+) -> ImageRecord:
+    """Clip boxes to the real image, drop those that lie outside it.
+
+    Args:
+        record: with cleaned boxes.
+        height, width: of the image as a viewer shows it, pixels.
+        report: gets the counts and the first examples.
+    """
+    limits = np.array([width, height, width, height], np.float32)
+    if (record.boxes >= 0).all() and (record.boxes <= limits).all():
+        return record
+    clipped = np.clip(record.boxes, 0, limits)
+    inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    changed = inside & (clipped != record.boxes).any(axis=1)
+    for finding, hit in (("outside", ~inside), ("clipped", changed)):
+        for index in np.flatnonzero(hit):
+            report.add(
+                finding,
+                f"{record.file_name} ({width}x{height}) {box_text(record.boxes[index])}",
+            )
+    return replace(record, boxes=clipped).select(inside)
+
+
+def limit_boxes(record: ImageRecord, max_boxes: int, report: AnnotationReport) -> ImageRecord:
+    """Keep the `max_boxes` largest boxes, in their original order; 0 = no limit.
+
+    Crowd regions are large and teach nothing: they give way to objects first.
+    """
+    report.max_boxes = max_boxes
+    report.most_boxes = max(report.most_boxes, len(record.labels))
+    surplus = len(record.labels) - max_boxes
+    if max_boxes <= 0 or surplus <= 0:
+        return record
+    sides = record.boxes[:, 2:] - record.boxes[:, :2]
+    area = sides[:, 0].astype(np.float64) * sides[:, 1]
+    order = np.lexsort((-area, record.crowd))
+    report.add("too_many", f"{record.file_name} has {len(record.labels)} boxes", surplus)
+    return record.select(np.sort(order[:max_boxes]))
+
+
+def box_text(box: np.ndarray) -> str:
+    """A box as it reads in a report."""
+    return "[" + ", ".join(f"{float(value):g}" for value in box) + "]"

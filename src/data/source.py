@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a split's annotations and images are by the configuration, and what of them is wanted."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+
+from ..base.errors import UserError
+from ..base.file_names import one_form
+from ..base.foreign_files import open_regular
+from ..base.messages import short
+from .annotations import AnnotationReport, ImageRecord, read_coco, read_txt
+
+FORMAT_VERSION = 2
+
+
+# Kind of data set -> keys that it does not look at, and what it takes instead.
+_WITHOUT_EFFECT = {
+    "coco": {"image_dir": "images are in coco_root, in the folder that train_data_type or "
+                          "val_data_type names (which may be a path, as images/Train)"},
+    "txt": {"coco_root": "images are in image_dir and the rows in anno_path"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where a split comes from and what of it is wanted.
+
+    Attributes:
+        kind: "coco" or "txt".
+        split: "train" or "val".
+        anno_path, image_dir: as given (relative to the working folder or absolute).
+        class_names: without the background, in label order.
+        keep_empty: keep images without boxes.
+        max_boxes: largest boxes kept an image; 0 = all.
+        skip_bad_images: leave out missing and undecodable images.
+        max_image_pixels: larger images are bad ones.
+        mindrecord_dir: folder of the record sets.
+        place: the annotation file's folder, for those with files of equal names: below the data's
+            root, or elsewhere its last part.
+        notes: lines about keys that have no effect.
+    """
+
+    kind: str
+    split: str
+    anno_path: str
+    image_dir: str
+    class_names: tuple[str, ...]
+    keep_empty: bool
+    max_boxes: int
+    skip_bad_images: bool
+    max_image_pixels: int
+    mindrecord_dir: str
+    place: str = ""
+    notes: tuple[str, ...] = ()
+
+    def settings(self) -> dict:
+        """Everything but the content that decides what the records are."""
+        settings = {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "split": self.split,
+            "class_names": list(self.class_names),
+            "keep_empty": self.keep_empty,
+            "max_boxes": self.max_boxes,
+            "skip_bad_images": self.skip_bad_images,
+        }
+        if self.skip_bad_images:  # without, no image is left out because of its size
+            settings["max_image_pixels"] = self.max_image_pixels
+        return settings
+
+    def name(self) -> str:
+        """Folder name of the record set: readable, and different for different settings."""
+        stem = os.path.splitext(os.path.basename(self.anno_path))[0]
+        usual = self.place == ("annotations" if self.kind == "coco" else ".")
+        content = self.settings() if usual else [self.settings(), self.place]
+        return f"{stem}-{self.split}-{digest(content)[:8]}"
+
+    def read(self, *, max_boxes: int) -> tuple[list[ImageRecord], AnnotationReport]:
+        """Read the annotations."""
+        place = self.anno_path, self.image_dir, self.class_names
+        if self.kind == "txt":
+            return read_txt(*place, keep_empty=self.keep_empty, max_boxes=max_boxes)
+        return read_coco(
+            *place,
+            keep_empty=self.keep_empty,
+            max_boxes=max_boxes,
+            to_learn=self.split == "train",
+        )
+
+
+def data_source(config, split: str) -> DataSource:
+    """The source of split "train" or "val" as the configuration describes it.
+
+    dataset coco: coco_root/<instance_set with {} = the split's data type, or its last part>, images
+    in coco_root/<data type>; for "val", anno_path replaces the annotation file if given. Otherwise:
+    TXT, anno_path and image_dir, in both of which {} stands for the split's data type too.
+
+    Raises:
+        UserError: a needed key is empty or its folder is missing.
+    """
+    data_type = config.train_data_type if split == "train" else config.val_data_type
+    if str(config.dataset).lower() == "coco":
+        root = _needed(config, "coco_root", "the folder with images and annotations")
+        anno_path = os.path.join(root, config.instance_set.replace("{}", data_type))
+        last = os.path.join(root, config.instance_set.replace("{}", os.path.basename(data_type)))
+        if os.path.isfile(last) and not os.path.isfile(anno_path):
+            anno_path = last  # images/Train has annotations/instances_Train.json
+        if split == "val" and config.anno_path:
+            anno_path = config.anno_path
+        kind, image_dir, folder_keys = "coco", os.path.join(root, data_type), "coco_root"
+        folder_keys += f" and {split}_data_type"
+        default_dir = os.path.join(root, "MindRecord_COCO")
+    else:
+        root = _needed(config, "image_dir", "the folder that the rows' file names start from")
+        anno_path = _needed(config, "anno_path", "the TXT file").replace("{}", data_type)
+        kind, image_dir, folder_keys = "txt", root.replace("{}", data_type), "image_dir"
+        default_dir = os.path.join(root.split("{}")[0], "MindRecord_TXT")
+    folder = os.path.abspath(config.mindrecord_dir or default_dir)
+    if not _is_utf8(folder) or not _is_utf8(os.path.basename(anno_path)):
+        raise UserError(
+            f"mindrecord_dir {folder}: MindRecord files need a path in UTF-8; set mindrecord_dir "
+            "to one, and name the annotation file so"
+        )
+    source = DataSource(
+        kind=kind,
+        split=split,
+        anno_path=anno_path,
+        image_dir=image_dir,
+        class_names=tuple(map(one_form, config.class_names)),
+        keep_empty=split != "train" or not config.skip_empty_images,
+        max_boxes=int(config.num_gts) if split == "train" else 0,
+        skip_bad_images=bool(config.skip_bad_images),
+        max_image_pixels=int(config.max_image_pixels),
+        mindrecord_dir=folder,
+        place=_place(anno_path, root.split("{}")[0]),
+        notes=_without_effect(config, kind, split),
+    )
+    # Records hold all of their images: they may have been brought here without them.
+    if not os.path.isdir(image_dir) and not os.path.isdir(os.path.join(folder, source.name())):
+        notes = "".join(f" ({note})" for note in source.notes)
+        raise UserError(f"image folder {image_dir} does not exist; check {folder_keys}{notes}")
+    return source
+
+
+def _without_effect(config, kind: str, split: str) -> tuple[str, ...]:
+    """Say which keys are given that this kind of data set does not look at."""
+    notes = [
+        f"note: {key} {short(getattr(config, key))} has no effect with dataset {config.dataset}: "
+        f"{instead}"
+        for key, instead in _WITHOUT_EFFECT[kind].items()
+        if getattr(config, key)
+    ]
+    if kind == "coco" and split == "train" and config.anno_path:
+        notes.append(
+            f"note: anno_path {short(config.anno_path)} is the validation file alone with dataset "
+            "coco: training takes the file that coco_root, instance_set and train_data_type name"
+        )
+    return tuple(notes)
+
+
+def _place(anno_path: str, root: str) -> str:
+    """The annotation file's folder relative to `root`, or its name when it is elsewhere."""
+    named = os.path.abspath(os.path.dirname(anno_path)), os.path.abspath(root)
+    for folder, base in (named, tuple(map(os.path.realpath, named))):  # before links are followed
+        if os.path.commonpath([folder, base]) == base:
+            return os.path.relpath(folder, base)
+    return os.path.basename(named[0])
+
+
+def digest(content) -> str:
+    """SHA-256 of something that JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a file's content.
+
+    Raises:
+        UserError: it is missing or cannot be read.
+    """
+    try:
+        with open_regular(path) as stream:
+            total = hashlib.sha256()
+            while block := stream.read(1 << 20):
+                total.update(block)
+            return total.hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"annotation file {path} does not exist; check the data settings") from None
+    except OSError as error:
+        raise UserError(f"annotation file {path} cannot be read: {error.strerror}") from None
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:  # of a byte that Python holds as half a surrogate pair
+        return False
+    return True
+
+
+def _needed(config, key: str, meaning: str) -> str:
+    value = getattr(config, key)
+    if not value:
+        raise UserError(f"{key} is empty; set it to {meaning}")
+    return value

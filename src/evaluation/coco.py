@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COCO results -> the twelve COCO numbers. Without MindSpore."""
+
+import contextlib
+import io
+import math
+import numbers
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..base.errors import UserError
+from .ground_truth import absent_classes_note, category_ids_of, known_ids, load_ground_truth
+
+AP, AP50, AP75 = 0, 1, 2  # where they stand among the twelve numbers
+COCO_MAX_DETECTIONS = 100  # of a class in an image that count in COCO's table
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """One row of the per-class table; `ap` and `ap50` are -1 for a class without ground truth."""
+
+    name: str
+    num_boxes: int
+    num_detections: int
+    ap: float
+    ap50: float
+
+
+@dataclass(frozen=True, slots=True)
+class CocoSummary:
+    """What COCO says of a set of detections.
+
+    Attributes:
+        stats: (12,) float64, in pycocotools' order; -1 where nothing can be said (no object of that
+            size).
+        lines: the twelve lines as pycocotools prints them.
+        per_class: one row a class, in the order of the classes.
+        num_images: images that were evaluated.
+        notes: what one has to know to read the numbers.
+    """
+
+    stats: np.ndarray
+    lines: tuple[str, ...]
+    per_class: tuple[ClassResult, ...]
+    num_images: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ap(self) -> float:
+        """AP averaged over IoU 0.50 to 0.95."""
+        return float(self.stats[AP])
+
+    @property
+    def ap50(self) -> float:
+        """AP at IoU 0.50."""
+        return float(self.stats[AP50])
+
+    def report(self) -> list[str]:
+        """Return everything as lines; only the notes when there is no box to judge by."""
+        judged = any(row.num_boxes for row in self.per_class)
+        return [*self.lines, "", *self.table(), "", *self.notes] if judged else list(self.notes)
+
+    def table(self) -> list[str]:
+        """Return the per-class table as lines; "-" for a class without ground truth."""
+        width = max([len("class"), *(len(row.name) for row in self.per_class)])
+        lines = [f"{'class':<{width}}  {'boxes':>6}  {'found':>6}  {'AP':>6}  {'AP50':>6}"]
+        for row in self.per_class:
+            ap, ap50 = ("-" if value < 0 else f"{value:.3f}" for value in (row.ap, row.ap50))
+            lines.append(
+                f"{row.name:<{width}}  {row.num_boxes:>6}  {row.num_detections:>6}"
+                f"  {ap:>6}  {ap50:>6}"
+            )
+        return lines
+
+
+def evaluate_results(
+    source: str | Path | Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    class_names: Sequence[str],
+    *,
+    image_ids: Sequence[int | str] | None = None,
+    name: str | None = None,
+    max_detections: int = COCO_MAX_DETECTIONS,
+) -> CocoSummary:
+    """Compare results with the ground truth through pycocotools.
+
+    Args:
+        source: annotation file, or its content as a dict. Left as it is.
+        results: as `detections_to_results` makes them; may be empty. Results of other images than
+            the evaluated ones, or of other categories, are not looked at.
+        class_names: (C,) classes to evaluate, without the background.
+        image_ids: the images that were evaluated; default all of the file.
+        name: what errors call the ground truth; default the file's name.
+        max_detections: of a class that count in an image, the best ones; COCO's 100 for less. With
+            more, all numbers but the recalls of 1 and 10 detections are those of so many.
+
+    Raises:
+        UserError: for an unreadable file, an unknown class, or an evaluated image that the file
+        lacks.
+    """
+    data = load_ground_truth(source, class_names)
+    name = name or ("annotations" if isinstance(source, Mapping) else str(source))
+    category_ids = category_ids_of(data, class_names, name)
+    # pycocotools sorts ids and holds them in numpy arrays, so mixed and string ids would break it:
+    # inside, the id of an image or a category is its position.
+    known = {image["id"] for image in data["images"]}
+    wanted = list(dict.fromkeys(known_ids(data) if image_ids is None else image_ids))
+    absent = [image_id for image_id in wanted if image_id not in known]
+    if absent:
+        raise UserError(
+            f"{name}: no image with id {absent[0]!r} ({len(absent)} of {len(wanted)} evaluated "
+            "images are not in it); give the annotation file of the evaluated images"
+        )
+    position = {image_id: index for index, image_id in enumerate(wanted, start=1)}
+    category = {id_: label for label, id_ in enumerate(category_ids, start=1) if id_ is not None}
+    truth = _index(data["annotations"], position, category, with_score=False)
+    found = _index(results, position, category, with_score=True)
+    counted = max(max_detections, COCO_MAX_DETECTIONS)
+    evaluation = _run_pycocotools(truth, found, position, len(category_ids), counted)
+    stats, lines = _summarize(evaluation, counted)
+    return CocoSummary(
+        stats=stats,
+        lines=lines,
+        per_class=_per_class(evaluation, truth, found, class_names),
+        num_images=len(wanted),
+        notes=tuple(
+            filter(
+                None,
+                (
+                    None if truth else f"note: {name} has no box to judge by: no numbers",
+                    absent_classes_note(category_ids, class_names, name),
+                    _counting_note(evaluation, found, counted),
+                ),
+            )
+        ),
+    )
+
+
+def _run_pycocotools(truth, found, position, num_classes, counted):
+    """Return the finished COCOeval."""
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground, detected = (_as_coco(part, position, num_classes) for part in (truth, found))
+        evaluation = COCOeval(ground, detected, "bbox")
+        evaluation.params.imgIds = sorted(position.values())
+        evaluation.params.catIds = list(range(1, num_classes + 1))
+        evaluation.params.maxDets = sorted({1, 10, COCO_MAX_DETECTIONS, counted})
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation
+
+
+# (is it a precision, IoU threshold, area, most detections where it is not all that count)
+_TWELVE = (
+    (True, None, "all", None),
+    (True, 0.5, "all", None),
+    (True, 0.75, "all", None),
+    (True, None, "small", None),
+    (True, None, "medium", None),
+    (True, None, "large", None),
+    (False, None, "all", 1),
+    (False, None, "all", 10),
+    (False, None, "all", None),
+    (False, None, "small", None),
+    (False, None, "medium", None),
+    (False, None, "large", None),
+)
+
+
+def _summarize(evaluation, counted):
+    """Return the twelve numbers and their lines, as pycocotools prints them.
+
+    Its own `summarize` can do so for 100 detections an image only.
+    """
+    stats, lines = [], []
+    for is_precision, threshold, area, most in _TWELVE:
+        stats.append(_mean_of(evaluation, is_precision, threshold, area, most or counted))
+        title, kind = ("Average Precision", "(AP)") if is_precision else ("Average Recall", "(AR)")
+        overlap = "0.50:0.95" if threshold is None else f"{threshold:0.2f}"
+        lines.append(
+            f" {title:<18} {kind} @[ IoU={overlap:<9} | area={area:>6s} | "
+            f"maxDets={most or counted:>3d} ] = {stats[-1]:0.3f}"
+        )
+    return np.asarray(stats, np.float64), tuple(lines)
+
+
+def _mean_of(evaluation, is_precision, threshold, area, most):
+    """Return a number of the table; -1 where nothing can be said."""
+    parameters = evaluation.params
+    # (IoU, recall, class, area, most detections), or without the recall
+    values = evaluation.eval["precision" if is_precision else "recall"]
+    values = values[..., parameters.areaRngLbl.index(area), parameters.maxDets.index(most)]
+    if threshold is not None:
+        values = values[np.isclose(parameters.iouThrs, threshold)]
+    values = values[values > -1]
+    return float(np.mean(values)) if values.size else -1.0
+
+
+def _counting_note(evaluation, found, counted):
+    """What to say where the numbers are not COCO's, or leave out detections; None otherwise."""
+    if counted > COCO_MAX_DETECTIONS:
+        ap = _mean_of(evaluation, True, None, "all", COCO_MAX_DETECTIONS)
+        return (
+            f"note: up to {counted} detections of a class count in an image (test_max_per_img); "
+            f"with COCO's own {COCO_MAX_DETECTIONS} AP is {ap:.3f}"
+        )
+    pairs = Counter((item["image_id"], item["category_id"]) for item in found)
+    most = max(pairs.values(), default=0)
+    if most <= counted:
+        return None
+    return (
+        f"note: of up to {most} detections of a class in an image the best {counted} count, as "
+        f"COCO has it; set test_max_per_img to {most} to count them all"
+    )
+
+
+def _index(entries, position, category, *, with_score):
+    """Return copies of the entries that take part, with inner ids and all keys COCO reads."""
+    chosen = []
+    for entry in entries:
+        if entry["image_id"] not in position or entry["category_id"] not in category:
+            continue
+        bbox = [_finite(value) for value in entry["bbox"]]
+        if len(bbox) != 4 or None in bbox:
+            continue
+        item = {
+            "id": len(chosen) + 1,
+            "image_id": position[entry["image_id"]],
+            "category_id": category[entry["category_id"]],
+            "bbox": bbox,
+            "area": bbox[2] * bbox[3],
+            "iscrowd": 0,
+        }
+        if with_score:
+            item["score"] = float(entry["score"])
+        else:
+            area = _finite(entry.get("area"))
+            item["area"] = item["area"] if area is None else area
+            item["iscrowd"] = int(entry.get("iscrowd", 0))
+        chosen.append(item)
+    return chosen
+
+
+def _finite(value):
+    """Return the number as a float, None for anything that is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer beyond the range of floats
+        return None
+
+
+def _as_coco(annotations, position, num_classes):
+    """Return a pycocotools COCO object of entries from `_index`, which it adds keys to."""
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": index} for index in position.values()],
+        "categories": [{"id": label} for label in range(1, num_classes + 1)],
+        "annotations": annotations,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _per_class(evaluation, truth, found, class_names):
+    """Return the rows of the per-class table."""
+    # (IoU, recall, class, area, most detections) -> all areas, most detections
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+
+    def mean(values):
+        values = values[values > -1]
+        return float(values.mean()) if values.size else -1.0
+
+    boxes = Counter(item["category_id"] for item in truth if not item["iscrowd"])
+    detections = Counter(item["category_id"] for item in found)
+    rows = []
+    for label, name in enumerate(class_names, start=1):
+        of_class = precision[:, :, label - 1]
+        ap, ap50 = mean(of_class), mean(of_class[0])
+        rows.append(ClassResult(name, boxes[label], detections[label], ap, ap50))
+    return tuple(rows)

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation: a detector over the validation images, and what COCO says of its results."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from ..base.errors import UserError
+from ..base.files import remove_leftovers
+from ..checkpoints.file import require_file
+from ..data.mindrecord import MindRecordSet, data_source, ensure_mindrecord
+from ..dataset import create_eval_dataset, iterate
+from ..detector import open_detector
+from ..graph_cache.compile_cache import CompileCache
+from ..model_utils.configuration.memory import require_memory
+from ..model_utils.device_adapter import init_device
+from ..processes.ranks import Ranks
+from ..training.progress import StatusLine, clock_time
+from .coco import CocoSummary, evaluate_results
+from .coco_results import (
+    check_result_path,
+    detections_to_results,
+    result_path_of,
+    write_results,
+)
+from .ground_truth import category_ids_of, coco_from_records, load_ground_truth
+
+SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """What detections are compared with.
+
+    Attributes:
+        source: the file's name, for messages.
+        data: COCO annotation dict.
+        category_ids: (C,) the file's category id of labels 1..C, None where it has none.
+    """
+
+    source: str
+    data: Mapping[str, Any]
+    category_ids: Sequence[int | str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What a detector found.
+
+    Attributes:
+        image_ids: the images that were looked at, each once.
+        results: COCO results.
+        images_per_second: without the first batch, which compiles the graph (unless it is the only
+            one).
+    """
+
+    image_ids: list[int | str]
+    results: list[dict[str, Any]]
+    images_per_second: float
+
+
+def read_ground_truth(config: Any, mindrecord_set: MindRecordSet) -> GroundTruth:
+    """Return what an evaluation compares with.
+
+    COCO data: the annotation file itself, the one that the images were converted from (`anno_path`
+    if given), as other evaluations of it read it. TXT data: the records.
+
+    Raises:
+        UserError: when the file cannot be used, or lacks a class.
+    """
+    source = mindrecord_set.anno_path
+    if data_source(config, "val").kind == "coco":
+        data = load_ground_truth(source, config.class_names)
+    else:
+        data = coco_from_records(mindrecord_set.records, config.class_names)
+    return GroundTruth(source, data, category_ids_of(data, config.class_names, source))
+
+
+def detect(
+    network: nn.Cell,
+    config: Any,
+    mindrecord_set: MindRecordSet,
+    category_ids: Sequence[int | str | None],
+    *,
+    ranks: Ranks | None = None,
+    status: StatusLine | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Detections | None:
+    """Run the network over the validation images, each exactly once.
+
+    Several ranks look at their share of the images each, and all get what all have found.
+
+    Args:
+        network: detector in evaluation mode: (image, image_meta) -> boxes, scores, labels, valid.
+        mindrecord_set: the validation images; `config.max_val_images` limits them.
+        category_ids: (C,) the annotation file's category id of labels 1..C.
+        ranks: the processes of the run; this one alone by default.
+        should_stop: asked after every batch; the evaluation is given up when it says so, to all
+            ranks alike.
+
+    Returns:
+        What was found, or None when it was given up.
+    """
+    ranks = ranks or Ranks()
+    total = min(config.max_val_images or mindrecord_set.num_images, mindrecord_set.num_images)
+    share = len(range(ranks.rank, total, ranks.world_size))
+    image_ids: list[int | str] = []
+    results: list[dict[str, Any]] = []
+    started = first_done = last_line = time.perf_counter()
+    in_first = 0
+    run = CompileCache(config)
+    dataset = create_eval_dataset(
+        config, mindrecord_set, rank=ranks.rank, world_size=ranks.world_size
+    )
+    for image, image_meta, image_index in iterate(dataset, records=mindrecord_set):
+        outputs = [output.asnumpy() for output in run(network, image, image_meta)]
+        index = image_index.asnumpy()
+        rows = np.flatnonzero(index >= 0)  # -1 fills the last batch up
+        ids = [mindrecord_set.image_ids[index[i]] for i in rows]
+        image_ids += ids
+        results += detections_to_results(ids, *(output[rows] for output in outputs), category_ids)
+        now = time.perf_counter()
+        if first_done == started:
+            first_done, in_first = now, len(image_ids)
+        if status:
+            speed = (len(image_ids) - in_first) / max(now - first_done, 1e-9)
+            left = f"  left {clock_time((share - len(image_ids)) / speed)}" if speed else ""
+            due = now - last_line >= SECONDS_BETWEEN_LINES
+            last_line = now if due else last_line
+            text = f"evaluated {len(image_ids)}/{share}  {speed:.1f} images/s{left}"
+            status.show(text, keep=due)
+        if should_stop():
+            return None
+    finished = time.perf_counter()
+    if len(image_ids) == in_first:
+        first_done, in_first = started, 0
+    speed = (len(image_ids) - in_first) / max(finished - first_done, 1e-9)
+    found = Detections(image_ids, results, speed)
+    return found if ranks.world_size == 1 else _merged(ranks, found, mindrecord_set.image_ids)
+
+
+def _merged(ranks: Ranks, found: Detections, order: Sequence[int | str]) -> Detections:
+    """Put together what the ranks have found, by image id, in the order of a single process.
+
+    Args:
+        found: by this rank.
+        order: ids of all images.
+    """
+    parts = ranks.gather([found.image_ids, found.results, found.images_per_second])
+    place = {image_id: number for number, image_id in enumerate(order)}
+    image_ids = sorted((i for ids, _, _ in parts for i in ids), key=place.__getitem__)
+    if len(set(image_ids)) != len(image_ids):
+        raise RuntimeError("two ranks have evaluated the same image")
+    results = [result for _, part, _ in parts for result in part]
+    results.sort(key=lambda result: place[result["image_id"]])  # keeps the order within an image
+    return Detections(image_ids, results, sum(speed for _, _, speed in parts))
+
+
+def evaluate(
+    network: nn.Cell,
+    config: Any,
+    mindrecord_set: MindRecordSet,
+    truth: GroundTruth,
+    *,
+    ranks: Ranks | None = None,
+    status: StatusLine | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[CocoSummary | None, Detections] | None:
+    """Detect, and compare with the ground truth.
+
+    The network is put into evaluation mode and left there.
+
+    Returns:
+        COCO's numbers (on rank 0, None on the others) and the detections, or None when
+        `should_stop` gave the evaluation up.
+    """
+    network.set_train(False)
+    detections = detect(
+        network,
+        config,
+        mindrecord_set,
+        truth.category_ids,
+        ranks=ranks,
+        status=status,
+        should_stop=should_stop,
+    )
+    if detections is None:
+        return None
+    if ranks is not None and ranks.rank:
+        return None, detections
+    summary = evaluate_results(
+        truth.data,
+        detections.results,
+        config.class_names,
+        image_ids=detections.image_ids,
+        name=truth.source,
+        max_detections=config.test_max_per_img,
+    )
+    return summary, detections
+
+
+def run_evaluation(config: Any) -> int:
+    """Evaluate `checkpoint_path` as eval.py does: report on the standard output, results as JSON.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: for anything in the configuration, the data or the checkpoint that cannot work.
+    """
+    if not config.checkpoint_path:
+        raise UserError(
+            f"checkpoint_path is empty ({config.origin('checkpoint_path')}); "
+            "give the detector to evaluate with --checkpoint_path FILE"
+        )
+    require_file(config.checkpoint_path, "checkpoint_path")
+    require_memory(config, "test_batch_size")
+    device = init_device(config)
+    ranks = Ranks(device.rank, device.world_size)
+    status = StatusLine(sys.stdout if ranks.rank == 0 else open(os.devnull, "w"))  # noqa: SIM115
+    opened = open_detector(config, config.checkpoint_path)
+    config, network = opened.config, opened.network()
+    epoch = opened.checkpoint.meta.get("epoch")
+    status.say(f"checkpoint {config.checkpoint_path}{f' (epoch {epoch})' if epoch else ''}")
+    for line in opened.lines:
+        status.say(f"  {line}")
+    mindrecord_set = ensure_mindrecord(config, "val", ranks.rank, ranks.world_size)
+    truth = read_ground_truth(config, mindrecord_set)
+    result_path = result_path_of(config)
+    if ranks.rank == 0:
+        check_result_path(result_path)
+        remove_leftovers(result_path.parent)
+    with ranks.watch(config.rank_timeout):
+        summary, detections = evaluate(
+            network,
+            config,
+            mindrecord_set,
+            truth,
+            ranks=ranks,
+            status=status,
+        )
+        ranks.wait()
+    if summary is None:
+        return 0
+    for line in summary.report():
+        status.say(line)
+    status.say(
+        f"{summary.num_images} images, {len(detections.results)} detections, "
+        f"{detections.images_per_second:.2f} images/s (device_target {config.device_target}, "
+        f"MindSpore {ms.__version__})"
+    )
+    write_results(result_path, detections.results)
+    status.say(f"results: {result_path.resolve()}")
+    # Under a name of its own: results may go into the folder of a training run.
+    saved = config.save_in(result_path.parent, "eval_config.yaml")
+    status.say(f"configuration: {saved.resolve()}")
+    return 0

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run an exported model in Python, and compare what it finds with what the network finds."""
+
+import contextlib
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..base.errors import UserError
+from ..base.memory import require_memory
+
+OUTPUT_NAMES = ("boxes", "scores", "labels", "valid")
+# Two runs of one network in other libraries: a few units in the last place of float32, after a
+# hundred layers. In px and in score.
+BOX_TOLERANCE, SCORE_TOLERANCE = 0.05, 1.0e-3
+# Scores that belong to the same features: RoIs that pool to zeros, for example, all have one score.
+_TIE = 1.0e-6
+# Overlaps right at a threshold may fall to either side.
+_ON_THE_EDGE = 0.02
+
+Outputs = Sequence[np.ndarray]
+Model = Callable[[np.ndarray, np.ndarray], Outputs]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the detections of two models differ.
+
+    Attributes:
+        count: detections of the first one.
+        unmatched: of both, those without a partner of the same class within the tolerances. Not
+            counted are those whose score ties with others' of their image, where the other model
+            has chosen others of the same score.
+        box, score: the largest differences of partners, px and score.
+        equal: whether all outputs are the same bit for bit.
+    """
+
+    count: int
+    unmatched: int
+    box: float
+    score: float
+    equal: bool
+
+    @property
+    def same(self) -> bool:
+        """Whether both are the same detector."""
+        return self.equal or self.unmatched <= int(_ON_THE_EDGE * self.count)
+
+
+def open_onnx(path: str | Path, threads: int = 0) -> tuple[Model, list[str], list[str]]:
+    """Open an ONNX file in onnxruntime, on the CPU.
+
+    Args:
+        threads: 0 leaves the choice to onnxruntime.
+
+    Returns:
+        (image, image_meta) -> boxes, scores, labels, valid; the names of inputs and outputs.
+
+    Raises:
+        UserError: onnxruntime is not installed, or cannot read the file, or there is too little
+            memory.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(f"{path}: needs the package onnxruntime; pip install onnxruntime") from None
+    _require_memory(path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime has a class of its own for every reason
+        raise UserError(f"{path}: onnxruntime cannot load it ({error})") from error
+    inputs = [i.name for i in session.get_inputs()]
+    outputs = [o.name for o in session.get_outputs()]
+
+    def run(image: np.ndarray, image_meta: np.ndarray) -> Outputs:
+        return session.run(outputs, dict(zip(inputs, (image, image_meta), strict=True)))
+
+    return run, inputs, outputs
+
+
+def runtime_of(file_format: str) -> str:
+    """Name and version of what opens a file of the format here: "onnxruntime 1.32.0"."""
+    package = "onnxruntime" if file_format == "ONNX" else "mindspore"
+    return f"{package} {importlib.import_module(package).__version__}"
+
+
+def open_mindir(path: str | Path) -> Model:
+    """Open a MINDIR file in MindSpore, on the device that was chosen.
+
+    Returns:
+        (image, image_meta) -> boxes, scores, labels, valid.
+
+    Raises:
+        UserError: MindSpore cannot read the file, or there is too little memory.
+    """
+    import mindspore as ms
+    from mindspore import nn
+
+    _require_memory(path)
+    try:
+        cell = nn.GraphCell(ms.load(str(path)))
+    except Exception as error:  # whatever a file of other bytes provokes
+        raise UserError(f"{path}: MindSpore cannot load it ({error})") from error
+
+    def run(image: np.ndarray, image_meta: np.ndarray) -> Outputs:
+        return [o.asnumpy() for o in cell(ms.Tensor(image), ms.Tensor(image_meta))]
+
+    return run
+
+
+def _require_memory(path: str | Path) -> None:
+    """A model is held twice while it is loaded: as the file, and as its tensors."""
+    with contextlib.suppress(OSError):  # the library will say what is wrong with it
+        require_memory(path, 2 * os.path.getsize(path))
+
+
+def compare(expected: Outputs, found: Outputs) -> Comparison:
+    """Compare two models' boxes (B, K, 4), scores, labels and valid (B, K) of the same images.
+
+    Detections are compared as sets: where scores nearly tie, their order may differ.
+    """
+    if any(a.shape != b.shape for a, b in zip(expected, found, strict=True)):
+        return Comparison(int(expected[3].sum()), expected[3].size, np.inf, np.inf, False)
+    equal = all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+    count = unmatched = 0
+    box = score = 0.0
+    for row in range(len(expected[0])):
+        ours, theirs = _detections(expected, row), _detections(found, row)
+        count += len(ours)
+        if not len(ours) or not len(theirs):
+            unmatched += len(ours) + len(theirs)
+            continue
+        distance = np.abs(ours[:, None] - theirs[None])  # (N, M, 6): box, score, label
+        near = (distance[..., :4].max(-1) <= BOX_TOLERANCE) & (distance[..., 5] == 0)
+        near &= distance[..., 4] <= SCORE_TOLERANCE
+        lone, other_lone = ours[~near.any(1)], theirs[~near.any(0)]
+        unmatched += _not_tied(lone, ours, other_lone) + _not_tied(other_lone, theirs, lone)
+        if near.any():
+            partner = np.where(near, distance[..., :4].max(-1), np.inf).argmin(1)
+            pairs = distance[np.arange(len(ours)), partner][near.any(1)]
+            box = max(box, float(pairs[:, :4].max()))
+            score = max(score, float(pairs[:, 4].max()))
+    return Comparison(count, unmatched, box, score, equal)
+
+
+def _not_tied(lone: np.ndarray, own: np.ndarray, other_lone: np.ndarray) -> int:
+    """Count the `lone` detections of one model whose place in `own` is not the choice in a tie.
+
+    Args:
+        lone, own, other_lone: (N, 6) detections without a partner, all of the same model, and those
+            of the other model without a partner.
+    """
+
+    def alike(others: np.ndarray, tolerance: float) -> np.ndarray:
+        same = np.abs(lone[:, None, 4] - others[None, :, 4]) <= tolerance
+        return (same & (lone[:, None, 5] == others[None, :, 5])).sum(1)
+
+    in_a_tie = (alike(own, _TIE) > 1) & (alike(other_lone, SCORE_TOLERANCE) > 0)
+    return int((~in_a_tie).sum())
+
+
+def _detections(outputs: Outputs, row: int) -> np.ndarray:
+    """Return (N, 6) float64 of one image: box, score, label of its detections."""
+    boxes, scores, labels, valid = (np.asarray(o[row], np.float64) for o in outputs)
+    return np.concatenate([boxes, scores[:, None], labels[:, None]], 1)[valid > 0]

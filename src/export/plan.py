@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What export.py is to do, checked before anything is built. Without MindSpore."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import UserError
+
+ENDINGS = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPlan:
+    """Where from, where to and what for.
+
+    Attributes:
+        checkpoint: the file with the weights.
+        checkpoint_key: the setting that named it.
+        path: the model file that is to be written.
+        target: "CPU", "GPU" or "Ascend": the device whose operators the graph is made of.
+    """
+
+    checkpoint: str
+    checkpoint_key: str
+    path: Path
+    target: str
+
+
+def plan_export(config: Any) -> ExportPlan:
+    """Decide what an export writes.
+
+    Raises:
+        UserError: it cannot be done here, or a needed setting is empty.
+    """
+    file_format = config.file_format
+    if file_format == "AIR" and config.device_target != "Ascend":
+        raise UserError(
+            f"file_format AIR ({config.origin('file_format')}) with device_target "
+            f"{config.device_target}: MindSpore writes AIR on Ascend hardware only; give "
+            "--device_target Ascend on such a machine, or --file_format MINDIR"
+        )
+    key = "ckpt_file" if config.ckpt_file or not config.checkpoint_path else "checkpoint_path"
+    checkpoint = getattr(config, key)
+    if not checkpoint:
+        raise UserError(
+            f"ckpt_file is empty ({config.origin('ckpt_file')}); give the detector to export with "
+            "--ckpt_file FILE"
+        )
+    if file_format == "ONNX" and config.check and not importlib.util.find_spec("onnxruntime"):
+        raise UserError(
+            "check True: comparing an ONNX file needs the package onnxruntime; install it "
+            "(pip install onnxruntime), or give --check False"
+        )
+    return ExportPlan(checkpoint, key, _model_path(config), _target(config))
+
+
+def _target(config: Any) -> str:
+    target = config.export_target
+    if target == "auto":
+        return "CPU" if config.file_format == "ONNX" else config.device_target
+    if config.file_format == "ONNX" and target == "Ascend":
+        raise UserError(
+            "export_target Ascend with file_format ONNX: an Ascend graph holds a loop, which the "
+            "ONNX exporter cannot write; give --file_format MINDIR, or leave export_target out"
+        )
+    return target
+
+
+def _model_path(config: Any) -> Path:
+    """The file to write: `file_name` with the format's ending, in a folder that exists."""
+    ending = ENDINGS[config.file_format]
+    name = os.path.expanduser(config.file_name)
+    if name.lower().endswith(ending):
+        name = name[: -len(ending)]
+    path = Path(name + ending)  # in small letters: MindSpore loads no other
+    if not path.parent.is_dir():
+        raise UserError(f"file_name {config.file_name}: there is no folder {path.parent}; make it")
+    if path.is_dir():
+        raise UserError(f"file_name {config.file_name}: {path} is a folder; choose another name")
+    return path

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export: a checkpoint's network as a file for other programs, checked and written whole."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from ..base.errors import UserError
+from ..base.file_modes import take_usual_mode
+from ..base.files import remove_leftovers, temporary_name
+from ..base.messages import one_line
+from ..checkpoints.file import require_file
+from ..detector import open_detector
+from ..images.ops import InputFormat, normalize_and_pad
+from ..model_utils.device_adapter import compute_dtype, init_device
+from .exported_model import (
+    OUTPUT_NAMES,
+    Comparison,
+    Outputs,
+    compare,
+    open_mindir,
+    open_onnx,
+    runtime_of,
+)
+from .model_card import card_path, make_card
+from .plan import ENDINGS, ExportPlan
+
+_INPUT_NAMES = ("image", "image_meta")
+_RANDOM_INPUTS = 4  # how many are tried for one that the network finds something in
+
+
+def run_export(config: Any, plan: ExportPlan) -> int:
+    """Export as export.py does; the report goes to the standard output.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: the checkpoint does not fit, the format cannot hold the network, the file cannot
+            be written, or what was written does not do what the network does.
+    """
+    require_file(plan.checkpoint, plan.checkpoint_key)
+    init_device(config)
+    opened = open_detector(config, plan.checkpoint, plan.checkpoint_key)
+    config, epoch = opened.config, opened.checkpoint.meta.get("epoch")
+    # Of the target's operators and dtypes, and of MindSpore's own: files are read elsewhere.
+    network = opened.network(device_target=plan.target, cpu_kernels="off")
+    for line in opened.lines:
+        print(one_line(line))
+    image, image_meta, expected = _reference(network, config)
+
+    with _folder_beside(plan.path) as folder:
+        written = _export(network, config, image, image_meta, folder)
+        names = {"inputs": _INPUT_NAMES, "outputs": OUTPUT_NAMES}
+        checked = None
+        if config.file_format == "AIR":
+            print("not compared with the network: MindSpore cannot load AIR again")
+        elif config.check:
+            found, names = _run(written, config.file_format, image, image_meta, names)
+            print(_verdict(plan, compare(expected, found)))
+            precision = compute_dtype(config.replace(device_target=plan.target))
+            checked = {"runtime": runtime_of(config.file_format), "precision": precision}
+        card = make_card(
+            config,
+            target=plan.target,
+            inputs=_named(_INPUT_NAMES, names["inputs"], (image, image_meta)),
+            outputs=_named(OUTPUT_NAMES, names["outputs"], expected),
+            checkpoint={"file": Path(plan.checkpoint).name, "epoch": epoch},
+            checked=checked,
+        )
+        card["model_bytes"] = written.stat().st_size
+        _publish(written, card, plan.path)
+    print(f"model: {plan.path.resolve()} ({card['model_bytes'] / 1e6:.1f} MB, for {plan.target})")
+    print(f"description: {card_path(plan.path).resolve()}")
+    return 0
+
+
+def _reference(network: ms.nn.Cell, config: Any) -> tuple[np.ndarray, np.ndarray, Outputs]:
+    """Return a random input, in which the network finds something if it can, and its outputs."""
+    best = None
+    for seed in range(_RANDOM_INPUTS):
+        image, image_meta = _random_input(config, seed)
+        outputs = [o.asnumpy() for o in network(Tensor(image), Tensor(image_meta))]
+        if best is None or outputs[3].sum() > best[2][3].sum():
+            best = image, image_meta, outputs
+        if outputs[3].any(1).all():
+            break
+    return best
+
+
+def _random_input(config: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of random blobs in random colours, of a random size inside the canvas.
+
+    Returns:
+        image (B, 3, H, W) float32 and image_meta (B, 4) float32.
+    """
+    rng = np.random.default_rng(seed)
+    target = InputFormat.from_config(config)
+    images, metas = [], []
+    for _ in range(config.test_batch_size):
+        height = int(rng.integers(target.height * 3 // 4, target.height + 1))
+        width = int(rng.integers(target.width * 3 // 4, target.width + 1))
+        rgb = np.full((height, width, 3), rng.integers(100, 256, 3), np.uint8)
+        for _ in range(30):
+            centre = rng.integers(0, (width, height)).tolist()
+            axes = rng.integers(2, max(3, min(height, width) // 6), 2).tolist()
+            colour = rng.integers(0, 256, 3).tolist()
+            cv2.ellipse(rgb, centre, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1)
+        noise = rng.normal(0, 8, rgb.shape)
+        rgb = np.clip(rgb + noise, 0, 255).astype(np.uint8)
+        images.append(normalize_and_pad(rgb, target))
+        metas.append((height, width, *rng.uniform(0.5, 2.0, 2)))
+    return np.stack(images), np.array(metas, np.float32)
+
+
+def _export(network, config, image, image_meta, folder: Path) -> Path:
+    """Write the model file into a folder."""
+    # Not under the user's name and from inside: MindSpore refuses letters that file systems take.
+    path = folder / f"model{ENDINGS[config.file_format]}"
+    try:
+        with _working_folder(folder):
+            ms.export(network, Tensor(image), Tensor(image_meta), file_name=path.name,
+                      file_format=config.file_format)  # fmt: skip
+    except Exception as error:  # one class for unsupported operators, full disks and the rest
+        first = str(error).strip().splitlines()[0][:300]
+        raise UserError(
+            f"file_format {config.file_format}: MindSpore {ms.__version__} cannot export this "
+            f"network ({first}); docs/deployment.md says what is known to work"
+        ) from error
+    if not path.is_file():
+        written = ", ".join(sorted(os.listdir(folder))) or "nothing"
+        raise UserError(
+            f"{path.name}: MindSpore wrote {written} instead of one file; a model of 2 GB or more "
+            "cannot be exported"
+        )
+    return path
+
+
+@contextlib.contextmanager
+def _working_folder(folder: Path):
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _run(path: Path, file_format: str, image, image_meta, names: dict) -> tuple[Outputs, dict]:
+    """Run the written file once; returns its outputs and the names of its tensors."""
+    if file_format == "ONNX":
+        run, inputs, outputs = open_onnx(path)
+        return run(image, image_meta), {"inputs": inputs, "outputs": outputs}
+    return open_mindir(path)(image, image_meta), names
+
+
+def _verdict(plan: ExportPlan, result: Comparison) -> str:
+    """One line on how file and network compare, or a `UserError` when they differ."""
+    if not result.same:
+        raise UserError(
+            f"{plan.path.name}: the written model finds something else than the network on a "
+            f"random input ({result.unmatched} of {result.count} detections differ); nothing was "
+            "kept, please report it with your configuration"
+        )
+    if result.equal:
+        return f"checked: equal to the network bit for bit ({result.count} detections)"
+    return (
+        f"checked: {result.count} detections, largest difference {result.box:.2g} px and "
+        f"{result.score:.2g} in score, {result.unmatched} without a partner"
+    )
+
+
+def _named(own_names, model_names, arrays) -> dict[str, tuple[str, np.ndarray]]:
+    pairs = zip(model_names, arrays, strict=True)
+    return dict(zip(own_names, pairs, strict=True))
+
+
+@contextlib.contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """A temporary folder on the file system of `path`; gone afterwards, and at the next export if
+    this process is killed."""
+    remove_leftovers(path.parent)
+    try:
+        prefix = f"{temporary_name(path.name)}-"
+        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; set file_name") from None
+    with folder:
+        yield Path(folder.name)
+
+
+def _publish(written: Path, card: dict[str, Any], path: Path) -> None:
+    """Move the model and its description to where they belong."""
+    written_card = card_path(written)
+    try:
+        with open(written_card, "w", encoding="utf-8") as file:
+            json.dump(card, file, indent=1, ensure_ascii=False)
+        for part in (written, written_card):
+            take_usual_mode(part)
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())  # a power cut must not lose what a name points at
+        # Programs compare the size in the description with the file's, so that a stop between the
+        # two cannot pair a model with another one's description unnoticed.
+        os.replace(written_card, card_path(path))
+        os.replace(written, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; set file_name") from error

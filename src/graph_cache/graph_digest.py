@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fingerprint of everything that decides what graph MindSpore compiles of a Cell.
+
+Weights are not part of it: a compiled graph knows parameters by name, shape and type. Constants
+are: they may come from the configuration, from the data (steps of a schedule) or from a program.
+"""
+
+import functools
+import hashlib
+import os
+import platform
+import re
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+from mindspore._c_expression import typing as mstypes
+from mindspore.ops import Primitive
+
+_SOURCES = Path(__file__).resolve().parents[1]
+_PACKAGE = __name__.partition(".")[0]  # this project's, under either name
+# Where things are and how often something is said or saved: no part of any graph. A key that is
+# missing here costs a compilation, one too many would cost the truth.
+_NOT_IN_GRAPHS = frozenset({
+    "output_dir", "pre_trained", "resume", "checkpoint_path", "result_file", "max_val_images",
+    "coco_root", "image_dir", "anno_path", "mindrecord_dir", "num_parallel_workers",
+    "convert_timeout", "rank_timeout", "log_interval", "eval_interval", "keep_best",
+    "save_checkpoint_epochs", "save_checkpoint_steps", "save_checkpoint_minutes",
+    "keep_checkpoint_max", "compile_cache", "file_name",
+    "max_image_pixels",
+})  # fmt: skip
+_ENVIRONMENT = ("MS_DEV_", "MS_ENABLE_", "MS_DISABLE_", "ONEDNN_", "GRAPH_OP_RUN")
+# In texts that name an object of this process, such as the initialiser in `cell_init_args`.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_PLAIN = (bool, int, float, str, bytes, type(None))
+# Of every Cell: counters, hooks and addresses of this process.
+_OF_ALL_CELLS = frozenset(vars(nn.Cell())) - {"training", "requires_grad", "_amp_level"}
+
+
+def graph_digest(config: Any, cell: nn.Cell, inputs: Iterable[Tensor]) -> str:
+    """Return the fingerprint of the graph that calling `cell` with `inputs` compiles.
+
+    Args:
+        config: the configuration that the cell was built from.
+        cell: in the mode (training or evaluation) that it will be called in.
+        inputs: only their shapes and types count.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        OSError: a source file cannot be read.
+    """
+    total = hashlib.sha256()
+    for part in _parts(config, cell, inputs):
+        total.update(part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape"))
+        total.update(b"\0")
+    return total.hexdigest()
+
+
+def _parts(config: Any, cell: nn.Cell, inputs: Iterable[Tensor]) -> Iterator[str | bytes]:
+    yield f"{ms.__version__} {sys.version} {platform.machine()} {np.__version__}"
+    for key, value in sorted(os.environ.items()):
+        if key.startswith(_ENVIRONMENT):
+            yield f"{key}={value}"
+    for key, value in sorted(config.to_dict().items()):
+        if key not in _NOT_IN_GRAPHS:
+            yield f"{key}: {value!r}"
+    yield from _source_files()
+    for tensor in inputs:
+        yield f"input {tensor.shape} {tensor.dtype}"
+    for parameter in cell.get_parameters():
+        yield _described(parameter)
+    for name, part in cell.cells_and_names():
+        yield f"cell {name} {type(part).__module__}.{type(part).__qualname__}"
+        for key, value in sorted(vars(part).items()):
+            if key not in _OF_ALL_CELLS:
+                yield key
+                yield from _value(value)
+        for key in ("_primitives", "_buffers"):
+            yield from _value(getattr(part, key, None))
+
+
+def _source_files() -> Iterator[str | bytes]:
+    """Names and content of all that `src` consists of, C++ included, and of the program itself."""
+    paths = sorted(p for p in _SOURCES.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    main = Path(sys.argv[0]) if sys.argv and sys.argv[0] else None
+    for path in (*paths, *([main] if main and main.is_file() else [])):
+        yield str(path)
+        yield path.read_bytes()
+
+
+def _value(value: Any, depth: int = 0) -> Iterator[str | bytes]:
+    """What of a cell's attribute can get into a graph; kinds of things that cannot, by type."""
+    if isinstance(value, _PLAIN):
+        yield _ADDRESS.sub("", repr(value))
+    elif isinstance(value, Parameter):
+        yield _described(value)
+    elif isinstance(value, Tensor):
+        yield f"{value.shape} {value.dtype}"
+        yield value.asnumpy().tobytes()
+    elif isinstance(value, np.ndarray):
+        yield f"{value.shape} {value.dtype}"
+        yield value.tobytes()
+    elif isinstance(value, nn.Cell) or depth > 4:
+        yield type(value).__qualname__  # cells are visited by themselves
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield str(key)
+            yield from _value(value[key], depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _value(item, depth + 1)
+        yield f"{len(value)} items"
+    elif isinstance(value, functools.partial):
+        yield from _value((value.func, value.args, value.keywords), depth + 1)
+    elif isinstance(value, set | frozenset):
+        yield from _value(sorted(value, key=repr), depth + 1)
+    elif isinstance(value, np.generic | np.dtype | range | slice | mstypes.Type):
+        yield repr(value)
+    else:
+        yield f"{type(value).__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+        if isinstance(value, Primitive):
+            yield f"{value.name}"
+            yield from _value(value.attrs, depth + 1)
+        elif isinstance(value, types.FunctionType) and not _is_mindspores(value):
+            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            yield from _value((value.__defaults__, value.__kwdefaults__, cells), depth + 1)
+        elif type(value).__module__.startswith(f"{_PACKAGE}.") and hasattr(value, "__dict__"):
+            yield from _value(vars(value), depth + 1)
+
+
+def _is_mindspores(function: types.FunctionType) -> bool:
+    """Say whether a function is MindSpore's: their closures hold times and counters."""
+    return str(function.__module__).partition(".")[0] == "mindspore"
+
+
+def _described(parameter: Parameter) -> str:
+    return (
+        f"parameter {parameter.name} {parameter.shape} {parameter.dtype} {parameter.requires_grad}"
+    )

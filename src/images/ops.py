@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RGB pictures -> network inputs, and the same moves for boxes.
+
+`preprocess_image` is the single place of resizing, normalising and padding: training, evaluation
+and prediction all go through the functions it is made of.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from .reading import decode_image, probe_image, read_bytes, read_image, row_strips
+
+__all__ = [
+    "InputFormat",
+    "clip_boxes",
+    "decode_image",
+    "distort_colours",
+    "expand_image",
+    "flip_boxes",
+    "normalize_and_pad",
+    "preprocess_image",
+    "probe_image",
+    "read_bytes",
+    "read_image",
+    "resize_image",
+    "resized_size",
+    "scale_boxes",
+]
+
+LEGACY, MODERN = "legacy", "modern"
+
+# Pixels. Below this, float32 rounding of later moves could make a box's side 0, and its logarithm
+# infinite.
+_THINNEST_BOX = 0.01
+
+
+# --------------------------------------------------------------------------- network input
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """What the network's input looks like.
+
+    Attributes:
+        height, width: the canvas, pixels.
+        keep_ratio: True: scale by one factor into the canvas' top left corner, pad the rest. False:
+            stretch.
+        mean, std: three numbers each in 0..255 units, in the order of the channels that enter the
+            network.
+        channel_order: "rgb" or "bgr", the order of the channels that enter the network.
+        pad_before_normalize: True: padding is a black pixel and normalised like one. False: padding
+            is 0.
+    """
+
+    height: int
+    width: int
+    keep_ratio: bool = True
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    channel_order: str = "rgb"
+    pad_before_normalize: bool = False
+    # (3, 256) float32: value of an 8-bit pixel in each channel that enters the network
+    table: np.ndarray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        mean, std = (np.array(v, np.float64).reshape(3, 1) for v in (self.mean, self.std))
+        table = (np.arange(256)[None] - mean) / std
+        object.__setattr__(self, "table", table.astype(np.float32))
+
+    @classmethod
+    def from_config(cls, config) -> "InputFormat":
+        """Take the format from the keys img_height, img_width, keep_ratio, pixel_mean, ..."""
+        return cls(
+            height=int(config.img_height),
+            width=int(config.img_width),
+            keep_ratio=bool(config.keep_ratio),
+            mean=tuple(float(v) for v in config.pixel_mean),
+            std=tuple(float(v) for v in config.pixel_std),
+            channel_order=config.channel_order,
+            pad_before_normalize=bool(config.pad_before_normalize),
+        )
+
+
+def resized_size(height: int, width: int, target: InputFormat) -> tuple[int, int]:
+    """(height, width) of an image inside the canvas."""
+    if not target.keep_ratio:
+        return target.height, target.width
+    scale = min(target.height / height, target.width / width)
+    new_height = min(max(int(height * scale + 0.5), 1), target.height)
+    new_width = min(max(int(width * scale + 0.5), 1), target.width)
+    return new_height, new_width
+
+
+def resize_image(rgb: np.ndarray, target: InputFormat) -> tuple[np.ndarray, np.ndarray]:
+    """Resize an image for the canvas, bilinear, without padding.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+
+    Returns:
+        The resized image (h, w, 3) uint8, and meta (4,) float32: h, w, h/H, w/W (network pixels per
+        image pixel; these are the factors that the image was really scaled by, after rounding to
+        whole pixels).
+    """
+    height, width = rgb.shape[:2]
+    new_height, new_width = resized_size(height, width, target)
+    if (new_height, new_width) != (height, width):
+        rgb = cv2.resize(rgb, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+    meta = (new_height, new_width, new_height / height, new_width / width)
+    return rgb, np.array(meta, np.float32)
+
+
+def normalize_and_pad(rgb: np.ndarray, target: InputFormat) -> np.ndarray:
+    """(h, w, 3) uint8 RGB, at most as large as the canvas -> (3, H, W) float32 network input."""
+    height, width = rgb.shape[:2]
+    result = np.empty((3, target.height, target.width), np.float32)
+    if (height, width) != (target.height, target.width):
+        padding = target.table[:, 0] if target.pad_before_normalize else np.zeros(3, np.float32)
+        result[:, height:] = padding[:, None, None]
+        result[:, :height, width:] = padding[:, None, None]
+    planes = cv2.split(rgb if target.channel_order == "rgb" else rgb[..., ::-1])
+    for channel, plane in enumerate(planes):
+        result[channel, :height, :width] = cv2.LUT(plane, target.table[channel])
+    return result
+
+
+def preprocess_image(rgb: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
+    """An image as evaluation and prediction feed it to the network.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        config: the configuration, or an `InputFormat`.
+
+    Returns:
+        image (3, img_height, img_width) float32; meta (4,) float32: valid height and width in
+        network pixels, then the vertical and horizontal scale (network pixels per image pixel).
+    """
+    target = config if isinstance(config, InputFormat) else InputFormat.from_config(config)
+    resized, meta = resize_image(rgb, target)
+    return normalize_and_pad(resized, target), meta
+
+
+# --------------------------------------------------------------------------- boxes
+
+
+def scale_boxes(boxes: np.ndarray, scale_h: float, scale_w: float) -> np.ndarray:
+    """(N, 4) xyxy boxes, multiplied by the image's scale."""
+    return boxes * np.array([scale_w, scale_h, scale_w, scale_h], np.float32)
+
+
+def clip_boxes(
+    boxes: np.ndarray, height: float, width: float, convention: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clip (N, 4) xyxy boxes to an image.
+
+    The last coordinate is `width` in the modern convention (x2 is an edge) and `width - 1` in the
+    legacy one (x2 is the last pixel).
+
+    Returns:
+        Clipped boxes, and keep (N,) bool: False for those that are thinner than a hundredth of a
+        pixel.
+    """
+    last = 1.0 if convention == LEGACY else 0.0
+    limits = np.array([width - last, height - last] * 2, np.float32)
+    clipped = np.clip(boxes, 0, limits).astype(np.float32)
+    sides = clipped[:, 2:] - clipped[:, :2] + last
+    return clipped, (sides > _THINNEST_BOX).all(axis=1)
+
+
+def flip_boxes(boxes: np.ndarray, width: float, convention: str) -> np.ndarray:
+    """Mirror (N, 4) xyxy boxes left to right in an image of `width`; twice gives them back.
+
+    Modern: x1' = width - x2. Legacy, where x2 is the last pixel: x1' = width - 1 - x2.
+    """
+    edge = width - 1 if convention == LEGACY else width
+    flipped = boxes.copy()
+    flipped[:, 0] = edge - boxes[:, 2]
+    flipped[:, 2] = edge - boxes[:, 0]
+    return flipped
+
+
+# --------------------------------------------------------------------------- augmentation
+
+
+def expand_image(
+    rgb: np.ndarray, ratio: float, top: int, left: int, fill: Sequence[float]
+) -> np.ndarray:
+    """Put an image at (top, left) of a canvas `ratio` times its size, filled with one colour."""
+    height, width = rgb.shape[:2]
+    canvas = np.empty((int(height * ratio), int(width * ratio), 3), np.uint8)
+    canvas[:] = np.clip(np.round(np.asarray(fill, np.float64)), 0, 255).astype(np.uint8)
+    canvas[top : top + height, left : left + width] = rgb
+    return canvas
+
+
+def distort_colours(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random brightness, contrast, saturation and hue, each applied with probability one half.
+
+    Brightness +-32, contrast and saturation x0.5..1.5, hue +-18 degrees; contrast comes before or
+    after the colour changes by a coin. Always draws the same number of random values.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+
+    Returns:
+        (H, W, 3) uint8, rounded once at the end.
+    """
+    use = rng.random(4) < 0.5
+    contrast_first = rng.random() < 0.5
+    brightness, hue = rng.uniform(-32.0, 32.0), rng.uniform(-18.0, 18.0)
+    contrast, saturation = rng.uniform(0.5, 1.5, 2)
+
+    def distorted(part: np.ndarray) -> np.ndarray:
+        image = part.astype(np.float32)
+        if use[0]:
+            image += np.float32(brightness)
+        if use[1] and contrast_first:
+            image *= np.float32(contrast)
+        if use[2] or use[3]:
+            # hue 0..360, saturation 0..1
+            hsv = cv2.cvtColor(np.clip(image, 0, 255), cv2.COLOR_RGB2HSV)
+            if use[2]:
+                hsv[..., 1] = np.clip(hsv[..., 1] * np.float32(saturation), 0, 1)
+            if use[3]:
+                hsv[..., 0] = (hsv[..., 0] + np.float32(hue)) % 360
+            image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        if use[1] and not contrast_first:
+            image *= np.float32(contrast)
+        return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+    parts = [distorted(rgb[rows]) for rows in row_strips(rgb)]  # as floats, it takes much memory
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What follows from the configuration's keys: derived values, and combinations that cannot be.
+
+Every function takes the values of all keys of `schema.RULES`, each one checked by itself.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...base.file_names import one_form
+
+Values = Mapping[str, Any]
+
+RESNET_BLOCKS = {
+    "resnet_v1.5_50": (3, 4, 6, 3),
+    "resnet_v1_50": (3, 4, 6, 3),
+    "resnet_v1_101": (3, 4, 23, 3),
+    "resnet_v1_101_caffe": (3, 4, 23, 3),
+    "resnet_v1_152": (3, 8, 36, 3),
+}
+STRIDES = (4, 8, 16, 32, 64)
+
+
+def feature_shapes(values: Values) -> tuple[tuple[int, int], ...]:
+    """(height, width) of P2 to P6; P6 is half of P5, rounded up."""
+    height, width = values["img_height"], values["img_width"]
+    shapes = [(height // stride, width // stride) for stride in STRIDES[:-1]]
+    return (*shapes, ((shapes[-1][0] + 1) // 2, (shapes[-1][1] + 1) // 2))
+
+
+def num_anchors(values: Values) -> int:
+    """Anchors at one position of a feature map."""
+    return len(values["anchor_scales"]) * len(values["anchor_ratios"])
+
+
+def num_bboxes(values: Values) -> int:
+    """Anchors of one image over all levels."""
+    return num_anchors(values) * sum(height * width for height, width in feature_shapes(values))
+
+
+# Attributes of a Config besides its keys. All but class_names are the model zoo's keys too, where a
+# given value must be the computed one.
+DERIVED: dict[str, Callable[[Values], Any]] = {
+    "num_classes": lambda v: len(v["coco_classes"]),
+    "class_names": lambda v: tuple(map(one_form, v["coco_classes"][1:])),
+    "feature_shapes": feature_shapes,
+    "num_anchors": num_anchors,
+    "num_bboxes": num_bboxes,
+    "num_bboxes_stage2": lambda v: v["rpn_proposal_max_num"],
+    "roi_sample_num": lambda v: v["num_expected_pos_stage2"] + v["num_expected_neg_stage2"],
+    "resnet_block": lambda v: RESNET_BLOCKS[v["backbone"]],
+    "resnet_in_channels": lambda v: (64, 256, 512, 1024),
+    "resnet_out_channels": lambda v: (256, 512, 1024, 2048),
+    "fpn_in_channels": lambda v: (256, 512, 1024, 2048),
+    "fpn_num_outs": lambda v: len(STRIDES),
+    "rpn_in_channels": lambda v: v["fpn_out_channels"],
+    "rpn_cls_out_channels": lambda v: 1,
+    "roi_align_out_channels": lambda v: v["fpn_out_channels"],
+    "roi_align_featmap_strides": lambda v: STRIDES[:-1],
+    "num_expected_total_stage2": lambda v: v["num_expected_neg_stage2"],
+    "rcnn_in_channels": lambda v: v["fpn_out_channels"],
+    "rcnn_num_layers": lambda v: 2,
+}
+
+# (lower, upper, why): the first key's value must not be above the second's.
+_ORDERED = (
+    ("neg_iou_thr", "pos_iou_thr", "an anchor cannot be a negative and a positive"),
+    ("neg_iou_thr_stage2", "pos_iou_thr_stage2", "a proposal cannot be a negative and a positive"),
+    ("num_expected_pos", "num_expected_neg", "which counts the positives too"),
+    ("num_expected_pos_stage2", "num_expected_neg_stage2", "which counts the positives too"),
+)
+
+# Boxes of an image that enter one NMS: its table holds every pair, 1.6 GB for so many.
+_MOST_NMS_BOXES = 40_000
+
+
+def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
+    """The first combination of values that cannot be.
+
+    Returns:
+        None, or the keys that do not go together and what is wrong with the first one's value.
+    """
+    v = values
+    classes = len(v["coco_classes"])
+    if v["num_classes"] is not None and v["num_classes"] != classes:
+        return ("num_classes", "coco_classes"), (
+            f"contradicts coco_classes, which are {classes} with background; take num_classes out"
+        )
+    if v["anchor_strides"] != STRIDES:
+        return ("anchor_strides",), (
+            f"contradicts the network, whose strides are {list(STRIDES)}; take the key out"
+        )
+    for lower, upper, why in _ORDERED:
+        if v[lower] > v[upper]:
+            return (lower, upper), f"is above {upper} {v[upper]}, {why}; lower it or raise {upper}"
+    if not v["test_pre_nms_num"] and _possible_detections(v) > _MOST_NMS_BOXES:
+        return ("test_pre_nms_num",), (
+            f"lets {_possible_detections(v)} boxes of an image into one NMS, which can take "
+            f"{_MOST_NMS_BOXES}; give a number, such as 2000, or raise test_score_thr"
+        )
+    for name in ("test_pre_nms_num", "rpn_nms_pre", "rpn_proposal_nms_pre"):
+        if v[name] > _MOST_NMS_BOXES:
+            return (name,), f"is more boxes than NMS can take; give at most {_MOST_NMS_BOXES}"
+    side = _shortest_anchor(v)
+    legacy = v["box_convention"] == "legacy"  # counts pixels: from 2 to 2 is one
+    if v["anchor_rounding"] and (side < 1 or (side == 1 and not legacy)):
+        return ("anchor_scales", "anchor_ratios", "anchor_rounding"), (
+            f"makes anchors with a side of {side:g} px, which rounding can bring to nothing; raise "
+            "it, or set anchor_rounding to False"
+        )
+    for name in ("train_data_type", "val_data_type"):
+        if v[name].startswith("/") or ".." in v[name].split("/"):
+            return (name,), "is not a folder inside coco_root; give its name, such as train2017"
+    return None
+
+
+def _shortest_anchor(values: Values) -> float:
+    """The shortest side of any anchor, px, before rounding."""
+    ratios = values["anchor_ratios"]
+    root = min(min(ratios), 1 / max(ratios)) ** 0.5
+    return STRIDES[0] * min(values["anchor_scales"]) * root
+
+
+def _possible_detections(values: Values) -> int:
+    """(RoI, class) pairs of an image that can be above the score threshold: scores sum up to 1."""
+    classes, threshold = len(values["coco_classes"]) - 1, values["test_score_thr"]
+    return values["rpn_max_num"] * (min(classes, int(1 / threshold)) if threshold else classes)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the command line that have no effect in training: whoever types one expects some."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..config import COMMAND_LINE
+
+# Keys, whether they have an effect, and what they need for it.
+_NEEDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("clip_norm",), lambda c: c.grad_clip, "grad_clip True"),
+    (("sgd_step",), lambda c: c.lr_type == "step", "lr_type step"),
+    (("min_lr_ratio",), lambda c: c.lr_type != "step", "lr_type cosine"),
+    (("warmup_ratio",), lambda c: c.warmup_step > 0, "warmup_step"),
+    (("max_val_images",), lambda c: c.eval_interval > 0, "eval_interval"),
+    (("min_pos_iou_stage2",), lambda c: c.box_convention == "legacy", "box_convention legacy"),
+    (
+        ("data_url", "train_url", "checkpoint_url"),
+        lambda c: c.enable_modelarts,
+        "enable_modelarts True",
+    ),
+    (
+        ("checkpoint_path", "ckpt_file"),
+        lambda c: bool(c.pre_trained or c.resume),
+        "another program; weights to begin with are pre_trained, a run to go on with is resume",
+    ),
+)
+
+
+def without_effect(config: Any) -> list[str]:
+    """Return a line for each setting of the command line that training does not look at."""
+    return [
+        f"note: {key} has no effect here, it needs {need}"
+        for keys, has_effect, need in _NEEDS
+        for key in keys
+        if config.origin(key) == COMMAND_LINE and getattr(config, key) and not has_effect(config)
+    ]

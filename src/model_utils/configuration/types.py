@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a configuration value can be: rules, and turning a YAML value into the kept form."""
+
+import math
+import os
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from ...base.messages import short
+
+ROI_LAYER_DEFAULT = {"type": "RoIAlign", "out_size": 7, "sample_num": 2}
+BACKGROUND = "background"
+MOST_CLASSES = 20_000  # without the background; the largest vocabularies have 13,000
+_LONGEST_NAME = 200  # characters of a class name
+_LONGEST_TEXT = 4096  # the system's limit for a path
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a key's value must be.
+
+    Attributes:
+        kind: bool, int, float, str, path; ints, floats (lists); classes, roi_layer (see `coerce`).
+        low, high: limits of a number, or of a list's elements, both included.
+        above: limit of the same that is not included.
+        multiple_of: whole number that divides the value.
+        length: exact number of a list's elements; None means any number from `min_length` to
+            `max_length`.
+        rising: each element must be larger than the one before.
+        nullable: null is allowed and means "computed".
+        off: the word `off` is allowed, which YAML takes for false when it is not in quotes.
+    """
+
+    kind: str
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    multiple_of: int | None = None
+    length: int | None = None
+    min_length: int = 0
+    max_length: int = 1000
+    rising: bool = False
+    nullable: bool = False
+    off: bool = False
+
+
+_NO_LETTERS = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters and the like
+_LIST_ELEMENT = {"ints": "int", "floats": "float", "classes": "str"}
+
+
+def is_list(kind: str) -> bool:
+    """Whether values of this kind are lists."""
+    return kind in _LIST_ELEMENT
+
+
+def element_kind(kind: str) -> str:
+    """Kind of a list's elements; a kind that is not a list is its own."""
+    return _LIST_ELEMENT.get(kind, kind)
+
+
+def coerce(rule: Rule, value: Any) -> Any:
+    """Return `value` in the form that the configuration keeps.
+
+    Whole numbers become floats where a float is wanted; lists become tuples; a null text becomes
+    ""; a path's leading `~` becomes the home folder; `classes` become a tuple of names that starts
+    with "background".
+
+    Raises:
+        ValueError: the value is of another type or out of its range; the text says what is wrong
+            and what would be right.
+    """
+    if value is None and rule.nullable:
+        return None
+    if rule.kind == "roi_layer":
+        return _coerce_roi_layer(value)
+    if rule.kind == "classes":
+        return coerce_classes(value)
+    if not is_list(rule.kind):
+        return _coerce_scalar(rule, rule.kind, value)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"is not a list; write it in brackets, such as [{_example(rule)}]")
+    if rule.length is None and len(value) > rule.max_length:
+        raise ValueError(f"has {len(value)} elements; give at most {rule.max_length}")
+    kind = element_kind(rule.kind)
+    items = tuple(_coerce_item(rule, kind, item) for item in value)
+    if rule.length is not None and len(items) != rule.length:
+        raise ValueError(f"has {len(items)} elements; give exactly {rule.length}")
+    if len(items) < rule.min_length:
+        raise ValueError(f"is empty; give at least {rule.min_length} element")
+    if rule.rising and any(b <= a for a, b in zip(items, items[1:], strict=False)):
+        raise ValueError("does not rise; sort it and take duplicates out")
+    return items
+
+
+def _example(rule: Rule) -> str:
+    return ", ".join(["1"] * (rule.length or 2))
+
+
+def _coerce_item(rule: Rule, kind: str, item: Any) -> Any:
+    try:
+        return _coerce_scalar(rule, kind, item)
+    except ValueError as error:
+        raise ValueError(f"has the element {short(item)}, which {error}") from None
+
+
+def _coerce_scalar(rule: Rule, kind: str, value: Any) -> Any:
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError("is not a truth value; give True or False")
+        return value
+    if kind == "str":
+        return _coerce_text(rule, value)
+    if kind == "path":
+        return os.path.expanduser(_coerce_text(rule, value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"is not a {'whole ' if kind == 'int' else ''}number; give one")
+    if kind == "int" and not isinstance(value, int):
+        raise ValueError("is not a whole number; give one")
+    if abs(value) > 1e300 or not math.isfinite(value):
+        raise ValueError("is not a finite number; give one")
+    _check_range(rule, value)
+    return float(value) if kind == "float" else value
+
+
+def _coerce_text(rule: Rule, value: Any) -> str:
+    text = "" if value is None else value
+    if rule.off and value is False:
+        text = "off"
+    if not isinstance(text, str):
+        raise ValueError(f"is a {type(value).__name__}, not a text; put it in quotes")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("has a byte that is not UTF-8 text; rename the file or folder")
+    if "\0" in text or "\n" in text:
+        raise ValueError("has a line break or a zero byte in it; take it out")
+    if len(text) < rule.min_length:
+        raise ValueError("is empty; give a value")
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(f"has {len(text)} characters; give at most {_LONGEST_TEXT}")
+    return text
+
+
+def _check_range(rule: Rule, value: float) -> None:
+    if rule.low is not None and value < rule.low:
+        raise ValueError(f"is too small; give at least {_shown(rule.low)}")
+    if rule.above is not None and value <= rule.above:
+        raise ValueError(f"is too small; give more than {_shown(rule.above)}")
+    if rule.high is not None and value > rule.high:
+        raise ValueError(f"is too large; give at most {_shown(rule.high)}")
+    if rule.multiple_of and value % rule.multiple_of:
+        below = value // rule.multiple_of * rule.multiple_of
+        raise ValueError(
+            f"is not a multiple of {rule.multiple_of}; give {below} or {below + rule.multiple_of}"
+        )
+
+
+def _shown(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) else str(limit)
+
+
+def _coerce_roi_layer(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("is not a mapping; write {type: RoIAlign, out_size: 7, sample_num: 2}")
+    unknown = [key for key in value if key not in ROI_LAYER_DEFAULT]
+    if unknown:
+        raise ValueError(
+            f"has the unknown part {short(unknown[0])}; its parts are "
+            f"{', '.join(ROI_LAYER_DEFAULT)}"
+        )
+    layer = {**ROI_LAYER_DEFAULT, **value}
+    if layer["type"] != "RoIAlign":
+        raise ValueError("has a type that does not exist; RoIAlign is the only one")
+    for part, high in (("out_size", 64), ("sample_num", 16)):
+        try:
+            layer[part] = _coerce_scalar(Rule("int", low=1, high=high), "int", layer[part])
+        except ValueError as error:
+            raise ValueError(f"has {part} {short(layer[part])}, which {error}") from None
+    return layer
+
+
+def coerce_classes(value: Any) -> tuple[str, ...]:
+    """Return class names, "background" first whether or not `value` has it.
+
+    Args:
+        value: a list of names, or one text with names separated by commas.
+
+    Raises:
+        ValueError: no names, an empty or repeated name, "background" that is not the first.
+    """
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",")] if value.strip() else []
+    if not isinstance(value, list | tuple):
+        raise ValueError("is not a list of names; write [cat, dog]")
+    if len(value) > MOST_CLASSES:
+        raise ValueError(f"has {len(value)} names; give at most {MOST_CLASSES}")
+    names = []
+    for name in value:
+        if not isinstance(name, str):
+            raise ValueError(f"has the name {short(name)}, which is not a text; put it in quotes")
+        if not name.strip() or any(unicodedata.category(letter) in _NO_LETTERS for letter in name):
+            raise ValueError(
+                "has an empty name, or one with a line break or another control character; take "
+                "it out"
+            )
+        if len(name) > _LONGEST_NAME:
+            raise ValueError(f"has a name of {len(name)} characters; give at most {_LONGEST_NAME}")
+        names.append(name)
+    if names and names[0] == BACKGROUND:
+        names = names[1:]
+    if BACKGROUND in names:
+        raise ValueError(f"has {BACKGROUND!r} in the middle; put it first or leave it out")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(f"has {min(repeated)!r} twice; take one out")
+    if not names:
+        raise ValueError("names no class; give at least one")
+    return (BACKGROUND, *names)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a training run stands, and how another one goes on from there."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import DamagedFileError, UserError
+from ..base.messages import short
+from ..checkpoints.file import Checkpoint, find_checkpoints, read_checkpoint
+from ..checkpoints.loading import require_training_state
+from ..checkpoints.run_config import read_unasked
+from ..model_utils.config import Config, is_saved, load_config
+from ..model_utils.configuration.schema import RULES, SETTABLE
+from .checkpoint_keeper import CheckpointKeeper
+
+
+@dataclass
+class Position:
+    """Where a run stands: `step` steps of `epoch` (from 1) are done, `global_step` in all."""
+
+    epoch: int = 1
+    step: int = 0
+    global_step: int = 0
+
+
+def open_start(wanted: str, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """Read the checkpoint to go on from; None to start from the beginning.
+
+    Of a folder it is the newest one that is whole. Those before it are passed over with a line that
+    says so: a full disk or a power cut must not end a run that has older ones.
+
+    Args:
+        wanted: the key `resume`: a file, a folder, "auto" or "".
+        folder: of the run's own checkpoints.
+        say: prints a line.
+
+    Raises:
+        UserError: the named file cannot be used, or a folder holds checkpoints and none of them
+            can, or a folder was named that holds none.
+    """
+    if not wanted:
+        return None
+    searched = folder if wanted == "auto" else Path(wanted)
+    if wanted != "auto" and not os.path.isdir(searched):  # False for a name that is too long
+        return _read_start(searched)
+    damage = None
+    for path in _newest_first(searched):
+        try:
+            return _read_start(path)
+        except DamagedFileError as error:
+            damage = error
+            say(f"WARNING: {error}. It is passed over: trying the checkpoint before it")
+    if damage:
+        raise UserError(
+            f"{searched}: none of its checkpoints can be used; of the oldest one, {damage}, "
+            "or another output_dir to start anew"
+        )
+    if wanted != "auto":
+        raise UserError(
+            f"{searched}: holds no faster_rcnn-*.ckpt to resume from; set resume to a training "
+            "checkpoint or a folder with some, or to auto"
+        )
+    return None
+
+
+def _read_start(path: Path) -> Checkpoint:
+    checkpoint = read_checkpoint(path, "resume")
+    require_training_state(checkpoint, "resume")
+    return checkpoint
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """The run's checkpoints in a folder."""
+    listed = CheckpointKeeper.read_index(folder)
+    if listed is None:
+        return find_checkpoints(folder)[::-1]
+    return [folder / name for name in reversed(listed)]
+
+
+def position_of(
+    path: Path,
+    meta: Mapping[str, Any],
+    *,
+    batch_size: int,
+    world_size: int,
+    steps: int,
+    epochs: int,
+) -> Position:
+    """Translate where a checkpoint's run stood into the steps of this one.
+
+    The same global batch (`batch_size` x `world_size`): the same position. The same `batch_size`
+    on another number of ranks: the same epoch, after the first step at which as many of its images
+    have been seen; so no image is seen twice in an epoch, and less than one global batch is left
+    out.
+
+    Args:
+        path: of the checkpoint, for errors.
+        meta: what it says of its run.
+        batch_size, world_size, steps, epochs: of this run; steps an epoch.
+
+    Raises:
+        UserError: the steps of the two runs do not mean the same, or this one would end earlier.
+    """
+    if meta["epoch"] > epochs:
+        raise UserError(
+            f"{path}: stands at step {meta['step_in_epoch']} of epoch {meta['epoch']}, but "
+            f"epoch_size is {epochs}; raise epoch_size, or resume an earlier checkpoint"
+        )
+    batch_before, ranks_before = meta["batch_size"], meta["world_size"]
+    images_before = batch_before * ranks_before
+    images = batch_size * world_size
+    if images == images_before:
+        _require(path, meta, "steps_per_epoch", steps)
+        return Position(meta["epoch"], meta["step_in_epoch"], meta["global_step"])
+    _require(path, meta, "batch_size", batch_size)
+    done = meta["step_in_epoch"] * images_before
+    complete = meta["step_in_epoch"] >= meta["steps_per_epoch"]
+    step = steps if complete else min(-(-done // images), steps)
+    return Position(meta["epoch"], step, (meta["epoch"] - 1) * steps + step)
+
+
+def resumed_lines(path: Path, meta: Mapping[str, Any], at: Position, world_size: int) -> list[str]:
+    """Say where a run goes on."""
+    lines = [f"resumed {path} after epoch {meta['epoch']} step {meta['step_in_epoch']}"]
+    if world_size != meta["world_size"]:
+        lines.append(
+            f"its run had {meta['world_size']} process(es), this one has {world_size}: "
+            f"that is epoch {at.epoch} step {at.step} here"
+        )
+    return lines
+
+
+def changed_lines(saved: Path, config: Config) -> list[str]:
+    """Say what a run goes on with that it did not begin with.
+
+    Args:
+        saved: the configuration file that the run has left so far; may be missing.
+        config: the one it goes on with.
+    """
+    if not is_saved(saved):
+        return []
+    try:
+        values = read_unasked(saved)
+        # Compared only: nothing of it is used.
+        before = load_config([]).replace(**{key: values[key] for key in SETTABLE if key in values})
+    except UserError:
+        return []
+    return [
+        f"changed since the run's last start: {key} {short(getattr(before, key))} -> {short(value)}"
+        for key in config
+        if RULES[key].kind != "path" and (value := getattr(config, key)) != getattr(before, key)
+    ]
+
+
+def _require(path: Path, meta: Mapping[str, Any], key: str, value: int) -> None:
+    if meta[key] != value:
+        raise UserError(
+            f"{path}: its run had {key} {meta[key]}, this one has {value}; resume with the same "
+            "data and settings (only the number of processes may change), or start anew with "
+            "pre_trained"
+        )
