@@ -38,10 +38,18 @@ def make_parser(what: str, *, height=768, width=1280, batch=2, warmup=8, repeats
     add("--width", type=positive, default=width, help="of the canvas, a multiple of 32")
     add("--batch", type=positive, default=batch, help="images in a batch")
     add("--backbone", default="resnet_v1.5_50", help="of the network")
-    add("--threads", type=positive, default=len(os.sched_getaffinity(0)),
-        help="processors that the measured programs may use")  # fmt: skip
-    add("--warmup", type=positive, default=warmup,
-        help="runs that are not counted: MindSpore tries thread counts in the first")  # fmt: skip
+    add(
+        "--threads",
+        type=positive,
+        default=len(os.sched_getaffinity(0)),
+        help="processors that the measured programs may use",
+    )
+    add(
+        "--warmup",
+        type=positive,
+        default=warmup,
+        help="runs that are not counted: MindSpore tries thread counts in the first",
+    )
     add("--repeats", type=positive, default=repeats, help="runs that are counted")
     add("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"])
     add("--seed", type=int, default=1, help="of weights and inputs")
@@ -158,11 +166,7 @@ def ratio(ours: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
 
 
 def timed(
-    work: Callable[[], Any],
-    warmup: int,
-    repeats: int,
-    *,
-    before: Callable[[], Any] = lambda: None,
+    work: Callable[[], Any], warmup: int, repeats: int, *, before: Callable[[], Any] = lambda: None
 ) -> list[float]:
     """Seconds of `repeats` calls after `warmup` uncounted ones; `before` goes before each."""
     seconds = []

@@ -77,10 +77,16 @@ def print_programs(task: str, work: Workload, report: dict[str, Any]) -> None:
     rows = []
     for name, program in report["programs"].items():
         seconds, versions = program["seconds"], program["versions"]
-        rows.append((
-            name, ", ".join(f"{k} {v}" for k, v in versions.items()), seconds["median"],
-            *seconds["quartiles"], *seconds["range"], program["images_per_second"],
-        ))  # fmt: skip
+        rows.append(
+            (
+                name,
+                ", ".join(f"{k} {v}" for k, v in versions.items()),
+                seconds["median"],
+                *seconds["quartiles"],
+                *seconds["range"],
+                program["images_per_second"],
+            )
+        )
     head = ("program", "versions", "median s", "1st quartile", "3rd", "least", "most", "images/s")
     print(table(head, rows))
     for name, values in report["ratios"].items():
@@ -129,10 +135,15 @@ def _parts(own: Program, options: Any, report: dict[str, Any]) -> list[dict[str,
         cost = (both or forward)["median"]
         total += cost
         measured.append({"name": row["name"], "forward": forward, "with_gradient": both})
-        shown.append((
-            row["name"], forward["median"], both["median"] if both else "",
-            f"{cost / whole:.1%}", *(both or forward)["range"],
-        ))  # fmt: skip
+        shown.append(
+            (
+                row["name"],
+                forward["median"],
+                both["median"] if both else "",
+                f"{cost / whole:.1%}",
+                *(both or forward)["range"],
+            )
+        )
     shown.append(("sum", "", total, f"{total / whole:.1%}", "", ""))
     shown.append(("whole, as one graph", "", whole, "100.0%", "", ""))
     print("\nparts, each a graph of its own and timed alone (they overlap in the whole graph):")
@@ -151,9 +162,12 @@ def _profile(own: Program, folder: str) -> dict[str, Any]:
         rows = result[key][:_OPERATORS]
         total = sum(spent for _, _, spent in result[key])
         if rows:
-            print("\n" + table(
-                (title, "operators", "ms", "share"),
-                [(name, count, spent, f"{spent / total:.1%}") for name, count, spent in rows],
-            ))  # fmt: skip
+            print(
+                "\n"
+                + table(
+                    (title, "operators", "ms", "share"),
+                    [(name, count, spent, f"{spent / total:.1%}") for name, count, spent in rows],
+                )
+            )
     print(f"profile: {result['folder']}")
     return result

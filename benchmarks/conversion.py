@@ -40,12 +40,21 @@ def main(argv: Sequence[str]) -> int:
             report["rows"].append({"workers": workers, **measure(changed, options)})
         report["images"] = what
     print(f"conversion of {report['rows'][0]['images']} images, {what}")
-    print(common.table(
-        ("workers", "images/s", "least", "most", "source MB/s", "seconds"),
-        [(row["workers"], row["images_per_second"]["median"],
-          *row["images_per_second"]["range"], row["megabytes_per_second"],
-          row["seconds"]["median"]) for row in report["rows"]],
-    ))  # fmt: skip
+    print(
+        common.table(
+            ("workers", "images/s", "least", "most", "source MB/s", "seconds"),
+            [
+                (
+                    row["workers"],
+                    row["images_per_second"]["median"],
+                    *row["images_per_second"]["range"],
+                    row["megabytes_per_second"],
+                    row["seconds"]["median"],
+                )
+                for row in report["rows"]
+            ],
+        )
+    )
     common.write_report(options.json, "conversion", options, report)
     return 0
 

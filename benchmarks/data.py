@@ -17,9 +17,12 @@ def draw_set(folder: Path, *, train: int, val: int, seed: int) -> Path:
     from src.data.synthetic import SyntheticParameters, generate
 
     root = folder / "drawn"
-    generate(root, SyntheticParameters(
-        train=train, val=val, width=WIDTH, height=HEIGHT, max_size=240, max_shapes=10, seed=seed,
-    ))  # fmt: skip
+    generate(
+        root,
+        SyntheticParameters(
+            train=train, val=val, width=WIDTH, height=HEIGHT, max_size=240, max_shapes=10, seed=seed
+        ),
+    )
     return root
 
 
@@ -40,9 +43,13 @@ def with_data(config: Config, folder: Path, *, train: int = 1, val: int = 1) -> 
 
     root = draw_set(folder, train=train, val=val, seed=config.seed)
     changed = config.replace(
-        dataset="coco", coco_root=str(root), coco_classes=list(CLASS_NAMES), mindrecord_dir=records,
-        train_data_type=_SPLITS[0], val_data_type=_SPLITS[1],
-    )  # fmt: skip
+        dataset="coco",
+        coco_root=str(root),
+        coco_classes=list(CLASS_NAMES),
+        mindrecord_dir=records,
+        train_data_type=_SPLITS[0],
+        val_data_type=_SPLITS[1],
+    )
     return changed, f"drawn {WIDTH}x{HEIGHT} JPEG files"
 
 

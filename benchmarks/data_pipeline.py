@@ -136,15 +136,26 @@ def measure_stages(config: Any, data: Any) -> dict[str, Any]:
 def print_pipeline(report: dict[str, Any], count: int) -> None:
     """Print images a second by workers, and the stages' shares."""
     print(f"data pipeline: {count} images an epoch, {report['images']}")
-    print(common.table(
-        ("workers", "images/s", "1st quartile", "3rd", "least", "most", "first batch s"),
-        [(row["workers"], row["images_per_second"]["median"],
-          *row["images_per_second"]["quartiles"], *row["images_per_second"]["range"],
-          row["first_batch_seconds"]["median"]) for row in report["rows"]],
-    ))  # fmt: skip
+    print(
+        common.table(
+            ("workers", "images/s", "1st quartile", "3rd", "least", "most", "first batch s"),
+            [
+                (
+                    row["workers"],
+                    row["images_per_second"]["median"],
+                    *row["images_per_second"]["quartiles"],
+                    *row["images_per_second"]["range"],
+                    row["first_batch_seconds"]["median"],
+                )
+                for row in report["rows"]
+            ],
+        )
+    )
     total = sum(stage["mean"] for stage in report["stages"].values())
-    rows = [(name, stage["mean"] * 1e3, f"{stage['mean'] / total:.1%}")
-            for name, stage in report["stages"].items()]  # fmt: skip
+    rows = [
+        (name, stage["mean"] * 1e3, f"{stage['mean'] / total:.1%}")
+        for name, stage in report["stages"].items()
+    ]
     print("\nstages, each alone on one thread:")
     print(common.table(("stage", "ms an image", "share"), [*rows, ("sum", total * 1e3, "100.0%")]))
 

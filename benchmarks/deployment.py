@@ -101,14 +101,22 @@ class Programs:
 
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(
-                [self.own.main, f"--mindir_path={self.own.model}.onnx",
-                 f"--dataset_path={self.own.image_dir}", f"--output_path={folder}",
-                 f"--threads={self.own.threads}"], check=True, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+                [
+                    self.own.main,
+                    f"--mindir_path={self.own.model}.onnx",
+                    f"--dataset_path={self.own.image_dir}",
+                    f"--output_path={folder}",
+                    f"--threads={self.own.threads}",
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
             results, missing = collect_results(
-                ResultFolder(f"{folder}/result_Files"), self.truth.data, self.truth.category_ids,
+                ResultFolder(f"{folder}/result_Files"),
+                self.truth.data,
+                self.truth.category_ids,
                 self.truth.source,
-            )  # fmt: skip
+            )
             assert not missing, missing
             text = Path(folder, "time_Result/test_perform_static.txt").read_text()
         return results, float(text.split(" images/s")[0].split()[-1])

@@ -41,15 +41,27 @@ def main(argv: Sequence[str]) -> int:
     beyond = common.summary([row["whole"] / row["forward"] - 1 for row in rows])
     images, detections = rows[-1]["images"], rows[-1]["detections"]
     report |= {
-        "source": what, "images": images, "detections": detections,
-        "parts": parts, "beyond_forward": beyond,
-    }  # fmt: skip
+        "source": what,
+        "images": images,
+        "detections": detections,
+        "parts": parts,
+        "beyond_forward": beyond,
+    }
     print(f"evaluation of {images} images ({what}), {detections} detections")
-    print(common.table(
-        ("part", "seconds", "share", "ms an image"),
-        [(name, part["median"], f"{part['median'] / parts['whole']['median']:.1%}",
-          part["median"] / images * 1e3) for name, part in parts.items()],
-    ))  # fmt: skip
+    print(
+        common.table(
+            ("part", "seconds", "share", "ms an image"),
+            [
+                (
+                    name,
+                    part["median"],
+                    f"{part['median'] / parts['whole']['median']:.1%}",
+                    part["median"] / images * 1e3,
+                )
+                for name, part in parts.items()
+            ],
+        )
+    )
     print(f"beyond the forward pass: {common.spread(beyond, '%', 100)}")
     common.write_report(options.json, "evaluation", options, report)
     return 0

@@ -30,9 +30,14 @@ def main(argv: Sequence[str]) -> int:
     add("--profile", metavar="DIR", help="also run once under MindSpore's profiler, into here")
     add("--onnx", action="store_true", help="also export to ONNX and run that in onnxruntime")
     add("--files", action="store_true", help="also measure from image files to boxes")
-    add("--images", nargs="+", default=[], metavar="PATH",
+    add(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="PATH",
         help="image files or folders for --files; default: COCO's sample of the tests "
-        "(FASTERRCNN_TEST_DATA), or drawn ones")  # fmt: skip
+        "(FASTERRCNN_TEST_DATA), or drawn ones",
+    )
     add("--max_images", type=common.positive, default=128, help="most image files that are read")
     options, rest = common.parse(parser, argv)
     common.limit_threads(options.threads)
@@ -60,11 +65,15 @@ def measure_files(work: Workload) -> dict[str, Any]:
     beyond = common.summary([row["whole"] / row["forward"] - 1 for row in rows])
     print(f"\nfrom image files to boxes: {len(files)} files, {what}")
     whole = parts["whole"]["median"]
-    print(common.table(
-        ("", "median s a batch", "share", "images/s"),
-        [(name, part["median"], f"{part['median'] / whole:.1%}", own.batch / part["median"])
-         for name, part in parts.items()],
-    ))  # fmt: skip
+    print(
+        common.table(
+            ("", "median s a batch", "share", "images/s"),
+            [
+                (name, part["median"], f"{part['median'] / whole:.1%}", own.batch / part["median"])
+                for name, part in parts.items()
+            ],
+        )
+    )
     print(f"beyond the forward pass alone: {common.spread(beyond, '%', 100)}")
     return {"images": what, "count": len(files), "parts": parts, "beyond_forward": beyond}
 

@@ -43,13 +43,33 @@ def main(argv: Sequence[str]) -> int:
                     row = {"task": task, "program": name, **watch(program, options)}
                 report["programs"].append(row)
                 print(f"{task}, {name}: done", flush=True)
-    print(common.table(
-        ("task", "program", "peak GB", "before the first run", "after warm-up", "growth MB",
-         "over runs", "MB a run, second half"),
-        [(row["task"], row["program"], row["peak"] / 1e9, row["built"] / 1e9,
-          row["resident"][0] / 1e9, row["growth"] / 1e6, options.steps,
-          row["growth_a_run"] / 1e6) for row in report["programs"]],
-    ))  # fmt: skip
+    print(
+        common.table(
+            (
+                "task",
+                "program",
+                "peak GB",
+                "before the first run",
+                "after warm-up",
+                "growth MB",
+                "over runs",
+                "MB a run, second half",
+            ),
+            [
+                (
+                    row["task"],
+                    row["program"],
+                    row["peak"] / 1e9,
+                    row["built"] / 1e9,
+                    row["resident"][0] / 1e9,
+                    row["growth"] / 1e6,
+                    options.steps,
+                    row["growth_a_run"] / 1e6,
+                )
+                for row in report["programs"]
+            ],
+        )
+    )
     common.write_report(options.json, "peak_memory", options, report)
     return 0
 

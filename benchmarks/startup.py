@@ -20,12 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import common  # noqa: E402
-from benchmarks.workload import (  # noqa: E402
-    ROOT,
-    Workload,
-    add_workload_options,
-    open_workload,
-)
+from benchmarks.workload import ROOT, Workload, add_workload_options, open_workload  # noqa: E402
 from src.base.errors import UserError, run_entry  # noqa: E402
 
 _TASKS = ("training", "inference")
@@ -72,11 +67,29 @@ def main(argv: Sequence[str]) -> int:
     print(f"matrix product {common.spread(report['matrix_product_gflops'], 'GFLOP/s')}")
     if report["first_runs"]:
         print("\nthe first run of a process, which compiles the graph:")
-        print(common.table(
-            ("task", "start", "ready after s", "first run s", "normal s", "beyond a normal one s"),
-            [(row["task"], row["start"], row["ready"], row["first"], row["normal"]["median"],
-              row["beyond"]) for row in report["first_runs"]],
-        ))  # fmt: skip
+        print(
+            common.table(
+                (
+                    "task",
+                    "start",
+                    "ready after s",
+                    "first run s",
+                    "normal s",
+                    "beyond a normal one s",
+                ),
+                [
+                    (
+                        row["task"],
+                        row["start"],
+                        row["ready"],
+                        row["first"],
+                        row["normal"]["median"],
+                        row["beyond"],
+                    )
+                    for row in report["first_runs"]
+                ],
+            )
+        )
     common.write_report(options.json, "startup", options, report)
     return 0
 
@@ -127,18 +140,27 @@ def first_run(work: Workload, task: str, start: str, normal: Any = None) -> dict
             normal = common.summary(program.ask("run", count=own.repeats))
         ready, starting = program.opened, program.ask("describe")["starting"]
     return {
-        "task": task, "start": start, "ready": ready, "starting": starting, "first": first,
-        "normal": normal, "beyond": first - normal["median"],
-    }  # fmt: skip
+        "task": task,
+        "start": start,
+        "ready": ready,
+        "starting": starting,
+        "first": first,
+        "normal": normal,
+        "beyond": first - normal["median"],
+    }
 
 
 def _finished(command: list[str]) -> subprocess.CompletedProcess:
     """Run a command of Python in the project's folder to its end."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=600,
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )  # fmt: skip
+    )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise UserError(f"{' '.join(command[:2])}: exit code {done.returncode}: {last[0]}")

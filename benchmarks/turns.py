@@ -57,9 +57,13 @@ class Program:
         started = time.perf_counter()
         try:
             self._process = subprocess.Popen(
-                list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
-                env={**os.environ, **(environment or {})}, bufsize=0,
-            )  # fmt: skip
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env={**os.environ, **(environment or {})},
+                bufsize=0,
+            )
         except OSError as error:
             raise UserError(f"{name}: cannot start {command[0]}: {error.strerror}") from None
         try:

@@ -42,15 +42,23 @@ SETTINGS = {"torchvision": _TORCHVISION, "model_zoo": {}}
 def add_workload_options(parser: argparse.ArgumentParser, *, peer: bool = True) -> None:
     """Add the options of scripts that run the network."""
     add = parser.add_argument
-    add("--setting", choices=sorted(SETTINGS), default="torchvision",
+    add(
+        "--setting",
+        choices=sorted(SETTINGS),
+        default="torchvision",
         help="what the configuration starts from: torchvision's network, or the model zoo's "
-        "(default_config.yaml as it is)")  # fmt: skip
+        "(default_config.yaml as it is)",
+    )
     add("--boxes", type=int, default=10, help="ground-truth boxes of an image")
     add("--timeout", type=float, default=3600.0, help="seconds that a program may take to answer")
     if peer:
         add("--peer", choices=["torchvision"], help="measure this program too, in turns")
-        add("--peer_python", metavar="FILE", default=sys.executable,
-            help="interpreter of the environment that has it")  # fmt: skip
+        add(
+            "--peer_python",
+            metavar="FILE",
+            default=sys.executable,
+            help="interpreter of the environment that has it",
+        )
 
 
 def make_config(options: argparse.Namespace, rest: Sequence[str]) -> Config:
@@ -61,11 +69,7 @@ def make_config(options: argparse.Namespace, rest: Sequence[str]) -> Config:
     """
     config = load_config(rest)
     wanted = {**SETTINGS[getattr(options, "setting", "model_zoo")], "compile_cache": "off"}
-    changes = {
-        key: value
-        for key, value in wanted.items()
-        if config.origin(key) == DEFAULT_ORIGIN
-    }
+    changes = {key: value for key, value in wanted.items() if config.origin(key) == DEFAULT_ORIGIN}
     return config.replace(
         **changes,
         device_target=options.device_target,
@@ -127,9 +131,15 @@ class Workload:
             "task": task,
             "device": own.device_target,
             "weights": str(self._torchvision_weights()),
-            "height": own.height, "width": own.width, "batch": own.batch, "boxes": own.boxes,
-            "backbone": own.backbone, "num_classes": config.num_classes,
-            "seed": own.seed, "threads": own.threads, "learning_rate": LEARNING_RATE,
+            "height": own.height,
+            "width": own.width,
+            "batch": own.batch,
+            "boxes": own.boxes,
+            "backbone": own.backbone,
+            "num_classes": config.num_classes,
+            "seed": own.seed,
+            "threads": own.threads,
+            "learning_rate": LEARNING_RATE,
             "counts": {
                 "train_pre": config.rpn_proposal_nms_pre,
                 "train_post": config.rpn_proposal_max_num,
@@ -138,20 +148,33 @@ class Workload:
                 "score_threshold": config.test_score_thr,
                 "detections": config.test_max_per_img,
             },
-        }  # fmt: skip
+        }
         return self._start("torchvision", own.peer_python, "torchvision_worker.py", job)
 
     def onnxruntime(self) -> Program:
         """Export the network as ONNX with export.py and start onnxruntime's program on it."""
         own, model = self.options, self.folder / "detector.onnx"
         self._run(
-            "export.py", "--config_path", self.config_file, "--ckpt_file", self.checkpoint(),
-            "--file_format", "ONNX", "--file_name", model, "--check", "False",
-        )  # fmt: skip
+            "export.py",
+            "--config_path",
+            self.config_file,
+            "--ckpt_file",
+            self.checkpoint(),
+            "--file_format",
+            "ONNX",
+            "--file_name",
+            model,
+            "--check",
+            "False",
+        )
         job = {
-            "model": str(model), "threads": own.threads, "seed": own.seed,
-            "height": own.height, "width": own.width, "batch": own.batch,
-        }  # fmt: skip
+            "model": str(model),
+            "threads": own.threads,
+            "seed": own.seed,
+            "height": own.height,
+            "width": own.width,
+            "batch": own.batch,
+        }
         return self._start("onnxruntime", sys.executable, "onnxruntime_worker.py", job)
 
     def checkpoint(self) -> str:
@@ -166,23 +189,35 @@ class Workload:
         path = self.folder / "weights.safetensors"
         if not path.exists():
             self._run(
-                "convert_checkpoint.py", "--ckpt_file", self.checkpoint(),
-                "--to", "torchvision", "--output", path,
-            )  # fmt: skip
+                "convert_checkpoint.py",
+                "--ckpt_file",
+                self.checkpoint(),
+                "--to",
+                "torchvision",
+                "--output",
+                path,
+            )
         return path
 
     def _start(self, name, python, worker, job, environment=None) -> Program:
         return Program(
-            name, [python, str(PEERS / worker)], job, environment=environment,
-            pause=self.options.device_target == "CPU", timeout=self.options.timeout,
-        )  # fmt: skip
+            name,
+            [python, str(PEERS / worker)],
+            job,
+            environment=environment,
+            pause=self.options.device_target == "CPU",
+            timeout=self.options.timeout,
+        )
 
     def _run(self, script: str, *arguments: object) -> None:
         """Run an entry script of this project to its end."""
         done = subprocess.run(
             [sys.executable, str(ROOT / script), *map(str, arguments)],
-            cwd=self.folder, capture_output=True, text=True, timeout=self.options.timeout,
-        )  # fmt: skip
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=self.options.timeout,
+        )
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
             raise UserError(f"{script}: {last[0]}")

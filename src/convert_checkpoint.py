@@ -38,31 +38,45 @@ def make_parser() -> ArgumentParser:
     )
     add = parser.add_argument
     add("--ckpt_file", required=True, metavar="FILE", help="the checkpoint to convert")
-    add("--output", metavar="FILE",
+    add(
+        "--output",
+        metavar="FILE",
         help="where the result goes (default: beside the checkpoint; .ckpt, and with --to "
-        "torchvision .pth or, without PyTorch, .safetensors)")  # fmt: skip
+        "torchvision .pth or, without PyTorch, .safetensors)",
+    )
     add("--overwrite", action="store_true", help="replace the output file if it exists")
-    add("--to", choices=[TORCHVISION],
+    add(
+        "--to",
+        choices=[TORCHVISION],
         help="the other way: a detector of this project (box_convention modern) to a state_dict "
-        "that torchvision's Faster R-CNN loads strictly")  # fmt: skip
+        "that torchvision's Faster R-CNN loads strictly",
+    )
     add("--full_table", action="store_true", help="print a row for every parameter")
     unsaid = parser.add_argument_group("what a file may leave unsaid")
     unsaid.add_argument(
-        "--coco_classes", nargs="+", metavar="NAME",
+        "--coco_classes",
+        nargs="+",
+        metavar="NAME",
         help="the classes in the order of the file's outputs, or those of the file's known names "
-        "to pick, in this order; also a .txt file (default: default_config.yaml's)")  # fmt: skip
+        "to pick, in this order; also a .txt file (default: default_config.yaml's)",
+    )
     unsaid.add_argument("--config_path", metavar="FILE", help="YAML file with coco_classes")
     unsaid.add_argument(
-        "--style", choices=["torch", "caffe"],
+        "--style",
+        choices=["torch", "caffe"],
         help="of detectron2's and mmdetection's weights; torch: RGB, stride in the 3x3 "
-        "convolution; caffe: BGR, standard deviation 1, stride in the 1x1")  # fmt: skip
+        "convolution; caffe: BGR, standard deviation 1, stride in the 1x1",
+    )
     unsaid.add_argument("--bn_eps", metavar="EPS", help="epsilon of the backbone's BatchNorm")
     unsaid.add_argument("--backbone", metavar="NAME", help="the configuration's name of it")
     unsaid.add_argument("--channel_order", metavar="ORDER", help="rgb or bgr")
     for key, what in (("pixel_mean", "means"), ("pixel_std", "standard deviations")):
         unsaid.add_argument(
-            f"--{key}", nargs=3, metavar="NUMBER",
-            help=f"{what} of the channels, 0..255, in the order of channel_order")  # fmt: skip
+            f"--{key}",
+            nargs=3,
+            metavar="NUMBER",
+            help=f"{what} of the channels, 0..255, in the order of channel_order",
+        )
     return parser
 
 

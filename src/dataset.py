@@ -34,9 +34,15 @@ from .images.ops import (
 from .images.reading import DEFAULT_MAX_PIXELS
 
 TRAIN_COLUMNS = (
-    "image", "image_meta", "gt_boxes", "gt_labels", "gt_valid", "gt_crowd", "sampling_key",
+    "image",
+    "image_meta",
+    "gt_boxes",
+    "gt_labels",
+    "gt_valid",
+    "gt_crowd",
+    "sampling_key",
     "image_index",
-)  # fmt: skip
+)
 EVAL_COLUMNS = ("image", "image_meta", "image_index")
 # Streams of random numbers; the number keeps them apart for equal (seed, epoch).
 _ORDER_STREAM, _SAMPLE_STREAM = 1, 2

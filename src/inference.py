@@ -133,8 +133,9 @@ class Detector:
         network = self.network(*image.shape[2:])
         outputs = self._cache(network, Tensor(image), Tensor(meta.astype(np.float32)))
         boxes, scores, labels, valid = (output.asnumpy() for output in outputs)
-        return [Found(*(x[i][valid[i]] for x in (boxes, scores, labels)))
-                for i in range(len(valid))]  # fmt: skip
+        return [
+            Found(*(x[i][valid[i]] for x in (boxes, scores, labels))) for i in range(len(valid))
+        ]
 
     def network(self, height: int, width: int) -> Any:
         """Return the network of a canvas, built when it is first asked for."""

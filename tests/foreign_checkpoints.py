@@ -89,12 +89,20 @@ def torchvision(depth=50, outputs=91, old=False):
     return resnet(depth, "backbone.body.") | _heads(
         lambda n: f"backbone.fpn.inner_blocks.{n}{dot}",
         lambda n: f"backbone.fpn.layer_blocks.{n}{dot}",
-        ("rpn.head.conv" if old else "rpn.head.conv.0.0", "rpn.head.cls_logits",
-         "rpn.head.bbox_pred"),
-        ("roi_heads.box_head.fc6", "roi_heads.box_head.fc7",
-         "roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"),
-        outputs, outputs,
-    )  # fmt: skip
+        (
+            "rpn.head.conv" if old else "rpn.head.conv.0.0",
+            "rpn.head.cls_logits",
+            "rpn.head.bbox_pred",
+        ),
+        (
+            "roi_heads.box_head.fc6",
+            "roi_heads.box_head.fc7",
+            "roi_heads.box_predictor.cls_score",
+            "roi_heads.box_predictor.bbox_pred",
+        ),
+        outputs,
+        outputs,
+    )
 
 
 def detectron2(depth=50, outputs=81):
@@ -103,10 +111,15 @@ def detectron2(depth=50, outputs=81):
         lambda n: f"backbone.fpn_lateral{n + 2}",
         lambda n: f"backbone.fpn_output{n + 2}",
         (f"{head}conv", f"{head}objectness_logits", f"{head}anchor_deltas"),
-        ("roi_heads.box_head.fc1", "roi_heads.box_head.fc2",
-         "roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"),
-        outputs, outputs - 1,
-    )  # fmt: skip
+        (
+            "roi_heads.box_head.fc1",
+            "roi_heads.box_head.fc2",
+            "roi_heads.box_predictor.cls_score",
+            "roi_heads.box_predictor.bbox_pred",
+        ),
+        outputs,
+        outputs - 1,
+    )
 
 
 def mmdetection(depth=50, outputs=81, version=2):
@@ -116,8 +129,9 @@ def mmdetection(depth=50, outputs=81, version=2):
         lambda n: f"neck.fpn_convs.{n}.conv",
         ("rpn_head.rpn_conv", "rpn_head.rpn_cls", "rpn_head.rpn_reg"),
         (f"{box}.shared_fcs.0", f"{box}.shared_fcs.1", f"{box}.fc_cls", f"{box}.fc_reg"),
-        outputs, outputs if version == 1 else outputs - 1,
-    )  # fmt: skip
+        outputs,
+        outputs if version == 1 else outputs - 1,
+    )
 
 
 def fold_norms(arrays):

@@ -55,8 +55,15 @@ def require_main(backend, sanitize=False):
 
 def run_main(main, model, images, output, *options, prefix=()):
     """Run the application; returns the finished process."""
-    command = [*prefix, main, f"--mindir_path={model}", f"--dataset_path={images}",
-               f"--output_path={output}", "--threads=2", *options]  # fmt: skip
+    command = [
+        *prefix,
+        main,
+        f"--mindir_path={model}",
+        f"--dataset_path={images}",
+        f"--output_path={output}",
+        "--threads=2",
+        *options,
+    ]
     return subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, timeout=300
     )

@@ -48,9 +48,7 @@ def small_batch(height, width, num_classes, images=(0, 1), gts=4):
         rng = np.random.default_rng(number)
         valid_height, valid_width = height - 16 * (number % 2), width - 8 * (number % 3)
         image = np.zeros((3, height, width), np.float32)
-        image[:, :valid_height, :valid_width] = rng.standard_normal(
-            (3, valid_height, valid_width)
-        )
+        image[:, :valid_height, :valid_width] = rng.standard_normal((3, valid_height, valid_width))
         corner = rng.uniform(0, 0.4, (gts, 2)) * (valid_width, valid_height)
         side = rng.uniform(0.3, 0.6, (gts, 2)) * (valid_width, valid_height)
         boxes = np.concatenate([corner, corner + side], 1).astype(np.float32)
@@ -59,8 +57,9 @@ def small_batch(height, width, num_classes, images=(0, 1), gts=4):
         boxes[3:] = 0
         labels = np.where(real | crowd, rng.integers(1, num_classes + 1, gts), 0)
         meta = np.array([valid_height, valid_width, 0.5, 0.8], np.float32)
-        rows.append((image, meta, boxes, labels.astype(np.int32), real, crowd,
-                     np.int32(1000 + number)))  # fmt: skip
+        rows.append(
+            (image, meta, boxes, labels.astype(np.int32), real, crowd, np.int32(1000 + number))
+        )
     return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
 

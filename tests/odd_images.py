@@ -17,8 +17,9 @@ def picture(height, width, seed=0):
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (8, 8, 3), np.uint8)
     smooth = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-    cv2.ellipse(smooth, (width // 2, height // 3), (width // 4, height // 5), 30, 0, 360,
-                (250, 20, 90), -1)  # fmt: skip
+    cv2.ellipse(
+        smooth, (width // 2, height // 3), (width // 4, height // 5), 30, 0, 360, (250, 20, 90), -1
+    )
     return smooth
 
 

@@ -29,9 +29,7 @@ REFERENCE = Path(__file__).parent / "reference"
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.05, 1e-4  # px; of a probability
 LEVEL_TOLERANCE = LOSS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
-LOSSES = (
-    "rpn_loss", "rcnn_loss", "rpn_cls_loss", "rpn_reg_loss", "rcnn_cls_loss", "rcnn_reg_loss",
-)  # fmt: skip
+LOSSES = ("rpn_loss", "rcnn_loss", "rpn_cls_loss", "rpn_reg_loss", "rcnn_cls_loss", "rcnn_reg_loss")
 _TORCHVISION_LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 _NUM_GTS = 16
 
@@ -116,8 +114,9 @@ def normalised_input(name, config):
 
 def _share_found(found, arrays, image, most=None, labels=None):
     """Share of a reference image's best detections that `found` has, and the largest distances."""
-    boxes, scores, classes = (arrays[f"det_{part}_{image}"] for part in
-                              ("boxes", "scores", "labels"))  # fmt: skip
+    boxes, scores, classes = (
+        arrays[f"det_{part}_{image}"] for part in ("boxes", "scores", "labels")
+    )
     hits, furthest, most_off = [], 0.0, 0.0
     free = np.ones(len(found.boxes), bool)
     for index in np.argsort(-scores, kind="stable")[:most]:
@@ -152,8 +151,13 @@ def torchvision_detector(num_classes=90, candidates=2000):
     `candidates`: what may enter the last NMS; 0: all, as in torchvision.
     """
     names = tuple(f"output {n}" for n in range(1, 91)) if num_classes == 90 else None
-    return Detector(torchvision_checkpoint(names), device_target="CPU", img_height=256,
-                    img_width=320, test_pre_nms_num=candidates)  # fmt: skip
+    return Detector(
+        torchvision_checkpoint(names),
+        device_target="CPU",
+        img_height=256,
+        img_width=320,
+        test_pre_nms_num=candidates,
+    )
 
 
 def torchvision_stages():
@@ -173,17 +177,32 @@ def torchvision_stages():
     for number, level in enumerate(outputs[:5], 2):
         off = np.abs(level.reshape(-1)[arrays[f"p{number}_index"]] - arrays[f"p{number}_value"])
         worst = off.max() / float(arrays[f"p{number}_std"])
-        rows.append(Row("torchvision", f"P{number} samples, relative to its std", f"{worst:.1e}",
-                        f"{LEVEL_TOLERANCE:g}", worst <= LEVEL_TOLERANCE))  # fmt: skip
+        rows.append(
+            Row(
+                "torchvision",
+                f"P{number} samples, relative to its std",
+                f"{worst:.1e}",
+                f"{LEVEL_TOLERANCE:g}",
+                worst <= LEVEL_TOLERANCE,
+            )
+        )
     proposals, valid = outputs[5:7]
-    distance = np.concatenate([
-        np.abs(arrays[f"proposals_{i}"][:, None] - proposals[i][valid[i]][None]).max(2).min(1)
-        for i in range(2)
-    ])  # fmt: skip
+    distance = np.concatenate(
+        [
+            np.abs(arrays[f"proposals_{i}"][:, None] - proposals[i][valid[i]][None]).max(2).min(1)
+            for i in range(2)
+        ]
+    )
     share = (distance < BOX_TOLERANCE).mean()
-    rows.append(Row("torchvision", f"{len(distance)} proposals with one of ours near",
-                    f"{100 * share:.2f} %", f"99.5 % within {BOX_TOLERANCE} px",
-                    share >= 0.995))  # fmt: skip
+    rows.append(
+        Row(
+            "torchvision",
+            f"{len(distance)} proposals with one of ours near",
+            f"{100 * share:.2f} %",
+            f"99.5 % within {BOX_TOLERANCE} px",
+            share >= 0.995,
+        )
+    )
     return rows
 
 
@@ -199,16 +218,19 @@ def torchvision_detections():
         (80, "detections, COCO's 80 of the 91 outputs", 2000),
     ):
         detector = torchvision_detector(number, cap)
-        labels = None if number == 90 else {
-            COCO_IDS[name]: label for label, name in enumerate(detector.class_names, 1)
-        }  # fmt: skip
+        labels = (
+            None
+            if number == 90
+            else {COCO_IDS[name]: label for label, name in enumerate(detector.class_names, 1)}
+        )
         found = detector(*normalised_input("torchvision_r50", detector.config))
         rows.append(detection_row("torchvision", what, found, arrays, None, labels))
         if number == 90:
             counts = [len(one.boxes) for one in found]
             wanted = [len(arrays[f"det_scores_{i}"]) for i in range(2)]
-            rows.append(Row("torchvision", f"number of {what}", str(counts), str(wanted),
-                            counts == wanted))  # fmt: skip
+            rows.append(
+                Row("torchvision", f"number of {what}", str(counts), str(wanted), counts == wanted)
+            )
     return rows
 
 
@@ -221,33 +243,54 @@ def torchvision_training():
     detector = torchvision_detector()
     everything = 20460  # anchors, and more than there are proposals
     config = detector.config.replace(
-        frozen_stages=0, anchor_filter="all", num_gts=_NUM_GTS, rcnn_loss_beta=1 / 9,
-        rpn_proposal_min_bbox_size=1e-3, num_expected_pos=everything, num_expected_neg=everything,
-        num_expected_pos_stage2=2016, num_expected_neg_stage2=2016, img_height=256, img_width=320,
-    )  # fmt: skip
+        frozen_stages=0,
+        anchor_filter="all",
+        num_gts=_NUM_GTS,
+        rcnn_loss_beta=1 / 9,
+        rpn_proposal_min_bbox_size=1e-3,
+        num_expected_pos=everything,
+        num_expected_neg=everything,
+        num_expected_pos_stage2=2016,
+        num_expected_neg_stage2=2016,
+        img_height=256,
+        img_width=320,
+    )
     boxes, labels = np.zeros((2, _NUM_GTS, 4), np.float32), np.zeros((2, _NUM_GTS), np.int32)
     for image in range(2):
         count = len(arrays[f"gt_labels_{image}"])
         boxes[image, :count] = arrays[f"gt_boxes_{image}"]
         labels[image, :count] = arrays[f"gt_labels_{image}"]
     losses, norms = _losses_and_gradients(
-        torchvision_checkpoint(tuple(detector.class_names)), config,
-        normalised_input("torchvision_r50", config), boxes, labels,
-    )  # fmt: skip
+        torchvision_checkpoint(tuple(detector.class_names)),
+        config,
+        normalised_input("torchvision_r50", config),
+        boxes,
+        labels,
+    )
     rows = []
     for name, loss in zip(_TORCHVISION_LOSSES, losses[2:], strict=True):
         off = abs(loss / float(arrays[name]) - 1)
-        rows.append(Row("torchvision", name, f"{off:.1e}", f"{LOSS_TOLERANCE:g}",
-                        off <= LOSS_TOLERANCE))  # fmt: skip
-    expected = {key.removeprefix("grad_l2:"): float(value) for key, value in arrays.items()
-                if key.startswith("grad_l2:")}  # fmt: skip
+        rows.append(
+            Row("torchvision", name, f"{off:.1e}", f"{LOSS_TOLERANCE:g}", off <= LOSS_TOLERANCE)
+        )
+    expected = {
+        key.removeprefix("grad_l2:"): float(value)
+        for key, value in arrays.items()
+        if key.startswith("grad_l2:")
+    }
     got = {TORCHVISION(name): norm for name, norm in norms.items()}
     assert got.keys() == expected.keys()
     off = {name: abs(got[name] / expected[name] - 1) for name in expected}
     worst = max(off, key=off.get)
-    rows.append(Row("torchvision", f"gradient norms of {len(off)} parameters",
-                    f"{off[worst]:.1e} ({worst})", f"{GRADIENT_TOLERANCE:g}",
-                    off[worst] <= GRADIENT_TOLERANCE))  # fmt: skip
+    rows.append(
+        Row(
+            "torchvision",
+            f"gradient norms of {len(off)} parameters",
+            f"{off[worst]:.1e} ({worst})",
+            f"{GRADIENT_TOLERANCE:g}",
+            off[worst] <= GRADIENT_TOLERANCE,
+        )
+    )
     return rows
 
 
@@ -257,12 +300,19 @@ def model_zoo_detections():
     for backbone, converted in (("resnet_v1.5_50", False), ("resnet_v1_50", True)):
         name = f"ancestor_r50_{backbone.split('_')[1]}_eval"
         detector = Detector(
-            model_zoo_checkpoint(converted), device_target="CPU", img_height=256, img_width=320,
-            test_max_per_img=300, **({} if converted else {"backbone": backbone}),
-        )  # fmt: skip
+            model_zoo_checkpoint(converted),
+            device_target="CPU",
+            img_height=256,
+            img_width=320,
+            test_max_per_img=300,
+            **({} if converted else {"backbone": backbone}),
+        )
         found = detector(*normalised_input(name, detector.config))
-        rows.append(detection_row("model zoo", f"{backbone}, 100 best detections", found,
-                                   reference(name), 100))  # fmt: skip
+        rows.append(
+            detection_row(
+                "model zoo", f"{backbone}, 100 best detections", found, reference(name), 100
+            )
+        )
     return rows
 
 
@@ -270,20 +320,30 @@ def model_zoo_detections():
 def model_zoo_losses():
     """Rows: the six losses, every candidate sampled."""
     arrays = reference("ancestor_r50_v1.5_train")
-    detector = Detector(model_zoo_checkpoint(False), device_target="CPU", img_height=256,
-                        img_width=320)  # fmt: skip
+    detector = Detector(
+        model_zoo_checkpoint(False), device_target="CPU", img_height=256, img_width=320
+    )
     config = detector.config.replace(
-        num_gts=_NUM_GTS, num_expected_pos=512, num_expected_neg=20460,
-        num_expected_pos_stage2=512, num_expected_neg_stage2=2100,
-    )  # fmt: skip
+        num_gts=_NUM_GTS,
+        num_expected_pos=512,
+        num_expected_neg=20460,
+        num_expected_pos_stage2=512,
+        num_expected_neg_stage2=2100,
+    )
     labels = np.where(arrays["gt_valid"], arrays["gt_labels"], 0).astype(np.int32)
     losses, _ = _losses_and_gradients(
-        model_zoo_checkpoint(False), config, normalised_input("ancestor_r50_v1.5_train", config),
-        arrays["gt_boxes"], labels, gradients=False,
-    )  # fmt: skip
+        model_zoo_checkpoint(False),
+        config,
+        normalised_input("ancestor_r50_v1.5_train", config),
+        arrays["gt_boxes"],
+        labels,
+        gradients=False,
+    )
     off = [abs(loss / float(arrays[name]) - 1) for name, loss in zip(LOSSES, losses, strict=True)]
-    return [Row("model zoo", name, f"{o:.1e}", f"{LOSS_TOLERANCE:g}", o <= LOSS_TOLERANCE)
-            for name, o in zip(LOSSES, off, strict=True)]  # fmt: skip
+    return [
+        Row("model zoo", name, f"{o:.1e}", f"{LOSS_TOLERANCE:g}", o <= LOSS_TOLERANCE)
+        for name, o in zip(LOSSES, off, strict=True)
+    ]
 
 
 def _losses_and_gradients(path, config, image_and_size, boxes, labels, *, gradients=True):
@@ -304,8 +364,10 @@ def _losses_and_gradients(path, config, image_and_size, boxes, labels, *, gradie
     outputs = cell(*(Tensor(np.ascontiguousarray(x)) for x in batch))
     (_, losses), grads = outputs if gradients else ((None, outputs), ())
     names = [weight.name for weight in cell.weights] if gradients else []
-    norms = {name: np.linalg.norm(grad.asnumpy().astype(np.float64))
-             for name, grad in zip(names, grads, strict=True)}  # fmt: skip
+    norms = {
+        name: np.linalg.norm(grad.asnumpy().astype(np.float64))
+        for name, grad in zip(names, grads, strict=True)
+    }
     return [float(value.asnumpy()) for value in losses], norms
 
 
@@ -315,20 +377,32 @@ def batch_of_two():
     image, valid_hw = normalised_input("torchvision_r50", detector.config)
     together = detector(image, valid_hw)
     apart = [detector(image[i : i + 1], valid_hw[i : i + 1])[0] for i in range(2)]
-    same = all(len(a.boxes) == len(b.boxes) and (a.labels == b.labels).all()
-               for a, b in zip(together, apart, strict=True))  # fmt: skip
+    same = all(
+        len(a.boxes) == len(b.boxes) and (a.labels == b.labels).all()
+        for a, b in zip(together, apart, strict=True)
+    )
     pairs = list(zip(together, apart, strict=True)) if same else []
     box = max((np.abs(a.boxes - b.boxes).max() for a, b in pairs), default=np.inf)
     score = max((np.abs(a.scores - b.scores).max() for a, b in pairs), default=np.inf)
-    return [Row("itself", "a batch of two and two batches of one", f"{box:.1e} px, {score:.1e}",
-                f"{BOX_TOLERANCE} px, {SCORE_TOLERANCE:g}",
-                box < BOX_TOLERANCE and score < SCORE_TOLERANCE)]  # fmt: skip
+    return [
+        Row(
+            "itself",
+            "a batch of two and two batches of one",
+            f"{box:.1e} px, {score:.1e}",
+            f"{BOX_TOLERANCE} px, {SCORE_TOLERANCE:g}",
+            box < BOX_TOLERANCE and score < SCORE_TOLERANCE,
+        )
+    ]
 
 
 COMPARISONS = (
-    torchvision_stages, torchvision_detections, torchvision_training, model_zoo_detections,
-    model_zoo_losses, batch_of_two,
-)  # fmt: skip
+    torchvision_stages,
+    torchvision_detections,
+    torchvision_training,
+    model_zoo_detections,
+    model_zoo_losses,
+    batch_of_two,
+)
 
 
 def main():
@@ -343,8 +417,11 @@ def main():
     print("  ".join(text.ljust(width) for text, width in zip(head, widths, strict=False)))
     for comparison in COMPARISONS:
         for row in comparison():
-            print("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=False)),
-                  "" if row.met else "MISSED", flush=True)  # fmt: skip
+            print(
+                "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=False)),
+                "" if row.met else "MISSED",
+                flush=True,
+            )
             missed += not row.met
     return 1 if missed else 0
 

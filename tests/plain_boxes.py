@@ -71,9 +71,7 @@ def box_arrays(draw, shape, low=0, high=64, longest=32, steps=4):
     count = int(np.prod(shape))
     corner = st.integers(low * steps, (high - longest) * steps)
     side = st.integers(steps, longest * steps)
-    rows = draw(
-        st.lists(st.tuples(corner, corner, side, side), min_size=count, max_size=count)
-    )
+    rows = draw(st.lists(st.tuples(corner, corner, side, side), min_size=count, max_size=count))
     numbers = np.array(rows, np.float32) / steps
     numbers[:, 2:] += numbers[:, :2]
     return numbers.reshape(*shape, 4)

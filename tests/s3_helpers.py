@@ -39,9 +39,12 @@ class Server:
     def _connect(self, boto3):
         self.environment = {**KEYS, "AWS_ENDPOINT_URL": self.url, "NO_PROXY": "127.0.0.1"}
         self.client = boto3.client(
-            "s3", endpoint_url=self.url, region_name="us-east-1",
-            aws_access_key_id="a", aws_secret_access_key="b",
-        )  # fmt: skip
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+        )
         self.client.create_bucket(Bucket="bucket")
 
     def stop(self):

@@ -33,8 +33,9 @@ class SmallDetector(nn.Cell):
         super().__init__()
         rng = np.random.default_rng(seed)
         weight = Tensor(rng.normal(0, 0.1, (8, 3, 7, 7)).astype(np.float32))
-        self.conv = nn.Conv2d(3, 8, 7, 8, pad_mode="pad", padding=3, has_bias=True,
-                              weight_init=weight, bias_init=0.1)  # fmt: skip
+        self.conv = nn.Conv2d(
+            3, 8, 7, 8, pad_mode="pad", padding=3, has_bias=True, weight_init=weight, bias_init=0.1
+        )
         self.table = Parameter(Tensor(rng.normal(0, 0.5, (8, 36)).astype(np.float32)))
 
     def construct(self, image, image_meta):

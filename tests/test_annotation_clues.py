@@ -46,9 +46,14 @@ def with_boxes(*boxes, **more):
 def record(boxes, stated_size=None):
     count = len(boxes)
     return ImageRecord(
-        1, "a.jpg", "/a.jpg", np.array(boxes, np.float64).reshape(-1, 4), np.ones(count, np.int32),
-        np.zeros(count, bool), stated_size,
-    )  # fmt: skip
+        1,
+        "a.jpg",
+        "/a.jpg",
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.ones(count, np.int32),
+        np.zeros(count, bool),
+        stated_size,
+    )
 
 
 # ------------------------------------------------------------------ ways of writing boxes

@@ -22,9 +22,14 @@ from mindspore_profile import part_of, tables  # noqa: E402
 
 FOLDER = Path(common.__file__).parent
 SCRIPTS = (
-    "training_step", "inference", "data_pipeline", "conversion", "evaluation", "startup",
+    "training_step",
+    "inference",
+    "data_pipeline",
+    "conversion",
+    "evaluation",
+    "startup",
     "peak_memory",
-)  # fmt: skip
+)
 
 # A program that plays network: its runs take what the job says, by its own account.
 STAND_IN = f"""
@@ -83,8 +88,10 @@ def stand_in(tmp_path):
 def run_script(name, *arguments):
     return subprocess.run(
         [sys.executable, "-X", "importtime", str(FOLDER / f"{name}.py"), *map(str, arguments)],
-        capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
 
 
 # --------------------------------------------------------------------------- options
@@ -94,8 +101,17 @@ def run_script(name, *arguments):
 def test_help_comes_without_mindspore(script):
     done = run_script(script, "--help")
     assert done.returncode == 0
-    for option in ("height", "width", "batch", "backbone", "threads", "warmup", "repeats", "json",
-                   "device_target"):  # fmt: skip
+    for option in (
+        "height",
+        "width",
+        "batch",
+        "backbone",
+        "threads",
+        "warmup",
+        "repeats",
+        "json",
+        "device_target",
+    ):
         assert f"--{option} " in done.stdout
     assert "argparse" in done.stderr
     assert "mindspore" not in done.stderr
@@ -121,10 +137,24 @@ def test_wrong_options_are_answered_in_one_line(arguments, complaint):
 
 def options(**changes):
     values = dict(
-        height=768, width=1280, batch=2, backbone="resnet_v1.5_50", threads=2, warmup=3, repeats=4,
-        device_target="CPU", seed=1, json=None, setting="torchvision", boxes=10, timeout=60.0,
-        peer="torchvision", peer_python=sys.executable, parts=True, profile=None,
-    )  # fmt: skip
+        height=768,
+        width=1280,
+        batch=2,
+        backbone="resnet_v1.5_50",
+        threads=2,
+        warmup=3,
+        repeats=4,
+        device_target="CPU",
+        seed=1,
+        json=None,
+        setting="torchvision",
+        boxes=10,
+        timeout=60.0,
+        peer="torchvision",
+        peer_python=sys.executable,
+        parts=True,
+        profile=None,
+    )
     return argparse.Namespace(**{**values, **changes})
 
 
@@ -319,13 +349,15 @@ def test_a_comparison(stand_in, capsys):
     ("path", "part"),
     [
         ("Default/network-FasterRcnn/backbone-ResNetFea/layer1-SequentialCell/Add-op1", "backbone"),
-        ("Gradients/Default/loss_net-FasterRcnnWithLoss/network-F/rcnn-Rcnn/Grad_X/X-op2",
-         "rcnn backward"),
+        (
+            "Gradients/Default/loss_net-FasterRcnnWithLoss/network-F/rcnn-Rcnn/Grad_X/X-op2",
+            "rcnn backward",
+        ),
         ("Expand/_MatMulExt/MatMul-op0", "MatMulExt"),
         ("Default/Square-op64", "other"),
         ("Sum-op1", "other"),
     ],
-)  # fmt: skip
+)
 def test_the_part_that_an_operator_belongs_to(path, part):
     assert part_of(path) == part
 
@@ -350,9 +382,20 @@ SMALL = ("--height", 64, "--width", 96, "--batch", 1, "--warmup", 1, "--repeats"
 @pytest.mark.slow
 def test_a_training_step_is_measured(tmp_path):
     path = tmp_path / "report.json"
-    done = run_script("training_step", *SMALL, "--json", path, "--profile", tmp_path / "profile",
-                      "--rpn_proposal_max_num", 50, "--num_expected_pos_stage2", 4,
-                      "--num_expected_neg_stage2", 16)  # fmt: skip
+    done = run_script(
+        "training_step",
+        *SMALL,
+        "--json",
+        path,
+        "--profile",
+        tmp_path / "profile",
+        "--rpn_proposal_max_num",
+        50,
+        "--num_expected_pos_stage2",
+        4,
+        "--num_expected_neg_stage2",
+        16,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(path.read_text())
     program = report["programs"]["MindSpore"]
@@ -366,15 +409,31 @@ def test_a_training_step_is_measured(tmp_path):
 @pytest.mark.slow
 def test_the_data_pipeline_is_measured(tmp_path):
     path = tmp_path / "report.json"
-    done = run_script("data_pipeline", *SMALL, "--images", 3, "--workers", 1, "--json", path,
-                      "--with_training", "--steps", 3)  # fmt: skip
+    done = run_script(
+        "data_pipeline",
+        *SMALL,
+        "--images",
+        3,
+        "--workers",
+        1,
+        "--json",
+        path,
+        "--with_training",
+        "--steps",
+        3,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(path.read_text())
     assert [row["workers"] for row in report["rows"]] == [1]
     assert report["rows"][0]["images_per_second"]["median"] > 0
     assert list(report["stages"]) == [
-        "read", "decode", "resize", "augment", "normalise and pad", "batch",
-    ]  # fmt: skip
+        "read",
+        "decode",
+        "resize",
+        "augment",
+        "normalise and pad",
+        "batch",
+    ]
     assert all(stage["mean"] >= 0 for stage in report["stages"].values())
     training = report["training"]  # two steps of one epoch and one of the next
     assert (training["step_alone"]["count"], training["step_and_wait"]["count"]) == (6, 3)

@@ -73,11 +73,16 @@ def test_deltas_by_hand(offset):
     box = np.array([[7.5, -10, 12.5 - offset, 30 - offset]], np.float32)
     centre_shift = 5.0  # both boxes lose the same half pixel of their centre
     expected = np.array([centre_shift / 10, 0, np.log(0.5), np.log(2)])
-    np.testing.assert_allclose(in_graph(CODERS[offset, PLAIN][0], reference, box)[0], expected,
-                               rtol=1e-5, atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        in_graph(CODERS[offset, PLAIN][0], reference, box)[0], expected, rtol=1e-5, atol=1e-6
+    )
     means, stds = np.array(SCALED)
-    np.testing.assert_allclose(in_graph(CODERS[offset, SCALED][0], reference, box)[0],
-                               (expected - means) / stds, rtol=1e-4, atol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(
+        in_graph(CODERS[offset, SCALED][0], reference, box)[0],
+        (expected - means) / stds,
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
@@ -161,17 +166,19 @@ def test_clip_stays_inside_each_image_and_leaves_what_is_inside(boxes):
 def test_sizeable_needs_positive_long_enough_sides_and_a_place_inside():
     bounds = np.array([[40, 60]], np.float32)
     boxes = np.array(
-        [[
-            [0, 0, 10, 10],    # fine
-            [0, 0, 3, 30],     # narrow
-            [0, 0, 30, 3],     # low
-            [5, 5, 5, 20],     # no width
-            [60, 0, 60, 20],   # clipped away at the right
-            [0, 40, 20, 40],   # clipped away at the bottom
-            [0, 0, 4, 4],      # exactly as long as asked for without an extra pixel
-        ]],
+        [
+            [
+                [0, 0, 10, 10],  # fine
+                [0, 0, 3, 30],  # narrow
+                [0, 0, 30, 3],  # low
+                [5, 5, 5, 20],  # no width
+                [60, 0, 60, 20],  # clipped away at the right
+                [0, 40, 20, 40],  # clipped away at the bottom
+                [0, 0, 4, 4],  # exactly as long as asked for without an extra pixel
+            ]
+        ],
         np.float32,
-    )  # fmt: skip
+    )
     modern = in_graph(is_sizeable, boxes, bounds, 4.0, 0.0)[0]
     assert modern.tolist() == [True, False, False, False, False, False, True]
     legacy = in_graph(is_sizeable, boxes, bounds, 4.0, 1.0)[0]

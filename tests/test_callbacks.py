@@ -70,8 +70,11 @@ def test_pauses_are_no_part_of_a_step():
 
 def test_clock_time():
     assert [clock_time(s) for s in (0, 59.6, 3725, 360000)] == [
-        "0:00:00", "0:01:00", "1:02:05", "100:00:00",
-    ]  # fmt: skip
+        "0:00:00",
+        "0:01:00",
+        "1:02:05",
+        "100:00:00",
+    ]
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

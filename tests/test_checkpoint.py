@@ -70,12 +70,7 @@ def test_meta_of_many_classes_with_odd_names(tmp_path):
 
 def test_training_state_continues_bit_for_bit(tmp_path):
     network, optimizer, step = tiny_trained(steps=2)
-    save_checkpoint(
-        tmp_path / "a.ckpt",
-        network,
-        optimizer,
-        tiny_run_meta(2),
-    )
+    save_checkpoint(tmp_path / "a.ckpt", network, optimizer, tiny_run_meta(2))
     for i in (2, 3):
         step(Tensor(1.0, ms.float32), *tiny_batch(seed=i))
     other, other_optimizer, other_step = tiny_trained(seed=9, steps=0)
@@ -290,8 +285,7 @@ def test_check_model_accepts_files_without_meta(saved):
 
 
 @pytest.mark.parametrize(
-    "key, value",
-    [("img_width", 96), ("keep_ratio", False), ("roi_align_finest_scale", 28)],
+    "key, value", [("img_width", 96), ("keep_ratio", False), ("roi_align_finest_scale", 28)]
 )
 def test_another_use_of_the_image_is_pointed_out(saved, key, value):
     _, notes = load_detector(tiny_network(), saved[0], tiny_model(**{key: value}))
@@ -333,9 +327,10 @@ def test_a_kill_while_saving_leaves_the_last_whole_checkpoint(tmp_path, repo_roo
     for _ in range(4):
         path.unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-c", _ENDLESS_SAVING, path], cwd=repo_root,
+            [sys.executable, "-c", _ENDLESS_SAVING, path],
+            cwd=repo_root,
             env={**os.environ, "PYTHONPATH": str(repo_root)},
-        )  # fmt: skip
+        )
         deadline = time.monotonic() + 120
         while not path.exists():
             assert process.poll() is None and time.monotonic() < deadline

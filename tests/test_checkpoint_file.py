@@ -20,9 +20,20 @@ from src.checkpoints.file import META_KEY, read_checkpoint, save_checkpoint
 from src.checkpoints.records import read_entries
 
 TYPES = (
-    ms.float64, ms.float32, ms.float16, ms.bfloat16, ms.int64, ms.int32, ms.int16, ms.int8,
-    ms.uint64, ms.uint32, ms.uint16, ms.uint8, ms.bool_,
-)  # fmt: skip
+    ms.float64,
+    ms.float32,
+    ms.float16,
+    ms.bfloat16,
+    ms.int64,
+    ms.int32,
+    ms.int16,
+    ms.int8,
+    ms.uint64,
+    ms.uint32,
+    ms.uint16,
+    ms.uint8,
+    ms.bool_,
+)
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,11 @@ def test_keeper_keeps_the_newest_of_this_run_only(tmp_path):
     for epoch in (1, 2, 3):
         _add(keeper, f"faster_rcnn-{epoch}_5.ckpt")
     assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == [
-        "best.ckpt", "faster_rcnn-2_5.ckpt", "faster_rcnn-3_5.ckpt", "faster_rcnn-99_1.ckpt",
-    ]  # fmt: skip
+        "best.ckpt",
+        "faster_rcnn-2_5.ckpt",
+        "faster_rcnn-3_5.ckpt",
+        "faster_rcnn-99_1.ckpt",
+    ]
     assert CheckpointKeeper.read_index(tmp_path) == keeper.names
 
 
@@ -81,16 +84,32 @@ NAME = "faster_rcnn-1_5.ckpt"
 @pytest.mark.parametrize(
     "entry",
     [
-        "/etc/passwd", "../mine.txt", "../faster_rcnn-1_4.ckpt", "sub/faster_rcnn-1_4.ckpt", "",
-        "best.ckpt", "faster_rcnn-1_4.ckpt\n", "faster_rcnn-\u0661_4.ckpt", "a\0b", 7, None, [NAME],
-        {"a": 1}, "faster_rcnn-" + "9" * 5000 + "_1.ckpt", 1e308,
+        "/etc/passwd",
+        "../mine.txt",
+        "../faster_rcnn-1_4.ckpt",
+        "sub/faster_rcnn-1_4.ckpt",
+        "",
+        "best.ckpt",
+        "faster_rcnn-1_4.ckpt\n",
+        "faster_rcnn-\u0661_4.ckpt",
+        "a\0b",
+        7,
+        None,
+        [NAME],
+        {"a": 1},
+        "faster_rcnn-" + "9" * 5000 + "_1.ckpt",
+        1e308,
     ],
-)  # fmt: skip
+)
 def test_entries_that_are_no_names_of_checkpoints_are_passed_over(tmp_path, entry):
     folder = tmp_path / "ckpt_0"
     (folder / "sub").mkdir(parents=True)
-    others = [tmp_path / "mine.txt", tmp_path / "faster_rcnn-1_4.ckpt", folder / "best.ckpt",
-              folder / "sub" / "faster_rcnn-1_4.ckpt"]  # fmt: skip
+    others = [
+        tmp_path / "mine.txt",
+        tmp_path / "faster_rcnn-1_4.ckpt",
+        folder / "best.ckpt",
+        folder / "sub" / "faster_rcnn-1_4.ckpt",
+    ]
     for path in [*others, folder / NAME]:
         path.write_text("mine")
     content = {"checkpoints": [entry, NAME], "within_epoch": [entry]}
@@ -115,11 +134,17 @@ def test_links_that_lead_out_of_the_folder_are_none_of_ours(tmp_path):
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9)
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | st.text(max_size=9)
     | st.sampled_from([NAME, "../x", "checkpoints", "within_epoch"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["checkpoints", "within_epoch", "x"]), inner, max_size=3),
-)  # fmt: skip
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["checkpoints", "within_epoch", "x"]), inner, max_size=3)
+    ),
+)
 
 
 @given(_JSON)

@@ -71,9 +71,27 @@ def test_entries_that_cannot_be_read(text):
 
 
 JUNK = (
-    None, True, -1, 1.5, float("nan"), float("inf"), 10**400, -(10**18), "", "x\x1b[2J", "y" * 9999,
-    "\ud800", [], [None] * 5, ["cat", "cat"], ["c\n"], [[]], {}, {"a": {}}, list(range(20_000)),
-)  # fmt: skip
+    None,
+    True,
+    -1,
+    1.5,
+    float("nan"),
+    float("inf"),
+    10**400,
+    -(10**18),
+    "",
+    "x\x1b[2J",
+    "y" * 9999,
+    "\ud800",
+    [],
+    [None] * 5,
+    ["cat", "cat"],
+    ["c\n"],
+    [[]],
+    {},
+    {"a": {}},
+    list(range(20_000)),
+)
 # What of it can be, as what.
 FINE = {
     "class_names": (),

@@ -14,9 +14,11 @@ from src.model_utils.config import load_config
 
 CPU = ("--device_target", "CPU")
 ZOO_NAMES = (
-    "backbone.conv1.weight", "fpn_ncek.fpn_convs_list.0.weight",
-    "rpn_with_loss.rpn_convs_list.0.rpn_conv.weight", "rcnn.shared_fc_0.weight",
-)  # fmt: skip
+    "backbone.conv1.weight",
+    "fpn_ncek.fpn_convs_list.0.weight",
+    "rpn_with_loss.rpn_convs_list.0.rpn_conv.weight",
+    "rcnn.shared_fc_0.weight",
+)
 
 
 def _checkpoint(meta=None, names=()):
@@ -29,9 +31,14 @@ def _zoo(blocks):
 
 
 def test_defaults_give_way_and_a_line_says_so():
-    meta = {"box_convention": "modern", "source": "somebody's", "class_names": ["cat", "dog"],
-            "settings": {"pixel_std": [1.0, 1.0, 1.0], "test_score_thr": 0.1, "of_the_future": 1},
-            "batch_size": 64, "seed": 7}  # fmt: skip
+    meta = {
+        "box_convention": "modern",
+        "source": "somebody's",
+        "class_names": ["cat", "dog"],
+        "settings": {"pixel_std": [1.0, 1.0, 1.0], "test_score_thr": 0.1, "of_the_future": 1},
+        "batch_size": 64,
+        "seed": 7,
+    }
     config, lines = adopt_settings(load_config(CPU), _checkpoint(meta))
     assert config.box_convention == "modern" and config.pixel_std == (1.0, 1.0, 1.0)
     assert config.class_names == ("cat", "dog") and config.test_score_thr == 0.1
@@ -51,22 +58,36 @@ def test_a_checkpoint_of_the_same_settings_changes_nothing():
 
 def test_what_the_user_sets_stays_and_the_convention_is_never_mixed(tmp_path):
     (tmp_path / "own.yaml").write_text("channel_order: rgb\n")
-    given = load_config((*CPU, "--config_path", str(tmp_path / "own.yaml"),
-                         "--test_score_thr", "0.3", "--box_convention", "legacy"))  # fmt: skip
-    meta = {"channel_order": "bgr", "stem_pool": "symmetric", "box_convention": "modern",
-            "settings": {"test_score_thr": 0.1}}  # fmt: skip
+    given = load_config(
+        (
+            *CPU,
+            "--config_path",
+            str(tmp_path / "own.yaml"),
+            "--test_score_thr",
+            "0.3",
+            "--box_convention",
+            "legacy",
+        )
+    )
+    meta = {
+        "channel_order": "bgr",
+        "stem_pool": "symmetric",
+        "box_convention": "modern",
+        "settings": {"test_score_thr": 0.1},
+    }
     checkpoint = _checkpoint(meta)
     config, _ = adopt_settings(given, checkpoint)
     assert (config.channel_order, config.test_score_thr, config.stem_pool) == (
-        "rgb", 0.3, "symmetric"
-    )  # fmt: skip
+        "rgb",
+        0.3,
+        "symmetric",
+    )
     with pytest.raises(UserError, match="box_convention modern, but box_convention is legacy"):
         check_model(checkpoint, describe_model(config), same_heads=True)
 
 
 @pytest.mark.parametrize(
-    "blocks, backbone",
-    [(6, "resnet_v1_50"), (23, "resnet_v1_101"), (36, "resnet_v1_152")],
+    "blocks, backbone", [(6, "resnet_v1_50"), (23, "resnet_v1_101"), (36, "resnet_v1_152")]
 )
 def test_bare_model_zoo_files_are_known_by_their_names(blocks, backbone):
     """A ResNet-50 does not say which one it is: the configuration's word counts."""

@@ -96,8 +96,7 @@ def test_crowds_neither_help_nor_harm():
 
 
 @pytest.mark.parametrize(
-    "image_ids",
-    [("a", "b/c.d", "0003"), (2**40, -5, 0), (1, "1", "two"), ("10", "9", "100")],
+    "image_ids", [("a", "b/c.d", "0003"), (2**40, -5, 0), (1, "1", "two"), ("10", "9", "100")]
 )
 def test_any_kind_of_image_id(image_ids):
     data = _ground_truth(image_ids)
@@ -181,11 +180,7 @@ def test_records_become_coco():
 
 
 @settings(max_examples=30)
-@given(
-    seed=st.integers(0, 2**31),
-    count=st.integers(0, 6),
-    images=st.integers(1, 3),
-)
+@given(seed=st.integers(0, 2**31), count=st.integers(0, 6), images=st.integers(1, 3))
 def test_the_writer_keeps_valid_rows_only_and_their_values(seed, count, images):
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 500, (images, count, 2, 2)).astype(np.float32)
@@ -300,8 +295,11 @@ def test_entries_that_take_no_part_may_be_anything(tmp_path):
 
 
 def test_two_categories_of_one_name(tmp_path):
-    data = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [],
-            "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "cat"}]}  # fmt: skip
+    data = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "cat"}],
+    }
     path = tmp_path / "a.json"
     path.write_text(json.dumps(data))
     with pytest.raises(UserError, match="have the name 'cat' .ids 7 and 9"):
@@ -359,10 +357,12 @@ def _dense(count):
     boxes = [[20.0 * (i % 50), 20.0 * (i // 50), 15.0, 15.0] for i in range(count)]
     data = {
         "images": [{"id": 1, "file_name": "a.jpg"}],
-        "annotations": [{"id": i, "image_id": 1, "category_id": 1, "bbox": box, "iscrowd": 0}
-                        for i, box in enumerate(boxes, start=1)],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "bbox": box, "iscrowd": 0}
+            for i, box in enumerate(boxes, start=1)
+        ],
         "categories": [{"id": 1, "name": "cell"}],
-    }  # fmt: skip
+    }
     results = [
         {"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9 - i / 1000}
         for i, box in enumerate(boxes)
@@ -395,10 +395,13 @@ def test_the_table_is_that_of_pycocotools(bccd_root, capsys):
     names = [category["name"] for category in data["categories"]]
     random = np.random.default_rng(0)
     results = [
-        {**result, "bbox": list(np.add(result["bbox"], random.normal(0, 4, 4).round(2))),
-         "score": float(random.random())}
+        {
+            **result,
+            "bbox": list(np.add(result["bbox"], random.normal(0, 4, 4).round(2))),
+            "score": float(random.random()),
+        }
         for result in _as_detections(data, names)
-    ]  # fmt: skip
+    ]
     summary = evaluate_results(path, results, names)
     truth = COCO(str(path))
     evaluation = COCOeval(truth, truth.loadRes(results), "bbox")

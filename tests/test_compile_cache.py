@@ -26,9 +26,13 @@ def run(folder, *jobs, **environment):
     """Run the jobs in a process of their own: [{"found", "result", "stored", "note"}, ...]."""
     base = {k: v for k, v in os.environ.items() if not k.startswith("MS_COMPILER_CACHE")}
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(folder), *jobs], env={**base, **environment},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [sys.executable, str(PROGRAM), str(folder), *jobs],
+        env={**base, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
@@ -127,9 +131,14 @@ def test_a_folder_that_cannot_be_used_is_said_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "environment"),
-    [({"compile_cache": "off"}, {}), ({"device_target": "Ascend"}, {}), ({}, {"RANK_SIZE": "2"}),
-     ({}, {"MS_ROLE": "MS_WORKER"}), ({}, {"MS_COMPILER_CACHE_ENABLE": "1"})],
-)  # fmt: skip
+    [
+        ({"compile_cache": "off"}, {}),
+        ({"device_target": "Ascend"}, {}),
+        ({}, {"RANK_SIZE": "2"}),
+        ({}, {"MS_ROLE": "MS_WORKER"}),
+        ({}, {"MS_COMPILER_CACHE_ENABLE": "1"}),
+    ],
+)
 def test_where_there_is_none(changes, environment, monkeypatch, tmp_path):
     for name in ("MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH", "RANK_SIZE", "MS_ROLE"):
         monkeypatch.delenv(name, raising=False)
@@ -177,8 +186,11 @@ def test_old_and_surplus_graphs_go(tmp_path):
         os.utime(path, (now - number * 60, now - number * 60))
     users_own = ["room-with-a-view", "room-dead.txt", "my.graph"]
     for name, days in (
-        (names[0], 31), ("room-dead1_xy", 2), ("room-alive_1", 0), *((n, 99) for n in users_own)
-    ):  # fmt: skip
+        (names[0], 31),
+        ("room-dead1_xy", 2),
+        ("room-alive_1", 0),
+        *((n, 99) for n in users_own),
+    ):
         path = tmp_path / name
         path.mkdir() if name.startswith("room") else path.write_bytes(b"x")
         os.utime(path, (now - days * 86400,) * 2)
@@ -218,9 +230,17 @@ def test_the_detectors_digest_is_the_same_in_every_process():
 
 @pytest.mark.parametrize(
     "change",
-    [{"factor": 3.0}, {"table": (1, 3)}, {"shape": (3,)}, {"training": True},
-     {"test_score_thr": 0.5}, {"seed": 2}, {"rpn_nms_thr": 0.3}, {"frozen_stages": 0}],
-)  # fmt: skip
+    [
+        {"factor": 3.0},
+        {"table": (1, 3)},
+        {"shape": (3,)},
+        {"training": True},
+        {"test_score_thr": 0.5},
+        {"seed": 2},
+        {"rpn_nms_thr": 0.3},
+        {"frozen_stages": 0},
+    ],
+)
 def test_a_change_changes_the_digest(change):
     assert _digest(**change) != _digest()
 

@@ -16,13 +16,52 @@ from src.model_utils.configuration.memory import require_memory
 from src.model_utils.configuration.schema import SETTABLE
 
 ABSURD = (
-    None, True, -1, 0, 1, 2**31, 2**63, 2**70, 10**300, 10**400, -(10**400), 1e308, -1e308, 5e-324,
-    math.nan, math.inf, -math.inf, "", "x", "x" * 10**6, "\0", "\n", "\x1b[2J", "\udcff", "~",
-    "off", [], [[]], {}, {"out_size": 10**9}, {1, 2},
-    {"type": "RoIAlign", "out_size": [1]}, b"bytes",
-    [1] * 10**5, [10**30] * 3, ["x"] * 10**5, [f"class {i}" for i in range(30_000)], ["\ud800"],
-    list(range(1, 2000)), [math.nan] * 4, [math.inf] * 4, [0.5] * 5, "a,b,,c", "x.txt", object(),
-)  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**31,
+    2**63,
+    2**70,
+    10**300,
+    10**400,
+    -(10**400),
+    1e308,
+    -1e308,
+    5e-324,
+    math.nan,
+    math.inf,
+    -math.inf,
+    "",
+    "x",
+    "x" * 10**6,
+    "\0",
+    "\n",
+    "\x1b[2J",
+    "\udcff",
+    "~",
+    "off",
+    [],
+    [[]],
+    {},
+    {"out_size": 10**9},
+    {1, 2},
+    {"type": "RoIAlign", "out_size": [1]},
+    b"bytes",
+    [1] * 10**5,
+    [10**30] * 3,
+    ["x"] * 10**5,
+    [f"class {i}" for i in range(30_000)],
+    ["\ud800"],
+    list(range(1, 2000)),
+    [math.nan] * 4,
+    [math.inf] * 4,
+    [0.5] * 5,
+    "a,b,,c",
+    "x.txt",
+    object(),
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +118,7 @@ YAML_LIMITS = [
     ('coco_classes: ["c\\u2028t"]', "another control character"),
     ('coco_classes: ["c\\ud800t"]', "another control character"),
     ("coco_classes: [" + "c" * 300 + "]", "has a name of 300 characters; give at most 200"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "expected"), YAML_LIMITS, ids=[e for _, e in YAML_LIMITS])
@@ -109,13 +148,61 @@ def test_a_chain_of_files_has_an_end(tmp_path):
     assert "more than 0.5 MB together" in message(["--config_path", str(tmp_path / "20.yaml")])
 
 
-PIECES = st.sampled_from([
-    "seed", "coco_classes", "roi_layer", "extends", "<<", ": ", "- ", "\n", "\n  ", "[", "]", "{",
-    "}", "&a ", "*a", "&b ", "*b", "!!int ", "!!binary ", "!!str ", "!!timestamp ", "!x ", "? ",
-    ", ", "'", '"', "\\", "|\n", ">-\n", "---\n", "...\n", "%YAML 1.1\n", "#", "1", "1_0", "0x1f",
-    "1e9", ".nan",
-    "2024-01-01", "~", "yes", "\t", "\x00", "\ufeff", "é", "\x85", "@", "`", "1:30", "cat", "7",
-])  # fmt: skip
+PIECES = st.sampled_from(
+    [
+        "seed",
+        "coco_classes",
+        "roi_layer",
+        "extends",
+        "<<",
+        ": ",
+        "- ",
+        "\n",
+        "\n  ",
+        "[",
+        "]",
+        "{",
+        "}",
+        "&a ",
+        "*a",
+        "&b ",
+        "*b",
+        "!!int ",
+        "!!binary ",
+        "!!str ",
+        "!!timestamp ",
+        "!x ",
+        "? ",
+        ", ",
+        "'",
+        '"',
+        "\\",
+        "|\n",
+        ">-\n",
+        "---\n",
+        "...\n",
+        "%YAML 1.1\n",
+        "#",
+        "1",
+        "1_0",
+        "0x1f",
+        "1e9",
+        ".nan",
+        "2024-01-01",
+        "~",
+        "yes",
+        "\t",
+        "\x00",
+        "\ufeff",
+        "é",
+        "\x85",
+        "@",
+        "`",
+        "1:30",
+        "cat",
+        "7",
+    ]
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -150,10 +237,16 @@ def yaml_reader(defaults):
     [
         ("--epoch_size 4000000000", "epoch_size: 4000000000 is too large; give at most 1000000"),
         ("--epoch_size 4e9", "epoch_size: 4000000000.0 is not a whole number"),
-        ("--num_gts 1000000000", "num_gts: 1000000000 with img_width 1280, img_height 768 takes at "
-         "least 491040 GB of memory, of 256 GB that a device may have; lower one of them"),
-        ("--img_width 32768 --img_height 32768", "img_width: 32768 with img_height 32768, "
-         "fpn_out_channels 256, batch_size 2 takes at least 394 GB of memory, of 256 GB"),
+        (
+            "--num_gts 1000000000",
+            "num_gts: 1000000000 with img_width 1280, img_height 768 takes at "
+            "least 491040 GB of memory, of 256 GB that a device may have; lower one of them",
+        ),
+        (
+            "--img_width 32768 --img_height 32768",
+            "img_width: 32768 with img_height 32768, "
+            "fpn_out_channels 256, batch_size 2 takes at least 394 GB of memory, of 256 GB",
+        ),
         ("--batch_size 60000", "batch_size: 60000 with img_width 1280"),
         ("--test_batch_size 60000", "test_batch_size: 60000 with img_width"),
         ("--fpn_out_channels 60000", "fpn_out_channels: 60000 with rcnn_fc_out_channels 1024"),
@@ -163,7 +256,7 @@ def yaml_reader(defaults):
         ("--rank_timeout 1e300", "give at most 100000000"),
         ("--test_max_per_img 1000000", "give at most 10000"),
     ],
-)  # fmt: skip
+)
 def test_absurd_sizes(arguments, expected, monkeypatch):
     monkeypatch.setattr(config_memory, "machine_memory", lambda: 2**34)
     assert expected in message(arguments.split())

@@ -26,10 +26,20 @@ run_entry(main)
 
 def _run(tmp_path, repo_root, redirection, *arguments, options=""):
     done = subprocess.run(
-        ["bash", "-c", f'"$0" {options} - "$@" {redirection}', sys.executable,
-         tmp_path / "results.txt", *arguments],
-        input=_PROGRAM, cwd=repo_root, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [
+            "bash",
+            "-c",
+            f'"$0" {options} - "$@" {redirection}',
+            sys.executable,
+            tmp_path / "results.txt",
+            *arguments,
+        ],
+        input=_PROGRAM,
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (tmp_path / "results.txt").read_text() == "results"
     return done
 

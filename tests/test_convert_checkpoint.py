@@ -232,8 +232,22 @@ def test_a_detectron2_pickle_with_hints(folder, tmp_path):
     classes = tmp_path / "classes.txt"
     classes.write_text("\n".join(NAMES))
     output = folder / "d2.ckpt"
-    hints = ["--bn_eps", "0", "--channel_order", "rgb", "--pixel_mean", "3", "2", "1",
-             "--pixel_std", "1", "1", "2", "--coco_classes", classes]  # fmt: skip
+    hints = [
+        "--bn_eps",
+        "0",
+        "--channel_order",
+        "rgb",
+        "--pixel_mean",
+        "3",
+        "2",
+        "1",
+        "--pixel_std",
+        "1",
+        "1",
+        "2",
+        "--coco_classes",
+        classes,
+    ]
     assert convert(path, "--output", output, *hints) == 0
     meta = read_checkpoint(output).meta
     assert meta["class_names"] == list(NAMES) and meta["backbone"] == "resnet_v1_50"
@@ -264,14 +278,16 @@ def test_nothing_is_written_when_something_is_left_over(tmp_path):
         (["--to", "torchvision", "--output", "b.pth", "--bn_eps", "0"], "no effect with --to"),
         (["--to", "caffe"], "invalid choice"),
         (["--bn_eps", "-1"], "bn_eps: -1 is too small"),
-        (["--channel_order", "grb", "--pixel_mean", "1", "1", "1", "--pixel_std", "1", "1", "1"],
-         "is not one of rgb, bgr"),
+        (
+            ["--channel_order", "grb", "--pixel_mean", "1", "1", "1", "--pixel_std", "1", "1", "1"],
+            "is not one of rgb, bgr",
+        ),
         (["--channel_order", "bgr"], "give --pixel_mean and --pixel_std"),
         (["--backbone", "resnet_v2"], "is not one of"),
         (["--coco_classes", "a", "a"], "twice"),
         (["--config_path", "nowhere.yaml"], "nowhere.yaml"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arguments(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("folder.ckpt").mkdir()

@@ -71,8 +71,7 @@ def test_families_name_only_keys_of_the_configuration():
     assert defaults.class_names == COCO
     assert families.COCO_IDS["stop sign"] == 13 and families.COCO_IDS["toothbrush"] == 90
     assert families.FAMILIES["model_zoo"]["pad_before_normalize"] is True
-    zoo = [k for k, v in families.FAMILIES["model_zoo"].items()
-           if defaults.to_dict()[k] != v]  # fmt: skip
+    zoo = [k for k, v in families.FAMILIES["model_zoo"].items() if defaults.to_dict()[k] != v]
     assert zoo == ["pad_before_normalize", "clip_to_canvas"]  # the defaults are the zoo's else
 
 
@@ -93,12 +92,17 @@ def test_classifiers(depth, kind):
         arrays |= {"moments.conv1.weight": np.ones((64, 3, 7, 7)), "global_step": np.ones(1)}
     result = converted(arrays)
     assert {n: a.shape for n, a in result.arrays.items()} == backbone_shapes(BACKBONE[depth])
-    check_backbone(result, arrays, {
-        "layer3.5.conv2.weight": "layer3.5.conv2.weight",
-        "layer2.0.conv_down_sample.weight": f"layer2.0.{projection}.0.weight",
-        "layer2.0.bn_down_sample.moving_variance": f"layer2.0.{projection}.1.{norm[3]}",
-        "bn1.beta": f"bn1.{norm[1]}", "layer4.2.bn3.moving_mean": f"layer4.2.bn3.{norm[2]}",
-    })  # fmt: skip
+    check_backbone(
+        result,
+        arrays,
+        {
+            "layer3.5.conv2.weight": "layer3.5.conv2.weight",
+            "layer2.0.conv_down_sample.weight": f"layer2.0.{projection}.0.weight",
+            "layer2.0.bn_down_sample.moving_variance": f"layer2.0.{projection}.1.{norm[3]}",
+            "bn1.beta": f"bn1.{norm[1]}",
+            "layer4.2.bn3.moving_mean": f"layer4.2.bn3.{norm[2]}",
+        },
+    )
     assert result.class_names is None
     assert result.settings["backbone"] == BACKBONE[depth]
     assert result.settings["stem_pool"] == ("symmetric" if kind == "torchvision" else "same")
@@ -124,10 +128,14 @@ def test_detectron2_backbones(folded):
     result = converted(foreign.fold_norms(arrays) if folded else arrays)
     assert result.settings["backbone"] == ("resnet_v1_50" if folded else "resnet_v1.5_50")
     assert result.settings["channel_order"] == ("bgr" if folded else "rgb")
-    check_backbone(result, arrays, {
-        "conv1.weight": "stem.conv1.weight",
-        "layer1.0.bn_down_sample.gamma": "res2.0.shortcut.norm.weight",
-    })  # fmt: skip
+    check_backbone(
+        result,
+        arrays,
+        {
+            "conv1.weight": "stem.conv1.weight",
+            "layer1.0.bn_down_sample.gamma": "res2.0.shortcut.norm.weight",
+        },
+    )
 
 
 # ------------------------------------------------------------------ torchvision's detector
@@ -139,14 +147,16 @@ def check_heads(result, arrays, cls, reg, fc, outputs, shift):
     unused = [row for row in range(len(arrays[f"{cls}.bias"])) if row not in rows]
     assert result.settings["unused_outputs"] == len(unused)
     scores = [rows[0], *unused, *rows[1:]]
-    np.testing.assert_array_equal(result.arrays["rcnn.cls_scores.weight"],
-                                  arrays[f"{cls}.weight"][scores].T)  # fmt: skip
+    np.testing.assert_array_equal(
+        result.arrays["rcnn.cls_scores.weight"], arrays[f"{cls}.weight"][scores].T
+    )
     np.testing.assert_array_equal(
         result.arrays["rcnn.cls_scores.bias"], arrays[f"{cls}.bias"][scores]
     )
     deltas = [4 * (row - shift) + side for row in rows[1:] for side in range(4)]
-    np.testing.assert_array_equal(result.arrays["rcnn.reg_scores.weight"],
-                                  arrays[f"{reg}.weight"][deltas].T)  # fmt: skip
+    np.testing.assert_array_equal(
+        result.arrays["rcnn.reg_scores.weight"], arrays[f"{reg}.weight"][deltas].T
+    )
     np.testing.assert_array_equal(
         result.arrays["rcnn.reg_scores.bias"], arrays[f"{reg}.bias"][deltas]
     )
@@ -155,8 +165,11 @@ def check_heads(result, arrays, cls, reg, fc, outputs, shift):
     )
 
 
-TORCHVISION_BOX = ("roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred",
-                   "roi_heads.box_head.fc6")  # fmt: skip
+TORCHVISION_BOX = (
+    "roi_heads.box_predictor.cls_score",
+    "roi_heads.box_predictor.bbox_pred",
+    "roi_heads.box_head.fc6",
+)
 COCO_OUTPUTS = [0, *(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))]
 
 
@@ -168,18 +181,23 @@ def test_torchvision_detector(depth, old):
     shapes = detector_shapes(BACKBONE[depth], 81, unused_outputs=10)
     assert {n: a.shape for n, a in result.arrays.items()} == shapes
     check_heads(result, arrays, *TORCHVISION_BOX, COCO_OUTPUTS, 0)
-    check_backbone(result, arrays, {
-        "layer2.0.conv_down_sample.weight": "backbone.body.layer2.0.downsample.0.weight",
-        "layer1.2.bn2.gamma": "backbone.body.layer1.2.bn2.weight",
-    })  # fmt: skip
+    check_backbone(
+        result,
+        arrays,
+        {
+            "layer2.0.conv_down_sample.weight": "backbone.body.layer2.0.downsample.0.weight",
+            "layer1.2.bn2.gamma": "backbone.body.layer1.2.bn2.weight",
+        },
+    )
     dot = "" if old else ".0"
     for ours, theirs in {
         "fpn_neck.lateral_convs_list.3.weight": f"backbone.fpn.inner_blocks.3{dot}.weight",
         "fpn_neck.fpn_convs_list.1.bias": f"backbone.fpn.layer_blocks.1{dot}.bias",
-        "rpn_with_loss.rpn_convs_list.0.rpn_conv.weight":
-            "rpn.head.conv.weight" if old else "rpn.head.conv.0.0.weight",
+        "rpn_with_loss.rpn_convs_list.0.rpn_conv.weight": "rpn.head.conv.weight"
+        if old
+        else "rpn.head.conv.0.0.weight",
         "rpn_with_loss.rpn_convs_list.0.rpn_reg.bias": "rpn.head.bbox_pred.bias",
-    }.items():  # fmt: skip
+    }.items():
         np.testing.assert_array_equal(result.arrays[ours], arrays[theirs])
     assert result.class_names == COCO
     assert result.settings["backbone"] == BACKBONE[depth]
@@ -213,8 +231,12 @@ BOX = {
     ),
     "mmdetection_1": tuple(f"bbox_head.{name}" for name in ("fc_cls", "fc_reg", "shared_fcs.0")),
 }
-OUTPUTS = {"torchvision": (0, 1, 2, 3), "mmdetection_1": (0, 1, 2, 3),
-           "detectron2": (3, 0, 1, 2), "mmdetection": (3, 0, 1, 2)}  # fmt: skip
+OUTPUTS = {
+    "torchvision": (0, 1, 2, 3),
+    "mmdetection_1": (0, 1, 2, 3),
+    "detectron2": (3, 0, 1, 2),
+    "mmdetection": (3, 0, 1, 2),
+}
 
 
 @pytest.mark.parametrize("kind", BOX)
@@ -248,9 +270,12 @@ def test_coco_classes_are_picked_by_name_in_the_configurations_order():
 
 @pytest.mark.parametrize(
     "name, digest, eps",
-    [("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "", 0.0), ("a.pth", "258fb6c6ab", 0.0),
-     ("a.pth", "358fb6c6", 1e-5)],
-)  # fmt: skip
+    [
+        ("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "", 0.0),
+        ("a.pth", "258fb6c6ab", 0.0),
+        ("a.pth", "358fb6c6", 1e-5),
+    ],
+)
 def test_the_published_torchvision_file_has_eps_0(monkeypatch, name, digest, eps):
     monkeypatch.setattr(Source, "sha256", lambda self: digest)
     arrays = foreign.fill(foreign.torchvision())
@@ -293,17 +318,21 @@ def test_detectron2_styles(more, folded, changes, backbone, order, std):
     assert settings["roi_align_aligned"] is True and settings["anchor_rounding"] is False
     assert settings["box_convention"] == "modern" and settings["stem_pool"] == "symmetric"
     check_heads(result, arrays, *BOX["detectron2"], (80, *range(80)), 0)
-    check_backbone(result, arrays, {
-        "bn1.gamma": "backbone.bottom_up.stem.conv1.norm.weight",
-        "layer4.2.conv3.weight": "backbone.bottom_up.res5.2.conv3.weight",
-        "layer2.0.bn_down_sample.beta": "backbone.bottom_up.res3.0.shortcut.norm.bias",
-    })  # fmt: skip
+    check_backbone(
+        result,
+        arrays,
+        {
+            "bn1.gamma": "backbone.bottom_up.stem.conv1.norm.weight",
+            "layer4.2.conv3.weight": "backbone.bottom_up.res5.2.conv3.weight",
+            "layer2.0.bn_down_sample.beta": "backbone.bottom_up.res3.0.shortcut.norm.bias",
+        },
+    )
     for ours, theirs in {
         "fpn_neck.lateral_convs_list.0.weight": "backbone.fpn_lateral2.weight",
         "fpn_neck.fpn_convs_list.3.bias": "backbone.fpn_output5.bias",
-        "rpn_with_loss.rpn_convs_list.0.rpn_cls.weight":
-            "proposal_generator.rpn_head.objectness_logits.weight",
-    }.items():  # fmt: skip
+        "rpn_with_loss.rpn_convs_list.0.rpn_cls.weight": "proposal_generator.rpn_head"
+        ".objectness_logits.weight",
+    }.items():
         np.testing.assert_array_equal(result.arrays[ours], arrays[theirs])
 
 
@@ -346,9 +375,12 @@ def test_mmdetection(depth, version):
 
 @pytest.mark.parametrize(
     "meta, names",
-    [({"CLASSES": NAMES}, NAMES), ({"dataset_meta": {"classes": list(NAMES)}}, NAMES),
-     ({"CLASSES": ["one", 2, "three"]}, None)],
-)  # fmt: skip
+    [
+        ({"CLASSES": NAMES}, NAMES),
+        ({"dataset_meta": {"classes": list(NAMES)}}, NAMES),
+        ({"CLASSES": ["one", 2, "three"]}, None),
+    ],
+)
 def test_mmdetection_names_its_classes(small, meta, names):
     if names is None:
         with pytest.raises(UserError, match="names it does not hold"):
@@ -387,20 +419,24 @@ def test_model_zoo_detectors(spelling):
     arrays = foreign.fill(detector_shapes("resnet_v1.5_50", 81))
     expected = dict(arrays)
     if spelling == "down_sample_layer":
-        arrays = {n.replace("conv_down_sample", "down_sample_layer.0")
-                  .replace("bn_down_sample", "down_sample_layer.1"): a
-                  for n, a in arrays.items()}  # fmt: skip
+        arrays = {
+            n.replace("conv_down_sample", "down_sample_layer.0").replace(
+                "bn_down_sample", "down_sample_layer.1"
+            ): a
+            for n, a in arrays.items()
+        }
     elif spelling == "fpn_ncek":
         arrays = {n.replace("fpn_neck", "fpn_ncek"): a for n, a in arrays.items()}
-    state = {f"{kind}.{name}": a for kind in ("moments", "accum", "stat")
-             for name, a in arrays.items()}  # fmt: skip
+    state = {
+        f"{kind}.{name}": a for kind in ("moments", "accum", "stat") for name, a in arrays.items()
+    }
     state |= {"global_step": np.ones(1), "learning_rate": np.ones(9), "momentum": np.ones(1)}
     result = converted(arrays | state)
     assert result.arrays.keys() == expected.keys()
     assert all(np.array_equal(result.arrays[name], a) for name, a in expected.items())
     assert result.settings["box_convention"] == "legacy" and result.settings["clip_to_canvas"]
     assert result.settings["pad_before_normalize"] and result.class_names == COCO
-    (names, why), = result.dropped  # fmt: skip
+    ((names, why),) = result.dropped
     assert len(names) == len(state) and why == "state of the optimizer"
 
 
@@ -457,12 +493,14 @@ def test_own_checkpoints_are_not_converted_again():
 
 @pytest.mark.parametrize(
     "kind, name, shape",
-    [("torchvision", "roi_heads.box_predictor.cls_score.weight", (3, 1024)),
-     ("torchvision", "roi_heads.box_predictor.cls_score.bias", ()),
-     ("torchvision", "roi_heads.box_predictor.bbox_pred.bias", ()),
-     ("torchvision", "roi_heads.box_predictor.bbox_pred.weight", ()),
-     ("detectron2", "pixel_std", (0,))],
-)  # fmt: skip
+    [
+        ("torchvision", "roi_heads.box_predictor.cls_score.weight", (3, 1024)),
+        ("torchvision", "roi_heads.box_predictor.cls_score.bias", ()),
+        ("torchvision", "roi_heads.box_predictor.bbox_pred.bias", ()),
+        ("torchvision", "roi_heads.box_predictor.bbox_pred.weight", ()),
+        ("detectron2", "pixel_std", (0,)),
+    ],
+)
 def test_odd_shapes_are_one_line(small, kind, name, shape):
     arrays = {**small[kind], name: np.ones(shape, np.float32)}
     with pytest.raises(UserError, match="expected|would have to become|instead of 3"):

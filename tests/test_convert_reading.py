@@ -230,8 +230,12 @@ def test_detectron2s_pickle(tmp_path):
 
 def test_safetensors_of_every_type(tmp_path):
     path = tmp_path / "a.safetensors"
-    arrays = {"half": np.array([1.5, -2], np.float16), "single": np.ones((2, 3), np.float32),
-              "double": np.ones(2), "count": np.array(7)}  # fmt: skip
+    arrays = {
+        "half": np.array([1.5, -2], np.float16),
+        "single": np.ones((2, 3), np.float32),
+        "double": np.ones(2),
+        "count": np.array(7),
+    }
     save_file(arrays, path)
     loaded = read_source(path).arrays
     assert all(np.array_equal(loaded[name], array) for name, array in arrays.items())
@@ -257,10 +261,13 @@ def test_bfloat16(tmp_path):
         ({"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 4]}}, b"1234", "damaged"),
         ({}, b"", "holds no parameters"),
         ({"a": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}, b"1", "F8_E4M3"),
-        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"\x00\x00\xc0\x7f",
-         "a holds numbers that are not finite"),
+        (
+            {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+            b"\x00\x00\xc0\x7f",
+            "a holds numbers that are not finite",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_safetensors(tmp_path, header, data, message):
     path = _safetensors(tmp_path / "a.safetensors", header, data)
     with pytest.raises(UserError, match=message):
@@ -335,15 +342,17 @@ def test_files_of_torchvisions_training_without_pytorch(name):
     """With `args=Namespace` and a Counter of milestones; views, bfloat16, a scalar."""
     source = read_source(DATA / name)
     base = np.arange(24, dtype=np.float32).reshape(4, 6)
-    expected = {"view": base[1:3, 2:5], "turned": base.T, "half": np.float32([1.5, -2]),
-                "count": np.array(7)}  # fmt: skip
+    expected = {
+        "view": base[1:3, 2:5],
+        "turned": base.T,
+        "half": np.float32([1.5, -2]),
+        "count": np.array(7),
+    }
     assert source.arrays.keys() == expected.keys()
     for key, array in expected.items():
         np.testing.assert_array_equal(source.arrays[key], array)
         assert source.arrays[key].dtype == array.dtype
-    assert source.extra["args"] == {
-        "lr": 0.02, "data_path": "coco", "aspect_ratio_group_factor": 3
-    }  # fmt: skip
+    assert source.extra["args"] == {"lr": 0.02, "data_path": "coco", "aspect_ratio_group_factor": 3}
     assert source.extra["lr_scheduler"]["milestones"] == {2: 1, 3: 1}
 
 
@@ -360,9 +369,12 @@ def _tensor(length=4, offset=0, shape=(4,), strides=(1,), kind="FloatStorage"):
     numbers = b"(" + b"".join(b"J" + struct.pack("<i", n) for n in shape) + b"t"
     steps = b"(" + b"".join(b"J" + struct.pack("<i", n) for n in strides) + b"t"
     reference = (
-        b"(X\x07\0\0\0storagectorch\n" + kind.encode() + b"\nX\x01\0\0\x000X\x03\0\0\0cpuJ"
-        + struct.pack("<i", length) + b"tQ"
-    )  # fmt: skip
+        b"(X\x07\0\0\0storagectorch\n"
+        + kind.encode()
+        + b"\nX\x01\0\0\x000X\x03\0\0\0cpuJ"
+        + struct.pack("<i", length)
+        + b"tQ"
+    )
     call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + reference + b"J" + struct.pack("<i", offset)
     return b"\x80\x02}X\x01\0\0\0a" + call + numbers + steps + b"\x89NtRs."
 

@@ -16,9 +16,9 @@ RNG = np.random.default_rng(9)
 LOGITS = (2.0 * RNG.standard_normal((2 * ROIS_PER_IMAGE, 1 + CLASSES))).astype(np.float32)
 DELTAS = RNG.standard_normal((2 * ROIS_PER_IMAGE, CLASSES, 4)).astype(np.float32)
 _CORNERS = RNG.uniform(0, 30, (2, ROIS_PER_IMAGE, 2))
-ROIS = np.concatenate(
-    [_CORNERS, _CORNERS + RNG.uniform(8, 25, _CORNERS.shape)], -1
-).astype(np.float32)
+ROIS = np.concatenate([_CORNERS, _CORNERS + RNG.uniform(8, 25, _CORNERS.shape)], -1).astype(
+    np.float32
+)
 ROI_VALID = RNG.random((2, ROIS_PER_IMAGE)) < 0.8
 SETTINGS = {"score_threshold": 0.05, "max_candidates": 40, "max_per_image": 15, "threshold": 0.5}
 
@@ -77,12 +77,7 @@ def test_agrees_with_numpy(kind):
 
 @pytest.mark.parametrize(
     "change",
-    [
-        {"score_threshold": 0.6},
-        {"max_candidates": 8},
-        {"max_per_image": 4},
-        {"threshold": 0.2},
-    ],
+    [{"score_threshold": 0.6}, {"max_candidates": 8}, {"max_per_image": 4}, {"threshold": 0.2}],
     ids=lambda change: next(iter(change)),
 )
 def test_every_setting_changes_the_outcome(change):

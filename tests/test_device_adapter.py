@@ -221,10 +221,21 @@ def test_two_processes_join_share_the_seed_and_wait(tmp_path, repo_root):
     env = {key: value for key, value in os.environ.items() if key not in ALL_VARIABLES}
     env["PATH"] = f"{msrun.parent}{os.pathsep}{env['PATH']}"
     done = subprocess.run(
-        [str(msrun), "--worker_num=2", "--local_worker_num=2", f"--master_port={_free_port()}",
-         f"--log_dir={tmp_path / 'log'}", "--join=True", str(script)],
-        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
+        [
+            str(msrun),
+            "--worker_num=2",
+            "--local_worker_num=2",
+            f"--master_port={_free_port()}",
+            f"--log_dir={tmp_path / 'log'}",
+            "--join=True",
+            str(script),
+        ],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
     logs = "".join(path.read_text() for path in (tmp_path / "log").glob("worker*.log"))
     assert done.returncode == 0, done.stdout + done.stderr + logs
     results = [ast.literal_eval((tmp_path / f"rank_{rank}.txt").read_text()) for rank in (0, 1)]

@@ -25,9 +25,12 @@ def machine(tmp_path, repo_root):
     def run(*arguments, cwd=tmp_path, path=f"{binaries}:/usr/bin:/bin"):
         return subprocess.run(
             ["bash", str(repo_root / "scripts/docker_start.sh"), *map(str, arguments)],
-            cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
             env={"PATH": path, "HOST_ROOT": str(tmp_path / "host")},
-        )  # fmt: skip
+        )
 
     run.root = tmp_path
     return run
@@ -39,12 +42,24 @@ def test_folders_and_the_caller(machine):
     arguments = done.stdout.splitlines()
     data, models = machine.root / "my data", machine.root / "models"
     assert arguments == [
-        "run", "--rm", "--ipc=host", "--user", f"{os.getuid()}:{os.getgid()}", "--env", "HOME=/tmp",
-        "--workdir", str(models),
-        "--mount", f"type=bind,source={data},target={data}",
-        "--mount", f"type=bind,source={models},target={models}",
-        "fasterrcnn:20.1.0", "python", "train.py", "a b",
-    ]  # fmt: skip
+        "run",
+        "--rm",
+        "--ipc=host",
+        "--user",
+        f"{os.getuid()}:{os.getgid()}",
+        "--env",
+        "HOME=/tmp",
+        "--workdir",
+        str(models),
+        "--mount",
+        f"type=bind,source={data},target={data}",
+        "--mount",
+        f"type=bind,source={models},target={models}",
+        "fasterrcnn:20.1.0",
+        "python",
+        "train.py",
+        "a b",
+    ]
 
 
 def test_devices_that_exist(machine):
@@ -134,9 +149,13 @@ def test_what_goes_into_the_image(repo_root, listed):
     assert {"ascend310_infer/build.sh", "ascend310_infer/src/main.cc"} <= inside
     assert not any(path.startswith(("tests/", ".")) for path in inside)
     for path in (
-        ".git/config", "src/__pycache__/a.pyc", "train/ckpt_0/a.ckpt", "a.ckpt", "data/x",
+        ".git/config",
+        "src/__pycache__/a.pyc",
+        "train/ckpt_0/a.ckpt",
+        "a.ckpt",
+        "data/x",
         "ascend310_infer/build/onnxruntime/main",
-    ):  # fmt: skip
+    ):
         assert ignored(repo_root, path), path
 
 

@@ -141,10 +141,15 @@ def test_txt_data(setting, root, tmp_path):
     rows = []
     for image in data["images"]:
         boxes = [
-            (*a["bbox"][:2], a["bbox"][0] + a["bbox"][2], a["bbox"][1] + a["bbox"][3],
-             a["category_id"] // 10)
-            for a in data["annotations"] if a["image_id"] == image["id"]
-        ]  # fmt: skip
+            (
+                *a["bbox"][:2],
+                a["bbox"][0] + a["bbox"][2],
+                a["bbox"][1] + a["bbox"][3],
+                a["category_id"] // 10,
+            )
+            for a in data["annotations"]
+            if a["image_id"] == image["id"]
+        ]
         rows.append(" ".join([image["file_name"], *(",".join(map(str, box)) for box in boxes)]))
     (tmp_path / "val.txt").write_text("\n".join(rows))
     config = setting(
@@ -177,7 +182,7 @@ def _text_file(config, path):
         (lambda c, p: c.replace(anno_path=str(p / "no.json")), "no.json"),
         (lambda c, p: c.replace(result_file=str(p / "detector.ckpt" / "r.json")), "cannot write"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_evaluated(setting, tmp_path, change, message):
     with pytest.raises(UserError, match=message) as raised:
         evaluation.run_evaluation(change(setting(), tmp_path))

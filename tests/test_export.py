@@ -30,9 +30,14 @@ def _export(config):
 def small(tmp_path, monkeypatch):
     """A configuration that exports the small detector from a checkpoint."""
     monkeypatch.setattr("src.detector.build_detector", lambda config: SmallDetector())
-    config = stand_in_config(64, 96, file_format="MINDIR", test_batch_size=1,
-                             ckpt_file=str(tmp_path / "small.ckpt"),
-                             file_name=str(tmp_path / "model"))  # fmt: skip
+    config = stand_in_config(
+        64,
+        96,
+        file_format="MINDIR",
+        test_batch_size=1,
+        ckpt_file=str(tmp_path / "small.ckpt"),
+        file_name=str(tmp_path / "model"),
+    )
     save_checkpoint(tmp_path / "small.ckpt", SmallDetector(seed=4), meta=describe_model(config))
     return config
 

@@ -35,8 +35,10 @@ def test_file_and_target(tmp_path, changes, ending, target):
 
 def test_names_with_dots_and_with_the_ending(tmp_path):
     for name, wanted in (
-        ("v1.5", "v1.5.mindir"), ("m.mindir", "m.mindir"), ("M.MINDIR", "M.mindir"),
-    ):  # fmt: skip
+        ("v1.5", "v1.5.mindir"),
+        ("m.mindir", "m.mindir"),
+        ("M.MINDIR", "M.mindir"),
+    ):
         plan = plan_export(_config(tmp_path, file_name=str(tmp_path / name)))
         assert plan.path.name == wanted
 
@@ -75,8 +77,16 @@ def test_onnx_without_onnxruntime(tmp_path, monkeypatch):
 
 def test_air_is_refused_without_starting_mindspore(repo_root, tmp_path):
     (tmp_path / "mindspore.py").write_text("raise SystemExit('mindspore was imported')")
-    command = [sys.executable, repo_root / "export.py", "--device_target", "CPU",
-               "--file_format", "AIR", "--ckpt_file", "x.ckpt"]  # fmt: skip
+    command = [
+        sys.executable,
+        repo_root / "export.py",
+        "--device_target",
+        "CPU",
+        "--file_format",
+        "AIR",
+        "--ckpt_file",
+        "x.ckpt",
+    ]
     done = subprocess.run(
         command, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}, timeout=60
     )

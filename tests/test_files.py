@@ -75,15 +75,25 @@ def test_temporary_names_fit_where_the_name_does(tmp_path, name):
 def test_what_dead_processes_left_is_removed(tmp_path, dead):
     host = socket.gethostname()
     gone = [
-        f".saving-{dead}@{host}@faster_rcnn-1_5.ckpt", f".saving-{dead}@{host}@faster_rcnn-1_5.tmp",
-        f".saving-{dead}-best.ckpt", f".checkpoints.json.{dead}.tmp", f".loss_3.log.{dead}.tmp",
-        f".config-{dead}.yaml", ".config-a1b2_3dx.yaml",
-    ]  # fmt: skip
+        f".saving-{dead}@{host}@faster_rcnn-1_5.ckpt",
+        f".saving-{dead}@{host}@faster_rcnn-1_5.tmp",
+        f".saving-{dead}-best.ckpt",
+        f".checkpoints.json.{dead}.tmp",
+        f".loss_3.log.{dead}.tmp",
+        f".config-{dead}.yaml",
+        ".config-a1b2_3dx.yaml",
+    ]
     kept = [
-        f".saving-{os.getpid()}@{host}@a.ckpt", f".saving-{os.getppid()}-a.ckpt",
-        f".saving-{dead}@another host@a.ckpt", f".config-{os.getpid()}.yaml", ".config-mine.yml",
-        f".notes.{dead}.tmp", ".saving-money.txt", ".train_0.lock", "faster_rcnn-1_5.ckpt",
-    ]  # fmt: skip
+        f".saving-{os.getpid()}@{host}@a.ckpt",
+        f".saving-{os.getppid()}-a.ckpt",
+        f".saving-{dead}@another host@a.ckpt",
+        f".config-{os.getpid()}.yaml",
+        ".config-mine.yml",
+        f".notes.{dead}.tmp",
+        ".saving-money.txt",
+        ".train_0.lock",
+        "faster_rcnn-1_5.ckpt",
+    ]
     for name in gone + kept:
         (tmp_path / name).write_text("")
     (tmp_path / f".saving-{dead}@{host}@model").mkdir()

@@ -105,9 +105,24 @@ def test_two_classes_never_look_the_same(system, tmp_path):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "name",
-    ["قطة", "חתול", "кот", "$x^2$", "$", "two\nlines", "tab\t\x1b[31m", "\u202eright to left",
-     "\ud800", "a" * 5000, "e\u0301" * 40, "می\u200cخواهم", "", " ", "\u200d"],
-)  # fmt: skip
+    [
+        "قطة",
+        "חתול",
+        "кот",
+        "$x^2$",
+        "$",
+        "two\nlines",
+        "tab\t\x1b[31m",
+        "\u202eright to left",
+        "\ud800",
+        "a" * 5000,
+        "e\u0301" * 40,
+        "می\u200cخواهم",
+        "",
+        " ",
+        "\u200d",
+    ],
+)
 def test_every_name_is_drawn_on_one_line(name, system):
     system()
     (label,) = class_labels((name,)).values()
@@ -144,7 +159,13 @@ def test_no_home_gets_no_cache(tmp_path, repo_root):
         "print(os.environ['MPLCONFIGDIR'])"
     )
     environment = {"PATH": os.environ["PATH"], "HOME": "/dev/null", "PYTHONPATH": str(repo_root)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment,
-                          capture_output=True, text=True, timeout=120)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0 and done.stderr == ""
     assert not os.path.exists(done.stdout.strip()) and not list(tmp_path.iterdir())

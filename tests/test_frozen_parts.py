@@ -30,13 +30,24 @@ def test_defaults_give_way_without_weights(files, repo_root, monkeypatch):
     [
         (["--norm", "gn"], "gn", 0, ["training from scratch, with frozen_stages 0"]),
         (["--norm", "bn", "--frozen_stages", "0"], "bn", 0, []),
-        (["--norm", "frozen_bn"], "frozen_bn", 0,
-         ["with frozen_stages 0", "but norm frozen_bn keeps random values"]),
+        (
+            ["--norm", "frozen_bn"],
+            "frozen_bn",
+            0,
+            ["with frozen_stages 0", "but norm frozen_bn keeps random values"],
+        ),
         (["--frozen_stages", "2"], "bn", 2, ["with norm bn", "but frozen_stages 2 keeps random"]),
-        (["--norm", "frozen_bn", "--frozen_stages", "2"], "frozen_bn", 2,
-         ["WARNING: .* but norm frozen_bn and frozen_stages 2 keeps .* --norm bn --frozen_stages"]),
+        (
+            ["--norm", "frozen_bn", "--frozen_stages", "2"],
+            "frozen_bn",
+            2,
+            [
+                "WARNING: .* but norm frozen_bn and frozen_stages 2 keeps "
+                ".* --norm bn --frozen_stages"
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_set_stays_with_a_warning(given, norm, frozen, parts):
     import re
 

@@ -18,8 +18,20 @@ def names(paths):
 def folder(tmp_path):
     folder = tmp_path / "in"
     (folder / "sub" / "deeper").mkdir(parents=True)
-    for name in ("b.PNG", "a.jpg", "c.jfif", "d.jpe", "e.jp2", "f.TIF", "notes.txt", "g.gif",
-                 "._a.JPG", ".hidden.png", "sub/z.webp", "sub/deeper/y.bmp"):  # fmt: skip
+    for name in (
+        "b.PNG",
+        "a.jpg",
+        "c.jfif",
+        "d.jpe",
+        "e.jp2",
+        "f.TIF",
+        "notes.txt",
+        "g.gif",
+        "._a.JPG",
+        ".hidden.png",
+        "sub/z.webp",
+        "sub/deeper/y.bmp",
+    ):
         (folder / name).write_text("")
     return folder
 

@@ -59,8 +59,18 @@ def tiff(samples, *, bits, sample_format=1, photometric=1, extra=None) -> bytes:
     """An uncompressed TIFF of one strip; `samples` is (H, W, C) of its dtype."""
     height, width, channels = samples.shape
     content = samples.tobytes()
-    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: channels,
-            278: height, 279: len(content), 339: sample_format}  # fmt: skip
+    tags = {
+        256: width,
+        257: height,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 8,
+        277: channels,
+        278: height,
+        279: len(content),
+        339: sample_format,
+    }
     if extra is not None:
         tags[338] = extra
     place = 8 + len(content) + 2 + 12 * len(tags) + 4
@@ -163,21 +173,30 @@ BOMBS = {
     "jpeg": giant_jpeg(65_000, 16_000),
     "jpeg with enough bytes": giant_jpeg(65_000, 16_000)[:-2] + bytes(600_000) + b"\xff\xd9",
     "progressive": giant_jpeg(21_000, 10_000, progressive=True)[:-2] + bytes(100_000) + b"\xff\xd9",
-    "many scans": giant_jpeg(9_000, 9_000, progressive=True)[:-2] + b"\xff\xda\0\0" * 60_000
+    "many scans": giant_jpeg(9_000, 9_000, progressive=True)[:-2]
+    + b"\xff\xda\0\0" * 60_000
     + b"\xff\xd9",
     "png": png(65_000, 16_000, zlib.compress(bytes(1000)), bits=1, colour=0),
     "png without data": png(10_000, 10_000, zlib.compress(bytes(1000))),
-    "png texts": png(4, 4, zlib.compress(bytes(52)),
-                     before=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1000))) * 30),
+    "png texts": png(
+        4,
+        4,
+        zlib.compress(bytes(52)),
+        before=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1000))) * 30,
+    ),
     "bmp": b"BM" + struct.pack("<IHHIIiiHHI90x", 0, 0, 0, 54, 40, 60_000, -60_000, 1, 8, 1),
-    "webp": b"RIFF" + struct.pack("<I", 60) + b"WEBPVP8X" + struct.pack("<II", 10, 0)
-    + b"\xff\xff\xff\xff\xff\xff" + bytes(60),
+    "webp": b"RIFF"
+    + struct.pack("<I", 60)
+    + b"WEBPVP8X"
+    + struct.pack("<II", 10, 0)
+    + b"\xff\xff\xff\xff\xff\xff"
+    + bytes(60),
     "tiff": with_ifd_value(WHOLE["lzw tiff"], 256, 2_000_000_000),
     "tiff rows": with_ifd_value(WHOLE["lzw tiff"], 257, 4_000_000),
     "jp2": WHOLE["codestream"][:8] + struct.pack(">II", 60_000, 60_000) + WHOLE["codestream"][16:],
     "ppm": b"P6 900000000 900000000 255\n",
     "pbm": b"P4 99999 99999\n" + bytes(100),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BOMBS)

@@ -302,8 +302,16 @@ class Launcher:
             data["categories"].append({"id": 10 * number + 7, "name": name})
             file_name = f"val/{number}.png"
             data["images"].append({"id": f"image {number}", "file_name": file_name})
-            data["annotations"].append({"id": number, "image_id": f"image {number}",
-                "category_id": 7, "bbox": [5, 5, 30, 20], "area": 600, "iscrowd": 0})  # fmt: skip
+            data["annotations"].append(
+                {
+                    "id": number,
+                    "image_id": f"image {number}",
+                    "category_id": 7,
+                    "bbox": [5, 5, 30, 20],
+                    "area": 600,
+                    "iscrowd": 0,
+                }
+            )
             Image.fromarray(picture(70, 90, number)).save(self.images / f"{number}.png")
         self.annotations.write_text(json.dumps(data))
         self.environment = {**os.environ, "PYTHON": sys.executable, "INFER_BUILD_DIR": str(build)}
@@ -311,9 +319,13 @@ class Launcher:
     def run(self, *arguments):
         script = Path(__file__).resolve().parent.parent / "scripts/run_infer_310.sh"
         return subprocess.run(
-            ["bash", str(script), *map(str, arguments)], cwd=self.root, env=self.environment,
-            capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
+            ["bash", str(script), *map(str, arguments)],
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
 
 
 @pytest.fixture

@@ -41,11 +41,24 @@ def model(tmp_path_factory, config):
     converter = CACHE / "build" / "lite_convert"
     converter.parent.mkdir(parents=True, exist_ok=True)
     compile_it = [
-        "c++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-D_GLIBCXX_USE_CXX11_ABI=0",
-        "-isystem", library, Path(__file__).parent / "cpp/lite_convert.cc", "-o", converter,
-        f"-L{library}/lib", "-lmindspore_converter", "-lmindspore_core",
-        "-Wl,--disable-new-dtags", f"-Wl,-rpath,{library}/lib", "-Wl,--allow-shlib-undefined",
-    ]  # fmt: skip
+        "c++",
+        "-std=c++17",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-D_GLIBCXX_USE_CXX11_ABI=0",
+        "-isystem",
+        library,
+        Path(__file__).parent / "cpp/lite_convert.cc",
+        "-o",
+        converter,
+        f"-L{library}/lib",
+        "-lmindspore_converter",
+        "-lmindspore_core",
+        "-Wl,--disable-new-dtags",
+        f"-Wl,-rpath,{library}/lib",
+        "-Wl,--allow-shlib-undefined",
+    ]
     for command in (compile_it, [converter, onnx, folder / "small"]):
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -76,9 +76,14 @@ def test_arrays_of_another_form_are_refused(detector, image, valid_hw, message):
 
 @pytest.mark.parametrize(
     "picture",
-    [np.zeros((8, 9), np.uint8), np.zeros((8, 9, 3), np.float32), np.zeros((8, 9, 4), np.uint8),
-     np.zeros((0, 9, 3), np.uint8), [[1, 2], [3, 4]]],
-)  # fmt: skip
+    [
+        np.zeros((8, 9), np.uint8),
+        np.zeros((8, 9, 3), np.float32),
+        np.zeros((8, 9, 4), np.uint8),
+        np.zeros((0, 9, 3), np.uint8),
+        [[1, 2], [3, 4]],
+    ],
+)
 def test_other_things_than_pictures_are_refused(detector, picture):
     with pytest.raises(UserError, match="picture 1: is"):
         detector.detect([np.zeros((8, 9, 3), np.uint8), picture])
@@ -104,8 +109,12 @@ def test_mindspore_may_have_been_at_work_before(path, repo_root):
         "print(os.environ['ONEDNN_MAX_CPU_ISA'])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], cwd=repo_root, text=True, capture_output=True,
-        timeout=120, env={"PATH": "", "GLOG_v": "3", "PYTHONPATH": str(repo_root)},
-    )  # fmt: skip
+        [sys.executable, "-c", code, str(path)],
+        cwd=repo_root,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        env={"PATH": "", "GLOG_v": "3", "PYTHONPATH": str(repo_root)},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == "AVX2\n"

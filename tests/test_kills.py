@@ -28,13 +28,21 @@ def _steps_logged(log):
 
 def _start(root, output, epochs, shown):
     command = [
-        sys.executable, tiny_run.__file__,
+        sys.executable,
+        tiny_run.__file__,
         *arguments(
-            root, output, epoch_size=epochs, log_interval=1, resume="auto", eval_interval=7,
-            save_checkpoint_steps=SAVE_STEPS, save_checkpoint_epochs=4, keep_checkpoint_max=2,
+            root,
+            output,
+            epoch_size=epochs,
+            log_interval=1,
+            resume="auto",
+            eval_interval=7,
+            save_checkpoint_steps=SAVE_STEPS,
+            save_checkpoint_epochs=4,
+            keep_checkpoint_max=2,
             num_parallel_workers=1,
         ),
-    ]  # fmt: skip
+    ]
     with open(shown, "w") as file:
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 

@@ -59,10 +59,14 @@ class Launch(Bench):
 
     def popen(self, script, *arguments, **environment):
         return subprocess.Popen(
-            self.command(script, *arguments), cwd=self.work, text=True, start_new_session=True,
+            self.command(script, *arguments),
+            cwd=self.work,
+            text=True,
+            start_new_session=True,
             env={**self.environment, **environment},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def records(self, folder="train"):
         records = {}
@@ -101,11 +105,22 @@ def test_two_servers_of_eight_devices(bench, make, server):
         assert record["cwd"] == str(folder)
         assert (folder / "log.txt").read_text() == f"output of rank {rank}\n"
         assert record["argv"] == [
-            str(bench.repo / "train.py"), "--config_path", str(bench.repo / "default_config.yaml"),
-            "--device_target", "Ascend", "--backbone", "resnet_v1.5_50",
-            "--coco_root", str(bench.coco), "--pre_trained", "", "--seed", "3",
-            "--output_dir", str(bench.work / "train"),
-        ]  # fmt: skip
+            str(bench.repo / "train.py"),
+            "--config_path",
+            str(bench.repo / "default_config.yaml"),
+            "--device_target",
+            "Ascend",
+            "--backbone",
+            "resnet_v1.5_50",
+            "--coco_root",
+            str(bench.coco),
+            "--pre_trained",
+            "",
+            "--seed",
+            "3",
+            "--output_dir",
+            str(bench.work / "train"),
+        ]
 
 
 def test_one_server_of_four_devices_needs_no_name(bench):
@@ -116,8 +131,11 @@ def test_one_server_of_four_devices_needs_no_name(bench):
     records = bench.records()
     assert sorted(records) == [0, 1, 2, 3]
     assert [pick(records[r], "DEVICE_ID", "RANK_SIZE") for r in range(4)] == [
-        ("4", "4"), ("5", "4"), ("6", "4"), ("7", "4"),
-    ]  # fmt: skip
+        ("4", "4"),
+        ("5", "4"),
+        ("6", "4"),
+        ("7", "4"),
+    ]
     assert pick(records[2], "RANK_TABLE_FILE") == (table,)
     argv = records[2]["argv"]
     assert argv[argv.index("--mindrecord_dir") + 1] == str(bench.work / "mr")
@@ -132,16 +150,21 @@ def test_msrun_without_a_rank_table(bench):
     """The real msrun; its scheduler is a stand-in too."""
     do = "if rank == '1': open(folder + '/scheduler may leave', 'w').close()"
     call = bench.run(
-        ASCEND, "none", *bench.given, LOCAL_WORKER_NUM="2", WORKER_NUM="4", NODE_RANK="0",
-        MASTER_ADDR="127.0.0.1", MASTER_PORT="19133", STAND_IN_DO=do,
-    )  # fmt: skip
+        ASCEND,
+        "none",
+        *bench.given,
+        LOCAL_WORKER_NUM="2",
+        WORKER_NUM="4",
+        NODE_RANK="0",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT="19133",
+        STAND_IN_DO=do,
+    )
     assert call.code == 0, call.stderr
     records = bench.records()
     for rank in (0, 1):
         names = ("RANK_ID", "RANK_SIZE", "DEVICE_ID", "MS_WORKER_NUM", "MS_SCHED_PORT", "MS_ROLE")
-        assert pick(records[rank], *names) == (
-            str(rank), "4", str(rank), "4", "19133", "MS_WORKER",
-        )  # fmt: skip
+        assert pick(records[rank], *names) == (str(rank), "4", str(rank), "4", "19133", "MS_WORKER")
     assert "ranks 0 to 1 of 4 by msrun" in call.stdout
 
 

@@ -143,10 +143,12 @@ def test_hang_up_is_passed_on_unless_it_was_ignored(bench):
         do = SAVES.replace("time.sleep(60)", "time.sleep(3)")
         arguments = (ASCEND, table_of(bench, 1), *bench.given, "--output_dir", folder)
         process = subprocess.Popen(
-            ["nohup"] * ignored + bench.command(*arguments), cwd=bench.work,
-            env={**bench.environment, "STAND_IN_DO": do}, stdout=subprocess.DEVNULL,
+            ["nohup"] * ignored + bench.command(*arguments),
+            cwd=bench.work,
+            env={**bench.environment, "STAND_IN_DO": do},
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         wait_for((folder / "ready0").exists)
         process.send_signal(signal.SIGHUP)
         assert process.wait(timeout=30) == code

@@ -213,15 +213,17 @@ def test_script_called_through_a_relative_path(bench, folder):
 
 
 @pytest.mark.parametrize(
-    "script",
-    ["scripts/run_eval_cpu.sh", "scripts/docker_start.sh", "ascend310_infer/build.sh"],
+    "script", ["scripts/run_eval_cpu.sh", "scripts/docker_start.sh", "ascend310_infer/build.sh"]
 )
 def test_cdpath_of_the_callers_shell(bench, script):
     """With it, cd prints the folder that it went to."""
     done = subprocess.run(
-        ["bash", script, "--help"], cwd=bench.repo, capture_output=True, text=True,
+        ["bash", script, "--help"],
+        cwd=bench.repo,
+        capture_output=True,
+        text=True,
         env={**bench.environment, "CDPATH": str(bench.repo)},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: ")
 
@@ -351,11 +353,13 @@ def test_a_tilde_that_the_shell_left_alone(bench):
     [
         (
             "i=0\nwhile [ $i -lt 200 ]; do echo line $i; i=$((i + 1)); sleep 0.002; done",
-            "| head -n 3", 0, "line 199\n",
+            "| head -n 3",
+            0,
+            "line 199\n",
         ),
         ("sleep 0.3\necho a\nexit 3", "2>&1 | head -n 1", 3, "a\n"),
     ],
-)  # fmt: skip
+)
 def test_a_reader_that_goes_away_ends_neither_run_nor_log(bench, program, reader, code, end):
     command = bench.command("run_standalone_train_cpu.sh", "none", "resnet_v1_50", bench.coco)
     python = bench.root / "talkative"
@@ -363,9 +367,12 @@ def test_a_reader_that_goes_away_ends_neither_run_nor_log(bench, program, reader
     python.chmod(0o755)
     done = subprocess.run(
         ["bash", "-c", f'"$@" {reader}; echo "${{PIPESTATUS[0]}}"', "bash", *command],
-        cwd=bench.work, env={**bench.environment, "PYTHON": str(python)}, capture_output=True,
-        text=True, timeout=60,
-    )  # fmt: skip
+        cwd=bench.work,
+        env={**bench.environment, "PYTHON": str(python)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.stdout.endswith(f"\n{code}\n"), done.stdout + done.stderr
     assert (bench.work / "train/log.txt").read_text().endswith(end)
 
@@ -522,9 +529,12 @@ def test_a_signal_ends_the_running_step_of_the_310_script(bench, number, step):
         path.chmod(0o755)
     arguments = (bench.root / "m.mindir", bench.coco, bench.annotations)
     process = subprocess.Popen(
-        bench.command("run_infer_310.sh", *arguments), cwd=bench.work, start_new_session=True,
-        env={**bench.environment, "INFER_BUILD_DIR": str(build)}, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        bench.command("run_infer_310.sh", *arguments),
+        cwd=bench.work,
+        start_new_session=True,
+        env={**bench.environment, "INFER_BUILD_DIR": str(build)},
+        stdout=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 20
     while not (build / "pid").exists() or not (build / "pid").read_text():
         assert time.monotonic() < deadline, "the program was not started"

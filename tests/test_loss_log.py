@@ -56,9 +56,13 @@ def test_log_averages_over_the_interval_and_ends_with_the_epoch(tmp_path):
         re.match(r"epoch: (\d) step: (\d), rpn_loss: ([\d.]+)", line).groups() for line in lines
     ]
     assert places == [
-        ("1", "3", "102.00000"), ("1", "6", "105.00000"), ("1", "7", "107.00000"),
-        ("2", "3", "202.00000"), ("2", "6", "205.00000"), ("2", "7", "207.00000"),
-    ]  # fmt: skip
+        ("1", "3", "102.00000"),
+        ("1", "6", "105.00000"),
+        ("1", "7", "107.00000"),
+        ("2", "3", "202.00000"),
+        ("2", "6", "205.00000"),
+        ("2", "7", "207.00000"),
+    ]
     assert all(FORM.fullmatch(line) for line in lines)
 
 

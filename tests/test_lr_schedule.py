@@ -68,11 +68,7 @@ def test_impossible_schedules_are_refused(changes):
         _rates(**changes)
 
 
-@given(
-    total=st.integers(1, 300),
-    warmup=st.integers(0, 400),
-    ratio=st.floats(0, 1),
-)
+@given(total=st.integers(1, 300), warmup=st.integers(0, 400), ratio=st.floats(0, 1))
 def test_warmup_rises_from_its_ratio_to_one(total, warmup, ratio):
     factors = warmup_factors(total, warmup_steps=warmup, warmup_ratio=ratio)
     assert factors.shape == (total,) and (np.diff(factors) >= 0).all()

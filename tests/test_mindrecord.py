@@ -80,8 +80,7 @@ def test_records_hold_the_bytes_and_boxes(root):
         np.testing.assert_array_equal(row["crowd"].astype(bool), record.crowd)
         expected = [a for a in content["annotations"] if a["image_id"] == record.image_id]
         np.testing.assert_allclose(
-            record.boxes,
-            [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in expected)],
+            record.boxes, [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in expected)]
         )
     assert not leftovers(root / "MindRecord_COCO")
 
@@ -103,10 +102,7 @@ def test_coco_and_txt_make_the_same_records(bccd_root, tmp_path):
     common = {"class_names": names, "mindrecord_dir": str(tmp_path), "num_gts": 128}
     coco = ensure_mindrecord(make_config(bccd_root, **common), "val")
     txt_config = make_config(
-        dataset="other",
-        image_dir=str(bccd_root),
-        anno_path=str(bccd_root / "{}.txt"),
-        **common,
+        dataset="other", image_dir=str(bccd_root), anno_path=str(bccd_root / "{}.txt"), **common
     )
     txt = ensure_mindrecord(txt_config, "val")
     assert coco.path != txt.path and coco.num_images == txt.num_images == 72

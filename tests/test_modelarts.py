@@ -26,10 +26,13 @@ REPO = Path(__file__).resolve().parent.parent
 
 def settings(tmp_path, **changes):
     values = {
-        "enable_modelarts": True, "data_path": tmp_path / "cache" / "data",
-        "output_path": tmp_path / "cache" / "out", "load_path": tmp_path / "cache" / "load",
-        "coco_classes": ",".join(CLASS_NAMES), **changes,
-    }  # fmt: skip
+        "enable_modelarts": True,
+        "data_path": tmp_path / "cache" / "data",
+        "output_path": tmp_path / "cache" / "out",
+        "load_path": tmp_path / "cache" / "load",
+        "coco_classes": ",".join(CLASS_NAMES),
+        **changes,
+    }
     return load_config([part for k, v in values.items() for part in (f"--{k}", str(v))])
 
 
@@ -57,9 +60,14 @@ def test_keys_that_follow(tmp_path):
     (models / "deep").mkdir(parents=True)
     (models / "deep/a.ckpt").write_text("a")
     config = settings(
-        tmp_path, data_url=data, checkpoint_url=models, train_url=tmp_path / "results",
-        mindrecord_dir="mr", anno_path="coco/annotations/a.json", checkpoint="./deep/a.ckpt",
-    )  # fmt: skip
+        tmp_path,
+        data_url=data,
+        checkpoint_url=models,
+        train_url=tmp_path / "results",
+        mindrecord_dir="mr",
+        anno_path="coco/annotations/a.json",
+        checkpoint="./deep/a.ckpt",
+    )
     with modelarts(config, "pre_trained") as outputs:
         c = outputs.config
         cache = tmp_path / "cache"
@@ -132,12 +140,19 @@ def test_export_takes_the_checkpoint_and_hands_back_the_model(tmp_path, monkeypa
     meta = describe_model(stand_in_config(64, 96))
     save_checkpoint(tmp_path / "models/small.ckpt", SmallDetector(seed=4), meta=meta)
     values = {
-        "enable_modelarts": True, "checkpoint_url": tmp_path / "models",
-        "train_url": tmp_path / "results", "load_path": tmp_path / "cache/load",
-        "output_path": tmp_path / "cache/out", "file_name": "small", "file_format": "MINDIR",
-        "img_height": 64, "img_width": 96, "device_target": "CPU",
-        "coco_classes": ",".join(CLASS_NAMES), "test_batch_size": 1,
-    }  # fmt: skip
+        "enable_modelarts": True,
+        "checkpoint_url": tmp_path / "models",
+        "train_url": tmp_path / "results",
+        "load_path": tmp_path / "cache/load",
+        "output_path": tmp_path / "cache/out",
+        "file_name": "small",
+        "file_format": "MINDIR",
+        "img_height": 64,
+        "img_width": 96,
+        "device_target": "CPU",
+        "coco_classes": ",".join(CLASS_NAMES),
+        "test_batch_size": 1,
+    }
     assert export.main([f"--{key}={value}" for key, value in values.items()]) == 0
     assert "checked: equal to the network" in capsys.readouterr().out
     found = {path.name for path in (tmp_path / "results").iterdir()}
@@ -252,9 +267,12 @@ def train(server, tmp_path, processes=1, script="train", **changes):
     pairs = list(zip(argv[::2], argv[1::2], strict=True))
     argv = [part for pair in pairs if pair[0] not in dropped for part in pair]
     values = {
-        "enable_modelarts": True, "dataset_path": cache / "data", "output_path": cache / "out",
-        "load_path": cache / "load", **changes,
-    }  # fmt: skip
+        "enable_modelarts": True,
+        "dataset_path": cache / "data",
+        "output_path": cache / "out",
+        "load_path": cache / "load",
+        **changes,
+    }
     argv += [f"--{key}={value}" for key, value in values.items()]
     program = tmp_path / "job.py"
     program.write_text(
@@ -272,8 +290,11 @@ def train(server, tmp_path, processes=1, script="train", **changes):
         launch += ["--processes", str(processes), "--"]
         command = [sys.executable, *launch, *command]
     environment = {
-        **os.environ, **server.environment, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+        **os.environ,
+        **server.environment,
+        "PYTHONPATH": str(REPO),
+        "OMP_NUM_THREADS": "1",
+    }
     return subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400
     )
@@ -292,17 +313,22 @@ def test_a_round_trip(s3, tmp_path, coco_zip, processes):
     s3.put(f"{place}/in/coco.zip", coco_zip.read_bytes())
     s3.fail_every(3)
     done = train(
-        s3, tmp_path, processes, data_url=f"obs://bucket/{place}/in/", train_url=f"s3://bucket/{place}/out",
+        s3,
+        tmp_path,
+        processes,
+        data_url=f"obs://bucket/{place}/in/",
+        train_url=f"s3://bucket/{place}/out",
         distribute=processes > 1,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert s3.fail_every(0)[1] > 5
     steps = 10 // processes
     expected = {
-        "config.yaml", "ckpt_0/checkpoints.json",
+        "config.yaml",
+        "ckpt_0/checkpoints.json",
         *(f"ckpt_0/faster_rcnn-{epoch}_{steps}.ckpt" for epoch in (1, 2)),
         *(f"loss_{rank}.log" for rank in range(processes)),
-    }  # fmt: skip
+    }
     out = tmp_path / "cache" / "out"
     there = s3.keys(f"{place}/out/")
     assert set(there) == expected
@@ -315,9 +341,13 @@ def test_a_round_trip(s3, tmp_path, coco_zip, processes):
         "checkpoint": "ckpt_0/faster_rcnn-2_10.ckpt",
     }
     done = train(
-        s3, tmp_path / "cache", script="eval", data_url=f"obs://bucket/{place}/in/",
-        train_url=f"s3://bucket/{place}/eval", **checkpoint,
-    )  # fmt: skip
+        s3,
+        tmp_path / "cache",
+        script="eval",
+        data_url=f"obs://bucket/{place}/in/",
+        train_url=f"s3://bucket/{place}/eval",
+        **checkpoint,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(s3.keys(f"{place}/eval/")) == {"results.json", "eval_config.yaml"}
 

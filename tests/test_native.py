@@ -147,9 +147,11 @@ def test_anchor_overlaps_are_those_of_the_table(offset):
     from src.native import operators
 
     strides = (4, 8, 16, 32, 64)
-    anchors = np.concatenate(pyramid_anchors(
-        feature_shapes(96, 128, strides), strides, [8], [0.5, 1.0, 2.0], offset, True
-    ))  # fmt: skip
+    anchors = np.concatenate(
+        pyramid_anchors(
+            feature_shapes(96, 128, strides), strides, [8], [0.5, 1.0, 2.0], offset, True
+        )
+    )
     rng = np.random.default_rng(3)
     corners = rng.uniform(0, 100, (3, 12, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(1, 60, (3, 12, 2))], -1).round(1)
@@ -161,8 +163,9 @@ def test_anchor_overlaps_are_those_of_the_table(offset):
     inputs = [Tensor(array) for array in arrays]
     expected = AnchorOverlaps(offset, 0.3)(*inputs)
     found = operators.AnchorOverlaps(BUILT, offset, 0.3)(*inputs)
-    for name, one, other in zip(("best", "gt_index", "best_of", "in_crowd"), found, expected,
-                                strict=True):  # fmt: skip
+    for name, one, other in zip(
+        ("best", "gt_index", "best_of", "in_crowd"), found, expected, strict=True
+    ):
         np.testing.assert_array_equal(one.asnumpy(), other.asnumpy(), err_msg=name)
     assert (found[2].asnumpy() > 0).any() and (found[3].asnumpy() > 0).any()
 
@@ -182,8 +185,15 @@ def test_a_network_computes_the_same_with_them_and_with_gradients():
     boxes = np.zeros((1, config.num_gts, 4), np.float32)
     boxes[0, :2] = [[4, 6, 40, 44], [30, 10, 90, 60]]
     labels = (boxes[..., 2] > 0).astype(np.int32)
-    batch = (numbers(rng, 1, 3, 64, 96), np.float32([[64, 96, 1, 1]]), boxes, labels, labels > 0,
-             labels > 9, np.int32([5]))  # fmt: skip
+    batch = (
+        numbers(rng, 1, 3, 64, 96),
+        np.float32([[64, 96, 1, 1]]),
+        boxes,
+        labels,
+        labels > 0,
+        labels > 9,
+        np.int32([5]),
+    )
     results = []
     for kernels in ("off", "auto"):
         ms.set_seed(7)
@@ -223,12 +233,15 @@ def test_the_number_of_threads_changes_no_bit():
     )
     printed = {
         subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True,
-            text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads),
-                            "PYTHONPATH": str(ROOT / "tests")},
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT / "tests")},
         ).stdout
         for threads in (1, 2)
-    }  # fmt: skip
+    }
     assert len(printed) == 1
 
 

@@ -9,13 +9,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
-from network_helpers import (
-    LOSSES,
-    fill_by_recipe,
-    small_batch,
-    small_config,
-    tensors,
-)
+from network_helpers import LOSSES, fill_by_recipe, small_batch, small_config, tensors
 
 from src.detector import build_detector, build_loss
 from src.FasterRcnn.backbones import BACKBONES, build_backbone
@@ -56,25 +50,36 @@ def test_parameters_of_resnet50_are_those_of_published_checkpoints(backbone):
     "backbone, blocks", [("resnet_v1_101", (3, 4, 23, 3)), ("resnet_v1_152", (3, 8, 36, 3))]
 )
 def test_deeper_backbones_have_more_blocks_of_the_same_shapes(backbone, blocks):
-    cell = build_backbone(
-        backbone, norm="frozen_bn", eps=1e-5, frozen_stages=2, stem_pool="same"
-    )
+    cell = build_backbone(backbone, norm="frozen_bn", eps=1e-5, frozen_stages=2, stem_pool="same")
     got = _shapes(cell)
     r50 = _shapes(_network("resnet_v1.5_50", num_classes=80))
-    expected = {name.removeprefix("backbone."): shape for name, shape in r50.items()
-                if name.startswith("backbone.")}  # fmt: skip
+    expected = {
+        name.removeprefix("backbone."): shape
+        for name, shape in r50.items()
+        if name.startswith("backbone.")
+    }
     for layer, count in enumerate(blocks, 1):
-        pattern = {name.split(".", 2)[2]: shape for name, shape in expected.items()
-                   if name.startswith(f"layer{layer}.1.")}  # fmt: skip
+        pattern = {
+            name.split(".", 2)[2]: shape
+            for name, shape in expected.items()
+            if name.startswith(f"layer{layer}.1.")
+        }
         for number in range(2, count):
             for rest, shape in pattern.items():
                 expected[f"layer{layer}.{number}.{rest}"] = shape
     assert got == expected
 
 
-@pytest.mark.parametrize("name, strides", [("resnet_v1.5_50", (1, 2)), ("resnet_v1_50", (2, 1)),
-                                           ("resnet_v1_101", (1, 2)), ("resnet_v1_152", (1, 2)),
-                                           ("resnet_v1_101_caffe", (2, 1))])
+@pytest.mark.parametrize(
+    "name, strides",
+    [
+        ("resnet_v1.5_50", (1, 2)),
+        ("resnet_v1_50", (2, 1)),
+        ("resnet_v1_101", (1, 2)),
+        ("resnet_v1_152", (1, 2)),
+        ("resnet_v1_101_caffe", (2, 1)),
+    ],
+)
 def test_where_the_backbones_stride(name, strides):
     block = BACKBONES[name][0](256, 512, 2, "frozen_bn", 1e-5)
     assert (block.conv1.stride[-1], block.conv2.stride[-1]) == strides
@@ -238,11 +243,17 @@ def detect():
 def test_detections_keep_the_contract(detect):
     boxes, scores, labels, valid = detect((0, 1))
     assert [x.shape for x in (boxes, scores, labels, valid)] == [
-        (2, 20, 4), (2, 20), (2, 20), (2, 20)
-    ]  # fmt: skip
+        (2, 20, 4),
+        (2, 20),
+        (2, 20),
+        (2, 20),
+    ]
     assert [x.dtype for x in (boxes, scores, labels, valid)] == [
-        np.float32, np.float32, np.int32, np.bool_
-    ]  # fmt: skip
+        np.float32,
+        np.float32,
+        np.int32,
+        np.bool_,
+    ]
     assert valid.any(1).all()
     assert (np.diff(scores, axis=1) <= 0).all() and (scores[valid] > 0.02).all()
     assert (labels[valid] >= 1).all() and (labels[valid] <= CLASSES).all()
@@ -272,9 +283,14 @@ def train():
     """Losses and gradients of pairs of images in one graph, 128 x 160, one class, frozen_bn."""
     height, width = 128, 160
     config = small_config(
-        height, width, 1, rpn_loss_cls_weight=2.0, rcnn_loss_reg_weight=3.0,
-        anchor_filter="centred", num_expected_neg=1000,  # enough for some of every level
-    )  # fmt: skip
+        height,
+        width,
+        1,
+        rpn_loss_cls_weight=2.0,
+        rcnn_loss_reg_weight=3.0,
+        anchor_filter="centred",
+        num_expected_neg=1000,  # enough for some of every level
+    )
     network = build_detector(config)
     fill_by_recipe(network)
     cell = LossAndGradients(build_loss(network, config))
@@ -313,9 +329,11 @@ def test_every_trainable_parameter_gets_a_gradient(train):
     expected = {
         parameter.name
         for parameter in train.network.get_parameters()
-        if not (parameter.name.startswith("backbone.")
-                and (_stage(parameter.name) < 2 or "bn" in parameter.name))
-    }  # fmt: skip
+        if not (
+            parameter.name.startswith("backbone.")
+            and (_stage(parameter.name) < 2 or "bn" in parameter.name)
+        )
+    }
     assert gradients.keys() == expected
     for name, gradient in gradients.items():
         assert np.isfinite(gradient).all() and gradient.any(), name

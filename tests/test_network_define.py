@@ -146,9 +146,18 @@ def test_losses_fall_and_keep_their_order():
 def test_dynamic_scale_halves_on_overflow_and_doubles_after_the_window():
     scaler = LossScaler(1024.0, dynamic=True, window=3)
     for finite, expected in [
-        (True, 1024), (False, 512), (True, 512), (True, 512), (True, 1024), (True, 1024),
-        (True, 1024), (False, 512), (True, 512), (True, 512), (True, 1024),
-    ]:  # fmt: skip
+        (True, 1024),
+        (False, 512),
+        (True, 512),
+        (True, 512),
+        (True, 1024),
+        (True, 1024),
+        (True, 1024),
+        (False, 512),
+        (True, 512),
+        (True, 512),
+        (True, 1024),
+    ]:
         scaler.update(finite)
         assert scaler.scale == expected
     for _ in range(40):

@@ -126,8 +126,14 @@ def test_unknown_kind():
 @pytest.mark.parametrize("kind", ["kernel", "matrix"])
 def test_boxes_that_end_before_they_start_meet_nothing(kind):
     """Without clipping away, the model zoo's settings leave legacy boxes below a pixel."""
-    row = [[10, 10, 20, 20], [12, 12, 11.5, 11.25], [12, 12, 11.5, 11.25], [20, 5, 19.5, 30],
-           [20, 5, 19.5, 30], [11, 10, 20, 20]]  # fmt: skip
+    row = [
+        [10, 10, 20, 20],
+        [12, 12, 11.5, 11.25],
+        [12, 12, 11.5, 11.25],
+        [20, 5, 19.5, 30],
+        [20, 5, 19.5, 30],
+        [11, 10, 20, 20],
+    ]
     boxes = np.tile(np.array(row, np.float32), (BATCH, 1, 1))
     keep = in_graph(build_nms(kind, 0.5, EXTENT), boxes, np.ones(boxes.shape[:2], bool))
     np.testing.assert_array_equal(keep[0], [True, True, True, True, True, False])

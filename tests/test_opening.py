@@ -68,19 +68,23 @@ KINDS = {
     "own": (_with_meta, {}, None),
     "model zoo's": (_like_the_zoo, {}, None),
     "model zoo's, modern": (
-        _like_the_zoo, {"box_convention": "modern"},
+        _like_the_zoo,
+        {"box_convention": "modern"},
         "trained with box_convention legacy, but box_convention is modern",
     ),
     "own, other norm": (_with_meta, {"norm": "gn"}, "trained with norm frozen_bn, but norm is gn"),
     "wide": (
-        lambda path, config: _with_meta(path, config, fpn_out_channels=8000), {},
+        lambda path, config: _with_meta(path, config, fpn_out_channels=8000),
+        {},
         "make heads of 10.9 GB",
     ),
     "later version": (
-        lambda path, config: _with_meta(path, config, format_version=9), {}, "format_version 9",
+        lambda path, config: _with_meta(path, config, format_version=9),
+        {},
+        "format_version 9",
     ),
     "damaged": (lambda path, _: path.write_bytes(b"\n" * 999), {}, "not a MindSpore checkpoint"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -136,8 +136,12 @@ def _give_away(monkeypatch, *paths):
 def test_files_that_count(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"12345")
-    for bits, found, secret in ((0o644, b"12345", None), (0o600, b"12345", b"12345"),
-                                (0o620, None, None), (0o602, None, None)):  # fmt: skip
+    for bits, found, secret in (
+        (0o644, b"12345", None),
+        (0o600, b"12345", b"12345"),
+        (0o620, None, None),
+        (0o602, None, None),
+    ):
         path.chmod(bits)
         assert read_own(path, 5) == found
         assert read_own(path, 5, secret=True) == secret
@@ -275,10 +279,13 @@ def test_an_entry_script_does_not_take_the_root_for_a_home(tmp_path):
     )
     for home in ("", "/", "here"):
         done = subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
             env={**os.environ, "HOME": home, "XDG_CACHE_HOME": "here", "PYTHONPATH": str(ROOT)},
             check=True,
-        )  # fmt: skip
+        )
         folder, cache = done.stdout.split()
         assert folder not in ("/x", "//x", "~/x", "here/x") and cache == "None"
     assert list(tmp_path.iterdir()) == []

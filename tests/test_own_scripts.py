@@ -41,16 +41,21 @@ class Bench:
             (binaries / name).write_text(text)
             (binaries / name).chmod(0o755)
         self.environment = {
-            "PATH": f"{binaries}:/usr/bin:/bin", "PYTHON": str(binaries / "python"),
+            "PATH": f"{binaries}:/usr/bin:/bin",
+            "PYTHON": str(binaries / "python"),
             "CALLS": str(self.file),
-        }  # fmt: skip
+        }
 
     def run(self, script, *arguments, cwd=None, **environment):
         command = ["bash", str(self.repo / "scripts" / script), *map(str, arguments)]
         return subprocess.run(
-            command, cwd=cwd or self.work, env={**self.environment, **environment},
-            capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+            command,
+            cwd=cwd or self.work,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     @property
     def calls(self):
@@ -132,7 +137,10 @@ def test_continuous_integration_runs_the_tests_script(bench):
     (bench.work / ".ci/run").write_text((bench.repo / ".ci/run").read_text())
     (bench.work / "scripts/run_tests.sh").write_text('printf "%s\\n" "$@"')
     done = subprocess.run(
-        ["bash", ".ci/run", "-m", "not slow"], cwd=bench.work, capture_output=True, text=True,
+        ["bash", ".ci/run", "-m", "not slow"],
+        cwd=bench.work,
+        capture_output=True,
+        text=True,
         env={**bench.environment, "CDPATH": str(bench.work)},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout) == (0, "-m\nnot slow\n"), done.stderr

@@ -19,9 +19,9 @@ def test_a_row_can_miss():
     """Detections a tenth of a pixel away do not count."""
     arrays = parity.reference("torchvision_r50")
     found = [
-        Found(arrays[f"det_boxes_{i}"] + 0.1, arrays[f"det_scores_{i}"],
-                     arrays[f"det_labels_{i}"]) for i in range(2)
-    ]  # fmt: skip
+        Found(arrays[f"det_boxes_{i}"] + 0.1, arrays[f"det_scores_{i}"], arrays[f"det_labels_{i}"])
+        for i in range(2)
+    ]
     assert not parity.detection_row("torchvision", "shifted", found, arrays).met
     exact = [found[i]._replace(boxes=arrays[f"det_boxes_{i}"]) for i in range(2)]
     assert parity.detection_row("torchvision", "exact", exact, arrays).met

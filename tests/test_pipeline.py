@@ -100,9 +100,20 @@ def test_evaluate_predict_draw(place):
     assert isinstance(json.loads(results.read_text()), list)
 
     image = place.data / "val2017/000000.jpg"
-    place.run(sys.executable, place.repo / "predict.py", "--input", image, "--output_dir", "found",
-              "--checkpoint_path", checkpoint, "--min_score", "0.01",
-              "--device_target", "CPU")  # fmt: skip
+    place.run(
+        sys.executable,
+        place.repo / "predict.py",
+        "--input",
+        image,
+        "--output_dir",
+        "found",
+        "--checkpoint_path",
+        checkpoint,
+        "--min_score",
+        "0.01",
+        "--device_target",
+        "CPU",
+    )
     (entry,) = json.loads((work / "found/predictions.json").read_text())
     assert (entry["width"], entry["height"]) == (96, 64)
     assert (work / "found/000000.png").is_file()

@@ -27,19 +27,26 @@ LABELS = np.array([1, 3], np.int32)  # cat, fox
 def _annotations(path):
     names = list(CATEGORIES)
     data = {
-        "images": [{"id": i, "file_name": n, "width": 300, "height": 300}
-                   for i, n in IMAGES.items()],
+        "images": [
+            {"id": i, "file_name": n, "width": 300, "height": 300} for i, n in IMAGES.items()
+        ],
         "categories": [{"id": CATEGORIES[n], "name": n} for n in names],
         "annotations": [],
-    }  # fmt: skip
+    }
     for image_id in IMAGES:
         for box, label in zip(BOXES, LABELS, strict=True):
             x1, y1, x2, y2 = map(float, box)
             name = CLASS_NAMES[label - 1]
-            data["annotations"].append({
-                "id": len(data["annotations"]) + 1, "image_id": image_id, "iscrowd": 0,
-                "category_id": CATEGORIES[name], "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": (x2 - x1) * (y2 - y1)})  # fmt: skip
+            data["annotations"].append(
+                {
+                    "id": len(data["annotations"]) + 1,
+                    "image_id": image_id,
+                    "iscrowd": 0,
+                    "category_id": CATEGORIES[name],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                }
+            )
     path.write_text(json.dumps(data))
     return path
 
@@ -58,8 +65,14 @@ def write_new(folder, name, stem, count=10):
     outputs = []
     for index, array in enumerate(_rows(count)):
         (folder / f"{stem}_{index}.bin").write_bytes(array.tobytes())
-        outputs.append({"file": f"{stem}_{index}.bin", "dtype": str(array.dtype),
-                        "shape": list(array.shape), "meaning": ""})  # fmt: skip
+        outputs.append(
+            {
+                "file": f"{stem}_{index}.bin",
+                "dtype": str(array.dtype),
+                "shape": list(array.shape),
+                "meaning": "",
+            }
+        )
     sidecar = {"image": name, "height": 300, "width": 300, "outputs": outputs}
     (folder / f"{stem}_outputs.json").write_text(json.dumps(sidecar))
 
@@ -80,8 +93,12 @@ def place(tmp_path):
 
 
 def _config(place, **changes):
-    values = {"ann_file": str(place / "instances.json"), "coco_classes": CLASS_NAMES,
-              "result_path": str(place / "result_Files"), "output_dir": str(place)}  # fmt: skip
+    values = {
+        "ann_file": str(place / "instances.json"),
+        "coco_classes": CLASS_NAMES,
+        "result_path": str(place / "result_Files"),
+        "output_dir": str(place),
+    }
     return load_config([]).replace(**{**values, **changes})
 
 
@@ -270,8 +287,16 @@ def test_no_result_at_all(place):
 
 def test_the_script(place, repo_root):
     _write_all(place / "result_Files", old=True)
-    command = [sys.executable, repo_root / "postprocess.py", "--ann_file", "instances.json",
-               "--result_path", "result_Files", "--coco_classes", *CLASS_NAMES]  # fmt: skip
+    command = [
+        sys.executable,
+        repo_root / "postprocess.py",
+        "--ann_file",
+        "instances.json",
+        "--result_path",
+        "result_Files",
+        "--coco_classes",
+        *CLASS_NAMES,
+    ]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert (place / "results.json").is_file()

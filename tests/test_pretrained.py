@@ -81,9 +81,11 @@ def test_heads_of_other_classes_start_fresh_by_name(saved):
     before = values_of(network)
     report = load_pretrained(network, saved[0], tiny_model(class_names=tuple("abcdefgh")))
     assert sorted(report.fresh) == [
-        "rcnn.cls_scores.bias", "rcnn.cls_scores.weight",
-        "rcnn.reg_scores.bias", "rcnn.reg_scores.weight",
-    ]  # fmt: skip
+        "rcnn.cls_scores.bias",
+        "rcnn.cls_scores.weight",
+        "rcnn.reg_scores.bias",
+        "rcnn.reg_scores.weight",
+    ]
     assert report.fresh["rcnn.cls_scores.bias"] == ((4,), (9,))
     after, source = values_of(network), values_of(saved[1])
     for name in after:

@@ -12,9 +12,7 @@ from src.FasterRcnn.proposal_generator import Proposal
 
 CANVAS, STRIDES = (64, 96), (8, 16)
 BOUNDS = np.array([[64, 96], [40, 64]], np.float32)
-ANCHORS = tuple(
-    pyramid_anchors(feature_shapes(*CANVAS, STRIDES), STRIDES, (2,), (0.5, 1, 2), 0.0)
-)
+ANCHORS = tuple(pyramid_anchors(feature_shapes(*CANVAS, STRIDES), STRIDES, (2,), (0.5, 1, 2), 0.0))
 RNG = np.random.default_rng(5)
 LOGITS = tuple(RNG.standard_normal((2, len(level))).astype(np.float32) for level in ANCHORS)
 DELTAS = tuple(
@@ -67,13 +65,7 @@ def test_agrees_with_numpy(kind):
 
 @pytest.mark.parametrize(
     "change",
-    [
-        {"nms_pre": 20},
-        {"nms_post": 10},
-        {"max_num": 12},
-        {"min_size": 14.0},
-        {"threshold": 0.3},
-    ],
+    [{"nms_pre": 20}, {"nms_post": 10}, {"max_num": 12}, {"min_size": 14.0}, {"threshold": 0.3}],
     ids=lambda change: next(iter(change)),
 )
 def test_every_setting_changes_the_outcome(change):

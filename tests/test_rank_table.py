@@ -24,9 +24,7 @@ def modern_table(servers=SERVERS, per_server=8, first_device=0):
             rank += 1
         listed.append({"server_id": name, "device": devices, "host_nic_ip": "reserve"})
     count = str(len(servers))
-    return {
-        "version": "1.0", "server_count": count, "server_list": listed, "status": "completed",
-    }  # fmt: skip
+    return {"version": "1.0", "server_count": count, "server_list": listed, "status": "completed"}
 
 
 def old_table(servers=SERVERS, per_server=8):

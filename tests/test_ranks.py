@@ -45,9 +45,13 @@ def test_alone_nothing_is_exchanged():
 
 
 META = {
-    "batch_size": 2, "world_size": 4, "steps_per_epoch": 12, "epoch": 3, "step_in_epoch": 5,
+    "batch_size": 2,
+    "world_size": 4,
+    "steps_per_epoch": 12,
+    "epoch": 3,
+    "step_in_epoch": 5,
     "global_step": 29,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -69,9 +73,12 @@ def test_positions_on_another_number_of_ranks(changes, run, position):
 
 @pytest.mark.parametrize(
     "run, message",
-    [((3, 4, 8), "had batch_size 2"), ((2, 4, 11), "had steps_per_epoch 12"),
-     ((4, 4, 6), "had batch_size 2, this one has 4; .*number of processes may change")],
-)  # fmt: skip
+    [
+        ((3, 4, 8), "had batch_size 2"),
+        ((2, 4, 11), "had steps_per_epoch 12"),
+        ((4, 4, 6), "had batch_size 2, this one has 4; .*number of processes may change"),
+    ],
+)
 def test_steps_that_do_not_mean_the_same(run, message):
     batch_size, world_size, steps = run
     settings = {"batch_size": batch_size, "world_size": world_size, "steps": steps, "epochs": 9}
@@ -118,10 +125,16 @@ def test_signs_of_life_are_gone_after_the_wait(tmp_path):
 
 def test_a_rank_that_leaves_hands_back_what_it_has(tmp_path, monkeypatch):
     """As `_look` would: what `run_training` gives it to do is called as soon as it is known."""
-    config = load_config([
-        "--enable_modelarts", "True", "--output_path", str(tmp_path / "out"),
-        "--train_url", str(tmp_path / "results"),
-    ])  # fmt: skip
+    config = load_config(
+        [
+            "--enable_modelarts",
+            "True",
+            "--output_path",
+            str(tmp_path / "out"),
+            "--train_url",
+            str(tmp_path / "results"),
+        ]
+    )
     monkeypatch.setenv("RANK_ID", "1")
     monkeypatch.setenv("RANK_SIZE", "2")
 
@@ -198,9 +211,12 @@ def test_a_run_in_two_processes(root, tiny_two):
     assert (output / "loss_1.log").read_text() != (output / "loss_0.log").read_text()
     for epoch in (1, 2, 3):
         seen = [
-            image for r in (0, 1) for e, _, _, _, ids in steps_of(output, r) if e == epoch
+            image
+            for r in (0, 1)
+            for e, _, _, _, ids in steps_of(output, r)
+            if e == epoch
             for image in ids
-        ]  # fmt: skip
+        ]
         assert sorted(seen) == [100 + 3 * i for i in range(NUM_TRAIN)]
     first, second = ([step[3] for step in steps_of(output, r)] for r in (0, 1))
     assert first == second  # the norm of the gradients' mean, on each rank
@@ -289,9 +305,13 @@ def setting(tmp_path_factory):
         annotation = next((coco128 / "annotations").glob("instances_*.json"))
         split = annotation.stem.removeprefix("instances_")
         return {
-            "coco_root": coco128, "train_data_type": split, "val_data_type": split,
-            "img_height": 256, "img_width": 320, "mindrecord_dir": records,
-        }  # fmt: skip
+            "coco_root": coco128,
+            "train_data_type": split,
+            "val_data_type": split,
+            "img_height": 256,
+            "img_width": 320,
+            "mindrecord_dir": records,
+        }
     root = make_data(records / "data")
     argv = arguments(root, "", batch_size=1)
     return {key.removeprefix("--"): value for key, value in zip(argv[::2], argv[1::2], strict=True)}
@@ -324,13 +344,24 @@ def real_arguments(setting, output, batch_size, weights):
     tries. With these numbers five such processes stayed within 5e-6.
     """
     values = {
-        **setting, "output_dir": output or ".", "batch_size": batch_size, "pre_trained": weights,
-        "steps_per_epoch_limit": STEPS, "epoch_size": 1, "box_convention": "modern", "seed": 7,
-        "log_interval": 1, "warmup_step": 2, "base_lr": 0.002, "num_parallel_workers": 1,
+        **setting,
+        "output_dir": output or ".",
+        "batch_size": batch_size,
+        "pre_trained": weights,
+        "steps_per_epoch_limit": STEPS,
+        "epoch_size": 1,
+        "box_convention": "modern",
+        "seed": 7,
+        "log_interval": 1,
+        "warmup_step": 2,
+        "base_lr": 0.002,
+        "num_parallel_workers": 1,
         "device_target": "CPU",
-        "rpn_proposal_nms_pre": 60, "rpn_proposal_max_num": 60, "num_expected_neg_stage2": 32,
+        "rpn_proposal_nms_pre": 60,
+        "rpn_proposal_max_num": 60,
+        "num_expected_neg_stage2": 32,
         "num_expected_pos_stage2": 16,
-    }  # fmt: skip
+    }
     return [part for key, value in values.items() for part in (f"--{key}", str(value))]
 
 

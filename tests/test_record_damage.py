@@ -128,7 +128,7 @@ DAMAGE = {
     "a file": the_set_is(Path.touch),
     "an empty folder": the_set_is(Path.mkdir),
     "a link to nothing": the_set_is(lambda p: p.symlink_to("nothing")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", DAMAGE)
@@ -241,9 +241,10 @@ def test_everything_is_flushed_before_the_set_has_its_name(root, monkeypatch):
     flushed, rename = [], os.rename
     fsync = os.fsync
     monkeypatch.setattr(
-        os, "fsync", lambda handle: (flushed.append(os.readlink(f"/proc/self/fd/{handle}")),
-                                     fsync(handle)),
-    )  # fmt: skip
+        os,
+        "fsync",
+        lambda handle: (flushed.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle)),
+    )
     seen = []
     monkeypatch.setattr(os, "rename", lambda a, b: (seen.extend(flushed), rename(a, b)))
     records = ensure_mindrecord(make_config(root), "train")

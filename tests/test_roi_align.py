@@ -19,24 +19,43 @@ FEATURES = tuple(
 ROIS = np.array(
     [
         [
-            [10, 10, 30, 30], [0, 0, 63, 63], [3.3, 7.7, 21.1, 60.2], [70, 40, 95, 63],
-            [-9, -6, 12, 20], [90, 50, 110, 80], [200, 200, 230, 240], [20, 20, 20.5, 20.25],
+            [10, 10, 30, 30],
+            [0, 0, 63, 63],
+            [3.3, 7.7, 21.1, 60.2],
+            [70, 40, 95, 63],
+            [-9, -6, 12, 20],
+            [90, 50, 110, 80],
+            [200, 200, 230, 240],
+            [20, 20, 20.5, 20.25],
             [5, 5, 5, 5],
         ],
         [
-            [0, 0, 95, 63], [-300, -300, 400, 400], [31.9, 0, 64.2, 32.4], [94, 62, 96, 64],
-            [-50, 10, -20, 30], [0.5, 0.5, 33, 32], [60, 10, 61, 50], [40, 40, 71, 71],
+            [0, 0, 95, 63],
+            [-300, -300, 400, 400],
+            [31.9, 0, 64.2, 32.4],
+            [94, 62, 96, 64],
+            [-50, 10, -20, 30],
+            [0.5, 0.5, 33, 32],
+            [60, 10, 61, 50],
+            [40, 40, 71, 71],
             [12, 30, 44, 61],
         ],
     ],
     np.float32,
-)  # fmt: skip
+)
 NUMBER = ROIS.shape[1]
 
 
 def _build(kind, offset=0.0, aligned=False, out_size=3, sample_num=2):
-    return build_roi_align(kind, strides=STRIDES, out_size=out_size, sample_num=sample_num,
-                           finest_scale=SCALE, offset=offset, aligned=aligned)  # fmt: skip
+    return build_roi_align(
+        kind,
+        strides=STRIDES,
+        out_size=out_size,
+        sample_num=sample_num,
+        finest_scale=SCALE,
+        offset=offset,
+        aligned=aligned,
+    )
 
 
 def _plain_level(roi, offset):
@@ -70,11 +89,13 @@ def _plain_roi_align(features, rois, offset, aligned, out_size, sample_num):
             steps = (np.arange(out_size * sample_num) + 0.5) / (out_size * sample_num)
             grid = np.array(
                 [
-                    [_plain_value(feature, start[1] + length[1] * v, start[0] + length[0] * u)
-                     for u in steps]
+                    [
+                        _plain_value(feature, start[1] + length[1] * v, start[0] + length[0] * u)
+                        for u in steps
+                    ]
                     for v in steps
                 ]
-            )  # fmt: skip
+            )
             bins = grid.reshape(out_size, sample_num, out_size, sample_num, -1).mean((1, 3))
             pooled.append(bins.transpose(2, 0, 1))
     return np.stack(pooled)

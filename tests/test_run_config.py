@@ -27,10 +27,25 @@ def run(tmp_path):
 
 def test_a_saved_configuration_gives_the_models_settings_only(run, tmp_path):
     saved = load_config(
-        ["--device_target", "GPU", "--output_dir", "elsewhere", "--compile_cache", "gift/cache",
-         "--result_file", "/home/me/.bashrc", "--test_score_thr", "0.2", "--train_url", "s3://x",
-         "--coco_classes", "cat,dog", "--epoch_size", "3"]
-    )  # fmt: skip
+        [
+            "--device_target",
+            "GPU",
+            "--output_dir",
+            "elsewhere",
+            "--compile_cache",
+            "gift/cache",
+            "--result_file",
+            "/home/me/.bashrc",
+            "--test_score_thr",
+            "0.2",
+            "--train_url",
+            "s3://x",
+            "--coco_classes",
+            "cat,dog",
+            "--epoch_size",
+            "3",
+        ]
+    )
     plain = run("")
     saved.save(str(run.path))
     config, lines = adopt_run_config(plain)
@@ -42,9 +57,9 @@ def test_a_saved_configuration_gives_the_models_settings_only(run, tmp_path):
     ]
     # What belongs to the checkpoint's own weights goes before it, what the user gives before all.
     assert not config.is_given("test_score_thr") and config.replace(seed=2).is_given("seed")
-    given, _ = adopt_run_config(load_config(
-        [*CPU, "--checkpoint_path", plain.checkpoint_path, "--test_score_thr", "0.3"]
-    ))  # fmt: skip
+    given, _ = adopt_run_config(
+        load_config([*CPU, "--checkpoint_path", plain.checkpoint_path, "--test_score_thr", "0.3"])
+    )
     assert given.test_score_thr == 0.3 and given.class_names == ("cat", "dog")
 
 
@@ -76,10 +91,20 @@ def test_no_other_file_is_read_because_it_says_so(run, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["test_score_thr: 2\n", "a: [\n", "- 1\n", "", "rpn_max_num: 1000000000\n", "norm: none\n",
-     "x" * 400_000, "a: " + "[" * 2_000, "pixel_mean: [1, .nan, 2]\n", "img_width: 12\n"],
+    [
+        "test_score_thr: 2\n",
+        "a: [\n",
+        "- 1\n",
+        "",
+        "rpn_max_num: 1000000000\n",
+        "norm: none\n",
+        "x" * 400_000,
+        "a: " + "[" * 2_000,
+        "pixel_mean: [1, .nan, 2]\n",
+        "img_width: 12\n",
+    ],
     ids=lambda text: text[:12].strip(),
-)  # fmt: skip
+)
 def test_a_file_that_cannot_be_used_is_passed_over_with_a_line(run, text):
     config = run(text)
     adopted, lines = adopt_run_config(config)

@@ -30,9 +30,13 @@ def folder(tmp_path):
 
 def test_files_and_folders(tmp_path, folder):
     archive = make(
-        tmp_path / "a.zip", ("coco/", ""), ("coco/a b.txt", "one"), ("coco/deep/ü.bin", b"\0" * 9),
-        ("__MACOSX/x", "rubbish"), ("./top.txt", "two"),
-    )  # fmt: skip
+        tmp_path / "a.zip",
+        ("coco/", ""),
+        ("coco/a b.txt", "one"),
+        ("coco/deep/ü.bin", b"\0" * 9),
+        ("__MACOSX/x", "rubbish"),
+        ("./top.txt", "two"),
+    )
     assert unzip(archive, folder) == 3
     found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert found == {"coco/a b.txt": b"one", "coco/deep/ü.bin": b"\0" * 9, "top.txt": b"two"}

@@ -151,16 +151,25 @@ def test_second_stage_samples(offset):
     rois, labels, chosen, targets = _assign_rois(_second_stage(offset))
     assert labels.dtype == np.int32 and np.isfinite(targets).all()
     # Image 0: both boxes themselves, the proposals on them; the invalid proposal 4 is left out.
-    first = {tuple(roi): label for roi, label, flag in
-             zip(rois[0].tolist(), labels[0], chosen[0], strict=True) if flag}  # fmt: skip
+    first = {
+        tuple(roi): label
+        for roi, label, flag in zip(rois[0].tolist(), labels[0], chosen[0], strict=True)
+        if flag
+    }
     assert first == {
-        (10, 10, 50, 50): 3, (70, 20, 100, 80): 1, (12, 10, 52, 50): 3,
-        (60, 60, 90, 90): 0, (0, 0, 20, 20): 0,
-    }  # fmt: skip
+        (10, 10, 50, 50): 3,
+        (70, 20, 100, 80): 1,
+        (12, 10, 52, 50): 3,
+        (60, 60, 90, 90): 0,
+        (0, 0, 20, 20): 0,
+    }
     # Image 1: proposal 1 lies in the crowd region and is neither; proposal 2 fits the padded box
     # but overlaps the real one enough to be its positive.
-    second = {tuple(roi): label for roi, label, flag in
-              zip(rois[1].tolist(), labels[1], chosen[1], strict=True) if flag}  # fmt: skip
+    second = {
+        tuple(roi): label
+        for roi, label, flag in zip(rois[1].tolist(), labels[1], chosen[1], strict=True)
+        if flag
+    }
     overlap = plain_iou(PROPOSALS[1, 2:3], GT_BOXES[1, :1], offset)[0, 0]
     expected = {(5, 5, 40, 40): 2, (5, 5, 40, 42): 2, (50, 0, 70, 12): 0}
     expected[10, 10, 40, 50] = 2 if overlap >= 0.5 else 0

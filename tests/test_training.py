@@ -79,12 +79,18 @@ def _stop_after(monkeypatch, epoch, step, number=signal.SIGTERM):
 def test_what_a_run_leaves(whole_run):
     names = sorted(path.name for path in (whole_run / "ckpt_0").iterdir())
     assert names == [
-        "best.ckpt", "checkpoints.json",
-        "faster_rcnn-1_5.ckpt", "faster_rcnn-2_5.ckpt", "faster_rcnn-3_5.ckpt",
-    ]  # fmt: skip
+        "best.ckpt",
+        "checkpoints.json",
+        "faster_rcnn-1_5.ckpt",
+        "faster_rcnn-2_5.ckpt",
+        "faster_rcnn-3_5.ckpt",
+    ]
     assert sorted(path.name for path in whole_run.iterdir()) == [
-        ".train_0.lock", "ckpt_0", "config.yaml", "loss_0.log",
-    ]  # fmt: skip
+        ".train_0.lock",
+        "ckpt_0",
+        "config.yaml",
+        "loss_0.log",
+    ]
     places = re.findall(r"epoch: (\d) step: (\d), .*total_loss: ([\d.]+)", _log(whole_run))
     assert [(int(e), int(s)) for e, s, _ in places] == [
         (epoch, step) for epoch in (1, 2, 3) for step in (2, 4, 5)
@@ -363,7 +369,7 @@ def _other_run(output):
         (lambda p, w: {"output_dir": w / "config.yaml"}, "cannot be used"),
         (lambda p, w: {"batch_size": 11}, "lower batch_size"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_trained(root, whole_run, tmp_path, changes, message):
     given = changes(tmp_path, whole_run)
     config = tiny_config(root, given.pop("output_dir", tmp_path / "out"), **given)
@@ -461,8 +467,10 @@ def test_help_and_errors_answer_without_mindspore(repo_root, script):
     started = time.perf_counter()
     shown = subprocess.run(
         [sys.executable, "-X", "importtime", script, "--help"],
-        cwd=repo_root, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+    )
     assert shown.returncode == 0 and "--coco_root" in shown.stdout
     assert "mindspore" not in shown.stderr
     assert time.perf_counter() - started < 10

@@ -44,7 +44,7 @@ class _Grouped(nn.Cell):
         groups = ()
         for start, end in self.slices:
             groups = groups + (tensors[start:end],)
-        return self.part(*groups, *tensors[self.grouped:])
+        return self.part(*groups, *tensors[self.grouped :])
 
 
 class _Propose(nn.Cell):
@@ -55,7 +55,7 @@ class _Propose(nn.Cell):
         self.proposals, self.anchors, self.levels = proposals, anchors, len(anchors)
 
     def construct(self, *tensors):
-        logits, deltas = tensors[:self.levels], tensors[self.levels:2 * self.levels]
+        logits, deltas = tensors[: self.levels], tensors[self.levels : 2 * self.levels]
         return self.proposals(logits, deltas, self.anchors, tensors[-1])
 
 
@@ -114,8 +114,9 @@ def inference_parts(network, batch):
     bounds = meta[:, :2] + 0
     parts, extracted = _extraction(network, image)
     features, logits, deltas = extracted
-    parts.append(Part("proposals", _Propose(network.proposals, network.anchors),
-                      (*logits, *deltas, bounds)))  # fmt: skip
+    parts.append(
+        Part("proposals", _Propose(network.proposals, network.anchors), (*logits, *deltas, bounds))
+    )
     rois, valid = _outputs(parts[-1])
     parts += _second_stage(network, features, rois)
     logits, deltas = _outputs(parts[-1])
@@ -129,21 +130,44 @@ def training_parts(loss, optimizer, batch):
     image, meta, gt_boxes, gt_labels, gt_valid, gt_crowd, key = batch
     bounds = meta[:, :2] + 0
     parts, (features, logits, deltas) = _extraction(network, image)
-    parts.append(Part("RPN targets", _RpnTargets(loss.rpn_targets, loss.all_anchors),
-                      (bounds, gt_boxes, gt_valid, gt_crowd, key)))  # fmt: skip
+    parts.append(
+        Part(
+            "RPN targets",
+            _RpnTargets(loss.rpn_targets, loss.all_anchors),
+            (bounds, gt_boxes, gt_valid, gt_crowd, key),
+        )
+    )
     targets = _outputs(parts[-1])
     levels = len(logits)
-    parts.append(Part("RPN loss", _Grouped(loss.rpn_loss, levels, levels),
-                      (*logits, *deltas, *targets), trained=True))  # fmt: skip
-    parts.append(Part("proposals", _Propose(loss.proposals, network.anchors),
-                      (*logits, *deltas, bounds)))  # fmt: skip
+    parts.append(
+        Part(
+            "RPN loss",
+            _Grouped(loss.rpn_loss, levels, levels),
+            (*logits, *deltas, *targets),
+            trained=True,
+        )
+    )
+    parts.append(
+        Part("proposals", _Propose(loss.proposals, network.anchors), (*logits, *deltas, bounds))
+    )
     proposals = _outputs(parts[-1])
-    parts.append(Part("RCNN targets", loss.rcnn_targets,
-                      (*proposals, gt_boxes, gt_labels, gt_valid, gt_crowd, key)))  # fmt: skip
+    parts.append(
+        Part(
+            "RCNN targets",
+            loss.rcnn_targets,
+            (*proposals, gt_boxes, gt_labels, gt_valid, gt_crowd, key),
+        )
+    )
     rois, labels, chosen, wanted = _outputs(parts[-1])
     parts += _second_stage(network, features, rois)
-    parts.append(Part("RCNN loss", loss.rcnn_loss,
-                      (*_outputs(parts[-1]), labels, chosen, wanted), trained=True))  # fmt: skip
+    parts.append(
+        Part(
+            "RCNN loss",
+            loss.rcnn_loss,
+            (*_outputs(parts[-1]), labels, chosen, wanted),
+            trained=True,
+        )
+    )
     gradients = tuple(ops.zeros_like(weight) for weight in optimizer.parameters)
     parts.append(Part("norm and update", _Update(optimizer), gradients))
     return parts
@@ -162,7 +186,7 @@ def _extraction(network, image):
 
 def _second_stage(network, features, rois):
     """RoIAlign and the box head."""
-    levels = features[:network.num_roi_levels]
+    levels = features[: network.num_roi_levels]
     pool = Part("RoIAlign", _Pool(network.roi_align), (rois, *levels), trained=True)
     return [pool, Part("box head", network.rcnn, _outputs(pool), trained=True)]
 
@@ -211,4 +235,3 @@ def _wait(outputs):
     else:
         for output in outputs:
             _wait(output)
-

@@ -9,9 +9,19 @@ import mindspore as ms
 
 # Names of the Cells in an operator's path, e.g. Default/network-FasterRcnn/backbone-ResNetFea/...
 _PARTS = (
-    "backbone", "fpn_neck", "rpn_with_loss", "rpn_targets", "rpn_loss", "proposals", "rcnn_targets",
-    "roi_align", "rcnn", "rcnn_loss", "detections", "optimizer",
-)  # fmt: skip
+    "backbone",
+    "fpn_neck",
+    "rpn_with_loss",
+    "rpn_targets",
+    "rpn_loss",
+    "proposals",
+    "rcnn_targets",
+    "roi_align",
+    "rcnn",
+    "rcnn_loss",
+    "detections",
+    "optimizer",
+)
 
 
 def profile(work, folder, device_target):

@@ -120,9 +120,11 @@ class Training(Task):
         with self._timing("build loss and optimizer"):
             rates = np.full(100_000, job["learning_rate"], np.float32)
             self.optimizer = make_optimizer(
-                self.network.trainable_params(), rates, momentum=config.momentum,
+                self.network.trainable_params(),
+                rates,
+                momentum=config.momentum,
                 weight_decay=config.weight_decay,
-            )  # fmt: skip
+            )
             self.loss = build_loss(self.network, config)
             self.step = TrainOneStep(
                 self.loss, self.optimizer, clip_norm=config.clip_norm if config.grad_clip else 0.0
@@ -242,15 +244,21 @@ class Evaluation(Inference):
         )
         detected = time.perf_counter()
         evaluate_results(
-            self.truth.data, found.results, self.config.class_names, image_ids=found.image_ids,
+            self.truth.data,
+            found.results,
+            self.config.class_names,
+            image_ids=found.image_ids,
             name=self.truth.source,
-        )  # fmt: skip
+        )
         done = time.perf_counter()
         return {
-            "whole": done - started, "forward": sum(forward),
-            "images and results": detected - started - sum(forward), "COCO": done - detected,
-            "images": len(found.image_ids), "detections": len(found.results),
-        }  # fmt: skip
+            "whole": done - started,
+            "forward": sum(forward),
+            "images and results": detected - started - sum(forward),
+            "COCO": done - detected,
+            "images": len(found.image_ids),
+            "detections": len(found.results),
+        }
 
     def _timed_network(self, seconds):
         def network(image, meta):
@@ -353,9 +361,13 @@ def tame(network):
 
 
 _TASKS = {
-    "training": Training, "training_loop": TrainingLoop, "inference": Inference,
-    "evaluation": Evaluation, "files": Files, "checkpoint": Checkpoint,
-}  # fmt: skip
+    "training": Training,
+    "training_loop": TrainingLoop,
+    "inference": Inference,
+    "evaluation": Evaluation,
+    "files": Files,
+    "checkpoint": Checkpoint,
+}
 
 if __name__ == "__main__":
     serve(lambda job: _TASKS[job["task"]](job))

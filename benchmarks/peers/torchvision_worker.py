@@ -40,10 +40,7 @@ class Task:
             torch.from_numpy(image).to(self.device)
             for image in make_images(job["batch"], job["height"], job["width"], job["seed"])
         ]
-        self.starting = {
-            "import": imported - started,
-            "build": time.perf_counter() - imported,
-        }
+        self.starting = {"import": imported - started, "build": time.perf_counter() - imported}
 
     def _build(self):
         from torchvision.models import resnet
@@ -59,15 +56,18 @@ class Task:
         network = FasterRCNN(
             _resnet_fpn_extractor(backbone, _TRAINED_STAGES),
             num_classes=job["num_classes"],
-            min_size=job["height"], max_size=job["width"],
-            image_mean=[0.0] * 3, image_std=[1.0] * 3, _skip_resize=True,
+            min_size=job["height"],
+            max_size=job["width"],
+            image_mean=[0.0] * 3,
+            image_std=[1.0] * 3,
+            _skip_resize=True,
             rpn_pre_nms_top_n_train=counts["train_pre"],
             rpn_post_nms_top_n_train=counts["train_post"],
             rpn_pre_nms_top_n_test=counts["test_pre"],
             rpn_post_nms_top_n_test=counts["test_post"],
             box_score_thresh=counts["score_threshold"],
             box_detections_per_img=counts["detections"],
-        )  # fmt: skip
+        )
         arrays = read_safetensors(job["weights"])
         tensors = {name: self.torch.from_numpy(array.copy()) for name, array in arrays.items()}
         network.load_state_dict(tensors)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Anchors of a feature pyramid, computed once in NumPy."""
+
 import numpy as np
 
 
@@ -31,8 +32,10 @@ class AnchorGenerator:
 
 def pyramid_anchors(feature_shapes, strides, scales, ratios, offset, rounded=True):
     """Return a list with the (A_l, 4) float32 anchors of every level of `feature_shapes`."""
-    return [AnchorGenerator(stride, scales, ratios, offset, rounded).grid(*shape)
-            for stride, shape in zip(strides, feature_shapes, strict=True)]
+    return [
+        AnchorGenerator(stride, scales, ratios, offset, rounded).grid(*shape)
+        for stride, shape in zip(strides, feature_shapes, strict=True)
+    ]
 
 
 def feature_shapes(height, width, strides):

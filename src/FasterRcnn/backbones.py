@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The backbones by their names in configurations and checkpoints."""
+
 from .resnet import Bottleneck, ResNetFea
 from .resnet50v1 import BottleneckV1
 

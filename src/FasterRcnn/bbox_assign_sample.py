@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training targets of the first stage (RPN)."""
+
 from mindspore import nn, ops
 
 from .box_ops import gather_rows, split_coordinates

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training samples and targets of the second stage (RCNN)."""
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -28,8 +29,9 @@ class BboxAssignSampleForRcnn(nn.Cell):
         self.coder = coder
         self.offset = offset
 
-    def construct(self, proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd,
-                  sampling_key):
+    def construct(
+        self, proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key
+    ):
         """Choose and compute.
 
         Args:

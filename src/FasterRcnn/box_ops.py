@@ -6,6 +6,7 @@ legacy convention (mmdetection 1.x and the MindSpore model zoo count pixels, so 
 3 wide), 0 in the modern one (torchvision, detectron2). It is passed to every function that needs
 it; `pixel_offset` turns a convention's name into it.
 """
+
 import math
 
 import numpy as np
@@ -146,8 +147,7 @@ class BoxCoder(nn.Cell):
         """
         rx, ry, rw, rh = self._centre_size(references)
         bx, by, bw, bh = self._centre_size(boxes)
-        deltas = ops.stack(((bx - rx) / rw, (by - ry) / rh, ops.log(bw / rw), ops.log(bh / rh)),
-                           -1)
+        deltas = ops.stack(((bx - rx) / rw, (by - ry) / rh, ops.log(bw / rw), ops.log(bh / rh)), -1)
         return (deltas - self.means) / self.stds
 
     def decode(self, references, deltas):
@@ -180,8 +180,15 @@ def clip_to(boxes, height_width):
     x1, y1, x2, y2 = split_coordinates(boxes)
     max_y, max_x = height_width[:, 0:1], height_width[:, 1:2]
     zero = ops.zeros_like(max_x)
-    return ops.stack((_between(x1, zero, max_x), _between(y1, zero, max_y),
-                      _between(x2, zero, max_x), _between(y2, zero, max_y)), -1)
+    return ops.stack(
+        (
+            _between(x1, zero, max_x),
+            _between(y1, zero, max_y),
+            _between(x2, zero, max_x),
+            _between(y2, zero, max_y),
+        ),
+        -1,
+    )
 
 
 def is_sizeable(boxes, height_width, min_size, offset):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From class scores and deltas to the detections of an image (Fast R-CNN, section 4.4)."""
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -24,8 +25,9 @@ class Detections(nn.Cell):
         min_size: shorter boxes go, px; None: no box goes (see `is_sizeable`).
     """
 
-    def __init__(self, coder, nms, offset, *, score_threshold, max_candidates, max_per_image,
-                 min_size):
+    def __init__(
+        self, coder, nms, offset, *, score_threshold, max_candidates, max_per_image, min_size
+    ):
         super().__init__()
         self.coder = coder
         self.nms = nms
@@ -52,7 +54,7 @@ class Detections(nn.Cell):
         """
         batch, num_rois = roi_valid.shape
         num_classes = deltas.shape[1]
-        scores = ops.softmax(logits, -1)[:, logits.shape[1] - num_classes:]
+        scores = ops.softmax(logits, -1)[:, logits.shape[1] - num_classes :]
         scores = ops.reshape(scores, (batch, num_rois, num_classes))
         scores = scores * ops.expand_dims(ops.cast(roi_valid, ms.float32), -1)
         scores = ops.reshape(scores, (batch, num_rois * num_classes))
@@ -64,8 +66,10 @@ class Detections(nn.Cell):
         deltas = ops.reshape(deltas, (batch, num_rois * num_classes, 4))
         boxes = self.coder.decode(gather_rows(rois, roi), gather_rows(deltas, pair))
         boxes = clip_to(boxes, height_width)
-        valid = ops.logical_and(scores > self.score_threshold,
-                                is_sizeable(boxes, height_width, self.min_size, self.offset))
+        valid = ops.logical_and(
+            scores > self.score_threshold,
+            is_sizeable(boxes, height_width, self.min_size, self.offset),
+        )
         keep = self.nms(boxes, valid, group, num_classes)
         return self._best(boxes, scores, group + 1, keep)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faster R-CNN: backbone, pyramid, RPN, proposals, RoIAlign, second stage."""
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -27,9 +28,21 @@ class FasterRcnn(nn.Cell):
             zoo's network does.
     """
 
-    def __init__(self, backbone, fpn_neck, rpn_with_loss, rcnn, anchors, proposals, roi_align,
-                 detections, *, num_roi_levels=4, compute_dtype=ms.float32,
-                 clip_to_canvas=False):
+    def __init__(
+        self,
+        backbone,
+        fpn_neck,
+        rpn_with_loss,
+        rcnn,
+        anchors,
+        proposals,
+        roi_align,
+        detections,
+        *,
+        num_roi_levels=4,
+        compute_dtype=ms.float32,
+        clip_to_canvas=False,
+    ):
         super().__init__()
         self.backbone = backbone
         self.fpn_neck = fpn_neck
@@ -63,8 +76,9 @@ class FasterRcnn(nn.Cell):
         bounds = self.clip_bounds(image, image_meta)
         rois, roi_valid = self.proposals(logits, deltas, self.anchors, bounds)
         class_logits, class_deltas = self.classify(features, rois)
-        boxes, scores, labels, valid = self.detections(class_logits, class_deltas, rois,
-                                                       roi_valid, bounds)
+        boxes, scores, labels, valid = self.detections(
+            class_logits, class_deltas, rois, roi_valid, bounds
+        )
         return boxes / _xyxy_scale(image_meta), scores, labels, valid
 
     def extract(self, image):
@@ -75,7 +89,7 @@ class FasterRcnn(nn.Cell):
 
     def classify(self, features, rois):
         """rois (B, R, 4) -> class logits (B*R, 1 + C) and deltas (B*R, C, 4)."""
-        return self.rcnn(self.roi_align(features[:self.num_roi_levels], rois))
+        return self.rcnn(self.roi_align(features[: self.num_roi_levels], rois))
 
     def clip_bounds(self, image, image_meta):
         """Return (B, 2): height and width that boxes are clipped to."""
@@ -97,8 +111,18 @@ class FasterRcnnWithLoss(nn.Cell):
         rpn_weights, rcnn_weights: factors of the classification and the regression loss.
     """
 
-    def __init__(self, network, proposals, rpn_targets, rpn_loss, rcnn_targets, rcnn_loss, *,
-                 rpn_weights=(1.0, 1.0), rcnn_weights=(1.0, 1.0)):
+    def __init__(
+        self,
+        network,
+        proposals,
+        rpn_targets,
+        rpn_loss,
+        rcnn_targets,
+        rcnn_loss,
+        *,
+        rpn_weights=(1.0, 1.0),
+        rcnn_weights=(1.0, 1.0),
+    ):
         super().__init__(auto_prefix=False)
         self.network = network
         self.proposals = proposals
@@ -110,8 +134,7 @@ class FasterRcnnWithLoss(nn.Cell):
         self.rcnn_weights = rcnn_weights
         self.all_anchors = ops.concat(network.anchors, 0)
 
-    def construct(self, image, image_meta, gt_boxes, gt_labels, gt_valid, gt_crowd,
-                  sampling_key):
+    def construct(self, image, image_meta, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key):
         """Compute the losses of a batch.
 
         Args:
@@ -128,18 +151,21 @@ class FasterRcnnWithLoss(nn.Cell):
         """
         features, logits, deltas = self.network.extract(image)
         index, is_object, chosen, targets = self.rpn_targets(
-            self.all_anchors, image_meta[:, :2], gt_boxes, gt_valid, gt_crowd, sampling_key)
+            self.all_anchors, image_meta[:, :2], gt_boxes, gt_valid, gt_crowd, sampling_key
+        )
         rpn_cls_loss, rpn_reg_loss = self.rpn_loss(
-            logits, deltas, ops.stop_gradient(index), is_object, chosen,
-            ops.stop_gradient(targets))
+            logits, deltas, ops.stop_gradient(index), is_object, chosen, ops.stop_gradient(targets)
+        )
 
         bounds = self.network.clip_bounds(image, image_meta)
         proposals, proposal_valid = self.proposals(logits, deltas, self.network.anchors, bounds)
         rois, labels, chosen, targets = self.rcnn_targets(
-            proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key)
+            proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key
+        )
         class_logits, class_deltas = self.network.classify(features, ops.stop_gradient(rois))
         rcnn_cls_loss, rcnn_reg_loss = self.rcnn_loss(
-            class_logits, class_deltas, labels, chosen, ops.stop_gradient(targets))
+            class_logits, class_deltas, labels, chosen, ops.stop_gradient(targets)
+        )
 
         rpn_loss = _weighted(rpn_cls_loss, rpn_reg_loss, self.rpn_weights)
         rcnn_loss = _weighted(rcnn_cls_loss, rcnn_reg_loss, self.rcnn_weights)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Feature pyramid network (Lin et al. 2017)."""
+
 from mindspore import nn, ops
 from mindspore.common.initializer import XavierUniform
 
@@ -17,11 +18,17 @@ class FeatPyramidNeck(nn.Cell):
     def __init__(self, in_channels, out_channels):
         super().__init__()
         self.lateral_convs_list = nn.CellList(
-            [conv2d(channels, out_channels, 1, has_bias=True, init=XavierUniform())
-             for channels in in_channels])
+            [
+                conv2d(channels, out_channels, 1, has_bias=True, init=XavierUniform())
+                for channels in in_channels
+            ]
+        )
         self.fpn_convs_list = nn.CellList(
-            [conv2d(out_channels, out_channels, 3, has_bias=True, init=XavierUniform())
-             for _ in in_channels])
+            [
+                conv2d(out_channels, out_channels, 3, has_bias=True, init=XavierUniform())
+                for _ in in_channels
+            ]
+        )
         self.merge = AddUpsampled()
         self.subsample = ops.MaxPool(1, 2, "same")
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolutions, dense layers and losses that several parts of the network share."""
+
 import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import HeNormal, XavierUniform, initializer
@@ -8,9 +9,17 @@ from mindspore.common.initializer import HeNormal, XavierUniform, initializer
 def conv2d(in_channels, out_channels, kernel_size, stride=1, *, has_bias=False, init=None):
     """Return a Conv2d padded by half its kernel; He initialisation (fan out) unless given."""
     init = init or HeNormal(mode="fan_out", nonlinearity="relu")
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, pad_mode="pad",
-                     padding=kernel_size // 2, has_bias=has_bias, weight_init=init,
-                     bias_init="zeros")
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        pad_mode="pad",
+        padding=kernel_size // 2,
+        has_bias=has_bias,
+        weight_init=init,
+        bias_init="zeros",
+    )
 
 
 class Dense(nn.Cell):

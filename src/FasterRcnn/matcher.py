@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which candidate box belongs to which ground-truth box."""
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops

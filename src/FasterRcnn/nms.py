@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Greedy non-maximum suppression for a whole batch at once."""
+
 import math
 
 import mindspore as ms
@@ -55,9 +56,12 @@ class KernelNms(nn.Cell):
         images = max(1, _MOST_BOXES // valid.shape[1])
         kept = ()
         for start in range(0, valid.shape[0], images):
-            own = None if groups is None else groups[start:start + images]
-            kept += (self._suppress(boxes[start:start + images], valid[start:start + images], own,
-                                    num_groups),)
+            own = None if groups is None else groups[start : start + images]
+            kept += (
+                self._suppress(
+                    boxes[start : start + images], valid[start : start + images], own, num_groups
+                ),
+            )
         return kept[0] if len(kept) == 1 else ops.concat(kept, 0)
 
     def _suppress(self, boxes, valid, groups, num_groups):

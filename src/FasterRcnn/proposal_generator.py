@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From RPN outputs to proposals (Faster R-CNN, section 3.3; FPN, section 4.1)."""
+
 import mindspore as ms
 from mindspore import nn, ops
 
@@ -47,8 +48,7 @@ class Proposal(nn.Cell):
         """
         level_boxes, level_scores = (), ()
         for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors):
-            boxes, scores = self._of_level(level_logits, level_deltas, level_anchors,
-                                           height_width)
+            boxes, scores = self._of_level(level_logits, level_deltas, level_anchors, height_width)
             level_boxes += (boxes,)
             level_scores += (scores,)
         boxes, scores = ops.concat(level_boxes, 1), ops.concat(level_scores, 1)

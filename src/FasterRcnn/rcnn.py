@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Second stage: box head and loss (Fast R-CNN, section 2; FPN, section 4.2)."""
+
 import mindspore as ms
 from mindspore import nn, ops
 from mindspore.common.initializer import Normal

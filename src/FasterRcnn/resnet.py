@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ResNet feature extractor (He et al. 2015) with the stages C2 to C5 as outputs."""
+
 import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
@@ -167,8 +168,9 @@ class ResNetFea(nn.Cell):
         for number, count in enumerate(layer_nums):
             stride = 1 if number == 0 else 2
             blocks = [block(channels, out_channels, stride, norm, eps, fold)]
-            blocks += [block(out_channels, out_channels, 1, norm, eps, fold)
-                       for _ in range(count - 1)]
+            blocks += [
+                block(out_channels, out_channels, 1, norm, eps, fold) for _ in range(count - 1)
+            ]
             stages.append(nn.SequentialCell(blocks))
             channels, out_channels = out_channels, out_channels * 2
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -176,7 +178,7 @@ class ResNetFea(nn.Cell):
         self._freeze((self.conv1, self.bn1), *((stage,) for stage in stages))
 
     def _freeze(self, *stages):
-        for cells in stages[:self.frozen_stages]:
+        for cells in stages[: self.frozen_stages]:
             for cell in cells:
                 for parameter in cell.trainable_params():
                     parameter.requires_grad = False

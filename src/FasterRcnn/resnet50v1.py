@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The block of the original ResNet ("v1.0", Caffe), where the first 1x1 convolution strides."""
+
 from .resnet import Bottleneck
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """RoIAlign over a feature pyramid (Mask R-CNN, section 3; level choice: FPN, equation 1)."""
+
 import math
 
 import mindspore as ms
@@ -32,8 +33,14 @@ def build_roi_align(kind, *, strides, out_size, sample_num, finest_scale, offset
     if kind not in ROI_ALIGN_KINDS:
         raise ValueError(f"RoIAlign kind {kind!r} is none of {', '.join(ROI_ALIGN_KINDS)}")
     cell = GatherRoiAlign if kind == "gather" else NativeRoiAlign
-    return cell(LevelChooser(len(strides), finest_scale, offset), strides, out_size, sample_num,
-                offset, aligned)
+    return cell(
+        LevelChooser(len(strides), finest_scale, offset),
+        strides,
+        out_size,
+        sample_num,
+        offset,
+        aligned,
+    )
 
 
 class LevelChooser(nn.Cell):
@@ -91,8 +98,12 @@ class GatherRoiAlign(nn.Cell):
             (B*R, C, out_size, out_size) float32.
         """
         batch, number = rois.shape[:2]
-        rows, weights = self._corners_of(ops.reshape(rois, (-1, 4)), _image_of_roi(batch, number),
-                                         _spatial_shapes(features), batch)
+        rows, weights = self._corners_of(
+            ops.reshape(rois, (-1, 4)),
+            _image_of_roi(batch, number),
+            _spatial_shapes(features),
+            batch,
+        )
         pooled = self.pool(features, rows, weights)
         return ops.reshape(pooled, (batch * number, -1, self.out_size, self.out_size))
 
@@ -109,7 +120,8 @@ class GatherRoiAlign(nn.Cell):
         column, column_weight = self._axis(x1, x2, scale, width)
         # Integers: as floats, they would be wrong where a runtime computes in 8 or 11 bits.
         row = ops.expand_dims(first_row, 1) + ops.cast(row, ms.int32) * ops.expand_dims(
-            ops.cast(width, ms.int32), 1)
+            ops.cast(width, ms.int32), 1
+        )
         index = ops.expand_dims(row, 2) + ops.expand_dims(ops.cast(column, ms.int32), 1)
         weight = ops.expand_dims(row_weight, 2) * ops.expand_dims(column_weight, 1)
         if self.offset:
@@ -141,7 +153,7 @@ class GatherRoiAlign(nn.Cell):
         bins, corners = self.out_size, self.corners
         values = ops.reshape(values, (number, bins, corners, bins, corners))
         values = ops.transpose(values, (0, 1, 3, 2, 4))
-        return ops.reshape(values, (number, bins ** 2, corners ** 2))
+        return ops.reshape(values, (number, bins**2, corners**2))
 
 
 class GatherCells(nn.Cell):
@@ -163,10 +175,10 @@ class GatherCells(nn.Cell):
         channels = table.shape[1]
         pooled = ()
         for start in range(0, number, _CHUNK):
-            chunk = rows[start:start + _CHUNK]
+            chunk = rows[start : start + _CHUNK]
             cells = ops.gather(table, ops.reshape(chunk, (-1,)), 0)
             cells = ops.reshape(cells, (-1, corners, channels))
-            sums = ops.bmm(ops.reshape(weights[start:start + _CHUNK], (-1, 1, corners)), cells)
+            sums = ops.bmm(ops.reshape(weights[start : start + _CHUNK], (-1, 1, corners)), cells)
             pooled += (ops.reshape(sums, (-1, bins, channels)),)
         pooled = pooled[0] if len(pooled) == 1 else ops.concat(pooled, 0)
         return ops.transpose(pooled, (0, 2, 1))
@@ -226,11 +238,16 @@ def _level_constants(shapes, batch):
     sizes = np.array(shapes, np.float32)
     areas = np.array(shapes, np.int64).prod(1)
     if batch * areas.sum() >= 2**31:
-        raise ValueError(f"{batch} images at once are too many for RoIAlign: at most "
-                         f"{2**31 // areas.sum()}")
+        raise ValueError(
+            f"{batch} images at once are too many for RoIAlign: at most {2**31 // areas.sum()}"
+        )
     rows = np.concatenate([[0], np.cumsum(batch * areas)])[:-1]
-    return (Tensor(sizes[:, 0]), Tensor(sizes[:, 1]), Tensor(areas.astype(np.int32)),
-            Tensor(rows.astype(np.int32)))
+    return (
+        Tensor(sizes[:, 0]),
+        Tensor(sizes[:, 1]),
+        Tensor(areas.astype(np.int32)),
+        Tensor(rows.astype(np.int32)),
+    )
 
 
 @ops.constexpr

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Region proposal network: head and loss (Faster R-CNN, section 3.1)."""
+
 import mindspore as ms
 from mindspore import nn, ops
 from mindspore.common.initializer import Normal
@@ -37,8 +38,7 @@ class RPN(nn.Cell):
     def __init__(self, in_channels, feat_channels, num_anchors):
         super().__init__()
         # A list of one: checkpoints know the head as rpn_convs_list.0.
-        self.rpn_convs_list = nn.CellList([RpnRegClsBlock(in_channels, feat_channels,
-                                                          num_anchors)])
+        self.rpn_convs_list = nn.CellList([RpnRegClsBlock(in_channels, feat_channels, num_anchors)])
 
     def construct(self, features):
         """P2..P6 -> tuples with the (B, A_l) logits and the (B, A_l, 4) deltas of each level."""

@@ -5,6 +5,7 @@ The choice depends on the image's `sampling_key` alone, not on the batch it come
 what ran before: that makes runs repeatable and resumable, and two processes choose what one
 process with a double batch does.
 """
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -74,7 +75,7 @@ def _count(mask):
 @ops.constexpr
 def _hash_constants(number):
     rng = np.random.Generator(np.random.PCG64(number))
-    values = rng.integers(-2**31, 2**31, size=(2, 1, number), dtype=np.int64).astype(np.int32)
+    values = rng.integers(-(2**31), 2**31, size=(2, 1, number), dtype=np.int64).astype(np.int32)
     return Tensor(values[0]), Tensor(values[1] | 1)
 
 

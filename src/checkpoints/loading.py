@@ -12,14 +12,7 @@ from mindspore import Tensor, nn
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short_list
 from ..model_utils.configuration.weights import INPUT_KEYS, MODEL_KEYS, STRICT_KEYS
-from .file import (
-    PREFIX,
-    STATE_NAMES,
-    Checkpoint,
-    canonical_name,
-    optimizer_state,
-    read_checkpoint,
-)
+from .file import PREFIX, STATE_NAMES, Checkpoint, canonical_name, optimizer_state, read_checkpoint
 from .meta import require_run
 
 

@@ -112,9 +112,11 @@ def require_run(meta: Mapping[str, Any], path: Path) -> None:
         raise _error(path, "step_in_epoch", done, f"is above steps_per_epoch {steps}")
     if meta["global_step"] != (epoch - 1) * steps + done:
         raise _error(
-            path, "global_step", meta["global_step"],
+            path,
+            "global_step",
+            meta["global_step"],
             f"is not what epoch {epoch}, step_in_epoch {done} and steps_per_epoch {steps} make",
-        )  # fmt: skip
+        )
     ranks, logs = meta["world_size"], meta.get("loss_logs")
     if logs and len(logs) != ranks:
         raise _error(path, "loss_logs", logs, f"are {len(logs)} of world_size {ranks}")

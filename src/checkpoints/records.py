@@ -25,10 +25,20 @@ from ..base.memory import require_memory, too_little_memory
 
 # MindSpore's names of the types -> NumPy's. BFloat16 is the upper half of a float32.
 _TYPES = {
-    "Float64": "<f8", "Float32": "<f4", "Float16": "<f2", "BFloat16": "<u2", "Int64": "<i8",
-    "Int32": "<i4", "Int16": "<i2", "Int8": "i1", "UInt64": "<u8", "UInt32": "<u4",
-    "UInt16": "<u2", "UInt8": "u1", "Bool": "?",
-}  # fmt: skip
+    "Float64": "<f8",
+    "Float32": "<f4",
+    "Float16": "<f2",
+    "BFloat16": "<u2",
+    "Int64": "<i8",
+    "Int32": "<i4",
+    "Int16": "<i2",
+    "Int8": "i1",
+    "UInt64": "<u8",
+    "UInt32": "<u4",
+    "UInt16": "<u2",
+    "UInt8": "u1",
+    "Bool": "?",
+}
 _TEXT = "str"
 _MOST_RECORDS = 100_000
 _MOST_DIMS = 32

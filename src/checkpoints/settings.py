@@ -103,14 +103,20 @@ def _check_sizes(config: Config, checkpoint: Checkpoint) -> None:
         UserError: they are the file's, or the user's for another file.
     """
     fpn, hidden, width = (
-        config.fpn_out_channels, config.rpn_feat_channels, config.rcnn_fc_out_channels
-    )  # fmt: skip
+        config.fpn_out_channels,
+        config.rpn_feat_channels,
+        config.rcnn_fc_out_channels,
+    )
     cells = config.roi_layer["out_size"] ** 2
     outputs = 5 * config.num_classes + config.unused_outputs
     weights = 4 * (
-        4 * 9 * fpn**2 + 9 * fpn * hidden + 5 * config.num_anchors * hidden
-        + fpn * cells * width + width**2 + outputs * width
-    )  # fmt: skip
+        4 * 9 * fpn**2
+        + 9 * fpn * hidden
+        + 5 * config.num_anchors * hidden
+        + fpn * cells * width
+        + width**2
+        + outputs * width
+    )
     held = sum(array.nbytes for array in checkpoint.arrays.values())
     if weights > held + _SLACK:
         raise UserError(

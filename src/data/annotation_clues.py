@@ -113,4 +113,3 @@ def _are_fractions(boxes: np.ndarray) -> np.ndarray:
     """(N,) bool: within 0..1, and not whole numbers."""
     within = ((boxes >= 0) & (boxes <= _ONE)).all(axis=1)
     return within & (boxes != np.floor(boxes)).any(axis=1)
-

@@ -39,10 +39,7 @@ _ARRAYS: dict[str, tuple[Any, tuple[str | int, ...]]] = {
 
 
 def write_index(
-    folder: str,
-    described: Mapping[str, Any],
-    records: Sequence[ImageRecord],
-    **arrays: np.ndarray,
+    folder: str, described: Mapping[str, Any], records: Sequence[ImageRecord], **arrays: np.ndarray
 ) -> None:
     """Write the index of a record set, its fingerprint file excepted.
 
@@ -185,9 +182,7 @@ def _is_file_entry(known: Any) -> bool:
     pairs = [part for part in parts if isinstance(part, list) and len(part) == 2]
     if len(pairs) != len(parts) or not all(_is_count(value) for part in pairs for value in part):
         return False
-    return sum(length for _, length in pairs) <= size and all(
-        offset <= size for offset, _ in pairs
-    )
+    return sum(length for _, length in pairs) <= size and all(offset <= size for offset, _ in pairs)
 
 
 def _is_count(value: Any) -> bool:

@@ -169,10 +169,14 @@ def open_set(
     changed = np.flatnonzero((current != index["source_stats"]).any(axis=1))
     # Records hold all of their images: they may have been brought here without them.
     if changed.size and (current[:, 0] >= 0).any():
-        return None, (
-            f"{changed.size} images have changed since their records were made "
-            f"(first: {made_from[changed[0]]})"
-        ), False  # fmt: skip
+        return (
+            None,
+            (
+                f"{changed.size} images have changed since their records were made "
+                f"(first: {made_from[changed[0]]})"
+            ),
+            False,
+        )
     return _make_set(folder, source.image_dir, source.anno_path, index), "", False
 
 

@@ -93,9 +93,12 @@ def write_records(
     """
     written = Written()
     largest = max(
-        (size + _BOX_BYTES * len(record.labels)
-         for size, record in zip(image_bytes, records, strict=True)), default=0,
-    )  # fmt: skip
+        (
+            size + _BOX_BYTES * len(record.labels)
+            for size, record in zip(image_bytes, records, strict=True)
+        ),
+        default=0,
+    )
     writer = _Writer(folder, stem, largest)
     clues = FrameClues(report, corners=corners)
     progress = Progress(len(records), f"{stem}: checking and converting images")

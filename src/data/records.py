@@ -234,8 +234,7 @@ def fit_boxes(
     for finding, hit in (("outside", ~inside), ("clipped", changed)):
         for index in np.flatnonzero(hit):
             report.add(
-                finding,
-                f"{record.file_name} ({width}x{height}) {box_text(record.boxes[index])}",
+                finding, f"{record.file_name} ({width}x{height}) {box_text(record.boxes[index])}"
             )
     return replace(record, boxes=clipped).select(inside)
 

@@ -17,10 +17,12 @@ FORMAT_VERSION = 2
 
 # Kind of data set -> keys that it does not look at, and what it takes instead.
 _WITHOUT_EFFECT = {
-    "coco": {"image_dir": "images are in coco_root, in the folder that train_data_type or "
-                          "val_data_type names (which may be a path, as images/Train)"},
+    "coco": {
+        "image_dir": "images are in coco_root, in the folder that train_data_type or "
+        "val_data_type names (which may be a path, as images/Train)"
+    },
     "txt": {"coco_root": "images are in image_dir and the rows in anno_path"},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,7 @@ class DataSource:
         if self.kind == "txt":
             return read_txt(*place, keep_empty=self.keep_empty, max_boxes=max_boxes)
         return read_coco(
-            *place,
-            keep_empty=self.keep_empty,
-            max_boxes=max_boxes,
-            to_learn=self.split == "train",
+            *place, keep_empty=self.keep_empty, max_boxes=max_boxes, to_learn=self.split == "train"
         )
 
 

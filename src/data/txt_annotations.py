@@ -13,9 +13,21 @@ from .record_builder import RecordBuilder, Row
 from .records import AnnotationReport, ImageRecord
 
 _IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2",
-    ".ppm", ".pgm", ".avif",
-)  # fmt: skip
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".avif",
+)
 _TOKEN = re.compile(r"\S+")
 
 

@@ -111,9 +111,7 @@ def absent_classes_note(
     category_ids: Sequence[int | str | None], class_names: Sequence[str], source: str | Path
 ) -> str | None:
     """What to say of classes that the ground truth has no category for; None without any."""
-    names = [
-        name for name, id_ in zip(class_names, category_ids, strict=True) if id_ is None
-    ]  # fmt: skip
+    names = [name for name, id_ in zip(class_names, category_ids, strict=True) if id_ is None]
     if not names:
         return None
     return (

@@ -12,12 +12,7 @@ from ..base.messages import one_line, short_list
 from ..export.model_card import read_card
 from ..model_utils.configuration.schema import MOST_DETECTIONS
 from .coco import evaluate_results
-from .coco_results import (
-    check_result_path,
-    detections_to_results,
-    result_path_of,
-    write_results,
-)
+from .coco_results import check_result_path, detections_to_results, result_path_of, write_results
 from .ground_truth import category_ids_of, load_ground_truth
 from .result_files import ResultFolder
 

@@ -24,12 +24,7 @@ from ..model_utils.device_adapter import init_device
 from ..processes.ranks import Ranks
 from ..training.progress import StatusLine, clock_time
 from .coco import CocoSummary, evaluate_results
-from .coco_results import (
-    check_result_path,
-    detections_to_results,
-    result_path_of,
-    write_results,
-)
+from .coco_results import check_result_path, detections_to_results, result_path_of, write_results
 from .ground_truth import category_ids_of, coco_from_records, load_ground_truth
 
 SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
@@ -239,12 +234,7 @@ def run_evaluation(config: Any) -> int:
         remove_leftovers(result_path.parent)
     with ranks.watch(config.rank_timeout):
         summary, detections = evaluate(
-            network,
-            config,
-            mindrecord_set,
-            truth,
-            ranks=ranks,
-            status=status,
+            network, config, mindrecord_set, truth, ranks=ranks, status=status
         )
         ranks.wait()
     if summary is None:

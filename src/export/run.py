@@ -128,8 +128,13 @@ def _export(network, config, image, image_meta, folder: Path) -> Path:
     path = folder / f"model{ENDINGS[config.file_format]}"
     try:
         with _working_folder(folder):
-            ms.export(network, Tensor(image), Tensor(image_meta), file_name=path.name,
-                      file_format=config.file_format)  # fmt: skip
+            ms.export(
+                network,
+                Tensor(image),
+                Tensor(image_meta),
+                file_name=path.name,
+                file_format=config.file_format,
+            )
     except Exception as error:  # one class for unsupported operators, full disks and the rest
         first = str(error).strip().splitlines()[0][:300]
         raise UserError(

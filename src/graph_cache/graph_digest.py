@@ -26,14 +26,33 @@ _SOURCES = Path(__file__).resolve().parents[1]
 _PACKAGE = __name__.partition(".")[0]  # this project's, under either name
 # Where things are and how often something is said or saved: no part of any graph. A key that is
 # missing here costs a compilation, one too many would cost the truth.
-_NOT_IN_GRAPHS = frozenset({
-    "output_dir", "pre_trained", "resume", "checkpoint_path", "result_file", "max_val_images",
-    "coco_root", "image_dir", "anno_path", "mindrecord_dir", "num_parallel_workers",
-    "convert_timeout", "rank_timeout", "log_interval", "eval_interval", "keep_best",
-    "save_checkpoint_epochs", "save_checkpoint_steps", "save_checkpoint_minutes",
-    "keep_checkpoint_max", "compile_cache", "file_name",
-    "max_image_pixels",
-})  # fmt: skip
+_NOT_IN_GRAPHS = frozenset(
+    {
+        "output_dir",
+        "pre_trained",
+        "resume",
+        "checkpoint_path",
+        "result_file",
+        "max_val_images",
+        "coco_root",
+        "image_dir",
+        "anno_path",
+        "mindrecord_dir",
+        "num_parallel_workers",
+        "convert_timeout",
+        "rank_timeout",
+        "log_interval",
+        "eval_interval",
+        "keep_best",
+        "save_checkpoint_epochs",
+        "save_checkpoint_steps",
+        "save_checkpoint_minutes",
+        "keep_checkpoint_max",
+        "compile_cache",
+        "file_name",
+        "max_image_pixels",
+    }
+)
 _ENVIRONMENT = ("MS_DEV_", "MS_ENABLE_", "MS_DISABLE_", "ONEDNN_", "GRAPH_OP_RUN")
 # In texts that name an object of this process, such as the initialiser in `cell_init_args`.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

@@ -14,9 +14,20 @@ from .tiff_header import read_tiff
 
 # Names of files that can be decoded, and of pictures that cannot.
 IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2",
-    ".ppm", ".pgm", ".pbm",
-)  # fmt: skip
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+)
 OTHER_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".exr", ".hdr", ".psd", ".svg", ".jxl")
 
 CUT_OFF = "it ends before its picture does"
@@ -179,8 +190,9 @@ def _png(data: bytes) -> ImageHeader:
     if row * height > _DEFLATE_RATIO * content:
         raise ImageProblem(CUT_OFF)
     memory = 3.0 + bits if transparent else 6.0  # RGBA, copied once
-    return ImageHeader("PNG", height, width, memory, bits=bits, transparent=transparent,
-                       animated=animated)  # fmt: skip
+    return ImageHeader(
+        "PNG", height, width, memory, bits=bits, transparent=transparent, animated=animated
+    )
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -276,8 +288,15 @@ def _jpeg_2000(data: bytes) -> ImageHeader:
         raise ImageProblem(CUT_OFF)
     # 32 bits a sample for the tile and again for the picture; blocks and packets besides.
     memory = 6.0 + 10.0 * components
-    return ImageHeader("JPEG 2000", height, width, memory, bits=samples[0][0] + 1,
-                       transparent=components == 4, stream=(start, end))  # fmt: skip
+    return ImageHeader(
+        "JPEG 2000",
+        height,
+        width,
+        memory,
+        bits=samples[0][0] + 1,
+        transparent=components == 4,
+        stream=(start, end),
+    )
 
 
 def _jp2_codestream(data: bytes) -> int:
@@ -353,11 +372,26 @@ _READERS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], ImageHeader]]
     (tuple(b"P%d" % digit for digit in range(1, 7)), _pnm),
 )
 _OTHER_KINDS = (
-    (b"GIF8", "a GIF"), (b"ftypavif", "an AVIF"), (b"ftypavis", "an AVIF"),
-    (b"ftyphei", "a HEIF picture"), (b"ftypmif1", "a HEIF picture"), (b"#?R", "a Radiance HDR"),
-    (b"v/1\x01", "an OpenEXR"), (b"P7", "a PAM"), (b"PF", "a PFM"), (b"Pf", "a PFM"),
-    (b"8BPS", "a Photoshop file"), (b"%PDF", "a PDF"), (b"\x59\xa6\x6a\x95", "a Sun raster"),
-    (b"\xff\x0a", "a JPEG XL"), (b"JXL ", "a JPEG XL"), (b"<svg", "an SVG"), (b"<?xml", "XML"),
-    (b"<!", "a web page"), (b"<html", "a web page"), (b"<HTML", "a web page"), (b"{", "text"),
+    (b"GIF8", "a GIF"),
+    (b"ftypavif", "an AVIF"),
+    (b"ftypavis", "an AVIF"),
+    (b"ftyphei", "a HEIF picture"),
+    (b"ftypmif1", "a HEIF picture"),
+    (b"#?R", "a Radiance HDR"),
+    (b"v/1\x01", "an OpenEXR"),
+    (b"P7", "a PAM"),
+    (b"PF", "a PFM"),
+    (b"Pf", "a PFM"),
+    (b"8BPS", "a Photoshop file"),
+    (b"%PDF", "a PDF"),
+    (b"\x59\xa6\x6a\x95", "a Sun raster"),
+    (b"\xff\x0a", "a JPEG XL"),
+    (b"JXL ", "a JPEG XL"),
+    (b"<svg", "an SVG"),
+    (b"<?xml", "XML"),
+    (b"<!", "a web page"),
+    (b"<html", "a web page"),
+    (b"<HTML", "a web page"),
+    (b"{", "text"),
     (b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the file)"),
-)  # fmt: skip
+)

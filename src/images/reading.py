@@ -13,13 +13,7 @@ import cv2
 import numpy as np
 
 from ..base.errors import UserError
-from .headers import (
-    CODESTREAM,
-    ImageHeader,
-    ImageProblem,
-    for_decoder,
-    read_header,
-)
+from .headers import CODESTREAM, ImageHeader, ImageProblem, for_decoder, read_header
 from .jpeg_2000 import decode_codestream
 
 DEFAULT_MAX_PIXELS = 200_000_000
@@ -232,9 +226,10 @@ def _checked_header(data: bytes, name: str, max_pixels: int) -> ImageHeader:
         )
     if header.passes * header.pixels > _PASSES * max_pixels:
         raise ImageError(
-            name, f"{what} in {header.passes} scans, which would take too long to decode",
+            name,
+            f"{what} in {header.passes} scans, which would take too long to decode",
             "save it anew",
-        )  # fmt: skip
+        )
     return header
 
 

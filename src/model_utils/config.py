@@ -13,13 +13,7 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.foreign_files import read_bounded
 from ..base.messages import short
-from .configuration import (
-    command_line,
-    derived,
-    memory,
-    yaml_files,
-    zoo,
-)
+from .configuration import command_line, derived, memory, yaml_files, zoo
 from .configuration.schema import RULES, SETTABLE
 from .configuration.types import coerce
 
@@ -149,12 +143,7 @@ class Config:
         names = ("num_classes", "feature_shapes", "num_bboxes")
         computed = ", ".join(f"{name} {_plain(getattr(self, name))}" for name in names)
         yaml_files.write_atomic(
-            path,
-            self.to_dict(),
-            comments=(
-                SAVED_BY_A_RUN,
-                f"Computed: {computed}",
-            ),
+            path, self.to_dict(), comments=(SAVED_BY_A_RUN, f"Computed: {computed}")
         )
 
     def path_in(self, folder: str | Path, name: str = "config.yaml") -> Path:

@@ -160,8 +160,9 @@ def _processor() -> str:
 
 def _run(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST,
-                              errors="replace", check=False)  # fmt: skip
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_LONGEST, errors="replace", check=False
+        )
     except subprocess.TimeoutExpired:
         raise NotBuilt(f"{command[0]} took longer than {_LONGEST} s") from None
     if done.returncode:

@@ -145,9 +145,13 @@ class AnchorOverlaps(nn.Cell):
     def construct(self, anchors, gt_boxes, gt_valid, gt_crowd, usable):
         """See `matcher.AnchorOverlaps.construct`."""
         return self.match(
-            shrink_to_legacy(anchors, self.offset), shrink_to_legacy(gt_boxes, self.offset),
-            gt_valid, gt_crowd, usable, self.least,
-        )  # fmt: skip
+            shrink_to_legacy(anchors, self.offset),
+            shrink_to_legacy(gt_boxes, self.offset),
+            gt_valid,
+            gt_crowd,
+            usable,
+            self.least,
+        )
 
 
 def _conv3x3(conv: nn.Conv2d, library: Library) -> nn.Cell | None:

@@ -123,9 +123,14 @@ def draw_loss_curve(
     averaged = smooth(total, width)
     whole.plot(steps, averaged, color=_INK, linewidth=2.5, label="moving average")
     whole.annotate(
-        f"{averaged[-1]:.3f}", (steps[-1], averaged[-1]), xytext=(6, 0), va="center",
-        textcoords="offset points", fontsize=12, color=_INK,
-    )  # fmt: skip
+        f"{averaged[-1]:.3f}",
+        (steps[-1], averaged[-1]),
+        xytext=(6, 0),
+        va="center",
+        textcoords="offset points",
+        fontsize=12,
+        color=_INK,
+    )
     whole.set_title(title, loc="left", fontsize=15, parse_math=False)
     for name, (label, color) in _CURVES.items():
         values = np.array([line.losses.get(name, np.nan) for line in lines])

@@ -17,13 +17,7 @@ from ..base.files import remove_leftovers
 from ..base.messages import one_line
 from ..checkpoints.run_config import adopt_run_config
 from ..images.ops import preprocess_image
-from ..images.reading import (
-    DEFAULT_MAX_PIXELS,
-    ImageError,
-    decode_image,
-    narrow_depth,
-    read_bytes,
-)
+from ..images.reading import DEFAULT_MAX_PIXELS, ImageError, decode_image, narrow_depth, read_bytes
 from .drawing import Boxes, class_color, draw_boxes, write_atomically
 from .fonts import class_labels
 

@@ -129,9 +129,7 @@ def _read_annotations(source: str | os.PathLike[str] | Mapping[str, Any]) -> dic
     return truth
 
 
-def _read_results(
-    source: str | os.PathLike[str] | list[dict[str, Any]],
-) -> list[dict[str, Any]]:
+def _read_results(source: str | os.PathLike[str] | list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The entries of a COCO results file, each with image_id, category_id, bbox and score."""
     if isinstance(source, list):
         _check_entries(source, "results", "results")

@@ -34,9 +34,17 @@ MINDER = Path(__file__).resolve().parents[2] / "scripts" / "rank_process.py"
 HOWS = ("table", "msrun", "mpirun")
 _PORT_TRIES = 3
 _LEFT_OVER = (
-    *RANK_VARIABLES, *SIZE_VARIABLES, *DEVICE_VARIABLES, "RANK_TABLE_FILE", "MS_ROLE", "LOCAL_RANK",
-    "BIND_CPUS", "LOCAL_SIZE", "LAUNCHER_PROCESS", "SCHEDULER_FILE",
-)  # fmt: skip
+    *RANK_VARIABLES,
+    *SIZE_VARIABLES,
+    *DEVICE_VARIABLES,
+    "RANK_TABLE_FILE",
+    "MS_ROLE",
+    "LOCAL_RANK",
+    "BIND_CPUS",
+    "LOCAL_SIZE",
+    "LAUNCHER_PROCESS",
+    "SCHEDULER_FILE",
+)
 
 
 @dataclass

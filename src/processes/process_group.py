@@ -263,8 +263,9 @@ class ProcessGroup:
         logs = sorted(self.folder.glob("msrun*/scheduler.log"))
         _print_end(
             f"error: the scheduler of the processes ended with exit code {code} (its address and "
-            "port: MASTER_ADDR, MASTER_PORT)", logs[0] if logs else self.folder / "msrun",
-        )  # fmt: skip
+            "port: MASTER_ADDR, MASTER_PORT)",
+            logs[0] if logs else self.folder / "msrun",
+        )
 
     def _report_missing(self, codes: dict[int, int]) -> None:
         self._show_log()

@@ -23,9 +23,15 @@ _AT_ONCE = 8 * 2**20  # files up to this size are sent as the bytes they have at
 MOST_OBJECTS = 5_000_000  # below one URL
 _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 _HOPELESS = {
-    "403", "404", "AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "NoSuchBucket",
-    "NoSuchKey", "SignatureDoesNotMatch",
-}  # fmt: skip
+    "403",
+    "404",
+    "AccessDenied",
+    "AllAccessDisabled",
+    "InvalidAccessKeyId",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "SignatureDoesNotMatch",
+}
 
 
 class HopelessError(Exception):

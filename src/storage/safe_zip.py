@@ -26,9 +26,18 @@ _SMALL_PIECE = 2**12
 _LONGEST_NAME = 255  # bytes, of most file systems
 # What the standard library raises for files that are not what they should be.
 DAMAGE = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError,
-    ValueError, RuntimeError, IndexError, KeyError, OverflowError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    RuntimeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+)
 
 
 def open_zip(archive: Path) -> zipfile.ZipFile:

@@ -18,10 +18,7 @@ FROM_SCRATCH = {"norm": "bn", "frozen_stages": 0}
 
 
 def settle_frozen_parts(
-    config: Config,
-    stored: Mapping[str, Any] | None,
-    ranks: "Ranks",
-    say: Callable[[str], None],
+    config: Config, stored: Mapping[str, Any] | None, ranks: "Ranks", say: Callable[[str], None]
 ) -> Config:
     """Return the configuration that a training run really has.
 

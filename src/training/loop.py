@@ -51,9 +51,13 @@ def train(run: Run, stop: StopSignals, outputs: Outputs | None = None) -> int:
         return run.leave(stop)
     while run.next_epoch():
         batches = create_train_dataset(
-            run.config, run.data, epoch=at.epoch, rank=run.rank, world_size=run.world_size,
+            run.config,
+            run.data,
+            epoch=at.epoch,
+            rank=run.rank,
+            world_size=run.world_size,
             skip_steps=at.step,
-        )  # fmt: skip
+        )
         for batch in run.until_stopped(batches, stop):
             losses, grad_norm = run.train_step(batch)
             at.step, at.global_step = at.step + 1, at.global_step + 1

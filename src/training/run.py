@@ -101,9 +101,11 @@ class Run:
             interval=config.log_interval,
         )
         self.saver = CheckpointSaver(
-            self.keeper, self._write,
-            steps=config.save_checkpoint_steps, minutes=config.save_checkpoint_minutes,
-        )  # fmt: skip
+            self.keeper,
+            self._write,
+            steps=config.save_checkpoint_steps,
+            minutes=config.save_checkpoint_minutes,
+        )
         self._begin(resumed=bool(meta))
         self.status.say(
             f"training on {self.data.num_images} images: {self.epochs} epochs of {self.steps} "
@@ -238,9 +240,13 @@ class Run:
             return not self.agree(stop.wanted())
         self._share_statistics()
         outcome = evaluate(
-            self.network, config, *self.validation, ranks=self.ranks, status=self.status,
+            self.network,
+            config,
+            *self.validation,
+            ranks=self.ranks,
+            status=self.status,
             should_stop=lambda: self.agree(stop.wanted()),
-        )  # fmt: skip
+        )
         self.progress.pause()
         if outcome is None:
             return not self.agree(True)
@@ -391,9 +397,13 @@ class Run:
         model = describe_model(self.config)
         meta = load_training_state(self.network, optimizer, start, model, self._contract())
         at = position_of(
-            start.path, meta, batch_size=self.config.batch_size, world_size=self.world_size,
-            steps=self.steps, epochs=self.epochs,
-        )  # fmt: skip
+            start.path,
+            meta,
+            batch_size=self.config.batch_size,
+            world_size=self.world_size,
+            steps=self.steps,
+            epochs=self.epochs,
+        )
         set_parameter(optimizer.global_step, np.array([at.global_step], np.int32))
         for line in resumed_lines(start.path, meta, at, self.world_size):
             self.status.say(line)

@@ -13,13 +13,7 @@ from .. import families
 from ..file import STATE_NAMES, canonical_name
 from . import naming
 from .classes import ClassPicker, pick_classes
-from .conversion import (
-    Conversion,
-    Taker,
-    Wanted,
-    choose_backbone,
-    count_blocks,
-)
+from .conversion import Conversion, Taker, Wanted, choose_backbone, count_blocks
 from .parameters import backbone_shapes, detector_shapes
 from .reading import KEY, Source
 from .style import choose_style, pixel_settings, read_config_text
@@ -112,9 +106,15 @@ def _detectron2(source: Source, wanted: Wanted) -> Conversion:
     _check_anchors(source, anchors)
     style, reason = choose_style(taker, wanted, stored)
     conversion = _two_stage(
-        source, wanted, taker, families.DETECTRON2, (style, reason), stored,
-        names=None, background_first=False,
-    )  # fmt: skip
+        source,
+        wanted,
+        taker,
+        families.DETECTRON2,
+        (style, reason),
+        stored,
+        names=None,
+        background_first=False,
+    )
     _drop(conversion, pixels, "recorded as settings")
     _drop(conversion, anchors, "the anchors, checked against the settings")
     _drop(conversion, counters, "counters of training")
@@ -148,9 +148,15 @@ def _mmdetection(source: Source, wanted: Wanted) -> Conversion:
     style, reason = choose_style(taker, wanted, stored, stored_style=stored_style)
     family = families.MMDETECTION_1 if first else families.MMDETECTION
     conversion = _two_stage(
-        source, wanted, taker, family, (style, reason), stored,
-        names=_mmdetection_classes(meta), background_first=first,
-    )  # fmt: skip
+        source,
+        wanted,
+        taker,
+        family,
+        (style, reason),
+        stored,
+        names=_mmdetection_classes(meta),
+        background_first=first,
+    )
     _drop(conversion, counters, "counters of training")
     if not first:
         conversion.assumed.append(
@@ -185,9 +191,13 @@ def _two_stage(
     backbone = choose_backbone(taker, style[0], wanted)
     total = _length(taker, _CLS + "bias")
     picker = pick_classes(
-        source.path, total, wanted, background_first=background_first,
-        background_deltas=background_first, stored_names=names,
-    )  # fmt: skip
+        source.path,
+        total,
+        wanted,
+        background_first=background_first,
+        background_deltas=background_first,
+        stored_names=names,
+    )
     title = {families.MMDETECTION_1: "mmdetection 1.x", families.MMDETECTION: "mmdetection"}
     conversion = Conversion(
         source, f"{title.get(family, family)} Faster R-CNN, {total} outputs, {style[0]} style"

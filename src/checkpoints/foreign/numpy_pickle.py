@@ -12,13 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...base.messages import shown
-from .strict_pickle import (
-    CONTAINERS,
-    Known,
-    NotOnlyArraysError,
-    Pending,
-    load_pickle,
-)
+from .strict_pickle import CONTAINERS, Known, NotOnlyArraysError, Pending, load_pickle
 
 _KINDS = "fiub"  # floats, integers, booleans
 _LONGEST = 2**48  # of an array's sides

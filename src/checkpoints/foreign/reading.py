@@ -23,9 +23,17 @@ _MOST_PARAMETERS = 100_000
 _LARGEST_HEADER = 16 * 2**20  # of a .safetensors file; a detector's has 40 kB
 _NESTED = ("state_dict", "model", "model_state_dict", "blobs")
 _SAFE_TYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
-    "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
 
 
 @dataclass
@@ -91,9 +99,7 @@ def read_source(path: str | Path) -> Source:
         elif path.suffix == ".pkl":
             source = _read_pickle(path)
         elif path.suffix == ".ckpt" and not is_zip(path):
-            from ..file import (  # only now: it imports MindSpore
-                read_checkpoint,
-            )
+            from ..file import read_checkpoint  # only now: it imports MindSpore
 
             checkpoint = read_checkpoint(path, KEY)
             source = Source(path, checkpoint.arrays, meta=checkpoint.meta)

@@ -252,9 +252,28 @@ def _finished(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
 _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
     **dict.fromkeys(
-        ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
-         "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE",
-         "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        (
+            "INT",
+            "BININT",
+            "BININT1",
+            "BININT2",
+            "LONG",
+            "LONG1",
+            "LONG4",
+            "FLOAT",
+            "BINFLOAT",
+            "STRING",
+            "BINSTRING",
+            "SHORT_BINSTRING",
+            "UNICODE",
+            "SHORT_BINUNICODE",
+            "BINUNICODE",
+            "BINUNICODE8",
+            "SHORT_BINBYTES",
+            "BINBYTES",
+            "BINBYTES8",
+            "BYTEARRAY8",
+        ),
         _Machine.push,
     ),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.remember),
@@ -283,7 +302,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "STACK_GLOBAL": lambda machine, _: machine.find(*[machine.pop(), machine.pop()][::-1]),
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.refer,
-}  # fmt: skip
+}
 
 
 def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:

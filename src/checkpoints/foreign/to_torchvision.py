@@ -26,10 +26,24 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 _NEVER = -1.0e4
 _BACKBONES = ("resnet_v1.5_50", "resnet_v1_101", "resnet_v1_152")
 # What torchvision's network does in one way only; another way changes its numbers.
-_COMPARED = ("bn_eps", "stem_pool", "anchor_scales", "anchor_ratios", "anchor_rounding",
-             "rpn_target_means", "rpn_target_stds", "rcnn_target_means", "rcnn_target_stds",
-             "roi_layer", "roi_align_aligned", "roi_align_finest_scale", "channel_order",
-             "pixel_mean", "pixel_std", "pad_before_normalize")  # fmt: skip
+_COMPARED = (
+    "bn_eps",
+    "stem_pool",
+    "anchor_scales",
+    "anchor_ratios",
+    "anchor_rounding",
+    "rpn_target_means",
+    "rpn_target_stds",
+    "rcnn_target_means",
+    "rcnn_target_stds",
+    "roi_layer",
+    "roi_align_aligned",
+    "roi_align_finest_scale",
+    "channel_order",
+    "pixel_mean",
+    "pixel_std",
+    "pad_before_normalize",
+)
 
 
 def has_torch() -> bool:

@@ -17,14 +17,7 @@ import numpy as np
 from ...base.messages import shown
 from ...storage.safe_zip import DAMAGE, open_zip
 from .numpy_pickle import NUMPY
-from .strict_pickle import (
-    Known,
-    NotOnlyArraysError,
-    Pending,
-    finished,
-    load_pickle,
-    run_pickle,
-)
+from .strict_pickle import Known, NotOnlyArraysError, Pending, finished, load_pickle, run_pickle
 
 _ZIP = b"PK\x03\x04"
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # what files of the older kind begin with
@@ -32,13 +25,29 @@ _MOST_PICKLE = 64 * 2**20
 _MOST_DIMENSIONS = 8
 _BFLOAT16 = "bfloat16"  # the upper half of a float32
 _STORAGES = {
-    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
-    "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1",
-    "BoolStorage": "?", "BFloat16Storage": _BFLOAT16,
-}  # fmt: skip
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "<i1",
+    "ByteStorage": "<u1",
+    "BoolStorage": "?",
+    "BFloat16Storage": _BFLOAT16,
+}
 _DTYPES = (
-    "float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool"
-)  # fmt: skip
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "uint8",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "bool",
+)
 
 
 def load_torch(path: Path) -> Any:
@@ -152,9 +161,12 @@ class _Storages:
         if not known or reference[0] != "storage" or not isinstance(reference[1], _Kind):
             raise NotOnlyArraysError("it refers to data of an unknown kind")
         _, kind, key, _, length, *view = reference
-        if not isinstance(key, str) or type(length) is not int or length < 0 or view not in (
-            [], [None]
-        ):  # fmt: skip
+        if (
+            not isinstance(key, str)
+            or type(length) is not int
+            or length < 0
+            or view not in ([], [None])
+        ):
             raise NotOnlyArraysError("it refers to data of an unknown kind")
         storage = self.by_key.get(key)
         if storage is None:

@@ -71,10 +71,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "anchor_strides": Rule("ints", length=5, low=1, high=2**16),
         "anchor_rounding": _BOOL,
     },
-    "Boxes": {
-        "box_convention": _NAME,
-        "clip_to_canvas": _BOOL,
-    },
+    "Boxes": {"box_convention": _NAME, "clip_to_canvas": _BOOL},
     "First stage (RPN): head, matching, sampling, loss": {
         "rpn_feat_channels": _WIDTH,
         "num_gts": _COUNT,
