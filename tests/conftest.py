@@ -2,11 +2,12 @@
 """What every test shares: the environment MindSpore needs, the import path, the real data sets."""
 
 import os
-import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.helpers.paths import REPO
 
 # An example may take as long as it needs: other processes run tests on the same processors.
 hypothesis.settings.register_profile("unhurried", deadline=None)
@@ -19,15 +20,11 @@ os.environ.setdefault("GLOG_v", "3")
 # Tests compile for themselves, and leave nothing in the user's folder of compiled graphs.
 os.environ.setdefault("MS_COMPILER_CACHE_ENABLE", "0")
 
-REPO_ROOT = Path(__file__).resolve().parent.parent
-if str(REPO_ROOT) not in sys.path:
-    sys.path.insert(0, str(REPO_ROOT))
-
 
 def _data_set_root(name: str) -> Path:
     """Folder of a real data set below ``FASTERRCNN_TEST_DATA``; skips when it is absent."""
     base = os.environ.get("FASTERRCNN_TEST_DATA")
-    root = (Path(base) if base else REPO_ROOT.parent / "shared" / "data") / name
+    root = (Path(base) if base else REPO.parent / "shared" / "data") / name
     if not root.is_dir():
         pytest.skip(
             f"real data set '{name}' not found at {root}; "
@@ -60,7 +57,7 @@ def pytest_sessionstart(session) -> None:
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     """The repository's own folder."""
-    return REPO_ROOT
+    return REPO
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +75,7 @@ def coco128_root() -> Path:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory):
     """A loopback S3 server's process, or a skip with the reason."""
-    from s3_helpers import Server
+    from tests.helpers.s3_helpers import Server
 
     started = Server(tmp_path_factory.mktemp("s3"))
     yield started

@@ -3,7 +3,7 @@
 
     python -m tests.parity
 
-The files in tests/reference hold what torchvision's Faster R-CNN and the model zoo's own network
+The files in tests/resources hold what torchvision's Faster R-CNN and the model zoo's own network
 computed in fp32 on weights that follow from names and shapes (recipe.py). The same weights go
 through convert_checkpoint.py, or are loaded as they are, and the outcomes are compared. Ends with
 exit code 1 when a row misses its bar.
@@ -23,9 +23,9 @@ import numpy as np
 from src.convert_checkpoint import main as convert_main
 from src.inference import Detector
 from src.model_utils.config import load_config
-from tests.recipe import make_weight
+from tests.helpers.paths import RESOURCES
+from tests.helpers.recipe import make_weight
 
-REFERENCE = Path(__file__).parent / "reference"
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.05, 1e-4  # px; of a probability
 LEVEL_TOLERANCE = LOSS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 @functools.cache
 def reference(name):
     """The arrays of a reference file."""
-    with np.load(REFERENCE / f"{name}.npz") as arrays:
+    with np.load(RESOURCES / f"{name}.npz") as arrays:
         return dict(arrays)
 
 
@@ -58,7 +58,7 @@ def _folder():
 
 def recipe_weights(file):
     """Every parameter of a *_params.json by the recipe."""
-    shapes = json.loads((REFERENCE / file).read_text())
+    shapes = json.loads((RESOURCES / file).read_text())
     return {name: make_weight(name, shape) for name, shape in shapes.items()}
 
 
@@ -165,7 +165,7 @@ def torchvision_stages():
     import mindspore as ms
     from mindspore import Tensor
 
-    from tests.stages import Stages
+    from tests.helpers.stages import Stages
 
     arrays = reference("torchvision_r50")
     detector = torchvision_detector()
@@ -352,7 +352,7 @@ def _losses_and_gradients(path, config, image_and_size, boxes, labels, *, gradie
 
     from src.checkpoints.file import read_checkpoint
     from src.detector import OpenDetector, build_loss
-    from tests.stages import LossAndGradients
+    from tests.helpers.stages import LossAndGradients
 
     image, valid_hw = image_and_size
     meta = np.concatenate([valid_hw, np.ones((2, 2))], 1).astype(np.float32)

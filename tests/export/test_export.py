@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exporting: the real network in every format, and what happens when a step fails."""
+
+import json
+import os
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+import src.export.run as exporting
+from src.base.errors import UserError
+from src.checkpoints.file import describe_model, save_checkpoint
+from src.detector import build_detector
+from src.export.exported_model import Comparison, compare, open_mindir, open_onnx
+from src.export.model_card import input_format_of, read_card
+from src.export.plan import plan_export
+from src.FasterRcnn.resnet import norm_layer
+from src.images.ops import InputFormat
+from tests.helpers.network_helpers import fill_by_recipe, small_batch, small_config
+from tests.helpers.stand_ins import CLASS_NAMES, SmallDetector, stand_in_config
+
+
+def _export(config):
+    return exporting.run_export(config, plan_export(config))
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A configuration that exports the small detector from a checkpoint."""
+    monkeypatch.setattr("src.detector.build_detector", lambda config: SmallDetector())
+    config = stand_in_config(
+        64,
+        96,
+        file_format="MINDIR",
+        test_batch_size=1,
+        ckpt_file=str(tmp_path / "small.ckpt"),
+        file_name=str(tmp_path / "model"),
+    )
+    save_checkpoint(tmp_path / "small.ckpt", SmallDetector(seed=4), meta=describe_model(config))
+    return config
+
+
+def _files(tmp_path):
+    return sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith(".ckpt"))
+
+
+def test_file_and_description(small, tmp_path, capsys):
+    assert _export(small) == 0
+    assert _files(tmp_path) == ["model.mindir", "model.mindir.json"]
+    assert "checked: equal to the network bit for bit" in capsys.readouterr().out
+    card = read_card(tmp_path / "model.mindir.json")
+    assert card["class_names"] == list(CLASS_NAMES)
+    assert input_format_of(card) == InputFormat.from_config(small)
+    assert card["max_image_pixels"] == small.max_image_pixels
+    assert card["checked"] == {"runtime": f"mindspore {ms.__version__}", "precision": "float32"}
+    assert card["model_bytes"] == (tmp_path / "model.mindir").stat().st_size
+    described = [(t["name"], t["dtype"], t["shape"]) for t in card["inputs"] + card["outputs"]]
+    assert described == [
+        ("image", "float32", [1, 3, 64, 96]),
+        ("image_meta", "float32", [1, 4]),
+        ("boxes", "float32", [1, 6, 4]),
+        ("scores", "float32", [1, 6]),
+        ("labels", "int32", [1, 6]),
+        ("valid", "bool", [1, 6]),
+    ]
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.glob("model*")}
+    assert modes == {0o644}  # MindSpore itself makes files that only their owner may read
+
+
+@pytest.mark.parametrize("file_format, name", [("MINDIR", "ü b'c\"%.MindIR"), ("ONNX", "d e.ONNX")])
+def test_any_name_that_a_file_can_have(small, tmp_path, monkeypatch, file_format, name):
+    folder, ending = tmp_path / "a folder", f".{file_format.lower()}"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for file_name in (name, str(folder / f"-{name}")):
+        assert _export(small.replace(file_format=file_format, file_name=file_name)) == 0
+    assert _files(folder) == sorted(
+        written
+        for base in (name[: -len(ending)] + ending, f"-{name[: -len(ending)]}{ending}")
+        for written in (base, f"{base}.json")
+    )
+
+
+def test_onnx_with_the_weights_of_the_checkpoint(small, tmp_path):
+    pytest.importorskip("onnxruntime")
+    _export(small.replace(file_format="ONNX", test_batch_size=2))
+    run, inputs, outputs = open_onnx(tmp_path / "model.onnx")
+    card = read_card(tmp_path / "model.onnx.json")
+    assert [t["model_name"] for t in card["inputs"] + card["outputs"]] == inputs + outputs
+    image, image_meta = small_batch(64, 96, 3)[:2]
+    network = SmallDetector(seed=4)
+    expected = [o.asnumpy() for o in network(Tensor(image), Tensor(image_meta))]
+    result = compare(expected, run(image, image_meta))
+    assert result.same and result.count > 0
+
+
+def test_a_model_that_differs_is_not_kept(small, tmp_path, monkeypatch):
+    _export(small)
+    before = {name: (tmp_path / name).read_bytes() for name in _files(tmp_path)}
+    worse = Comparison(count=3, unmatched=2, box=9.0, score=0.5, equal=False)
+    monkeypatch.setattr(exporting, "compare", lambda *outputs: worse)
+    with pytest.raises(UserError, match="finds something else than the network") as raised:
+        _export(small)
+    assert "2 of 3" in str(raised.value)
+    assert {name: (tmp_path / name).read_bytes() for name in _files(tmp_path)} == before
+
+
+def _failing(*arguments, **options):
+    raise RuntimeError("Can not find key CumSum in convert map.\n--- much more ---")
+
+
+def test_what_the_exporter_cannot_do_is_one_line(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting.ms, "export", _failing)
+    with pytest.raises(UserError, match="cannot export this network .*CumSum") as raised:
+        _export(small)
+    assert "much more" not in str(raised.value) and _files(tmp_path) == []
+
+
+def test_an_interrupted_export_leaves_nothing(small, tmp_path, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "open_mindir", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _export(small)
+    assert _files(tmp_path) == []
+
+
+def test_a_full_disk_is_one_line(small, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporting.os, "replace", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        _export(small)
+    assert _files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"ckpt_file": "/nowhere.ckpt"}, "no such file; set ckpt_file"),
+        ({"coco_classes": ("dog", "cat", "fox")}, "in its order"),
+        ({"box_convention": "modern"}, "trained with box_convention"),
+    ],
+)
+def test_checkpoints_that_do_not_fit(small, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        _export(small.replace(**changes))
+    assert _files(tmp_path) == []
+
+
+def test_damaged_descriptions(tmp_path):
+    path = tmp_path / "m.json"
+    for text in ("", "[]", "{}", '{"format": "faster_rcnn_model", "version": 1}', "\xff"):
+        path.write_text(text, encoding="latin-1")
+        with pytest.raises(UserError, match="m.json"):
+            read_card(path)
+    with pytest.raises(UserError, match="export.py writes it"):
+        read_card(tmp_path / "none.json")
+
+
+def test_group_norm_is_mindspores_and_can_be_exported(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+    x = rng.normal(2, 3, (2, 64, 6, 5)).astype(np.float32)
+    layer, mindspores = norm_layer("gn", 64, 1e-5), nn.GroupNorm(32, 64, eps=1e-5)
+    for name in ("gamma", "beta"):
+        value = Tensor(rng.random(64).astype(np.float32))
+        getattr(layer, name).set_data(value)
+        getattr(mindspores, name).set_data(value)
+    expected = mindspores(Tensor(x)).asnumpy()
+    for training in (True, False):
+        layer.set_train(training)
+        np.testing.assert_allclose(layer(Tensor(x)).asnumpy(), expected, atol=1e-5)
+    exporting.ms.export(layer, Tensor(x), file_name=str(tmp_path / "gn"), file_format="ONNX")
+    session = onnxruntime.InferenceSession(tmp_path / "gn.onnx")
+    (found,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The real network's configuration and checkpoint, on a small canvas."""
+    path = tmp_path_factory.mktemp("real") / "real.ckpt"
+    config = small_config(ckpt_file=str(path), rpn_nms_post=40, test_batch_size=2)
+    network = build_detector(config)
+    fill_by_recipe(network)
+    save_checkpoint(path, network, meta=describe_model(config))
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clip_to_canvas": True, "channel_order": "bgr"},
+        {"box_convention": "modern", "roi_align_aligned": True, "stem_pool": "symmetric"},
+    ],
+    ids=["model_zoo", "torch"],
+)
+def test_the_real_network_in_onnx(real, tmp_path, capsys, changes):
+    pytest.importorskip("onnxruntime")
+    config = real.replace(file_format="ONNX", file_name=str(tmp_path / "real"), **changes)
+    network = build_detector(config)
+    fill_by_recipe(network)
+    save_checkpoint(config.ckpt_file, network, meta=describe_model(config))
+    _export(config)
+    printed = capsys.readouterr().out
+    assert "checked: 40 detections" in printed and ", 0 without a partner" in printed
+
+
+@pytest.mark.slow
+def test_the_real_network_for_ascend_on_a_machine_without_one(real, tmp_path, capsys):
+    _export(real.replace(export_target="Ascend", file_name=str(tmp_path / "real")))
+    assert "equal to the network bit for bit (40 detections)" in capsys.readouterr().out
+    card = json.loads((tmp_path / "real.mindir.json").read_text())
+    assert card["target"] == "Ascend"
+    graph = (tmp_path / "real.mindir").read_bytes()
+    assert b"ROIAlign" in graph and b"NMSWithMask" not in graph
+    # Convolutions in half precision, boxes within their rounding of what float32 gives.
+    image, image_meta = small_batch(64, 96, 2)[:2]
+    outputs = open_mindir(tmp_path / "real.mindir")(image, image_meta)
+    assert [str(o.dtype) for o in outputs] == ["float32", "float32", "int32", "bool"]
+    assert np.isfinite(outputs[0]).all() and os.listdir(tmp_path).count("real.mindir") == 1

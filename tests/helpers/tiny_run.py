@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small COCO-layout data set and a configuration to train and evaluate the tiny detector on it.
+
+As a script it is train.py with the tiny detector in the place of the real one.
+"""
+
+import json
+import os
+
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+os.environ.setdefault("GLOG_v", "3")
+import cv2
+import numpy as np
+
+from src.model_utils.config import load_config
+
+CLASS_NAMES = ("cat", "dog", "fox")
+NUM_TRAIN, NUM_VAL = 10, 5
+
+
+def make_data(root):
+    """Write ten training and five validation images with boxes under `root`; return it."""
+    rng = np.random.default_rng(0)
+    (root / "annotations").mkdir(parents=True)
+    for split, count, first in (("train", NUM_TRAIN, 100), ("val", NUM_VAL, 7)):
+        (root / split).mkdir()
+        images, annotations = [], []
+        for i in range(count):
+            image = rng.integers(0, 255, (40, 48, 3), np.uint8)
+            cv2.imwrite(str(root / split / f"{i}.jpg"), image)
+            images.append({"id": first + 3 * i, "file_name": f"{i}.jpg", "width": 48, "height": 40})
+            for k in range(1 + i % 3):
+                x, y = rng.uniform(0, 20, 2)
+                w, h = rng.uniform(8, 18, 2)
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": first + 3 * i,
+                        "category_id": 10 * (k + 1),
+                        "bbox": [x, y, w, h],
+                        "area": w * h,
+                        "iscrowd": 0,
+                    }
+                )
+        data = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 10 * (i + 1), "name": n} for i, n in enumerate(CLASS_NAMES)],
+        }
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(data))
+    return root
+
+
+def arguments(root, output_dir, **changes):
+    """Return command line arguments of a short run: 5 steps an epoch, 3 epochs."""
+    values = dict(
+        coco_root=root,
+        output_dir=output_dir,
+        train_data_type="train",
+        val_data_type="val",
+        coco_classes=",".join(CLASS_NAMES),
+        mindrecord_dir=root / "mindrecord",
+        img_width=64,
+        img_height=64,
+        num_gts=8,
+        batch_size=2,
+        test_batch_size=2,
+        epoch_size=3,
+        base_lr=0.4,
+        warmup_step=3,
+        log_interval=2,
+        num_parallel_workers=2,
+        device_target="CPU",
+        seed=5,
+    )
+    values.update(changes)
+    return [part for key, value in values.items() for part in (f"--{key}", str(value))]
+
+
+def tiny_config(root, output_dir, **changes):
+    """Return the configuration of `arguments`."""
+    return load_config(arguments(root, output_dir, **changes))
+
+
+def use_tiny_detector(setattr_=setattr):
+    """Put the tiny detector in the place of the real one."""
+    import src.detector
+    import src.training.assembly
+    import src.training.run
+    from tests.helpers.tiny_detector import TinyDetector, TinyWithLoss
+
+    def build(config):
+        return TinyDetector(num_classes=config.num_classes)
+
+    setattr_(src.detector, "build_detector", build)
+    setattr_(src.training.run, "build_detector", build)
+    setattr_(src.training.assembly, "build_loss", lambda network, *settings: TinyWithLoss(network))
+
+
+def _main(argv):
+    from src.model_utils.device_adapter import prepare_environment
+
+    config = load_config(argv)
+    prepare_environment(config.device_target)
+    use_tiny_detector()
+    from src.training.loop import run_training
+
+    return run_training(config)
+
+
+if __name__ == "__main__":
+    from src.base.errors import run_entry
+
+    run_entry(_main)

@@ -1,0 +1,410 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The C++ operators against plain formulas, and against the Cells whose place they take."""
+
+import ctypes
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.native import build
+from tests.helpers.paths import REPO
+
+BUILT = build.library()
+needs_operators = pytest.mark.skipif(
+    isinstance(BUILT, build.NotBuilt), reason=f"the C++ operators cannot be compiled: {BUILT}"
+)
+
+
+def call(name, *arrays):
+    """Call an operator as MindSpore does; the last arrays are written to."""
+    count = len(arrays)
+    addresses = (ctypes.c_void_p * count)(*(a.ctypes.data for a in arrays))
+    sizes = (ctypes.c_int * count)(*(a.ndim for a in arrays))
+    held = [(ctypes.c_int64 * a.ndim)(*a.shape) for a in arrays]
+    shapes = (ctypes.c_void_p * count)(*(ctypes.addressof(shape) for shape in held))
+    function = getattr(ctypes.CDLL(str(BUILT.path)), name)
+    assert function(count, addresses, sizes, shapes, None, None, None) == 0
+
+
+def numbers(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def windows(image):
+    """(B, C, H, W) -> (B, C, H, W, 3, 3) float64, padded with zeros."""
+    padded = np.pad(image.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+
+
+sizes = st.tuples(st.integers(1, 3), st.integers(1, 23), st.integers(1, 70), st.integers(0, 99))
+
+
+@needs_operators
+@settings(max_examples=40)
+@given(sizes, st.sampled_from([1, 2]))
+def test_convolutions_and_their_gradients_are_the_plain_sums(size, stride):
+    batch, height, width, seed = size
+    rng = np.random.default_rng(seed)
+    inputs, outputs = (BUILT.channels * int(n) for n in rng.integers(1, 3, 2))
+    check_convolution(rng, (batch, inputs, height, width), outputs, stride)
+
+
+@needs_operators
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("inputs, outputs", [(256, 32), (32, 256)])
+def test_convolutions_that_are_cut_into_blocks(stride, inputs, outputs):
+    check_convolution(np.random.default_rng(0), (2, inputs, 11, 461), outputs, stride)
+
+
+def check_convolution(rng, shape, outputs, stride):
+    batch, inputs, height, width = shape
+    image, weight = numbers(rng, *shape), numbers(rng, outputs, inputs, 3, 3)
+    name = {1: "conv3x3", 2: "strided3x3"}[stride]
+    steps = slice(None, None, stride)
+
+    expected = np.einsum(
+        "bchwij,ocij->bohw", windows(image)[:, :, steps, steps], weight, optimize=True
+    )
+    result = np.full(expected.shape, np.nan, np.float32)
+    call(name, image, weight, result)
+    # float32 sums of products of numbers around 1: a few hundred, or as many times more
+    atol = 2e-4 * np.sqrt(max(1, max(inputs, outputs) / (2 * BUILT.channels)))
+    close = {"rtol": 1e-5, "atol": atol}
+    np.testing.assert_allclose(result, expected, **close)
+
+    gradient = numbers(rng, *expected.shape)
+    whole = np.zeros((batch, outputs, height, width), np.float32)
+    whole[:, :, steps, steps] = gradient
+    of_image = np.full_like(image, np.nan)
+    first = [image] if stride > 1 else []
+    call(f"{name}_input_gradient", *first, gradient, weight, of_image)
+    turned = weight[:, :, ::-1, ::-1]
+    expected = np.einsum("bohwij,ocij->bchw", windows(whole), turned, optimize=True)
+    np.testing.assert_allclose(of_image, expected, **close)
+
+    of_weight = np.full_like(weight, np.nan)
+    call(f"{name}_weight_gradient", image, gradient, of_weight)
+    expected = np.einsum("bchwij,bohw->ocij", windows(image), whole, optimize=True)
+    atol = 1e-3 * np.sqrt(max(1, batch * height * width / (3 * 23 * 70)))
+    np.testing.assert_allclose(of_weight, expected, rtol=1e-5, atol=atol)
+
+
+@needs_operators
+@settings(max_examples=25)
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 99))
+def test_pool_sums_weighted_cells_and_its_gradient_spreads_them(channels, regions, seed):
+    rng = np.random.default_rng(seed)
+    maps = [numbers(rng, 2, channels, *rng.integers(1, 9, 2)) for _ in range(3)]
+    table = np.concatenate([m.transpose(0, 2, 3, 1).reshape(-1, channels) for m in maps])
+    rows = rng.integers(0, len(table), (regions, 4, 6)).astype(np.int32)
+    weights = numbers(rng, regions, 4, 6)
+
+    result = np.full((regions, channels, 4), np.nan, np.float32)
+    call("pool", *maps, rows, weights, result)
+    expected = np.einsum("rbk,rbkc->rcb", weights, table[rows].astype(np.float64))
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+
+    gradient = numbers(rng, regions, channels, 4)
+    found = [np.full_like(m, np.nan) for m in maps]
+    call("pool_gradient", *maps, rows, weights, gradient, *found)
+    spread = np.zeros(table.shape)
+    np.add.at(spread, rows, np.einsum("rbk,rcb->rbkc", weights, gradient))
+    flat = np.concatenate([m.transpose(0, 2, 3, 1).reshape(-1, channels) for m in found])
+    np.testing.assert_allclose(flat, spread, rtol=1e-5, atol=1e-5)
+
+
+@needs_operators
+def test_add_upsampled_and_scale_filters():
+    rng = np.random.default_rng(0)
+    fine, coarse = numbers(rng, 2, 3, 6, 10), numbers(rng, 2, 3, 3, 5)
+    result = np.empty_like(fine)
+    call("add_upsampled", fine, coarse, result)
+    np.testing.assert_array_equal(result, fine + coarse.repeat(2, 2).repeat(2, 3))
+    of_coarse = np.empty_like(coarse)
+    call("add_upsampled_gradient", fine, of_coarse)
+    blocks = fine.reshape(2, 3, 3, 2, 5, 2).astype(np.float64)
+    np.testing.assert_allclose(of_coarse, blocks.sum((3, 5)), rtol=1e-5, atol=1e-6)
+
+    weight, scale = numbers(rng, 5, 3, 3, 3), numbers(rng, 5)
+    result = np.empty_like(weight)
+    call("scale_filters", weight, scale, result)
+    np.testing.assert_array_equal(result, weight * scale[:, None, None, None])
+
+
+@needs_operators
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_anchor_overlaps_are_those_of_the_table(offset):
+    from mindspore import Tensor
+
+    from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
+    from src.FasterRcnn.matcher import AnchorOverlaps
+    from src.native import operators
+
+    strides = (4, 8, 16, 32, 64)
+    anchors = np.concatenate(
+        pyramid_anchors(
+            feature_shapes(96, 128, strides), strides, [8], [0.5, 1.0, 2.0], offset, True
+        )
+    )
+    rng = np.random.default_rng(3)
+    corners = rng.uniform(0, 100, (3, 12, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(1, 60, (3, 12, 2))], -1).round(1)
+    boxes[0, 1] = boxes[0, 0]  # two boxes with the same best anchors
+    kinds = rng.integers(0, 3, (3, 12))  # padding, box, crowd region
+    kinds[0, :2], kinds[2] = 1, 0  # an image without boxes
+    usable = rng.uniform(size=(3, len(anchors))) < 0.7
+    arrays = anchors.astype(np.float32), boxes.astype(np.float32), kinds == 1, kinds == 2, usable
+    inputs = [Tensor(array) for array in arrays]
+    expected = AnchorOverlaps(offset, 0.3)(*inputs)
+    found = operators.AnchorOverlaps(BUILT, offset, 0.3)(*inputs)
+    for name, one, other in zip(
+        ("best", "gt_index", "best_of", "in_crowd"), found, expected, strict=True
+    ):
+        np.testing.assert_array_equal(one.asnumpy(), other.asnumpy(), err_msg=name)
+    assert (found[2].asnumpy() > 0).any() and (found[3].asnumpy() > 0).any()
+
+
+@needs_operators
+@pytest.mark.slow
+def test_a_network_computes_the_same_with_them_and_with_gradients():
+    import mindspore as ms
+    from mindspore import Tensor
+
+    from src.detector import build_detector, build_loss
+    from src.network_define import TrainOneStep, make_optimizer
+    from tests.helpers.network_helpers import small_config
+
+    config = small_config(64, 96, 3)
+    rng = np.random.default_rng(0)
+    boxes = np.zeros((1, config.num_gts, 4), np.float32)
+    boxes[0, :2] = [[4, 6, 40, 44], [30, 10, 90, 60]]
+    labels = (boxes[..., 2] > 0).astype(np.int32)
+    batch = (
+        numbers(rng, 1, 3, 64, 96),
+        np.float32([[64, 96, 1, 1]]),
+        boxes,
+        labels,
+        labels > 0,
+        labels > 9,
+        np.int32([5]),
+    )
+    results = []
+    for kernels in ("off", "auto"):
+        ms.set_seed(7)
+        own = config.replace(cpu_kernels=kernels)
+        network = build_detector(own)
+        optimizer = make_optimizer(
+            network.trainable_params(), np.float32([0.1]), momentum=0.9, weight_decay=0.0
+        )
+        step = TrainOneStep(build_loss(network, own), optimizer)
+        step.set_train(True)
+        losses, norm = step(Tensor(1.0, ms.float32), *map(Tensor, batch))
+        weights = {p.name: p.asnumpy() for p in network.get_parameters()}
+        results.append((losses.asnumpy(), float(norm.asnumpy()), weights))
+    (losses, norm, weights), (own_losses, own_norm, own_weights) = results
+    assert list(weights) == list(own_weights)
+    np.testing.assert_allclose(own_losses, losses, rtol=1e-4)
+    assert own_norm == pytest.approx(norm, rel=1e-3)
+    for name, weight in weights.items():
+        distance = np.abs(own_weights[name] - weight).max()
+        assert distance <= 1e-3 * max(np.abs(weight).max(), 1e-2), name
+
+
+@needs_operators
+def test_the_number_of_threads_changes_no_bit():
+    program = (
+        "import numpy as np, test_native as t;"
+        "rng = np.random.default_rng(1); c = 2 * t.BUILT.channels;"
+        "x, w, g = t.numbers(rng, 2, c, 30, 41), t.numbers(rng, c, c, 3, 3),"
+        " t.numbers(rng, 2, c, 30, 41);"
+        "y, dw = np.empty_like(g), np.empty_like(w);"
+        "t.call('conv3x3', x, w, y); t.call('conv3x3_weight_gradient', x, g, dw);"
+        "import hashlib; print(hashlib.sha256(y.tobytes() + dw.tobytes()).hexdigest());"
+        "g = t.numbers(rng, 2, c, 15, 21); y, dx = np.empty_like(g), np.empty_like(x);"
+        "t.call('strided3x3', x, w, y); t.call('strided3x3_input_gradient', x, g, w, dx);"
+        "t.call('strided3x3_weight_gradient', x, g, dw);"
+        "print(hashlib.sha256(y.tobytes() + dx.tobytes() + dw.tobytes()).hexdigest())"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=REPO,
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(REPO / "tests")},
+        ).stdout
+        for threads in (1, 2)
+    }
+    assert len(printed) == 1
+
+
+def _library_elsewhere(monkeypatch, folder, **environment):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return build.library.__wrapped__()
+
+
+@needs_operators
+def test_compiled_once_then_found(monkeypatch, tmp_path):
+    first = _library_elsewhere(monkeypatch, tmp_path)
+    stamp = first.path.stat().st_mtime_ns
+    assert _library_elsewhere(monkeypatch, tmp_path) == first
+    assert first.path.stat().st_mtime_ns == stamp
+    assert [path.name for path in first.path.parent.iterdir()] == ["kernels.so"]
+
+
+@needs_operators
+def test_a_library_of_root_is_taken(monkeypatch, tmp_path):
+    first = _library_elsewhere(monkeypatch, tmp_path)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(build.os, "utime", refuse)
+    assert _library_elsewhere(monkeypatch, tmp_path) == first
+
+
+def test_without_a_home_folder_nothing_is_kept(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("src.base.user_cache.home_folder", lambda: None)  # as for an unknown user
+    found = _library_elsewhere(monkeypatch, "")
+    assert isinstance(found, build.NotBuilt) and "set HOME" in str(found)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_operators
+def test_a_damaged_library_is_compiled_anew(monkeypatch, tmp_path):
+    path = _library_elsewhere(monkeypatch, tmp_path / "whole").path
+    damaged = tmp_path / "damaged" / path.relative_to(tmp_path / "whole")
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert _library_elsewhere(monkeypatch, tmp_path / "damaged").path == damaged
+    assert damaged.stat().st_size == path.stat().st_size
+
+
+@needs_operators
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_a_library_in_a_folder_that_others_can_write_to_is_not_loaded(level, monkeypatch, tmp_path):
+    cache = BUILT.path.parent.parent
+    path = tmp_path / cache.name / BUILT.path.relative_to(cache)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(BUILT.path.read_bytes())
+    assert _library_elsewhere(monkeypatch, tmp_path).path == path
+    folder = path.parents[level - 1]
+    folder.chmod(0o777)
+    found = _library_elsewhere(monkeypatch, tmp_path)
+    assert isinstance(found, build.NotBuilt) and f"write to {folder}" in str(found)
+    folder.chmod(0o755)
+    path.chmod(0o775)
+    assert not build._is_whole(path)  # that one is compiled anew
+
+
+def _fake_compiler(monkeypatch):
+    """Let compiling write a few bytes, in a file as open as the umask lets it be."""
+
+    def run(command, **_):
+        if "-o" in command:
+            os.close(os.open(command[-1], os.O_CREAT | os.O_WRONLY, 0o777))
+        return "1.0"
+
+    monkeypatch.setattr(build, "_run", run)
+
+
+@needs_operators
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_the_umask_opens_nothing(umask, monkeypatch, tmp_path):
+    _fake_compiler(monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new" / "cache"))
+    before = os.umask(umask)
+    try:
+        path = build._find_or_compile()
+    finally:
+        os.umask(before)
+    for place in (path, *path.parents[:4]):
+        assert place.stat().st_mode & 0o777 == 0o700, place
+    assert build._find_or_compile() == path
+
+
+def test_no_compiler_of_the_current_folder(monkeypatch, tmp_path):
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh\ntouch ran\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", ":.")
+    monkeypatch.delenv("CXX", raising=False)
+    reason = _library_elsewhere(monkeypatch, tmp_path / "cache")
+    assert isinstance(reason, build.NotBuilt) and "no C++ compiler" in str(reason)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_a_compiler_the_reason_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    reason = _library_elsewhere(monkeypatch, tmp_path)
+    assert isinstance(reason, build.NotBuilt) and "no C++ compiler" in str(reason)
+
+
+def test_a_compiler_that_fails_is_no_error(monkeypatch, tmp_path):
+    compiler = tmp_path / "broken"
+    compiler.write_text(
+        "#!/bin/sh\n[ \"$2\" = --version ] && echo 1 && exit\necho 'out of luck' >&2\nexit 1\n"
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    reason = _library_elsewhere(monkeypatch, tmp_path, CXX=f"{compiler} --verbose")
+    assert isinstance(reason, build.NotBuilt) and "out of luck" in str(reason)
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_path_that_mindspore_cannot_load_from(monkeypatch, tmp_path):
+    reason = _library_elsewhere(monkeypatch, tmp_path / "a:b")
+    assert isinstance(reason, build.NotBuilt) and "colon" in str(reason)
+
+
+@needs_operators
+def test_rows_outside_the_maps_are_refused():
+    image, rows = np.zeros((1, 1, 2, 2), np.float32), np.int32([[[4]]])
+    weights, result = np.ones((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.float32)
+    with pytest.raises(AssertionError):
+        call("pool", image, rows, weights, result)
+
+
+@needs_operators
+def test_shapes_and_types_that_do_not_fit_are_refused():
+    from mindspore import Tensor
+
+    from src.native import operators
+
+    conv = operators.Conv3x3(BUILT)
+    weight = Tensor(np.zeros((32, 64, 3, 3), np.float32))
+    with pytest.raises(ValueError, match="do not fit"):
+        conv(Tensor(np.zeros((1, 32, 4, 4), np.float32)), weight)
+    with pytest.raises(TypeError, match="float32"):
+        conv(Tensor(np.zeros((1, 64, 4, 4), np.float16)), weight)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
+    (tmp_path / "faster_rcnn_mindspore").write_text("a file in the way")
+    reason = _library_elsewhere(monkeypatch, tmp_path)
+    assert isinstance(reason, build.NotBuilt)
+
+
+def test_a_network_without_operators_says_so_once(monkeypatch, capsys):
+    from src.model_utils import device_adapter
+    from tests.helpers.network_helpers import small_config
+
+    monkeypatch.setattr(device_adapter, "library", lambda: build.NotBuilt("no C++ compiler (g++)"))
+    device_adapter.say_once.cache_clear()
+    config = small_config(64, 96, 3, cpu_kernels="auto")
+    assert device_adapter.cpu_library(config) is None
+    assert device_adapter.cpu_library(config) is None
+    assert capsys.readouterr().err.count("no C++ compiler (g++)") == 1
+    assert device_adapter.cpu_library(config.replace(cpu_kernels="off")) is None
+    assert not capsys.readouterr().err

@@ -1,0 +1,535 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole training runs of a tiny detector: outputs, determinism, stopping, resuming, diverging."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+import src.training.run
+from src.base.errors import UserError
+from src.checkpoints.file import read_checkpoint
+from src.model_utils.config import load_config
+from src.training.checkpoint_keeper import CheckpointKeeper
+from src.training.divergence import MAX_SKIPPED_STEPS, TrainingDiverged
+from src.training.loop import EXIT_DIVERGED, run_training, train
+from src.training.resume import open_start
+from src.training.run import Run
+from src.training.stop_signals import StopSignals
+from tests.helpers import tiny_run
+from tests.helpers.tiny_run import CLASS_NAMES, arguments, make_data, tiny_config, use_tiny_detector
+
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("training data"))
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    use_tiny_detector(monkeypatch.setattr)
+
+
+@pytest.fixture(scope="module")
+def whole_run(root, tmp_path_factory):
+    """An uninterrupted run with evaluation after every epoch."""
+    output = tmp_path_factory.mktemp("whole run")
+    with pytest.MonkeyPatch.context() as patch:
+        use_tiny_detector(patch.setattr)
+        assert run_training(tiny_config(root, output, eval_interval=1)) == 0
+    return output
+
+
+def _arrays(output, name="faster_rcnn-3_5.ckpt"):
+    return read_checkpoint(Path(output, "ckpt_0", name)).arrays
+
+
+def _same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+
+
+def _log(output):
+    return Path(output, "loss_0.log").read_text()
+
+
+def _stop_after(monkeypatch, epoch, step, number=signal.SIGTERM):
+    """Send ourselves a signal in the middle of a step."""
+    original = Run.check
+
+    def check(self, *args, **kwargs):
+        if (self.position.epoch, self.position.step) == (epoch, step):
+            os.kill(os.getpid(), number)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Run, "check", check)
+
+
+def test_what_a_run_leaves(whole_run):
+    names = sorted(path.name for path in (whole_run / "ckpt_0").iterdir())
+    assert names == [
+        "best.ckpt",
+        "checkpoints.json",
+        "faster_rcnn-1_5.ckpt",
+        "faster_rcnn-2_5.ckpt",
+        "faster_rcnn-3_5.ckpt",
+    ]
+    assert sorted(path.name for path in whole_run.iterdir()) == [
+        ".train_0.lock",
+        "ckpt_0",
+        "config.yaml",
+        "loss_0.log",
+    ]
+    places = re.findall(r"epoch: (\d) step: (\d), .*total_loss: ([\d.]+)", _log(whole_run))
+    assert [(int(e), int(s)) for e, s, _ in places] == [
+        (epoch, step) for epoch in (1, 2, 3) for step in (2, 4, 5)
+    ]
+    assert float(places[-1][2]) < float(places[0][2])
+    meta = read_checkpoint(whole_run / "ckpt_0" / "faster_rcnn-2_5.ckpt").meta
+    assert (meta["epoch"], meta["step_in_epoch"], meta["global_step"]) == (2, 5, 10)
+    assert meta["class_names"] == list(CLASS_NAMES) and meta["box_convention"] == "legacy"
+    best = read_checkpoint(whole_run / "ckpt_0" / "best.ckpt")
+    assert best.meta["best"]["epoch"] == best.meta["epoch"]
+    assert not any(name.startswith("moments.") for name in best.arrays)
+
+
+def test_one_seed_one_run(root, whole_run, tmp_path, capsys):
+    # Without evaluation and with other worker counts: neither touches the training.
+    assert run_training(tiny_config(root, tmp_path / "a", num_parallel_workers=1)) == 0
+    assert _log(tmp_path / "a") == _log(whole_run)
+    assert _same(_arrays(tmp_path / "a"), _arrays(whole_run))
+    out = capsys.readouterr().out
+    assert "learning rate 0.05: base_lr 0.4 for 16 images a step, scaled to 2" in out
+    assert re.search(r"epoch 3/3 step 4/5  lr 0\.050000 .* ms/step .* images/s  left 0:00:0", out)
+    assert str(tmp_path / "a") in out
+    assert run_training(tiny_config(root, tmp_path / "b", seed=6)) == 0
+    assert _log(tmp_path / "b") != _log(whole_run)
+
+
+@pytest.mark.parametrize(
+    "number, codes, epoch, step",
+    [
+        (signal.SIGTERM, {143}, 2, 3),
+        (signal.SIGINT, {130, 143}, 1, 5),  # MindSpore makes a SIGTERM of it during a graph run
+        (signal.SIGTERM, {143}, 3, 5),
+        (signal.SIGHUP, {129}, 2, 1),
+    ],
+)
+def test_stopped_and_resumed_is_the_same_run(
+    root, whole_run, tmp_path, monkeypatch, number, codes, epoch, step
+):
+    config = tiny_config(root, tmp_path, eval_interval=1)
+    with monkeypatch.context() as patch:
+        _stop_after(patch, epoch, step, number)
+        assert run_training(config) in codes
+    assert (tmp_path / "ckpt_0" / f"faster_rcnn-{epoch}_{step}.ckpt").is_file()
+    assert _log(tmp_path) != _log(whole_run) or (epoch, step) == (3, 5)
+    assert run_training(config.replace(resume="auto")) == 0
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert _same(_arrays(tmp_path, "best.ckpt"), _arrays(whole_run, "best.ckpt"))
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(root, whole_run, tmp_path, monkeypatch):
+    config = tiny_config(root, tmp_path)
+
+    def die(self, losses, grad_norm, image_index):
+        if (self.position.epoch, self.position.step) == (2, 4):
+            raise MemoryError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "check", die)
+        with pytest.raises(MemoryError):
+            run_training(config)
+    (tmp_path / "ckpt_0" / ".saving-999999999-faster_rcnn-2_5.ckpt").write_bytes(b"half")
+    (tmp_path / ".loss_0.log.999999999.tmp").write_bytes(b"half")
+    assert run_training(config.replace(resume=str(tmp_path / "ckpt_0"))) == 0
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert not list((tmp_path / "ckpt_0").glob(".saving-*")) and not list(tmp_path.glob(".loss*"))
+
+
+def test_a_run_with_checkpoints_within_its_epochs_loses_no_more_than_their_distance(
+    root, whole_run, tmp_path, monkeypatch
+):
+    config = tiny_config(root, tmp_path, save_checkpoint_steps=2, keep_checkpoint_max=1)
+
+    def die(self, losses, grad_norm, image_index):
+        if (self.position.epoch, self.position.step) == (2, 4):
+            raise MemoryError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "check", die)
+        with pytest.raises(MemoryError):
+            run_training(config)
+    names = ["faster_rcnn-1_5.ckpt", "faster_rcnn-2_3.ckpt"]  # after 8 of the 9 steps
+    assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == names
+    assert run_training(config.replace(resume="auto", save_checkpoint_minutes=1e-9)) == 0
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert [path.name for path in (tmp_path / "ckpt_0").glob("*.ckpt")] == ["faster_rcnn-3_5.ckpt"]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_only_when_it_is_the_last(
+    root, whole_run, tmp_path, monkeypatch, capsys
+):
+    full = {"faster_rcnn-1_5.ckpt", "faster_rcnn-2_5.ckpt"}
+    save = src.training.run.save_checkpoint
+
+    def save_or_not(path, *rest):
+        if path.name in full:
+            raise UserError(f"{path}: cannot write the checkpoint (No space left on device)")
+        save(path, *rest)
+
+    monkeypatch.setattr(src.training.run, "save_checkpoint", save_or_not)
+    monkeypatch.setattr("src.training.saving.is_terminal", lambda stream: False)
+    config = tiny_config(root, tmp_path, eval_interval=1)
+    assert run_training(config) == 0
+    assert capsys.readouterr().err.count("WARNING: ") == 2
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    full.add("faster_rcnn-4_5.ckpt")
+    with pytest.raises(UserError, match="faster_rcnn-4_5.ckpt: cannot write"):
+        run_training(config.replace(resume="auto", epoch_size=4))
+    assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == ["faster_rcnn-3_5.ckpt"]
+
+
+def test_stopping_during_evaluation(root, whole_run, tmp_path, monkeypatch):
+    import src.evaluation.run
+
+    original = src.evaluation.run.detections_to_results
+
+    def stop_then_write(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    config = tiny_config(root, tmp_path, eval_interval=2, save_checkpoint_epochs=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(src.evaluation.run, "detections_to_results", stop_then_write)
+        assert run_training(config) == 143
+    # Saved although no checkpoint was due, and evaluated after all when the run goes on.
+    assert (tmp_path / "ckpt_0" / "faster_rcnn-2_5.ckpt").is_file()
+    assert not (tmp_path / "ckpt_0" / "best.ckpt").exists()
+    assert run_training(config.replace(resume="auto")) == 0
+    assert (tmp_path / "ckpt_0" / "best.ckpt").is_file()
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+
+
+def test_resume_auto_begins_and_ends(root, tmp_path, capsys):
+    config = tiny_config(root, tmp_path, resume="auto", epoch_size=1)
+    assert run_training(config) == 0
+    assert "a new run begins" in capsys.readouterr().out
+    before = _arrays(tmp_path, "faster_rcnn-1_5.ckpt")
+    assert run_training(config) == 0
+    assert "resumed" in capsys.readouterr().out
+    assert _same(before, _arrays(tmp_path, "faster_rcnn-1_5.ckpt"))
+    assert run_training(config.replace(epoch_size=2)) == 0  # a longer run may go on
+    assert (tmp_path / "ckpt_0" / "faster_rcnn-2_5.ckpt").is_file()
+
+
+def test_only_so_many_checkpoints(root, tmp_path):
+    config = tiny_config(root, tmp_path, epoch_size=4, keep_checkpoint_max=2)
+    assert run_training(config) == 0
+    names = ["faster_rcnn-3_5.ckpt", "faster_rcnn-4_5.ckpt"]
+    assert sorted(path.name for path in (tmp_path / "ckpt_0").glob("*.ckpt")) == names
+    assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == names
+
+
+def test_steps_limit(root, tmp_path):
+    assert run_training(tiny_config(root, tmp_path, steps_per_epoch_limit=2, epoch_size=2)) == 0
+    assert (tmp_path / "ckpt_0" / "faster_rcnn-2_2.ckpt").is_file()
+
+
+def test_fine_tuning_on_other_classes(root, whole_run, tmp_path, capsys):
+    pre_trained = whole_run / "ckpt_0" / "best.ckpt"
+    config = tiny_config(
+        root, tmp_path, pre_trained=pre_trained, coco_classes="fox,cat", epoch_size=1, base_lr=1e-9
+    )
+    assert run_training(config) == 0
+    assert "starts fresh: rcnn.cls_scores.weight is (4, 8) in the file" in capsys.readouterr().out
+    old, new = read_checkpoint(pre_trained).arrays, _arrays(tmp_path, "faster_rcnn-1_5.ckpt")
+    np.testing.assert_allclose(
+        new["rcnn.shared_fc_0.weight"], old["rcnn.shared_fc_0.weight"], atol=1e-6
+    )
+    assert new["rcnn.cls_scores.weight"].shape == (3, 8)
+
+
+# ------------------------------------------------------------------ losses that are not finite
+
+
+def _poison(monkeypatch, at, loss=None, grad_norm=None):
+    """Let the step at position `at` of the run report another loss or gradient norm."""
+    original = Run.check
+
+    def check(self, losses, norm, image_index):
+        if self.position.global_step in at:
+            losses = losses.copy()
+            losses[3] = losses[3] if loss is None else loss
+            norm = norm if grad_norm is None else grad_norm
+        return original(self, losses, norm, image_index)
+
+    monkeypatch.setattr(Run, "check", check)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run(root, tmp_path, monkeypatch, capsys, value):
+    _poison(monkeypatch, {7}, loss=value)
+    assert run_training(tiny_config(root, tmp_path)) == EXIT_DIVERGED == 3
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: a loss is not finite")
+    assert "epoch 2 step 2 (step 7 of the run" in error
+    for name in ("rpn_loss", "rcnn_loss", "rpn_cls_loss", "rcnn_cls_loss", "rcnn_reg_loss"):
+        assert f"{name} 0." in error or f"{name} 1." in error
+    assert f"rpn_reg_loss {value}" in error
+    ids = [int(i) for i in re.search(r"images \[(.*?)\]", error)[1].split(",")]
+    assert len(ids) == 2 and set(ids) <= {100 + 3 * i for i in range(tiny_run.NUM_TRAIN)}
+
+
+def test_a_real_divergence(root, tmp_path, capsys):
+    config = tiny_config(root, tmp_path, base_lr=1e30, warmup_step=0, grad_clip=False)
+    assert run_training(config) == EXIT_DIVERGED
+    assert "a loss is not finite at epoch 1" in capsys.readouterr().err
+
+
+def test_overflowed_gradients_are_skipped_and_halve_the_scale(root, tmp_path, monkeypatch, capsys):
+    _poison(monkeypatch, {2, 3}, grad_norm=float("inf"))
+    config = tiny_config(root, tmp_path, loss_scale=1024, dynamic_loss_scale=True, epoch_size=1)
+    assert run_training(config) == 0
+    assert capsys.readouterr().out.count("gradients overflowed, step skipped") == 2
+    meta = read_checkpoint(tmp_path / "ckpt_0" / "faster_rcnn-1_5.ckpt").meta
+    assert meta["loss_scaler"] == {"scale": 256.0, "good_steps": 2}
+
+
+def test_a_dynamic_scale_is_resumed(root, whole_run, tmp_path, monkeypatch):
+    config = tiny_config(root, tmp_path, loss_scale=1024, dynamic_loss_scale=True)
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 2, 2)
+        assert run_training(config) == 143
+    run = Run(config.replace(resume="auto"))
+    assert run.scaler.state() == {"scale": 1024.0, "good_steps": 7}
+    assert train(run, StopSignals()) == 0
+    assert _same(_arrays(tmp_path), _arrays(whole_run))  # a power of two changes no bit
+
+
+def test_gradients_that_never_become_finite_stop_the_run(root, tmp_path):
+    run = Run(tiny_config(root, tmp_path))
+    index, losses = Tensor([0, 1], ms.int32), np.ones(6, np.float32)
+    for _ in range(MAX_SKIPPED_STEPS):
+        run.check(losses, float("nan"), index)
+    with pytest.raises(TrainingDiverged, match="gradients of 51 steps in a row"):
+        run.check(losses, float("nan"), index)
+
+
+# ------------------------------------------------------------------ bad input
+
+
+def _other_run(output):
+    return str(Path(output, "ckpt_0", "faster_rcnn-3_5.ckpt"))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (lambda p, w: {"pre_trained": p / "no.ckpt"}, "no such file; set pre_trained"),
+        (lambda p, w: {"pre_trained": p}, "a folder; set pre_trained"),
+        (lambda p, w: {"pre_trained": w / "config.yaml"}, "not a .ckpt file"),
+        (lambda p, w: {"pre_trained": _other_run(w), "box_convention": "modern"}, "box_convention"),
+        (lambda p, w: {"pre_trained": _other_run(w), "backbone": "resnet_v1_101"}, "backbone"),
+        (lambda p, w: {"resume": p / "no.ckpt"}, "no such file; set resume"),
+        (lambda p, w: {"resume": p}, "holds no faster_rcnn-"),
+        (lambda p, w: {"resume": w / "ckpt_0" / "best.ckpt"}, "no optimizer state"),
+        (lambda p, w: {"resume": _other_run(w), "batch_size": 5}, "had batch_size 2"),
+        (lambda p, w: {"resume": _other_run(w), "seed": 6}, "had seed 5"),
+        (lambda p, w: {"resume": _other_run(w), "steps_per_epoch_limit": 3}, "steps_per_epoch 5"),
+        (lambda p, w: {"resume": _other_run(w), "coco_classes": "cat,dog"}, "trained on 3 classes"),
+        (lambda p, w: {"resume": _other_run(w), "coco_classes": "dog,cat,fox"}, "in its order"),
+        (lambda p, w: {"resume": _other_run(w), "backbone": "resnet_v1_50"}, "backbone"),
+        (lambda p, w: {"resume": _other_run(w), "epoch_size": 2}, "but epoch_size is 2"),
+        (lambda p, w: {"resume": p / ("x" * 300)}, "File name too long; set resume"),
+        (lambda p, w: {"pre_trained": p / ("x" * 300)}, "File name too long; set pre_trained"),
+        (lambda p, w: {"output_dir": p / ("x" * 300)}, "cannot be used"),
+        (lambda p, w: {"resume": _other_run(w), "img_width": 96}, "had img_width 64"),
+        (lambda p, w: {"resume": _other_run(w), "norm": "frozen_bn"}, "norm bn.* config.yaml"),
+        (
+            lambda p, w: {"resume": _other_run(shutil.copytree(w, p / "other")), "output_dir": w},
+            "another run .newest faster_rcnn-3_5.ckpt",
+        ),
+        (lambda p, w: {"output_dir": w}, "another run .newest faster_rcnn-3_5.ckpt.*--resume auto"),
+        (lambda p, w: {"output_dir": w / "config.yaml"}, "cannot be used"),
+        (lambda p, w: {"batch_size": 11}, "lower batch_size"),
+    ],
+)
+def test_what_cannot_be_trained(root, whole_run, tmp_path, changes, message):
+    given = changes(tmp_path, whole_run)
+    config = tiny_config(root, given.pop("output_dir", tmp_path / "out"), **given)
+    with pytest.raises(UserError, match=message) as raised:
+        run_training(config)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_a_resumed_run_does_otherwise_is_said(root, whole_run, tmp_path, capsys):
+    shutil.copytree(whole_run, tmp_path / "out")
+    again = tiny_config(root, tmp_path / "out", resume="auto", epoch_size=4, base_lr=0.2)
+    assert run_training(again) == 0
+    out = capsys.readouterr().out
+    assert "changed since the run's last start: base_lr 0.4 -> 0.2\n" in out
+    assert "last start: epoch_size 3 -> 4\n" in out and "output_dir" not in out
+    saved = ["--config_path", str(tmp_path / "out/config.yaml"), "--resume", "auto"]
+    assert run_training(load_config([*saved, "--epoch_size", "5"])) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"last start: (.*)", out) == ["epoch_size 4 -> 5"] and "yours" not in out
+    assert run_training(load_config(saved)) == 0
+    assert "changed" not in capsys.readouterr().out
+
+
+def test_a_start_that_fails_keeps_the_list_of_checkpoints(root, whole_run, tmp_path):
+    (tmp_path / "ckpt_0").mkdir()
+    index = tmp_path / "ckpt_0" / "checkpoints.json"
+    index.write_text('{"checkpoints": ["gone.ckpt"]}')
+    with pytest.raises(UserError, match="lower batch_size"):
+        run_training(tiny_config(root, tmp_path, batch_size=11))
+    assert "gone" in index.read_text()
+    Run(tiny_config(root, tmp_path))
+    assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == []
+
+
+def test_other_boxes_are_not_resumed_with(root, whole_run, tmp_path):
+    other = make_data(tmp_path / "other")
+    path = other / "annotations" / "instances_train.json"
+    data = json.loads(path.read_text())
+    data["annotations"][0]["bbox"][2] -= 1
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="its run had annotations_sha256"):
+        run_training(tiny_config(other, tmp_path / "out", resume=_other_run(whole_run)))
+
+
+# ------------------------------------------------------------------ several ranks
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_one_rank_that_diverged_takes_the_others_along(root, tmp_path, monkeypatch, capsys, own):
+    votes = []
+
+    def vote(wishes):  # what AllReduce gives: our wishes, and those of another rank
+        if len(wishes) == 1:  # waits for the others at the end
+            return wishes
+        votes.append([float(wish) for wish in wishes])
+        return np.array(wishes, np.float32) + [0.0, float(not own and len(votes) == 3), 0.0]
+
+    original = Run.__init__
+
+    def init(self, config):
+        original(self, config)
+        self.ranks.total = vote
+
+    monkeypatch.setattr(Run, "__init__", init)
+    if own:
+        _poison(monkeypatch, {3}, loss=float("nan"))
+    assert run_training(tiny_config(root, tmp_path)) == EXIT_DIVERGED
+    error = capsys.readouterr().err
+    assert ("a loss is not finite" if own else "another rank stopped at epoch 1 step 3") in error
+    assert votes == [[0, 0, 0], [0, 0, 0], [0, float(own), 0]]  # every rank votes once a step
+
+
+# ------------------------------------------------------------------ from the outside
+
+
+@pytest.mark.slow
+def test_a_process_told_to_stop(root, whole_run, tmp_path):
+    """SIGTERM to a real process, whenever it comes; then kill -9; then on to the end."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.helpers.tiny_run",
+        *arguments(root, tmp_path, resume="auto"),
+    ]
+    log = tmp_path / "loss_0.log"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not (log.exists() and log.read_text()):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    assert process.returncode in (143, 0)
+    done = subprocess.run(command, capture_output=True, timeout=120, text=True)
+    assert done.returncode == 0, done.stderr
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_help_and_errors_answer_without_mindspore(repo_root, script):
+    started = time.perf_counter()
+    shown = subprocess.run(
+        [sys.executable, "-X", "importtime", script, "--help"],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0 and "--coco_root" in shown.stdout
+    assert "mindspore" not in shown.stderr
+    assert time.perf_counter() - started < 10
+    wrong = subprocess.run(
+        [sys.executable, script, "--bach_size", "3"], cwd=repo_root, capture_output=True, text=True
+    )
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "batch_size" in wrong.stderr
+
+
+def _damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_loudly(root, whole_run, tmp_path, capsys):
+    shutil.copytree(whole_run, tmp_path / "out")
+    newest = tmp_path / "out" / "ckpt_0" / "faster_rcnn-3_5.ckpt"
+    _damage(newest)
+    assert run_training(tiny_config(root, tmp_path / "out", resume="auto", eval_interval=1)) == 0
+    out = capsys.readouterr().out
+    assert f"WARNING: {newest}: not a MindSpore checkpoint, or a damaged one (" in out
+    assert "faster_rcnn-2_5.ckpt after epoch 2 step 5" in out
+    assert _same(_arrays(whole_run), _arrays(tmp_path / "out"))  # bit for bit as without damage
+    assert _log(whole_run) == _log(tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "no meta", "weights only"])
+def test_any_damage_of_the_newest_is_passed_over(root, whole_run, tmp_path, capsys, damage):
+    folder = shutil.copytree(whole_run, tmp_path / "out") / "ckpt_0"
+    newest = folder / "faster_rcnn-3_5.ckpt"
+    if damage == "weights only":
+        shutil.copy(folder / "best.ckpt", newest)
+    elif damage == "no meta":
+        ms.save_checkpoint([{"name": "a", "data": Tensor(np.ones(3))}], str(newest))
+    else:
+        newest.write_bytes(newest.read_bytes()[: 3000 if damage == "truncated" else 0])
+    start = open_start("auto", folder, print)
+    assert start.path == folder / "faster_rcnn-2_5.ckpt"
+    assert capsys.readouterr().out.count("WARNING: ") == 1
+    with pytest.raises(UserError, match="faster_rcnn-3_5.ckpt"):
+        open_start(str(newest), folder, print)  # named by the user: an error
+
+
+def test_a_folder_of_damaged_checkpoints_begins_nothing_anew(root, whole_run, tmp_path, capsys):
+    shutil.copytree(whole_run, tmp_path / "out")
+    for path in (tmp_path / "out" / "ckpt_0").glob("faster_rcnn-*.ckpt"):
+        _damage(path)
+    with pytest.raises(UserError, match="none of its checkpoints can be used.*another output_dir"):
+        run_training(tiny_config(root, tmp_path / "out", resume="auto"))
+    assert capsys.readouterr().out.count("WARNING: ") == 3
+
+
+def test_too_little_memory_does_not_pass_a_checkpoint_over(whole_run, monkeypatch):
+    monkeypatch.setattr("src.base.memory.available_memory", lambda: 10)
+    with pytest.raises(UserError, match="faster_rcnn-3_5.ckpt: too little memory"):
+        open_start("auto", whole_run / "ckpt_0", print)
