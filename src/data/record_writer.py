@@ -121,7 +121,8 @@ def write_records(
             writer.add(len(written.records), record, probed.data)
             written.records.append(record)
             written.sizes.append(size)
-            written.checksums.append(probed.checksum)
+            # Here, where there is time: the pool's threads are what is waited for.
+            written.checksums.append(zlib.crc32(probed.data))
     clues.tell()
     report.require_usable(written.records)
     written.files = writer.close()
@@ -131,10 +132,9 @@ def write_records(
 
 @dataclass(frozen=True, slots=True)
 class _Probed:
-    """An image's bytes with their checksum and what was seen of it, or why it cannot be used."""
+    """An image's bytes and what was seen of it, or why it cannot be used."""
 
     data: bytes = b""
-    checksum: int = 0
     seen: Inspection = Inspection((0, 0))  # noqa: RUF009 (frozen)
     problem: UserError | None = None
 
@@ -156,7 +156,7 @@ def _probe_all(
             seen = inspect_image(data, record.image_path, max_pixels)
         except UserError as error:
             return _Probed(problem=error)
-        return _Probed(data, zlib.crc32(data), seen)
+        return _Probed(data, seen)
 
     ahead: deque[tuple[ImageRecord, int, Future]] = deque()
     bytes_ahead = 0
