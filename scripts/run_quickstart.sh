@@ -33,7 +33,7 @@ annotations=$data/annotations/instances_val2017.json
 common=(--config_path "$config" --device_target CPU --coco_root "$data" "${OPTIONS[@]}")
 
 echo "== 1/4 synthetic data set"
-repository_module src.data.synthetic --output "$data"
+repository_module src.synthetic --output "$data"
 
 echo "== 2/4 training"
 choose_run_folder "$work/train" "${OPTIONS[@]}"
@@ -48,7 +48,7 @@ run_logged "$folder/eval" "$PYTHON" "$REPO_ROOT/eval.py" "${common[@]}" \
     --anno_path "$annotations" --checkpoint_path "$checkpoint" --output_dir "$folder/eval"
 
 echo "== 4/4 pictures"
-repository_module src.pictures.visualize --output_dir "$folder" \
+repository_module src.visualize --output_dir "$folder" \
     --log "$folder/loss_0.log" --results "$folder/eval/results.json" \
     --anno "$annotations" --image_dir "$data/val2017"
 

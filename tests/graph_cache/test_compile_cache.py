@@ -17,17 +17,17 @@ from src.graph_cache import graph_digest
 from src.graph_cache.compile_cache import MAX_ENTRIES, CompileCache, tidy
 from src.graph_cache.graph_entries import GraphEntry
 from tests.helpers.network_helpers import small_config
-from tests.helpers.paths import REPO
+from tests.helpers.paths import REPO, importing
 
 PROGRAM = REPO / "tests/helpers/compile_cache_run.py"
 
 
 def run(folder, *jobs, **environment):
     """Run the jobs in a process of their own: [{"found", "result", "stored", "note"}, ...]."""
-    base = {k: v for k, v in os.environ.items() if not k.startswith("MS_COMPILER_CACHE")}
+    base = {k: v for k, v in importing().items() if not k.startswith("MS_COMPILER_CACHE")}
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(folder), *jobs],
-        env={**base, "PYTHONPATH": str(REPO), **environment},
+        env={**base, **environment},
         capture_output=True,
         text=True,
         timeout=300,
@@ -110,7 +110,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(filled, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
-    base = {k: v for k, v in os.environ.items() if not k.startswith("MS_COMPILER_CACHE")}
+    base = {k: v for k, v in importing().items() if not k.startswith("MS_COMPILER_CACHE")}
     command = [sys.executable, str(PROGRAM), str(tmp_path), "scale=2", "scale=3"]
     both = [subprocess.Popen(command, env=base, stdout=subprocess.PIPE, text=True) for _ in "ab"]
     outputs = [process.communicate(timeout=300)[0] for process in both]

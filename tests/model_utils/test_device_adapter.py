@@ -13,6 +13,7 @@ import pytest
 from src.base.errors import UserError
 from src.model_utils import device_adapter, local_adapter
 from src.model_utils.config import load_config
+from tests.helpers.paths import importing
 
 LOG_LEVEL = "GLOG_v"  # MindSpore's spelling
 ALL_VARIABLES = (
@@ -30,7 +31,7 @@ def no_launcher(monkeypatch):
 
 
 def _python(code, repo_root, **environment):
-    env = {key: value for key, value in os.environ.items() if key not in ALL_VARIABLES}
+    env = {key: value for key, value in importing().items() if key not in ALL_VARIABLES}
     env.update(environment)
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -211,13 +212,13 @@ def _free_port():
         return probe.getsockname()[1]
 
 
-def test_two_processes_join_share_the_seed_and_wait(tmp_path, repo_root):
+def test_two_processes_join_share_the_seed_and_wait(tmp_path):
     msrun = Path(sys.executable).with_name("msrun")
     if not msrun.exists():
         pytest.skip("msrun is not beside this Python")
     script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(repo=str(repo_root), folder=str(tmp_path)))
-    env = {key: value for key, value in os.environ.items() if key not in ALL_VARIABLES}
+    script.write_text(WORKER.format(folder=str(tmp_path)))
+    env = {key: value for key, value in importing().items() if key not in ALL_VARIABLES}
     env["PATH"] = f"{msrun.parent}{os.pathsep}{env['PATH']}"
     done = subprocess.run(
         [

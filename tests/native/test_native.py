@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.native import build
-from tests.helpers.paths import REPO
+from tests.helpers.paths import REPO, importing
 
 BUILT = build.library()
 needs_operators = pytest.mark.skipif(
@@ -218,7 +218,7 @@ def test_a_network_computes_the_same_with_them_and_with_gradients():
 @needs_operators
 def test_the_number_of_threads_changes_no_bit():
     program = (
-        "import numpy as np, test_native as t;"
+        "import numpy as np, tests.native.test_native as t;"
         "rng = np.random.default_rng(1); c = 2 * t.BUILT.channels;"
         "x, w, g = t.numbers(rng, 2, c, 30, 41), t.numbers(rng, c, c, 3, 3),"
         " t.numbers(rng, 2, c, 30, 41);"
@@ -237,7 +237,7 @@ def test_the_number_of_threads_changes_no_bit():
             check=True,
             capture_output=True,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(REPO / "tests")},
+            env=importing(OMP_NUM_THREADS=str(threads)),
         ).stdout
         for threads in (1, 2)
     }
