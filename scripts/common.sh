@@ -227,8 +227,10 @@ choose_run_folder() {
     FOLDER_IS_NEW=1
 }
 
-# remove_without_results FOLDER: removes a run folder that holds nothing but its log.txt.
+# remove_without_results FOLDER: removes a run folder that holds nothing but its log.txt and empty
+# folders.
 remove_without_results() {
+    find "$1" -mindepth 1 -type d -empty -delete
     [[ $(ls -A -- "$1") == log.txt ]] && rm -- "$1/log.txt" && rmdir -- "$1"
 }
 
@@ -255,7 +257,8 @@ run_logged() {
     exec 3>&-
     set +m
     trap 'signalled=1; kill -INT "$child" 2>/dev/null' INT
-    trap 'signalled=1; kill -TERM "$child" 2>/dev/null' TERM HUP
+    trap 'signalled=1; kill -TERM "$child" 2>/dev/null' TERM
+    trap 'signalled=1; kill -HUP "$child" 2>/dev/null' HUP
     # A trapped signal ends `wait` early: wait again until the run itself is over.
     while :; do
         signalled=0 status=0

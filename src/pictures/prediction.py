@@ -51,7 +51,8 @@ def refuse_to_overwrite(paths: Sequence[Path], output: Path) -> None:
         UserError: one would, or `output` cannot be looked at.
     """
     try:
-        images = {path.resolve(): path for path in paths}
+        # Not `resolve`: an image may be a link to itself, which is said when it is opened.
+        images = {Path(os.path.realpath(path)): path for path in paths}
         for name in (*picture_names(paths), PREDICTIONS):
             taken = images.get((output / name).resolve())
             if taken is not None:

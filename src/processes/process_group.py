@@ -19,6 +19,7 @@ from ..base.folder_lock import Busy, take
 from .lifetime import birth, die_with, shell_code
 from .run_lock import busy_line, rank_at_work
 
+_REPEAT_SECONDS = 1.0
 _POLL_SECONDS = 0.2
 # Of the environment, with what they are by default. Ranks that leave together (told to, or
 # diverged) do so within the first; one that waits for a rank that is gone never does. The second is
@@ -62,7 +63,7 @@ class ProcessGroup:
         self.folders = {rank: folder / f"train_parallel{rank}" for rank in ranks}
         self.starts = starts
         self.started: list[subprocess.Popen] = []
-        self.signals, self.signal_number = 0, 0
+        self.signals, self.signal_number, self._first_signal = 0, 0, 0.0
         self.scheduler_failed = False
         self._scheduler_ended = float("inf")
         self.stop_until = float("inf")
@@ -280,10 +281,14 @@ class ProcessGroup:
 
     def _stop(self, number: int, _frame: object) -> None:
         """Tell the processes to save and leave."""
-        self.signals, self.signal_number = self.signals + 1, number
-        if self.signals > 1:
+        now = time.monotonic()
+        if self.signals:
+            # One wish may come twice at once, and a closed terminal sends two: see StopSignals.
+            if number != signal.SIGHUP and now - self._first_signal >= _REPEAT_SECONDS:
+                self.signals += 1
             return
-        self.stop_until = time.monotonic() + _seconds("STOP_SECONDS")
+        self.signals, self.signal_number, self._first_signal = 1, number, now
+        self.stop_until = now + _seconds("STOP_SECONDS")
         states = [self._state(rank) for rank in self.folders]
         if not all("pid" in state for state in states):  # they have not begun yet
             self.signals += 1

@@ -3,23 +3,29 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
+
+# One wish may come twice at once: from a service manager or a terminal to every process of a run,
+# and from a launcher that passes on what it got.
+REPEAT_SECONDS = 1.0
 
 
 class StopSignals:
     """Turns SIGTERM, Ctrl-C and SIGHUP into a wish that the loop grants after the current step.
 
-    A context manager. The second Ctrl-C or SIGTERM acts at once, as without it. A second SIGHUP
-    does not: a terminal that is closed sends one, and its shell another. SIGHUP stays ignored where
-    it was (`nohup`). While MindSpore runs a graph it turns a Ctrl-C into a SIGTERM of its own; the
-    exit code is SIGTERM's then.
+    A context manager. A Ctrl-C or SIGTERM that comes `REPEAT_SECONDS` later or more acts at once,
+    as without it. A second SIGHUP does not: a terminal that is closed sends one, and its shell
+    another. SIGHUP stays ignored where it was (`nohup`). While MindSpore runs a graph it turns a
+    Ctrl-C into a SIGTERM of its own; the exit code is SIGTERM's then.
     """
 
     def __init__(self, say: Callable[[str], None] | None = None) -> None:
         self.exit_code: int | None = None
         self._say = say
         self._before: dict[int, Any] = {}
+        self._first = 0.0
 
     def __enter__(self) -> "StopSignals":
         self._before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
@@ -32,9 +38,8 @@ class StopSignals:
     def listen(self) -> None:
         """Put the handlers in place again: MindSpore replaces Ctrl-C's by its own when its data
         pipeline starts, whose work it ends, and whenever it runs a graph."""
-        if self.exit_code is None:
-            for number in self._before:
-                signal.signal(number, self._handle)
+        for number in self._before:
+            signal.signal(number, self._handle)
 
     def __exit__(self, *_exception: object) -> None:
         self._restore(*self._before)
@@ -50,10 +55,13 @@ class StopSignals:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def _handle(self, number: int, _frame: object) -> None:
-        self.exit_code = 128 + number
-        self._restore(*(self._before.keys() - {signal.SIGHUP}))
-        if signal.SIGHUP in self._before:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        now = time.monotonic()
+        if self.exit_code is not None:
+            if number != signal.SIGHUP and now - self._first >= REPEAT_SECONDS:
+                self._restore(number)
+                signal.raise_signal(number)
+            return
+        self.exit_code, self._first = 128 + number, now
         if self._say:
             with contextlib.suppress(Exception):  # a reentrant write must not stop the run
                 self._say(f"{signal.Signals(number).name}: saving after this step, then leaving")

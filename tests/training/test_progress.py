@@ -78,7 +78,7 @@ def test_clock_time():
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_becomes_a_wish_and_the_second_one_acts(number, code):
+def test_a_signal_becomes_a_wish_and_a_later_one_acts(number, code, monkeypatch):
     before = signal.getsignal(number)
     reached = []
     signal.signal(number, lambda *_: reached.append("default"))
@@ -90,6 +90,9 @@ def test_a_signal_becomes_a_wish_and_the_second_one_acts(number, code):
             assert not stop.wanted()  # listens again
             os.kill(os.getpid(), number)
             assert stop.wanted() and stop.exit_code == code and not reached
+            os.kill(os.getpid(), number)
+            assert not reached  # at once: the same wish, by another way
+            monkeypatch.setattr("src.training.stop_signals.REPEAT_SECONDS", 0.0)
             os.kill(os.getpid(), number)
             assert reached == ["default"]
         assert len(said) == 1 and "saving" in said[0]

@@ -140,6 +140,8 @@ def read_documents(path: str) -> list[dict[str, Any]]:
         documents = list(yaml.load_all(_read(path), Loader=_StrictLoader))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: {_yaml_problem(error)}; correct the YAML") from None
+    except UserError:
+        raise
     except Exception as error:  # what PyYAML's scanner does not foresee
         raise UserError(
             f"{path}: a value cannot be read ({type(error).__name__}: {error}); correct the YAML"
