@@ -1,31 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Export a detector: python export.py --ckpt_file FILE --file_format FORMAT [--key value ...]."""
 
-from collections.abc import Sequence
-
 from src.base.errors import run_entry
-from src.export.plan import plan_export
-from src.model_utils.config import load_config
-from src.model_utils.device_adapter import prepare_environment
-from src.model_utils.moxing_adapter import modelarts
-
-DESCRIPTION = """\
-Export a Faster R-CNN detector for deployment.
-
-Writes --file_name (.mindir, .onnx or .air) and, beside it, <file>.json, which tells programs what
-goes in and comes out. The file is run once and compared with the network."""
-
-
-def main(argv: Sequence[str]) -> int:
-    """Export as the arguments say; return the exit code."""
-    config = load_config(argv, description=DESCRIPTION)
-    prepare_environment(config.device_target)
-    with modelarts(config, "ckpt_file") as outputs:
-        plan = plan_export(outputs.config)
-        from src.export.run import run_export  # only now: it imports MindSpore
-
-        return run_export(outputs.config, plan)
-
+from src.commands.export import main
 
 if __name__ == "__main__":
     run_entry(main)

@@ -1,28 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Score result files: python postprocess.py --ann_file FILE --result_path FOLDER [--key ...]."""
 
-from collections.abc import Sequence
-
 from src.base.errors import run_entry
-from src.model_utils.config import load_config
-
-DESCRIPTION = """\
-Score the result files of ascend310_infer with COCO's metrics.
-
---ann_file FILE       COCO annotations of the images
---result_path FOLDER  result_Files, with <name>_0.bin, <name>_1.bin, <name>_2.bin for each image
-
-The class names come from model.json in the folder; older result files have none, for them
-coco_classes counts. Detections are written as COCO results to --result_file."""
-
-
-def main(argv: Sequence[str]) -> int:
-    """Score as the arguments say; return the exit code."""
-    config = load_config(argv, description=DESCRIPTION)
-    from src.evaluation.postprocessing import run_postprocess
-
-    return run_postprocess(config)
-
+from src.commands.postprocess import main
 
 if __name__ == "__main__":
     run_entry(main)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .base.arguments import ArgumentParser
 from .base.errors import UserError, run_entry
 from .base.messages import one_line
+from .base.program import program
 from .checkpoints.foreign.reading import read_source, require_source
 from .model_utils.config import DEFAULT_ORIGIN, Config, load_config
 from .model_utils.device_adapter import prepare_environment
@@ -31,7 +32,7 @@ _KEYS = ("bn_eps", "backbone", "channel_order", "pixel_mean", "pixel_std")
 def make_parser() -> ArgumentParser:
     """Return the parser of the command line."""
     parser = ArgumentParser(
-        prog="convert_checkpoint.py",
+        prog=program("convert"),
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from .console import guard_standard_streams, warn
 from .messages import one_line
+from .program import PACKAGE, install_command
 from .user_cache import settle_home
 
 EXIT_USER_ERROR = 2
@@ -52,11 +53,11 @@ def run_entry(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         code = EXIT_USER_ERROR
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package in ("src", "tests", ""):
+        if package in (PACKAGE, "tests", ""):
             raise
         warn(
             f"error: the package {package} is not installed for {sys.executable}; run "
-            "`python -m pip install -r requirements.txt`, or start the interpreter that has it"
+            f"`{install_command()}`, or start the interpreter that has it"
         )
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:

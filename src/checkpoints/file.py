@@ -19,6 +19,7 @@ from mindspore import nn
 
 from ..base.errors import DamagedFileError, UserError
 from ..base.files import replacing
+from ..base.program import command
 from ..model_utils.configuration.weights import MODEL_KEYS
 from .families import FOREIGN_SUFFIXES
 from .meta import META_KEY, dump_meta, parse_meta
@@ -130,7 +131,7 @@ def require_file(path: str | Path, key: str) -> Path:
     if path.suffix in FOREIGN_SUFFIXES:
         raise UserError(
             f"{path}: not a MindSpore checkpoint; make one of it with "
-            f"`python convert_checkpoint.py --ckpt_file {path}` and set {key} to that"
+            f"`{command('convert')} --ckpt_file {path}` and set {key} to that"
         )
     if not path.name.endswith("ckpt"):
         raise UserError(f"{path}: not a .ckpt file; set {key} to a MindSpore checkpoint")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from ..base.arguments import ArgumentParser
 from ..base.errors import UserError, run_entry
 from ..base.messages import one_line
+from ..base.program import command
 from ..model_utils.device_adapter import prepare_environment
 from .record_index import INDEX
 from .record_set import MindRecordSet, open_alone
@@ -46,9 +47,7 @@ def find_damage(records: MindRecordSet) -> str | None:
 
 def main(argv: Sequence[str]) -> int:
     """Command line; returns the exit code."""
-    parser = ArgumentParser(
-        prog="python -m src.record_check", description=__doc__.partition("\n\n")[2]
-    )
+    parser = ArgumentParser(prog=command("check"), description=__doc__.partition("\n\n")[2])
     parser.add_argument(
         "folders", nargs="+", metavar="DIR", help="a record set, or a folder of record sets"
     )

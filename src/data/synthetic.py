@@ -23,6 +23,7 @@ import numpy as np
 
 from ..base.arguments import ArgumentParser
 from ..base.errors import UserError, run_entry
+from ..base.program import command
 
 CLASS_NAMES = ("circle", "square", "triangle", "star")
 MARKER = "synthetic.json"
@@ -356,7 +357,7 @@ def _generate(output: Path, parameters: SyntheticParameters) -> bool:
 def main(argv: list[str]) -> int:
     """Command line: ``--output DIR`` and one option for each field of `SyntheticParameters`."""
     parser = ArgumentParser(
-        prog="python -m src.synthetic",
+        prog=command("synthetic"),
         description="Make a COCO-layout data set of drawn shapes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

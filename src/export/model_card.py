@@ -10,6 +10,7 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..base.foreign_files import read_json
+from ..base.program import program
 from ..images.ops import InputFormat
 from ..model_utils.configuration.schema import RULES
 from ..model_utils.configuration.types import coerce, coerce_classes
@@ -115,13 +116,16 @@ def read_card(path: str | Path) -> dict[str, Any]:
     try:
         card = read_json(path, _LARGEST)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; export.py writes it beside the model") from None
+        raise UserError(
+            f"{path}: {error.strerror}; {program('export')} writes it beside the model"
+        ) from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); export the model again") from None
     known = isinstance(card, dict) and card.get("format") == FORMAT
     if not known or card.get("version") != VERSION:
         raise UserError(
-            f"{path}: not the description of a model by this version's export.py; export it again"
+            f"{path}: not the description of a model by this version's {program('export')}; "
+            "export it again"
         )
     part = "class_names"
     try:

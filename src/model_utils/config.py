@@ -13,11 +13,11 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.foreign_files import read_bounded
 from ..base.messages import short
-from .configuration import command_line, derived, memory, yaml_files, zoo
+from .configuration import command_line, derived, memory, shipped, yaml_files, zoo
 from .configuration.schema import RULES, SETTABLE
 from .configuration.types import coerce
 
-DEFAULT_CONFIG = str(Path(__file__).resolve().parents[2] / "default_config.yaml")
+DEFAULT_CONFIG = str(shipped.FOLDER / shipped.DEFAULT_NAME)
 DEFAULT_ORIGIN = DEFAULT_CONFIG  # of values that nobody has set
 SAVED_BY_A_RUN = "The effective configuration of a run; --config_path takes it as it is."
 COMMAND_LINE = "command line"
@@ -193,7 +193,7 @@ def load_config(
     if config_path is not None:
         layers += [
             (path, os.path.dirname(path), values)
-            for path, values in yaml_files.read_chain(config_path)
+            for path, values in yaml_files.read_chain(shipped.find_config(config_path))
             if not _same_file(path, default_path)
         ]
     files = [os.path.abspath(path) for path, *_ in layers[1:]]

@@ -21,6 +21,7 @@ import numpy as np
 from ..base.arguments import ArgumentParser
 from ..base.errors import UserError, run_entry
 from ..base.foreign_files import read_bounded
+from ..base.program import command, program
 from ..data.annotations import load_coco
 from ..images.reading import DEFAULT_MAX_PIXELS
 from .drawing import Boxes, draw_contact_sheet, read_picture
@@ -140,7 +141,7 @@ def _read_results(source: str | os.PathLike[str] | list[dict[str, Any]]) -> list
         raise UserError(f"results file {source} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"results file {source} is not JSON: {error}") from error
-    name = f"results file {source} is not a COCO results list that eval.py writes"
+    name = f"results file {source} is not a COCO results list that {program('eval')} writes"
     if not isinstance(content, list):
         raise UserError(name)
     _check_entries(content, "results", name)
@@ -186,11 +187,11 @@ def _boxes(entries: list[Mapping[str, Any]], names: Mapping[Any, str], source: s
 def main(argv: list[str]) -> int:
     """Command line: see the module's docstring."""
     parser = ArgumentParser(
-        prog="python -m src.visualize",
+        prog=command("visualize"),
         description="Draw the loss curve of a run and boxes on validation images.",
     )
     parser.add_argument("--log", help="loss log of a training run, e.g. train/loss_0.log")
-    parser.add_argument("--results", help="COCO results JSON that eval.py wrote")
+    parser.add_argument("--results", help=f"COCO results JSON that {program('eval')} wrote")
     parser.add_argument("--anno", help="COCO annotations of the evaluated images")
     parser.add_argument("--image_dir", help="folder of the evaluated images")
     parser.add_argument("--output_dir", default=".", help="where the pictures go (default: here)")

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the processes of a run on this server and ends them together.
 
-    scripts/launch.py HOW RUN_FOLDER [--processes N] [--table FILE] -- PYTHON SCRIPT ARGS...
+    launch HOW RUN_FOLDER [--processes N] [--table FILE] -- train --output_dir RUN_FOLDER ...
+    launch HOW RUN_FOLDER [--processes N] [--table FILE] -- PYTHON SCRIPT ARGUMENT ...
 
 HOW is `table` (one process for each device of this server in a rank table), `msrun` or `mpirun`.
 Several servers: started on each. The scripts run_distribute_train_*.sh call this; what the
 environment says is in docs/distributed.md.
 """
 
+import argparse
 import os
 import shutil
 import sys
@@ -17,8 +19,10 @@ from pathlib import Path
 
 from ..base.arguments import ArgumentParser
 from ..base.errors import UserError, run_entry
+from ..base.program import IS_INSTALLED, PACKAGE, command, program
 from ..model_utils.config import DEFAULT_ORIGIN, Config, load_config
 from ..model_utils.configuration.schema import RULES
+from ..model_utils.configuration.shipped import find_config
 from ..model_utils.local_adapter import DEVICE_VARIABLES, RANK_VARIABLES, SIZE_VARIABLES
 from .meeting_point import (
     is_free,
@@ -30,7 +34,8 @@ from .meeting_point import (
 from .process_group import ProcessGroup, Start
 from .rank_table import devices_of_server, own_addresses, read_rank_table
 
-MINDER = Path(__file__).resolve().parents[2] / "scripts" / "rank_process.py"
+MINDER = Path(__file__).resolve().with_name("rank_process.py")
+COMMANDS = ("train", "eval")  # that several processes can do
 HOWS = ("table", "msrun", "mpirun")
 _PORT_TRIES = 3
 _LEFT_OVER = (
@@ -69,25 +74,30 @@ class Plan:
 
 def main(argv: Sequence[str]) -> int:
     """Run the processes to their end; return the exit code of the one that failed first, or 0."""
-    parser = ArgumentParser(prog="python -m src.processes.launch", description=__doc__)
+    parser = ArgumentParser(
+        prog=command("launch"),
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("how", choices=HOWS)
     parser.add_argument("folder")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--table", default="")
     split = list(argv).index("--") if "--" in argv else len(argv)
-    options, command = parser.parse_args(argv[:split]), list(argv[split + 1 :])
+    options = parser.parse_args(argv[:split])
+    start_words, arguments = _split_command(argv[split + 1 :])
     # Nothing that an earlier launch left in the shell.
     environment = {k: v for k, v in os.environ.items() if k not in _LEFT_OVER}
     environment.setdefault("GLOG_v", "3")  # msrun's warnings, as in `device_adapter`
     plan = _make_plan(options, environment)
-    config = _read_config(command[2:], plan.size)
-    command = [*command[:2], *with_absolute_paths(command[2:], config)]
+    config = _read_config(arguments, plan.size)
+    full_command = [*start_words, *with_absolute_paths(arguments, config)]
     print(f"ranks {plan.ranks[0]} to {plan.ranks[-1]} of {plan.size} by {options.how}", flush=True)
     for tries_left in reversed(range(_PORT_TRIES)):
         for start in plan.starts:
             start.environment["LOCAL_SIZE"] = str(len(plan.ranks))
             start.environment["BIND_CPUS"] = str(int(config.bind_cpus))
-            start.command += [str(MINDER), options.folder, *command]
+            start.command += [str(MINDER), options.folder, *full_command]
         group = ProcessGroup(Path(options.folder), plan.starts, plan.ranks)
         if plan.wait:
             wait_for_scheduler(*plan.meeting, plan.wait)
@@ -98,6 +108,21 @@ def main(argv: Sequence[str]) -> int:
         print(f"port {plan.meeting[1]} went to another program; starting again", flush=True)
         plan = _make_plan(options, environment)
     return code
+
+
+def _split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split the words of a command into the program's and its arguments, which are a configuration.
+
+    A command of this project stands for itself, run by this interpreter.
+    """
+    if not words:
+        raise UserError("command line: nothing to start; give -- train ARGS, see --help")
+    if words[0] not in COMMANDS:
+        return list(words[:2]), list(words[2:])
+    if IS_INSTALLED:
+        return [sys.executable, "-m", PACKAGE, words[0]], list(words[1:])
+    script = Path(__file__).resolve().parents[2] / program(words[0])
+    return [sys.executable, str(script)], list(words[1:])
 
 
 def _make_plan(options, environment: Mapping[str, str]) -> Plan:
@@ -214,6 +239,8 @@ def with_absolute_paths(argv: Sequence[str], config: Config) -> list[str]:
 
 def _absolute(key: str, value: str) -> str:
     is_path = key == "--config_path" or (key == "--coco_classes" and value.endswith(".txt"))
+    if key == "--config_path":
+        value = find_config(value)
     return os.path.abspath(os.path.expanduser(value)) if is_path else value
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that live and end together, each minded by scripts/rank_process.py."""
+"""Processes that live and end together, each minded by rank_process.py."""
 
 import contextlib
 import json

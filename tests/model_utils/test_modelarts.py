@@ -128,8 +128,8 @@ def test_eight_processes_upload_their_logs_and_the_rest_once(tmp_path, monkeypat
 
 def test_export_takes_the_checkpoint_and_hands_back_the_model(tmp_path, monkeypatch, capsys):
     """export.py whole, with a small network."""
-    import export
     from src.checkpoints.file import describe_model, save_checkpoint
+    from src.commands import export
     from tests.helpers.stand_ins import SmallDetector, stand_in_config
 
     monkeypatch.setattr("src.detector.build_detector", lambda config: SmallDetector())

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import predict
-from predict import parse_arguments
 from src.base.errors import UserError
+from src.commands import predict
+from src.commands.predict import parse_arguments
 from src.images.ops import InputFormat
 from src.pictures.prediction import (
     PREDICTIONS,
@@ -203,7 +203,7 @@ def test_results_go_to_a_folder_of_their_own(tmp_path, monkeypatch, options, fol
     Path("a.png").write_text("")
     Path("config.yaml").write_text("output_dir: train")
     seen = []
-    monkeypatch.setattr("predict.prepare_environment", lambda target: None)
+    monkeypatch.setattr("src.commands.predict.prepare_environment", lambda target: None)
     name = "src.pictures.prediction.run_prediction"
     monkeypatch.setattr(name, lambda config, *rest: seen.append(config))
     predict.main(["--input", "a.png", "--checkpoint_path", "ckpt_0/c.ckpt", *options])

@@ -5,8 +5,9 @@ Runs COMMAND in RUN_FOLDER/train_parallel<rank>/ with its output in log.txt ther
 process.json beside it: {"minder": pid, "born": of the minder, "host", "pid": of COMMAND,
 "started": s, "exit_code", "ended"}, the last two when it is over. For msrun's scheduler that is the
 file SCHEDULER_FILE of the environment. msrun and mpirun start this in place of COMMAND, because
-they tell neither which process failed first nor with which exit code. Beyond
-src/processes/lifetime.py it needs the standard library only.
+they tell neither which process failed first nor with which exit code. It is started by its path,
+from any folder and before the project can be imported: beyond lifetime.py, which lies beside it,
+it needs the standard library only.
 
 COMMAND dies with this process. When the launcher (LAUNCHER_PROCESS, "pid:born" as `birth` tells it)
 or what started this process is gone, COMMAND is told to save and leave by SIGTERM, and killed after
@@ -24,9 +25,7 @@ import subprocess
 import sys
 import time
 
-sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-from src.processes.lifetime import birth, die_with, shell_code  # noqa: E402
+from lifetime import birth, die_with, shell_code
 
 RANK_VARIABLES = ("RANK_ID", "OMPI_COMM_WORLD_RANK")
 LOCAL_RANK_VARIABLES = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "DEVICE_ID")

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `eval`: COCO's metrics of a checkpoint."""
+
+from collections.abc import Sequence
+
+from ..model_utils.config import load_config
+from ..model_utils.device_adapter import prepare_environment
+from ..model_utils.moxing_adapter import modelarts
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluate as the arguments say; return the exit code."""
+    config = load_config(argv, description="Evaluate a Faster R-CNN detector with COCO's metrics.")
+    prepare_environment(config.device_target)
+    with modelarts(config, "checkpoint_path") as outputs:
+        from ..evaluation.run import run_evaluation  # only now: it imports MindSpore
+
+        return run_evaluation(outputs.config)

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `export`: a checkpoint becomes a file for deployment."""
+
+from collections.abc import Sequence
+
+from ..export.plan import plan_export
+from ..model_utils.config import load_config
+from ..model_utils.device_adapter import prepare_environment
+from ..model_utils.moxing_adapter import modelarts
+
+DESCRIPTION = """\
+Export a Faster R-CNN detector for deployment.
+
+Writes --file_name (.mindir, .onnx or .air) and, beside it, <file>.json, which tells programs what
+goes in and comes out. The file is run once and compared with the network."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Export as the arguments say; return the exit code."""
+    config = load_config(argv, description=DESCRIPTION)
+    prepare_environment(config.device_target)
+    with modelarts(config, "ckpt_file") as outputs:
+        plan = plan_export(outputs.config)
+        from ..export.run import run_export  # only now: it imports MindSpore
+
+        return run_export(outputs.config, plan)

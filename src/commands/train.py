@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `train`: a configuration becomes a trained detector."""
+
+from collections.abc import Sequence
+
+from ..model_utils.config import load_config
+from ..model_utils.device_adapter import prepare_environment
+from ..model_utils.moxing_adapter import modelarts
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train as the arguments say; return the exit code."""
+    config = load_config(argv, description="Train a Faster R-CNN detector.")
+    prepare_environment(config.device_target)
+    with modelarts(config, "pre_trained") as outputs:
+        from ..training.loop import (
+            run_training,  # only now: MindSpore reads the environment at import
+        )
+
+        return run_training(outputs.config, outputs)
