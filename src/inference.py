@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A detector for programs: from a checkpoint to boxes, in two lines of Python."""
 
+import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from .base.errors import UserError
+from .images.pictures import Picture, check_picture, check_pixels, is_picture, load_picture
 from .model_utils.config import load_config
 from .model_utils.device_adapter import init_device, prepare_environment
 from .pictures.prediction import batches_of
@@ -36,7 +38,7 @@ class Detector:
     `detect` always uses the configuration's size; callers with images of any size should do so too.
 
     Args:
-        checkpoint_path: of training, of convert_checkpoint.py, or one that the model zoo published.
+        checkpoint_path: of training, of the command `convert`, or one that the model zoo published.
         settings: configuration keys that go before the checkpoint's, such as device_target="CPU",
             test_score_thr=0.5, or backbone="resnet_v1_50", which a model zoo file does not say.
 
@@ -49,7 +51,7 @@ class Detector:
         UserError: the checkpoint or a setting cannot be used.
     """
 
-    def __init__(self, checkpoint_path: str, **settings: Any) -> None:
+    def __init__(self, checkpoint_path: str | os.PathLike[str], **settings: Any) -> None:
         config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
         prepare_environment(config.device_target)
         from .detector import open_detector
@@ -85,7 +87,7 @@ class Detector:
                 "config says, or pictures to detect()"
             )
         batch, _, height, width = image.shape
-        self._check_pixels("image", batch * height * width)
+        check_pixels("image", batch * height * width, self.config.max_image_pixels)
         size = np.tile([height, width], (batch, 1)) if valid_hw is None else np.asarray(valid_hw)
         if size.shape != (batch, 2) or (size <= 0).any() or (size > (height, width)).any():
             raise UserError(
@@ -96,36 +98,46 @@ class Detector:
         meta = np.concatenate([size, np.ones((batch, 2))], 1)
         return self._run(image, meta)
 
-    def detect(self, pictures: Sequence[np.ndarray]) -> list[Found]:
-        """Detect in pictures: (H, W, 3) uint8 RGB of any size, in batches of `test_batch_size`.
+    @overload
+    def detect(self, pictures: Picture) -> Found: ...
+
+    @overload
+    def detect(self, pictures: list[Any] | tuple[Any, ...]) -> list[Found]: ...
+
+    def detect(self, pictures: Any) -> Found | list[Found]:
+        """Detect in pictures of any size, in batches of `test_batch_size`.
+
+        Args:
+            pictures: one picture, or a list of pictures. A picture is the path of an image file, a
+                PIL image, or an (H, W, 3) uint8 array, RGB. Files and PIL images are taken as a
+                viewer shows them (turned by EXIF data, transparency on white). An array
+                (N, H, W, 3) is a list of N pictures.
 
         Returns:
-            For each picture its boxes in the picture's pixels.
+            For one picture what was found in it, for a list a list; boxes are in the picture's
+            pixels.
 
         Raises:
-            UserError: something else than pictures.
+            UserError: something else than pictures, one that cannot be read, or one of more than
+                `max_image_pixels`.
         """
+        if is_picture(pictures):
+            return self._detect_all([pictures])[0]
+        return self._detect_all(list(pictures))
+
+    def _detect_all(self, pictures: Sequence[Picture]) -> list[Found]:
+        most = self.config.max_image_pixels
         for number, picture in enumerate(pictures):
-            shape, dtype = np.shape(picture), getattr(picture, "dtype", None)
-            if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-                raise UserError(
-                    f"picture {number}: is {dtype} {shape}; give (H, W, 3) uint8 arrays, RGB"
-                )
-            self._check_pixels(f"picture {number}", shape[0] * shape[1])
-        found = []
-        for batch, image, meta in batches_of(
-            enumerate(pictures), self.config, self.config.test_batch_size
-        ):
+            check_picture(picture, f"picture {number}", most)
+        # One after the other: all files of a long list at once would not fit into memory.
+        loaded = (
+            (number, load_picture(picture, f"picture {number}", most))
+            for number, picture in enumerate(pictures)
+        )
+        found: list[Found] = []
+        for batch, image, meta in batches_of(loaded, self.config, self.config.test_batch_size):
             found += self._run(image, meta)[: len(batch)]
         return found
-
-    def _check_pixels(self, what: str, pixels: int) -> None:
-        # An array may be a view that repeats a few bytes; what is made of it is not.
-        if pixels > self.config.max_image_pixels:
-            raise UserError(
-                f"{what}: has {pixels} pixels, more than max_image_pixels "
-                f"{self.config.max_image_pixels}; make it smaller, or set max_image_pixels higher"
-            )
 
     def _run(self, image: np.ndarray, meta: np.ndarray) -> list[Found]:
         from mindspore import Tensor

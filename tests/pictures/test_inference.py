@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The detector for Python programs: what goes in, what comes out, what is refused."""
 
+import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from src.base.errors import UserError
 from src.checkpoints.file import describe_model, save_checkpoint
-from src.inference import Detector
+from src.images.pictures import load_picture
+from src.images.reading import decode_image
+from src.inference import Detector, Found
 from src.model_utils.config import load_config
 from tests.helpers.tiny_detector import TinyDetector
 from tests.helpers.tiny_run import use_tiny_detector
@@ -54,6 +58,63 @@ def test_one_result_an_image_with_valid_detections_alone(detector):
 def test_pictures_of_any_size_and_number(detector):
     pictures = [np.full((30 + 7 * n, 50, 3), 90, np.uint8) for n in range(3)]
     assert len(detector.detect(pictures)) == 3 and detector.detect([]) == []
+    assert len(detector.detect(np.stack(pictures[:1] * 2))) == 2
+
+
+def same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_paths_pil_images_and_arrays_are_the_same_picture(detector, tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(rgb).save(path)
+    expected = detector.detect([rgb])
+    assert type(expected) is list and len(expected) == 1
+    with Image.open(path) as image:
+        for one in (rgb, path, str(path), image):
+            found = detector.detect(one)
+            assert isinstance(found, Found) and same(found, expected[0])
+        found = detector.detect((path, image, rgb))
+    assert len(found) == 3 and all(same(one, expected[0]) for one in found)
+
+
+def test_pil_images_are_seen_as_a_viewer_shows_them():
+    """As `decode_image` decodes the same file."""
+    rng = np.random.default_rng(1)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    images = {
+        "a.png": Image.fromarray(rng.integers(0, 255, (9, 7, 4), np.uint8)),
+        "b.png": Image.fromarray(rng.integers(0, 65535, (9, 7), np.uint16)),
+        "c.png": Image.fromarray(rng.integers(0, 255, (9, 7), np.uint8)),
+        "d.png": Image.fromarray(rng.integers(0, 255, (9, 7, 3), np.uint8)),
+        "e.png": Image.fromarray(rng.integers(0, 2, (9, 7), np.uint8) * 255).convert("1"),
+    }
+    for name, image in images.items():
+        file = io.BytesIO()
+        image.save(file, "PNG", **({"exif": turned} if name == "d.png" else {}))
+        data = file.getvalue()
+        seen = load_picture(Image.open(file), name)
+        expected = decode_image(data, name)
+        assert seen.shape == expected.shape == ((7, 9, 3) if name == "d.png" else (9, 7, 3))
+        assert np.abs(seen.astype(int) - expected).max() <= 1, name
+
+
+def test_pictures_that_cannot_be_read_are_refused(detector, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    for path in (tmp_path / "none.png", str(tmp_path / "text.png")):
+        with pytest.raises(UserError, match=f"^image {path} "):
+            detector.detect(path)
+    Image.fromarray(np.zeros((300, 300, 3), np.uint8)).save(tmp_path / "whole.bmp")
+    (tmp_path / "cut.bmp").write_bytes((tmp_path / "whole.bmp").read_bytes()[:5000])
+    with pytest.raises(UserError, match="picture 0: cannot be read"):
+        detector.detect(Image.open(tmp_path / "cut.bmp"))
+    with pytest.raises(UserError, match="picture 0: cannot be read .*mode F"):
+        detector.detect(Image.new("F", (9, 9)))
+    small = Detector(detector.config.checkpoint_path, device_target="CPU", max_image_pixels=4096)
+    with pytest.raises(UserError, match="picture 0: has 5000 pixels, more than max_image_pixels"):
+        small.detect(Image.new("RGB", (100, 50)))
 
 
 @pytest.mark.parametrize(
