@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many images a second does the conversion to MindRecord take?
 
-    python benchmarks/conversion.py --images 400 --workers 1 2 [--coco_root DIR]
+    python -m benchmarks.conversion --images 400 --workers 1 2 [--coco_root DIR]
 
 Every conversion starts from nothing, in a temporary folder below TMPDIR. See benchmarks/README.md.
 """
@@ -9,18 +9,15 @@ Every conversion starts from nothing, in a temporary folder below TMPDIR. See be
 import contextlib
 import io
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks import common  # noqa: E402
-from benchmarks.data import with_data  # noqa: E402
-from benchmarks.workload import open_workload  # noqa: E402
-from src.base.errors import run_entry  # noqa: E402
-from src.model_utils.device_adapter import prepare_environment  # noqa: E402
+from benchmarks import common
+from benchmarks.data import with_data
+from benchmarks.workload import open_workload
+from src.base.errors import run_entry
+from src.model_utils.device_adapter import prepare_environment
 
 
 def main(argv: Sequence[str]) -> int:

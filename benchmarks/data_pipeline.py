@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many images a second does the data pipeline give, and where does its time go?
 
-    python benchmarks/data_pipeline.py --images 200 --workers 1 2 --with_training [--coco_root DIR]
+    python -m benchmarks.data_pipeline --images 200 --workers 1 2 --with_training [--coco_root DIR]
 
 From MindRecord to training batches: read, decode, resize, augment, normalise and pad, batch. See
 benchmarks/README.md.
@@ -10,19 +10,15 @@ benchmarks/README.md.
 import contextlib
 import io
 import statistics
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks import common  # noqa: E402
-from benchmarks.data import with_data  # noqa: E402
-from benchmarks.workload import Workload, add_workload_options, open_workload  # noqa: E402
-from src.base.errors import UserError, run_entry  # noqa: E402
-from src.model_utils.device_adapter import prepare_environment  # noqa: E402
+from benchmarks import common
+from benchmarks.data import with_data
+from benchmarks.workload import Workload, add_workload_options, open_workload
+from src.base.errors import UserError, run_entry
+from src.model_utils.device_adapter import prepare_environment
 
 _STAGES = ("read", "decode", "resize", "augment", "normalise and pad", "batch")
 

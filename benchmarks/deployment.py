@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One checkpoint in four programs: do they find the same, and how fast?
 
-    python benchmarks/deployment.py --model NAME --main FILE --image_dir DIR --config_path FILE
+    python -m benchmarks.deployment --model NAME --main FILE --image_dir DIR --config_path FILE
         --ckpt_file FILE --coco_root DIR --device_target CPU --test_batch_size 1
 
 Compares the network as eval.py runs it, NAME.mindir in MindSpore, NAME.onnx in Python's onnxruntime
@@ -19,10 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from src.model_utils.config import load_config  # noqa: E402
-from src.model_utils.device_adapter import prepare_environment  # noqa: E402
+from src.model_utils.config import load_config
+from src.model_utils.device_adapter import prepare_environment
 
 _LIMIT = 0.05  # px
 

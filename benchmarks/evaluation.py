@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long does an evaluation take beyond the network's forward pass?
 
-    python benchmarks/evaluation.py --threads 2 --images 32 [--coco_root DIR --checkpoint_path FILE]
+    python -m benchmarks.evaluation --threads 2 --images 32 [--coco_root DIR --checkpoint_path FILE]
 
 Evaluates with src/evaluation/run.py; without a checkpoint with random weights. See
 benchmarks/README.md.
 """
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks import common  # noqa: E402
-from benchmarks.data import with_data  # noqa: E402
-from benchmarks.workload import add_workload_options, open_workload  # noqa: E402
-from src.base.errors import run_entry  # noqa: E402
+from benchmarks import common
+from benchmarks.data import with_data
+from benchmarks.workload import add_workload_options, open_workload
+from src.base.errors import run_entry
 
 _PARTS = ("whole", "forward", "images and results", "COCO")
 

@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long from images to boxes: the forward pass, from image files, exported, in torchvision?
 
-    python benchmarks/inference.py --threads 2 --parts --onnx --files --images DIR
+    python -m benchmarks.inference --threads 2 --parts --onnx --files --images DIR
         --peer torchvision --peer_python FILE
 
 All programs have the same weights and inputs and run in turns. See benchmarks/README.md.
 """
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks import common  # noqa: E402
-from benchmarks.comparison import measure  # noqa: E402
-from benchmarks.data import picture_files  # noqa: E402
-from benchmarks.workload import Workload, add_workload_options, open_workload  # noqa: E402
-from src.base.errors import run_entry  # noqa: E402
+from benchmarks import common
+from benchmarks.comparison import measure
+from benchmarks.data import picture_files
+from benchmarks.workload import Workload, add_workload_options, open_workload
+from src.base.errors import run_entry
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much memory do training and inference take, and does it grow?
 
-    python benchmarks/peak_memory.py --threads 2 --steps 200 --peer torchvision --peer_python FILE
+    python -m benchmarks.peak_memory --threads 2 --steps 200 --peer torchvision --peer_python FILE
 
 Each program has a process of its own, one after the other; what counts is the high-water mark of
 its resident memory, Python and libraries included. See benchmarks/README.md.
 """
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks import common  # noqa: E402
-from benchmarks.turns import Program  # noqa: E402
-from benchmarks.workload import add_workload_options, open_workload  # noqa: E402
-from src.base.errors import run_entry  # noqa: E402
+from benchmarks import common
+from benchmarks.turns import Program
+from benchmarks.workload import add_workload_options, open_workload
+from src.base.errors import run_entry
 
 _TASKS = ("training", "inference")
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long until the first step: imports, --help, graph compile, with and without compile cache?
 
-    python benchmarks/startup.py --threads 2
+    python -m benchmarks.startup --threads 2
 
 Every start is a new process. A matrix product on all --threads, timed before each first run, tells
 machines and busy hours apart. See benchmarks/README.md.
@@ -14,14 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks import common  # noqa: E402
-from benchmarks.workload import ROOT, Workload, add_workload_options, open_workload  # noqa: E402
-from src.base.errors import UserError, run_entry  # noqa: E402
+from benchmarks import common
+from benchmarks.workload import ROOT, Workload, add_workload_options, open_workload
+from src.base.errors import UserError, run_entry
 
 _TASKS = ("training", "inference")
 _STARTS = ("no cache", "cache, first start", "cache, second start")

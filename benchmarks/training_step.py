@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long is a training step, where does its time go, and how long is torchvision's?
 
-    python benchmarks/training_step.py --threads 2 --parts --peer torchvision --peer_python FILE
+    python -m benchmarks.training_step --threads 2 --parts --peer torchvision --peer_python FILE
 
 Times of MindSpore and torchvision are of the same network on the same weights and inputs, each
 program in a process of its own, in turns. See benchmarks/README.md.
 """
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks import common  # noqa: E402
-from benchmarks.comparison import measure  # noqa: E402
-from benchmarks.workload import add_workload_options, open_workload  # noqa: E402
-from src.base.errors import run_entry  # noqa: E402
+from benchmarks import common
+from benchmarks.comparison import measure
+from benchmarks.workload import add_workload_options, open_workload
+from src.base.errors import run_entry
 
 
 def main(argv: Sequence[str]) -> int:

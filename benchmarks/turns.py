@@ -14,12 +14,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from src.base.errors import UserError
 
-PEERS = Path(__file__).resolve().parent / "peers"
 _LAST_LINES = 3  # of a program that failed
 
 

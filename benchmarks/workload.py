@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.turns import PEERS, Program
+from benchmarks.turns import Program
 from src.base.errors import UserError
 from src.checkpoints.families import FAMILIES, TORCHVISION
 from src.model_utils.config import DEFAULT_ORIGIN, Config, load_config
@@ -119,7 +119,7 @@ class Workload:
     def mindspore(self, task: str, *, name: str = "MindSpore", environment=None, **more) -> Program:
         """Start MindSpore's program."""
         return self._start(
-            name, sys.executable, "mindspore_worker.py", self.job(task, **more), environment
+            name, sys.executable, "mindspore_worker", self.job(task, **more), environment
         )
 
     def torchvision(self, task: str) -> Program:
@@ -149,7 +149,7 @@ class Workload:
                 "detections": config.test_max_per_img,
             },
         }
-        return self._start("torchvision", own.peer_python, "torchvision_worker.py", job)
+        return self._start("torchvision", own.peer_python, "torchvision_worker", job)
 
     def onnxruntime(self) -> Program:
         """Export the network as ONNX with export.py and start onnxruntime's program on it."""
@@ -175,7 +175,7 @@ class Workload:
             "width": own.width,
             "batch": own.batch,
         }
-        return self._start("onnxruntime", sys.executable, "onnxruntime_worker.py", job)
+        return self._start("onnxruntime", sys.executable, "onnxruntime_worker", job)
 
     def checkpoint(self) -> str:
         """Return the checkpoint: the user's, or one of random weights that is written now."""
@@ -200,11 +200,13 @@ class Workload:
         return path
 
     def _start(self, name, python, worker, job, environment=None) -> Program:
+        # The current folder stays the user's, for relative paths; the interpreter may be of an
+        # environment that does not have this project.
         return Program(
             name,
-            [python, str(PEERS / worker)],
+            [python, "-m", f"benchmarks.peers.{worker}"],
             job,
-            environment=environment,
+            environment={"PYTHONPATH": str(ROOT), **(environment or {})},
             pause=self.options.device_target == "CPU",
             timeout=self.options.timeout,
         )

@@ -9,8 +9,8 @@ import itertools
 from typing import NamedTuple
 
 from mindspore import ParameterTuple, Tensor, nn, ops
-from protocol import seconds_of
 
+from benchmarks.peers.protocol import seconds_of
 from src.network_define import global_norm
 
 

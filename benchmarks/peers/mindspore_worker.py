@@ -3,14 +3,10 @@
 
 import itertools
 import os
-import sys
 import time
-from pathlib import Path
 
-from inputs import make_boxes, make_images
-from protocol import memory, seconds_of, serve
-
-sys.path.insert(1, str(Path(__file__).resolve().parent.parent.parent))
+from benchmarks.peers.inputs import make_boxes, make_images
+from benchmarks.peers.protocol import memory, seconds_of, serve
 
 # Random weights: the last scale of a residual branch, so that sixteen of them in a row do not make
 # activations grow without bound while BatchNorm is frozen; and the factor on the class scores'
@@ -79,7 +75,7 @@ class Task:
 
     def profile(self, folder):
         """Run once under MindSpore's profiler; return the tables."""
-        from mindspore_profile import profile
+        from benchmarks.peers.mindspore_profile import profile
 
         return profile(self.work, folder, self.config.device_target)
 
@@ -165,7 +161,7 @@ class Training(Task):
 
     def parts(self, warmup, repeats):
         """Time the step's parts alone."""
-        from mindspore_parts import time_parts, training_parts
+        from benchmarks.peers.mindspore_parts import time_parts, training_parts
 
         parts = training_parts(self.loss, self.optimizer, self.batch)
         return time_parts(parts, warmup, repeats)
@@ -189,7 +185,7 @@ class Inference(Task):
 
     def parts(self, warmup, repeats):
         """Time the network's parts alone."""
-        from mindspore_parts import inference_parts, time_parts
+        from benchmarks.peers.mindspore_parts import inference_parts, time_parts
 
         return time_parts(inference_parts(self.network, self.batch), warmup, repeats)
 

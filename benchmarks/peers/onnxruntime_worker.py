@@ -2,14 +2,10 @@
 """An exported ONNX file in onnxruntime as a measured program; see protocol.py."""
 
 import os
-import sys
 import time
-from pathlib import Path
 
-from inputs import make_images
-from protocol import memory, seconds_of, serve
-
-sys.path.insert(1, str(Path(__file__).resolve().parent.parent.parent))
+from benchmarks.peers.inputs import make_images
+from benchmarks.peers.protocol import memory, seconds_of, serve
 
 
 class Inference:

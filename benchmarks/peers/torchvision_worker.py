@@ -10,8 +10,8 @@ are normalised and have the canvas's size already: torchvision's own resizing is
 import os
 import time
 
-from inputs import make_boxes, make_images, read_safetensors
-from protocol import memory, seconds_of, serve
+from benchmarks.peers.inputs import make_boxes, make_images, read_safetensors
+from benchmarks.peers.protocol import memory, seconds_of, serve
 
 _BACKBONES = {
     "resnet_v1.5_50": "resnet50",

@@ -14,14 +14,17 @@ from ..base.errors import UserError
 from ..base.foreign_files import read_bounded
 from ..base.messages import short
 from .configuration import command_line, derived, memory, shipped, yaml_files, zoo
+from .configuration.command_line import COMMAND_LINE
 from .configuration.schema import RULES, SETTABLE
 from .configuration.types import coerce
+from .local_adapter import get_rank, get_world_size
 
 DEFAULT_CONFIG = str(shipped.FOLDER / shipped.DEFAULT_NAME)
 DEFAULT_ORIGIN = DEFAULT_CONFIG  # of values that nobody has set
 SAVED_BY_A_RUN = "The effective configuration of a run; --config_path takes it as it is."
-COMMAND_LINE = "command line"
 PROGRAM = "program"
+# The model zoo's keys whose value the launcher decides.
+_LAUNCHED = {"device_num": get_world_size, "rank_id": get_rank}
 _LONGEST_KEY = 100  # characters that are compared with the known ones
 
 
@@ -202,7 +205,7 @@ def load_config(
     values, origins = _merge(layers)
     config = Config({key: values[key] for key in SETTABLE}, origins, choices, files)
     for key in values.keys() - RULES.keys():
-        problem = zoo.problem(key, values[key], config._values)
+        problem = zoo.problem(key, values[key], config._values, _LAUNCHED)
         if problem:
             raise _value_error(origins[key], key, values[key], problem)
     return config

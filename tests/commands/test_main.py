@@ -15,12 +15,10 @@ from src.commands.main import COMMANDS, main
 from tests.helpers.paths import REPO
 
 
-def python(*arguments: object, **options: object) -> subprocess.CompletedProcess:
-    """Run the interpreter in the repository."""
+def python(*arguments: object, cwd: Path = REPO) -> subprocess.CompletedProcess:
+    """Run the interpreter in a folder, whose modules it finds."""
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=REPO, capture_output=True, text=True, timeout=120, **{**options}
-    )
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
 def test_help_lists_the_commands_without_importing_more():
@@ -76,7 +74,6 @@ def test_the_scripts_and_the_program_are_the_same():
 
 INSTALLED = """
 import sys
-sys.path.insert(0, {folder!r})
 from faster_rcnn.base.program import command, install_command, program
 from faster_rcnn.base.errors import run_entry
 print(command("train"), "|", program("export"), "|", command(), "|", install_command())
@@ -97,7 +94,7 @@ def installed(tmp_path) -> Path:
 
 
 def test_what_is_said_when_installed(installed):
-    done = python("-c", INSTALLED.format(folder=str(installed)))
+    done = python("-c", INSTALLED, cwd=installed)
     words, modules = done.stdout.splitlines()
     assert words == (
         "faster-rcnn train | faster-rcnn export | faster-rcnn | "
@@ -114,15 +111,12 @@ def test_configurations_are_found_within_the_package_too(installed):
         shutil.copy(REPO / name, installed / "faster_rcnn")
     shutil.copytree(REPO / "configs", installed / "faster_rcnn" / "configs")
     code = (
-        f"import sys; sys.path.insert(0, {str(installed)!r})\n"
         "from faster_rcnn.model_utils.config import DEFAULT_CONFIG, load_config\n"
         "print(DEFAULT_CONFIG)\n"
         "print(load_config(['--config_path', 'configs/quickstart.yaml']).class_names)\n"
         "print(load_config(['--config_path', 'default_config_101.yaml']).backbone)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=installed, capture_output=True, text=True, timeout=60
-    )
+    done = python("-c", code, cwd=installed)
     assert done.stdout.splitlines() == [
         str(installed / "faster_rcnn" / "default_config.yaml"),
         "('circle', 'square', 'triangle', 'star')",

@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 
 from benchmarks import common, comparison, peak_memory, workload
-from benchmarks.turns import PEERS, Program, take_turns
+from benchmarks.peers import inputs
+from benchmarks.peers.mindspore_profile import part_of, tables
+from benchmarks.turns import Program, take_turns
 from src.base.errors import UserError
+from tests.helpers.paths import REPO
 
-sys.path.append(str(PEERS))  # as for the programs themselves
-import inputs  # noqa: E402
-from mindspore_profile import part_of, tables  # noqa: E402
-
-FOLDER = Path(common.__file__).parent
 SCRIPTS = (
     "training_step",
     "inference",
@@ -32,10 +30,9 @@ SCRIPTS = (
 )
 
 # A program that plays network: its runs take what the job says, by its own account.
-STAND_IN = f"""
+STAND_IN = """
 import os, sys, time
-sys.path.insert(0, {str(PEERS)!r})
-from protocol import memory, serve
+from benchmarks.peers.protocol import memory, serve
 
 class Task:
     def __init__(self, job):
@@ -43,16 +40,16 @@ class Task:
         print("a library that prints")
     def run(self, count):
         with open(self.job["log"], "a") as file:
-            file.write(f"{{self.job['name']}} {{count}}\\n")
+            file.write(f"{self.job['name']} {count}\\n")
         return [self.job["seconds"]] * count
     def describe(self):
-        return {{"versions": {{"stand-in": "1"}}, "threads": os.environ.get("OMP_NUM_THREADS")}}
+        return {"versions": {"stand-in": "1"}, "threads": os.environ.get("OMP_NUM_THREADS")}
     def memory(self):
         return memory()
     def parts(self, warmup, repeats):
         return [
-            {{"name": "backbone", "forward": [0.1] * repeats, "with_gradient": [0.3] * repeats}},
-            {{"name": "proposals", "forward": [0.2] * repeats, "with_gradient": None}},
+            {"name": "backbone", "forward": [0.1] * repeats, "with_gradient": [0.3] * repeats},
+            {"name": "proposals", "forward": [0.2] * repeats, "with_gradient": None},
         ]
     def fail(self):
         raise ValueError("of a defect")
@@ -76,7 +73,9 @@ def stand_in(tmp_path):
 
     def start(name="stand-in", seconds=0.5, **options):
         job = {"name": name, "seconds": seconds, "log": str(tmp_path / "log")}
-        started.append(Program(name, [sys.executable, str(script)], job, **options))
+        environment = {"PYTHONPATH": str(REPO), **options.pop("environment", {})}
+        command = [sys.executable, str(script)]
+        started.append(Program(name, command, job, environment=environment, **options))
         return started[-1]
 
     start.log = tmp_path / "log"
@@ -87,7 +86,8 @@ def stand_in(tmp_path):
 
 def run_script(name, *arguments):
     return subprocess.run(
-        [sys.executable, "-X", "importtime", str(FOLDER / f"{name}.py"), *map(str, arguments)],
+        [sys.executable, "-X", "importtime", "-m", f"benchmarks.{name}", *map(str, arguments)],
+        cwd=REPO,
         capture_output=True,
         text=True,
         timeout=500,

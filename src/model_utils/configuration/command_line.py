@@ -15,7 +15,7 @@ from .types import element_kind, is_list
 from .zoo import ZOO_KEYS
 
 CONFIG_PATH = "config_path"
-_ORIGIN = "command line"
+COMMAND_LINE = "command line"  # where the values come from
 
 
 class UnknownArgumentError(Exception):
@@ -58,7 +58,7 @@ def parse(
         if argument.startswith("--"):
             raise UnknownArgumentError(argument[2:].split("=")[0])
         raise UserError(
-            f"{_ORIGIN}: {argument!r} belongs to no key; write --key value, and a value with "
+            f"{COMMAND_LINE}: {argument!r} belongs to no key; write --key value, and a value with "
             "spaces in quotes"
         )
     given = vars(namespace)
@@ -137,5 +137,5 @@ def _parse_yaml(key: str, text: str) -> Any:
         return yaml_files.parse_text(text)
     except Exception:  # as in `yaml_files.read_documents`
         raise UserError(
-            f"{_ORIGIN}: {key}: {text!r} cannot be read as a value; see --help"
+            f"{COMMAND_LINE}: {key}: {text!r} cannot be read as a value; see --help"
         ) from None

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ..config import COMMAND_LINE
+from .command_line import COMMAND_LINE
 
 # Keys, whether they have an effect, and what they need for it.
 _NEEDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (

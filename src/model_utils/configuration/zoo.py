@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import local_adapter
 from .derived import DERIVED, Values
 
 
@@ -21,7 +20,7 @@ class Accepted:
     Attributes:
         values: those that ask for nothing, or for what happens anyway; None: every value.
         remedy: why another value cannot be, or what to do instead.
-        also: one more value that is fine, from the other keys or from the launcher.
+        also: one more value that is fine, from the other keys.
     """
 
     values: tuple[Any, ...] | None
@@ -56,8 +55,8 @@ ACCEPTED: dict[str, Accepted] = {
     # Only how the zoo prepares images, not what comes out.
     "python_multiprocessing": Accepted((True, False), _OUT),
     "prefix": Accepted(("",), "use mindrecord_dir"),
-    "device_num": Accepted((1,), _LAUNCHER, lambda v: local_adapter.get_world_size()),
-    "rank_id": Accepted((0,), _LAUNCHER, lambda v: local_adapter.get_rank()),
+    "device_num": Accepted((1,), _LAUNCHER),
+    "rank_id": Accepted((0,), _LAUNCHER),
 }
 
 RENAMED: dict[str, str] = {
@@ -96,13 +95,16 @@ def same_value(given: Any, wanted: Any) -> bool:
     return type(given) in (int, float, str) and given == wanted
 
 
-def problem(key: str, given: Any, values: Values) -> str | None:
+def problem(
+    key: str, given: Any, values: Values, launched: Mapping[str, Callable[[], int]]
+) -> str | None:
     """What is wrong with the value of a key of `DERIVED` or `ACCEPTED`; None when nothing is.
 
     Args:
         key: the model zoo's key.
         given: its value, as YAML gave it.
         values: the checked values of all own keys.
+        launched: keys whose value the launcher has decided, with what reads it.
     """
     if key in DERIVED:
         wanted = DERIVED[key](values)
@@ -115,6 +117,8 @@ def problem(key: str, given: Any, values: Values) -> str | None:
     if allowed is None or any(same_value(given, value) for value in allowed):
         return None
     if accepted.also is not None and same_value(given, accepted.also(values)):
+        return None
+    if key in launched and same_value(given, launched[key]()):
         return None
     return f"has no effect here: {accepted.remedy}"
 
