@@ -29,15 +29,15 @@ DataType FromLite(mindspore::DataType type) {
 
 void Require(const mindspore::Status &status, const char *step, const char *advice) {
   if (status.IsOk()) return;
-  const std::string text = std::string("MindSpore Lite: ") + step + " failed: " +
-                           mindspore::Status::CodeAsString(status.StatusCode()) + " " + advice;
+  const std::string text = std::string("MindSpore Lite: ") + step +
+                           " failed: " + mindspore::Status::CodeAsString(status.StatusCode()) +
+                           " " + advice;
   throw BackendError(text.c_str());
 }
 
 std::vector<TensorInfo> InfosOf(const std::vector<mindspore::MSTensor> &tensors) {
   std::vector<TensorInfo> infos;
-  for (const auto &tensor : tensors)
-    infos.push_back({FromLite(tensor.DataType()), tensor.Shape()});
+  for (const auto &tensor : tensors) infos.push_back({FromLite(tensor.DataType()), tensor.Shape()});
   return infos;
 }
 

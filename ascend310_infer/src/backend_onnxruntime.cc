@@ -124,8 +124,6 @@ class OnnxRuntimeBackend : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> MakeOnnxRuntimeBackend() {
-  return std::make_unique<OnnxRuntimeBackend>();
-}
+std::unique_ptr<Backend> MakeOnnxRuntimeBackend() { return std::make_unique<OnnxRuntimeBackend>(); }
 
 }  // namespace frcnn

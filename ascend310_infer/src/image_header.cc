@@ -68,8 +68,8 @@ ImageHeader ReadJpeg(const ByteReader &file) {
     }
     if (marker == 0 || marker == 0xd9) throw ImageError("it is a JPEG without a picture");
     const auto length = file.Number(position + 2, 2);
-    const bool frame = marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 &&
-                       marker != 0xcc;
+    const bool frame =
+        marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
     if (frame && components == 0) {
       header = JpegFrame(file, position, static_cast<unsigned>(marker));
       components = file.Number(position + 9, 1);

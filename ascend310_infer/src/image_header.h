@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an image file says of itself, read without decoding, as src/images/headers.py does in Python.
+// What an image file says of itself, read without decoding, as src/images/headers.py does in
+// Python.
 #ifndef FASTER_RCNN_IMAGE_HEADER_H
 #define FASTER_RCNN_IMAGE_HEADER_H
 

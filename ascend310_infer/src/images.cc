@@ -19,9 +19,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 12> kEndings{".jpg", ".jpeg", ".jpe", ".jfif",
-                                                    ".png", ".bmp",  ".webp", ".tif",
-                                                    ".tiff", ".ppm", ".pgm", ".pbm"};
+constexpr std::array<std::string_view, 12> kEndings{".jpg",  ".jpeg", ".jpe",  ".jfif",
+                                                    ".png",  ".bmp",  ".webp", ".tif",
+                                                    ".tiff", ".ppm",  ".pgm",  ".pbm"};
 constexpr std::uint64_t kFileBytesOfAPixel = 4;  // for every pixel of the limit
 
 bool IsImageName(const fs::path &path) {
@@ -70,8 +70,10 @@ std::vector<unsigned char> ReadBytes(const fs::path &path, std::int64_t max_pixe
   const std::uint64_t size = fs::file_size(path, error);
   if (error) throw ImageError(error.message());
   if (size > kFileBytesOfAPixel * static_cast<std::uint64_t>(max_pixels))
-    throw ImageError("it has " + std::to_string(size) + " bytes, more than 4 for each pixel of "
-                     "--max_image_pixels=" + std::to_string(max_pixels));
+    throw ImageError("it has " + std::to_string(size) +
+                     " bytes, more than 4 for each pixel of "
+                     "--max_image_pixels=" +
+                     std::to_string(max_pixels));
   std::vector<unsigned char> bytes(size);
   file.read(reinterpret_cast<char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   if (file.gcount() != static_cast<std::streamsize>(bytes.size()))

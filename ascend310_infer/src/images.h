@@ -15,8 +15,8 @@ struct ImageFile {
   std::string result_name;  // what its result files start with
 };
 
-// Image files and links in a folder, sorted by name; hidden ones are passed over. `result_name` is the name without its ending,
-// or with it where two images would have the same.
+// Image files and links in a folder, sorted by name; hidden ones are passed over. `result_name` is
+// the name without its ending, or with it where two images would have the same.
 std::vector<ImageFile> ListImages(const std::filesystem::path &folder);
 
 // A file's bytes; throws ImageError, also for a file that is no regular one or is larger than a

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 constexpr const char *kFormat = "faster_rcnn_model";
 constexpr int kVersion = 1;
 constexpr int kLargestSide = 1 << 15;
-constexpr std::uintmax_t kLargestCard = 1 << 24;  // bytes
+constexpr std::uintmax_t kLargestCard = 1 << 24;            // bytes
 constexpr std::int64_t kMostInput = std::int64_t{1} << 31;  // numbers that the model takes at once
 
 [[noreturn]] void Wrong(const fs::path &path, const std::string &what) {
@@ -125,7 +125,8 @@ ModelCard ReadModelCard(const fs::path &model) {
     if (values.contains("max_image_pixels")) {
       card.max_pixels = values["max_image_pixels"].get<std::int64_t>();
       if (card.max_pixels < 1 || card.max_pixels > kMostPixels)
-        throw std::runtime_error("max_image_pixels is not from 1 to " + std::to_string(kMostPixels));
+        throw std::runtime_error("max_image_pixels is not from 1 to " +
+                                 std::to_string(kMostPixels));
     }
     std::error_code ignored;
     if (values.at("model_bytes").get<std::uintmax_t>() != fs::file_size(model, ignored))

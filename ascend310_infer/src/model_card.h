@@ -23,12 +23,12 @@ class UserError : public std::runtime_error {
 
 struct ModelCard {
   InputFormat input;
-  std::vector<std::string> class_names;  // of labels 1, 2, ...
-  std::int64_t batch = 0;                // images that the model takes at once
-  std::int64_t detections = 0;           // rows that it returns for an image
+  std::vector<std::string> class_names;    // of labels 1, 2, ...
+  std::int64_t batch = 0;                  // images that the model takes at once
+  std::int64_t detections = 0;             // rows that it returns for an image
   std::int64_t max_pixels = kUsualPixels;  // of an image; larger ones are not decoded
-  Signature signature;                   // boxes, scores, labels, valid; image, image_meta
-  std::string text;                      // the file itself
+  Signature signature;                     // boxes, scores, labels, valid; image, image_meta
+  std::string text;                        // the file itself
 };
 
 // Reads <model>.json and checks that it belongs to the model file.

@@ -24,11 +24,9 @@ int ToNumber(const std::string &key, const std::string &text, int highest) {
 }
 
 std::map<std::string, std::string> Split(int count, const char *const *arguments) {
-  std::map<std::string, std::string> values{{"mindir_path", ""},   {"dataset_path", ""},
-                                            {"device_id", "0"},    {"device_target", ""},
-                                            {"output_path", "."},  {"backend", ""},
-                                            {"threads", "0"},
-                                            {"max_image_pixels", "0"}};
+  std::map<std::string, std::string> values{
+      {"mindir_path", ""},  {"dataset_path", ""}, {"device_id", "0"}, {"device_target", ""},
+      {"output_path", "."}, {"backend", ""},      {"threads", "0"},   {"max_image_pixels", "0"}};
   for (int i = 1; i < count; ++i) {
     const std::string argument = arguments[i];
     const auto equals = argument.find('=');
@@ -53,8 +51,9 @@ bool WantsAscend(const std::string &given, const std::string &backend) {
   if (given != "Ascend" && given != "CPU")
     throw UserError("--device_target=" + given + " is none of Ascend, CPU");
   if (given == "Ascend" && backend == kOnnxRuntime)
-    throw UserError("--device_target=Ascend: the backend onnxruntime runs on the CPU only; give a "
-                    ".mindir model and --backend=mindspore_lite");
+    throw UserError(
+        "--device_target=Ascend: the backend onnxruntime runs on the CPU only; give a "
+        ".mindir model and --backend=mindspore_lite");
   return given == "Ascend";
 }
 
@@ -96,8 +95,7 @@ Options ParseOptions(int count, const char *const *arguments) {
   options.device.id =
       static_cast<std::uint32_t>(ToNumber("device_id", values.at("device_id"), kHighestDevice));
   options.device.threads = ToNumber("threads", values.at("threads"), kMostThreads);
-  options.max_pixels =
-      ToNumber("max_image_pixels", values.at("max_image_pixels"), kMostPixels);
+  options.max_pixels = ToNumber("max_image_pixels", values.at("max_image_pixels"), kMostPixels);
   return options;
 }
 

@@ -78,8 +78,7 @@ cv::Mat OnWhite(const Bytes &bytes, const ImageHeader &header, const cv::Mat &pi
       const float alpha = static_cast<float>(from[x][3]) / 255.0F;
       for (int c = 0; c < 3; ++c) {
         const float colour = static_cast<float>(from[x][c]) * (header.premultiplied ? 1.0F : alpha);
-        to[x][c] = static_cast<uchar>(
-            std::min(colour + 255.0F * (1.0F - alpha) + 0.5F, 255.0F));
+        to[x][c] = static_cast<uchar>(std::min(colour + 255.0F * (1.0F - alpha) + 0.5F, 255.0F));
       }
     }
   }

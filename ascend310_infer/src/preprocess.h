@@ -26,8 +26,8 @@ struct InputFormat {
 // Height and width of the valid area; network-input pixels per image pixel.
 using ImageMeta = std::array<float, 4>;
 
-// Decodes an image file's bytes to what a viewer shows: 8-bit BGR, rotated by EXIF, on white. Throws
-// ImageError, for more than `max_pixels` before anything is decoded.
+// Decodes an image file's bytes to what a viewer shows: 8-bit BGR, rotated by EXIF, on white.
+// Throws ImageError, for more than `max_pixels` before anything is decoded.
 cv::Mat DecodeImage(const std::vector<unsigned char> &bytes, std::int64_t max_pixels);
 
 // Resizes for the canvas, bilinear, without padding; sets `meta`.

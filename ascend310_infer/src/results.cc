@@ -21,13 +21,15 @@ void MakeFolder(const fs::path &folder) {
 }  // namespace
 
 ResultFolder::ResultFolder(const fs::path &output, const ModelCard &card)
-    : results_(output / "result_Files"), times_(output / "time_Result"),
+    : results_(output / "result_Files"),
+      times_(output / "time_Result"),
       detections_(card.detections) {
   MakeFolder(results_);
   MakeFolder(times_);
   std::error_code error;
   if (!fs::is_empty(results_, error) || error)
-    throw UserError(results_.string() + " holds results already; remove it, or give another "
+    throw UserError(results_.string() +
+                    " holds results already; remove it, or give another "
                     "--output_path");
   WriteFile(results_ / "model.json", card.text.data(), card.text.size());
 }
@@ -64,13 +66,18 @@ void ResultFolder::Write(const ImageFile &image, int height, int width,
   sidecar["image"] = image.path.filename().string();
   sidecar["height"] = height;
   sidecar["width"] = width;
-  sidecar["outputs"] = json::array(
-      {{{"file", name + "_0.bin"}, {"dtype", "float32"}, {"shape", {count, 5}},
-        {"meaning", "x1, y1, x2, y2 in pixels of the image, score"}},
-       {{"file", name + "_1.bin"}, {"dtype", "int32"}, {"shape", {count}},
-        {"meaning", "label, from 1"}},
-       {{"file", name + "_2.bin"}, {"dtype", "bool"}, {"shape", {count}},
-        {"meaning", "which rows are detections"}}});
+  sidecar["outputs"] = json::array({{{"file", name + "_0.bin"},
+                                     {"dtype", "float32"},
+                                     {"shape", {count, 5}},
+                                     {"meaning", "x1, y1, x2, y2 in pixels of the image, score"}},
+                                    {{"file", name + "_1.bin"},
+                                     {"dtype", "int32"},
+                                     {"shape", {count}},
+                                     {"meaning", "label, from 1"}},
+                                    {{"file", name + "_2.bin"},
+                                     {"dtype", "bool"},
+                                     {"shape", {count}},
+                                     {"meaning", "which rows are detections"}}});
   // File names need not be UTF-8; what is not becomes a replacement character.
   const std::string text = sidecar.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
   WriteFile(path("_outputs.json"), text.data(), text.size());  // the last: it says "complete"

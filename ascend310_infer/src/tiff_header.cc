@@ -9,9 +9,20 @@ namespace frcnn {
 namespace {
 
 enum Tag : unsigned {
-  kWidth = 256, kHeight = 257, kBits = 258, kPhotometric = 262, kStripOffsets = 273,
-  kSamples = 277, kRows = 278, kStripBytes = 279, kTileWidth = 322, kTileHeight = 323,
-  kTileOffsets = 324, kTileBytes = 325, kExtra = 338, kFormat = 339
+  kWidth = 256,
+  kHeight = 257,
+  kBits = 258,
+  kPhotometric = 262,
+  kStripOffsets = 273,
+  kSamples = 277,
+  kRows = 278,
+  kStripBytes = 279,
+  kTileWidth = 322,
+  kTileHeight = 323,
+  kTileOffsets = 324,
+  kTileBytes = 325,
+  kExtra = 338,
+  kFormat = 339
 };
 constexpr unsigned kMostEntries = 4096, kMostSamples = 16, kCmyk = 5;
 
@@ -45,9 +56,10 @@ class Directory {
 
   // Makes sure that every strip or tile lies inside of the file.
   void CheckComplete() const {
-    if (!Has(kStripOffsets) && !Has(kTileOffsets)) throw ImageError("it is a TIFF without a picture");
-    for (const auto &[offsets, sizes] : {std::pair{kStripOffsets, kStripBytes},
-                                         std::pair{kTileOffsets, kTileBytes}}) {
+    if (!Has(kStripOffsets) && !Has(kTileOffsets))
+      throw ImageError("it is a TIFF without a picture");
+    for (const auto &[offsets, sizes] :
+         {std::pair{kStripOffsets, kStripBytes}, std::pair{kTileOffsets, kTileBytes}}) {
       const Values starts = All(offsets, {}), lengths = All(sizes, {});
       for (std::size_t i = 0; i < starts.size(); ++i) {
         const auto length = i < lengths.size() ? lengths[i] : 0;
@@ -59,11 +71,16 @@ class Directory {
  private:
   static unsigned WidthOf(std::uint64_t type) {
     switch (type) {
-      case 1: return 1;
-      case 3: return 2;
-      case 4: return 4;
-      case 16: return 8;
-      default: return 0;
+      case 1:
+        return 1;
+      case 3:
+        return 2;
+      case 4:
+        return 4;
+      case 16:
+        return 8;
+      default:
+        return 0;
     }
   }
 
@@ -93,10 +110,12 @@ class Directory {
 void CheckSamples(const Directory &directory, std::uint64_t depth) {
   for (const auto format : directory.All(kFormat, {1}))
     if (format != 1 && format != 4)
-      throw ImageError("it has signed or floating-point samples, which are not read: save it with "
-                       "unsigned 8 or 16 bits a channel");
+      throw ImageError(
+          "it has signed or floating-point samples, which are not read: save it with "
+          "unsigned 8 or 16 bits a channel");
   if (depth != 1 && depth != 4 && depth != 8 && depth != 16)
-    throw ImageError("it has " + std::to_string(depth) + "-bit samples, which are not read: save "
+    throw ImageError("it has " + std::to_string(depth) +
+                     "-bit samples, which are not read: save "
                      "it with unsigned 8 or 16 bits a channel");
 }
 
@@ -130,8 +149,7 @@ ImageHeader ReadTiffHeader(const std::vector<unsigned char> &bytes) {
   header.height = static_cast<std::int64_t>(height);
   CheckSamples(directory, depth);
   directory.CheckComplete();
-  header.transparent =
-      (samples == 2 || samples == 4) && directory.First(kPhotometric, 1) != kCmyk;
+  header.transparent = (samples == 2 || samples == 4) && directory.First(kPhotometric, 1) != kCmyk;
   const double whole = static_cast<double>(depth * samples) / 8;  // bytes a pixel
   header.memory = std::max({6.0, 3.0 + (4.0 + whole) * PartInMemory(directory, header),
                             header.transparent ? 3.0 + static_cast<double>(depth) : 0.0});

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,13 @@ elif not given[0].endswith("missing_requirements.py"):
 """
 
 
+# Plays a linter, which $FAIL may name.
+LINTER = """#!/bin/sh
+[ "${0##*/}" != "${FAIL-}" ] || exit 9
+echo "${0##*/} $*" >> "$CALLS.linters"
+"""
+
+
 class Bench:
     """Starts the repository's scripts in `work folder`."""
 
@@ -37,8 +45,8 @@ class Bench:
         self.work.mkdir()
         binaries = root / "bin"
         binaries.mkdir()
-        for name, text in (("python", STAND_IN), ("shellcheck", "#!/bin/sh\nexit 0\n")):
-            (binaries / name).write_text(text)
+        for name in ("python", "shellcheck", "clang-format"):
+            (binaries / name).write_text(STAND_IN if name == "python" else LINTER)
             (binaries / name).chmod(0o755)
         self.environment = {
             "PATH": f"{binaries}:/usr/bin:/bin",
@@ -121,14 +129,22 @@ def test_wrong_arguments_of_the_quickstart(bench, arguments, complaint):
 def test_the_tests_script(bench):
     done = bench.run("run_tests.sh", "-m", "not slow", "-x", cwd="/")
     assert done.returncode == 0, done.stderr
-    ruff, pytest = bench.calls
+    ruff, form, pytest = bench.calls
     assert ruff == ["-m", "ruff", "check", "."]
+    assert form == ["-m", "ruff", "format", "--check", "."]
+    shell, clang = Path(f"{bench.file}.linters").read_text().splitlines()
+    assert shell.startswith("shellcheck ") and "scripts/run_tests.sh" in shell
+    assert clang.startswith("clang-format --dry-run --Werror ")
+    assert {"src/native/kernels/winograd.cc", "ascend310_infer/src/main.cc"} <= {*clang.split()}
     assert pytest[:2] == ["-m", "pytest"] and pytest[-3:] == ["-m", "not slow", "-x"]
     assert pytest[pytest.index("--dist") + 1] == "loadfile"  # module-wide fixtures are costly
     assert bench.run("run_tests.sh", FAIL="pytest").returncode == 7
     bench.file.unlink()
     assert bench.run("run_tests.sh", FAIL="ruff").returncode == 7
     assert len(bench.calls) == 1  # and no tests
+    for linter in ("shellcheck", "clang-format"):
+        assert bench.run("run_tests.sh", FAIL=linter).returncode == 9
+    assert not any("pytest" in call for call in bench.calls)
 
 
 def test_continuous_integration_runs_the_tests_script(bench):

@@ -12,8 +12,7 @@ struct Shape {
 };
 
 // Stride 1: the result has the images' height and width.
-void filter_forward(const Shape &shape, const float *image, const float *weights,
-                    float *result);
+void filter_forward(const Shape &shape, const float *image, const float *weights, float *result);
 void filter_input_gradient(const Shape &shape, const float *gradient, const float *weights,
                            float *result);
 void filter_weight_gradient(const Shape &shape, const float *image, const float *gradient,

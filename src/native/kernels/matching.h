@@ -19,10 +19,10 @@ struct Boxes {
 
 // All results are (batch, count).
 struct Matches {
-  float *best;         // the highest IoU with a real box, at least 0
-  int32_t *best_box;   // the first box that has it
-  int32_t *best_of;    // 1 + the last box whose best usable anchor this one is, or 0
-  float *in_crowd;     // the largest share of the anchor's area inside one crowd region
+  float *best;        // the highest IoU with a real box, at least 0
+  int32_t *best_box;  // the first box that has it
+  int32_t *best_of;   // 1 + the last box whose best usable anchor this one is, or 0
+  float *in_crowd;    // the largest share of the anchor's area inside one crowd region
 };
 
 // A box has a best anchor only if that overlaps it by at least `least`, and at all.

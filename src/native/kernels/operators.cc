@@ -53,7 +53,7 @@ kernels::Corners corners_of(const void *rows, const void *weights, const int64_t
 
 }  // namespace
 
-#define OPERATOR(name)                                                                   \
+#define OPERATOR(name)                                                                    \
   extern "C" int name([[maybe_unused]] int count, void **params, int *, int64_t **shapes, \
                       const char **, void *, void *)
 
@@ -131,10 +131,9 @@ OPERATOR(pool) {
 OPERATOR(pool_gradient) {
   return guarded([&] {
     const int levels = (count - 3) / 2;
-    kernels::pool_gradient(maps_of<float>(params, shapes, levels + 3, levels), shapes[0][0],
-                           shapes[0][1],
-                           corners_of(params[levels], params[levels + 1], shapes[levels]),
-                           input(params[levels + 2]));
+    kernels::pool_gradient(
+        maps_of<float>(params, shapes, levels + 3, levels), shapes[0][0], shapes[0][1],
+        corners_of(params[levels], params[levels + 1], shapes[levels]), input(params[levels + 2]));
   });
 }
 

@@ -75,8 +75,7 @@ void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t chan
         for (int64_t corner = 0; corner < corners.corners; ++corner, ++row, ++weight)
           for (int v = 0; v < kParts; ++v)
             sum[v] += *weight * load(part.table + *row * int64_t{kTogether} + v * kLanes);
-        for (int v = 0; v < kParts; ++v)
-          store(part.sums + bin * kTogether + v * kLanes, sum[v]);
+        for (int v = 0; v < kParts; ++v) store(part.sums + bin * kTogether + v * kLanes, sum[v]);
       }
       transpose(part.sums, kTogether, result + (region * channels + part.channel) * corners.bins,
                 corners.bins, corners.bins, part.count);
@@ -98,8 +97,7 @@ void pool_gradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t c
                 part.sums, kTogether, part.count, corners.bins);
       for (int64_t bin = 0; bin < corners.bins; ++bin) {
         Vector sum[kParts];
-        for (int v = 0; v < kParts; ++v)
-          sum[v] = load(part.sums + bin * kTogether + v * kLanes);
+        for (int v = 0; v < kParts; ++v) sum[v] = load(part.sums + bin * kTogether + v * kLanes);
         for (int64_t corner = 0; corner < corners.corners; ++corner, ++row, ++weight)
           for (int v = 0; v < kParts; ++v) {
             float *cell = part.table + *row * int64_t{kTogether} + v * kLanes;

@@ -187,13 +187,12 @@ void stride_weight_gradient(const Shape &shape, const float *image, const float 
         const Part part(lines, (done + i) % lines.blocks());
         const int64_t line = (kStride * int64_t{part.columns} + 1) * in;
         for (int row = 0; row < part.rows; ++row)
-          multiply({gradients.get() + i * gradient_floats + int64_t{row} * part.columns * out, 1,
-                    out,
-                    images.get() + i * image_floats + (kStride * row + tap / kTaps) * line +
-                        tap % kTaps * in + c,
-                    kStride * in, sums.get() + tap * in * out + c, in, part.columns,
-                    done + i + row > 0},
-                   out);
+          multiply(
+              {gradients.get() + i * gradient_floats + int64_t{row} * part.columns * out, 1, out,
+               images.get() + i * image_floats + (kStride * row + tap / kTaps) * line +
+                   tap % kTaps * in + c,
+               kStride * in, sums.get() + tap * in * out + c, in, part.columns, done + i + row > 0},
+              out);
       }
     });
   }

@@ -17,7 +17,7 @@ constexpr int kRows = 6;  // 12 of 16 registers
 constexpr int kLanes = 4;
 constexpr int kRows = 10;  // 20 of 32 registers (NEON)
 #endif
-constexpr int kVectors = 2;                 // that a row of a block has
+constexpr int kVectors = 2;                  // that a row of a block has
 constexpr int kColumns = kVectors * kLanes;  // floats of it
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));

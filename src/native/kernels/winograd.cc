@@ -117,13 +117,11 @@ struct Block {
           Vector tile[kPoints], result[kPoints];
 #pragma GCC unroll 16
           for (int i = 0; i < kPoints; ++i)
-            tile[i] = load(patch + i / kIn * line +
-                           (column * kOut + i % kIn) * kLanes);
+            tile[i] = load(patch + i / kIn * line + (column * kOut + i % kIn) * kLanes);
           both_ways<kIn, kIn>(Transform::input, tile, result);
           const int64_t t = row * columns + column;
 #pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p)
-            store(to + (p * stride + t) * channels + c, result[p]);
+          for (int p = 0; p < kPoints; ++p) store(to + (p * stride + t) * channels + c, result[p]);
         }
       }
     }
@@ -148,8 +146,7 @@ struct Block {
           both_ways<kOut, kIn>(Transform::output_gradient, tile, result);
           const int64_t t = row * columns + column;
 #pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p)
-            store(to + (p * stride + t) * channels + c, result[p]);
+          for (int p = 0; p < kPoints; ++p) store(to + (p * stride + t) * channels + c, result[p]);
         }
       }
     }
@@ -268,10 +265,10 @@ void filter_gradients(const Shape &shape, const float *image, const float *gradi
     });
     share(kPoints * (in / kColumns), [&](int64_t i, int) {
       const int64_t p = i / (in / kColumns), c = i % (in / kColumns) * kColumns;
-      multiply({lifted_gradient.get() + p * stride * out, 1, out,
-                lifted.get() + p * stride * in + c, in, sums.get() + p * in * out + c, in,
-                first[count], done > 0},
-               out);
+      multiply(
+          {lifted_gradient.get() + p * stride * out, 1, out, lifted.get() + p * stride * in + c, in,
+           sums.get() + p * in * out + c, in, first[count], done > 0},
+          out);
     });
   }
   share(out, [&](int64_t k, int) {
