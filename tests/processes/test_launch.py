@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from src.base.errors import UserError
+from src.model_utils.config import load_config
+from src.processes import launch
+from tests.helpers.paths import REPO
 from tests.processes.test_rank_table import modern_table, old_table, write
 from tests.scripts.test_launchers import BACKBONES, Bench
 
@@ -320,3 +324,26 @@ def test_help(bench, target):
     call = bench.run(f"run_distribute_train_{target}.sh", "--help", cwd="/")
     assert (call.code, call.stderr) == (0, "")
     assert call.stdout.startswith(f"Usage: bash run_distribute_train_{target}.sh [")
+
+
+def test_a_command_of_the_project_needs_no_interpreter(tmp_path, monkeypatch):
+    script = str(REPO / "train.py")
+    assert launch._split_command(["train", "--seed", "3"]) == (
+        [sys.executable, script],
+        ["--seed", "3"],
+    )
+    assert launch._split_command(["py", "my.py", "-x"]) == (["py", "my.py"], ["-x"])
+    with pytest.raises(UserError, match="nothing to start"):
+        launch._split_command([])
+    monkeypatch.setattr(launch, "IS_INSTALLED", True)
+    start, rest = launch._split_command(["eval"])
+    assert start[1:] == ["-m", "src", "eval"] and rest == []
+
+
+def test_configurations_of_the_project_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ["--config_path", "configs/quickstart.yaml"]
+    expected = ["--config_path", str(REPO / "configs" / "quickstart.yaml")]
+    assert launch.with_absolute_paths(given, load_config(given))[:2] == expected
+    (tmp_path / "default_config_101.yaml").write_text("seed: 9\n")
+    assert load_config(["--config_path", "default_config_101.yaml"]).seed == 9

@@ -105,6 +105,20 @@ def test_a_source_distribution_gives_the_same_wheel(wheel, clone, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_installed_launcher_starts_the_installed_program(bin_folder, tmp_path):
+    """Up to the complaint about the missing data, which each process makes by itself."""
+    where = ["--coco_root", "nowhere", "--device_target", "CPU", "--pre_trained", ""]
+    command = [bin_folder / "faster-rcnn", "launch", "msrun", "run", "--", "train", *where]
+    keep = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(
+        [*map(str, command)], cwd=tmp_path, env=keep, capture_output=True, text=True, timeout=300
+    )
+    log = (tmp_path / "run" / "train_parallel0" / "log.txt").read_text()
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"error: {tmp_path}/nowhere" in log, log
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_installed_package_trains_predicts_and_exports(bin_folder, tmp_path):
     faster_rcnn = bin_folder / "faster-rcnn"
