@@ -123,21 +123,17 @@ def evaluate_results(
     counted = max(max_detections, COCO_MAX_DETECTIONS)
     evaluation = _run_pycocotools(truth, found, position, len(category_ids), counted)
     stats, lines = _summarize(evaluation, counted)
+    notes = (
+        None if truth else f"note: {name} has no box to judge by: no numbers",
+        absent_classes_note(category_ids, class_names, name),
+        _counting_note(evaluation, found, counted),
+    )
     return CocoSummary(
         stats=stats,
         lines=lines,
         per_class=_per_class(evaluation, truth, found, class_names),
         num_images=len(wanted),
-        notes=tuple(
-            filter(
-                None,
-                (
-                    None if truth else f"note: {name} has no box to judge by: no numbers",
-                    absent_classes_note(category_ids, class_names, name),
-                    _counting_note(evaluation, found, counted),
-                ),
-            )
-        ),
+        notes=tuple(filter(None, notes)),
     )
 
 
