@@ -61,8 +61,6 @@ def main(argv: Sequence[str]) -> int:
     for note in notes:
         print(note)
     prepare_environment(config.device_target)
-    from ..pictures.prediction import (
-        run_prediction,  # only now: MindSpore reads the environment at import
-    )
+    from ..pictures.prediction import run_prediction  # only now: it imports MindSpore
 
     return run_prediction(config, paths, own.min_score)

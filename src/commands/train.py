@@ -13,8 +13,6 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(argv, description="Train a Faster R-CNN detector.")
     prepare_environment(config.device_target)
     with modelarts(config, "pre_trained") as outputs:
-        from ..training.loop import (
-            run_training,  # only now: MindSpore reads the environment at import
-        )
+        from ..training.loop import run_training  # only now: it imports MindSpore
 
         return run_training(outputs.config, outputs)
