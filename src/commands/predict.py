@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..base.errors import UserError
 from ..model_utils.config import load_config
+from ..model_utils.configuration.command_line import COMMAND_LINE
 from ..model_utils.device_adapter import prepare_environment
 
 DESCRIPTION = """\
@@ -51,16 +52,15 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
 def main(argv: Sequence[str]) -> int:
     """Predict as the arguments say; return the exit code."""
     own, rest = parse_arguments(argv)
+    # Only now: wrong arguments are answered without OpenCV.
     from ..images.listing import find_images
-    from ..pictures.prediction import DEFAULT_OUTPUT
+    from ..pictures.prediction import DEFAULT_OUTPUT, run_prediction
 
     config = load_config(rest, description=DESCRIPTION)
-    if config.origin("output_dir") != "command line":  # a file's is where training writes
+    if config.origin("output_dir") != COMMAND_LINE:  # a file's is where training writes
         config = config.replace(output_dir=DEFAULT_OUTPUT)
     paths, notes = find_images(own.input, recursive=own.recursive, results=config.output_dir)
     for note in notes:
         print(note)
     prepare_environment(config.device_target)
-    from ..pictures.prediction import run_prediction  # only now: it imports MindSpore
-
     return run_prediction(config, paths, own.min_score)
