@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import src
 from src.base.errors import UserError
 from src.checkpoints.file import describe_model, save_checkpoint
 from src.images.pictures import load_picture
@@ -59,6 +60,12 @@ def test_pictures_of_any_size_and_number(detector):
     pictures = [np.full((30 + 7 * n, 50, 3), 90, np.uint8) for n in range(3)]
     assert len(detector.detect(pictures)) == 3 and detector.detect([]) == []
     assert len(detector.detect(np.stack(pictures[:1] * 2))) == 2
+
+
+def test_the_package_gives_the_class():
+    assert src.Detector is Detector and src.Found is Found
+    with pytest.raises(AttributeError, match="no attribute 'Detecter'"):
+        src.Detecter  # noqa: B018
 
 
 def same(one, other):
