@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .base.arguments import ArgumentParser
 from .base.errors import UserError, run_entry
+from .base.files import save_whole
 from .base.messages import one_line
 from .checkpoints.foreign.reading import read_source, require_source
 from .model_utils.config import DEFAULT_ORIGIN, Config, load_config
@@ -218,11 +219,10 @@ def make_meta(conversion: "Conversion", config: Config) -> dict[str, Any]:
 def _write_state_dict(output: Path, conversion: "Conversion", _: Config) -> None:
     """Write a PyTorch state_dict, atomically."""
     from .checkpoints.foreign.to_torchvision import require_torch, write_state_dict
-    from .pictures.drawing import write_atomically
 
     if output.suffix != ".safetensors":
         require_torch(output)
-    write_atomically(output, lambda name: write_state_dict(name, output.suffix, conversion.arrays))
+    save_whole(output, lambda name: write_state_dict(name, output.suffix, conversion.arrays))
 
 
 if __name__ == "__main__":

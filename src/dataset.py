@@ -17,8 +17,8 @@ import numpy as np
 from mindspore import dataset as ds
 
 from .base.errors import UserError
-from .data.mindrecord import MindRecordSet
 from .data.record_check import find_damage
+from .data.record_set import MindRecordSet
 from .images.ops import (
     InputFormat,
     clip_boxes,

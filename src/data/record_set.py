@@ -11,9 +11,10 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.file_names import find_image
+from ..base.files import write_json
 from ..base.foreign_files import read_json
 from ..base.messages import short
-from ..base.one_at_a_time import beside, write_json
+from ..base.one_at_a_time import beside
 from .record_index import FINGERPRINT, current_fingerprint, find_file_damage, read_index
 from .records import AnnotationReport, ImageRecord
 from .source import DataSource

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a split's annotations and images are by the configuration, and what of them is wanted."""
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 
+from ..base.digests import json_digest
 from ..base.errors import UserError
 from ..base.file_names import one_form
-from ..base.foreign_files import open_regular
 from ..base.messages import short
 from .annotations import AnnotationReport, ImageRecord, read_coco, read_txt
 
@@ -77,7 +75,7 @@ class DataSource:
         stem = os.path.splitext(os.path.basename(self.anno_path))[0]
         usual = self.place == ("annotations" if self.kind == "coco" else ".")
         content = self.settings() if usual else [self.settings(), self.place]
-        return f"{stem}-{self.split}-{digest(content)[:8]}"
+        return f"{stem}-{self.split}-{json_digest(content)[:8]}"
 
     def read(self, *, max_boxes: int) -> tuple[list[ImageRecord], AnnotationReport]:
         """Read the annotations."""
@@ -166,29 +164,6 @@ def _place(anno_path: str, root: str) -> str:
         if os.path.commonpath([folder, base]) == base:
             return os.path.relpath(folder, base)
     return os.path.basename(named[0])
-
-
-def digest(content) -> str:
-    """SHA-256 of something that JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
-
-
-def file_digest(path: str) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        UserError: it is missing or cannot be read.
-    """
-    try:
-        with open_regular(path) as stream:
-            total = hashlib.sha256()
-            while block := stream.read(1 << 20):
-                total.update(block)
-            return total.hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"annotation file {path} does not exist; check the data settings") from None
-    except OSError as error:
-        raise UserError(f"annotation file {path} cannot be read: {error.strerror}") from None
 
 
 def _is_utf8(path: str) -> bool:

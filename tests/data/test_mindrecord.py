@@ -15,8 +15,9 @@ from PIL import Image
 from src.base.errors import UserError
 from src.base.one_at_a_time import beside
 from src.data import record_writer
-from src.data.mindrecord import data_source, ensure_mindrecord
+from src.data.mindrecord import ensure_mindrecord
 from src.data.record_writer import Progress
+from src.data.source import data_source
 from tests.helpers.data_helpers import (
     ANNO,
     change_annotation,

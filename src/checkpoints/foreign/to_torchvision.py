@@ -2,7 +2,6 @@
 """A detector of this project as a state_dict of torchvision's Faster R-CNN."""
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -166,10 +165,11 @@ def _remarks(meta: dict[str, Any], as_coco: bool, total: int) -> list[str]:
     return lines
 
 
-def write_state_dict(path: str, suffix: str, arrays: dict[str, np.ndarray]) -> None:
-    """Write a state_dict into the file `path`.
+def write_state_dict(path: Path, suffix: str, arrays: dict[str, np.ndarray]) -> None:
+    """Write a state_dict into a file.
 
     Args:
+        path: whatever its name.
         suffix: ".safetensors", or ".pth" and ".pt", which need PyTorch.
 
     Raises:
@@ -193,8 +193,6 @@ def write_state_dict(path: str, suffix: str, arrays: dict[str, np.ndarray]) -> N
             torch.save(tensors, path)
         except RuntimeError as error:  # a full disk
             raise OSError(str(error)) from error
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def require_torch(path: Path) -> None:
