@@ -15,7 +15,7 @@ from .model_utils.config import DEFAULT_ORIGIN, Config, load_config
 from .model_utils.device_adapter import prepare_environment
 
 if TYPE_CHECKING:
-    from .checkpoints.foreign.conversion import Conversion, Wanted
+    from .checkpoints.foreign.conversion import Conversion, ConversionOptions
 
 DESCRIPTION = """\
 Turn a checkpoint of another program into a .ckpt of this one, with the settings that belong to it:
@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         from .checkpoints.foreign.kinds import convert
 
-        conversion = convert(source, _wanted(options, config))
+        conversion = convert(source, _conversion_options(options, config))
     defaults = load_config([]).to_dict()
     for line in conversion_lines(conversion, defaults, full=options.full_table):
         print(one_line(line))
@@ -134,12 +134,12 @@ def _refuse_hints(options: argparse.Namespace) -> None:
             )
 
 
-def _wanted(options: argparse.Namespace, config: Config) -> "Wanted":
-    from .checkpoints.foreign.conversion import Wanted
+def _conversion_options(options: argparse.Namespace, config: Config) -> "ConversionOptions":
+    from .checkpoints.foreign.conversion import ConversionOptions
 
     given = [key for key in _KEYS if getattr(options, key) is not None]
     values = config.to_dict()
-    return Wanted(
+    return ConversionOptions(
         class_names=config.class_names,
         names_given=config.origin("coco_classes") != DEFAULT_ORIGIN,
         style=options.style,

@@ -22,7 +22,6 @@ from .data.record_set import MindRecordSet
 from .images.ops import (
     InputFormat,
     clip_boxes,
-    decode_image,
     distort_colours,
     expand_image,
     flip_boxes,
@@ -31,7 +30,7 @@ from .images.ops import (
     resize_image,
     scale_boxes,
 )
-from .images.reading import DEFAULT_MAX_PIXELS
+from .images.reading import DEFAULT_MAX_PIXELS, decode_image
 
 TRAIN_COLUMNS = (
     "image",

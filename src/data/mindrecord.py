@@ -122,15 +122,10 @@ def _convert(
     temporary = beside(folder, "tmp")  # what a process has left that died: the lock is ours
     with writing_to(temporary), replacing_folder(folder, temporary=temporary):
         written = write_records(
+            source,
             [records[row] for row in existing],
             stats[existing, 0].tolist(),
             temporary,
-            stem=source.split,
-            keep_empty=source.keep_empty,
-            max_boxes=source.max_boxes,
-            skip_bad_images=source.skip_bad_images,
-            max_pixels=source.max_image_pixels,
-            corners=source.kind != "coco",
             num_workers=min(max(1, workers), os.cpu_count() or 1),
             report=report,
         )

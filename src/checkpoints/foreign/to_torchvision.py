@@ -12,7 +12,7 @@ from ...base.messages import short_list
 from ..families import COCO_IDS, COCO_OUTPUTS, FAMILIES, TORCHVISION
 from ..file import STATE_NAMES, canonical_name
 from . import naming
-from .conversion import Conversion, Row, Taker
+from .conversion import Conversion, ParameterPool, Row
 from .parameters import detector_shapes
 from .reading import Source
 
@@ -64,11 +64,11 @@ def to_torchvision(source: Source) -> Conversion:
     """
     meta = source.meta
     _check_meta(source)
-    taker = Taker(source, str, canonical_name)
-    state = taker.drop(STATE_NAMES.match)
+    pool = ParameterPool(source, str, canonical_name)
+    state = pool.drop(STATE_NAMES.match)
     names, unused = tuple(meta["class_names"]), meta.get("unused_outputs", 0)
     shapes = detector_shapes(meta["backbone"], len(names) + 1, unused_outputs=unused)
-    arrays, rows = taker.take_all(shapes)
+    arrays, rows = pool.take_all(shapes)
     as_coco = len(names) == len(COCO_IDS) and set(names) == COCO_IDS.keys()
     total = COCO_OUTPUTS if as_coco else len(names) + 1 + unused
     outputs = [COCO_IDS[name] for name in names] if as_coco else list(range(1, len(names) + 1))
