@@ -20,6 +20,7 @@ from .record_builder import Row
 
 Id = int | str
 Entry = dict[str, Any]
+_NUMBERS = {int, float}  # as JSON is read; True is no number
 _LISTS = ("images", "annotations", "categories")
 _IDS = {"images": ("id",), "categories": ("id",), "annotations": ("image_id", "category_id")}
 
@@ -161,7 +162,7 @@ class CocoFile:
         """
         annotation = self.annotations[position]
         box = annotation.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        if not isinstance(box, list) or len(box) != 4 or not _NUMBERS.issuperset(map(type, box)):
             raise UserError(
                 f"{self.where('annotations', position)} has bbox {short(box)}; it must be four "
                 "numbers [x, y, w, h]"
@@ -361,10 +362,6 @@ def _side(value: Any) -> int:
     """A stated height or width, pixels; 0 for what cannot be one."""
     side = identifier(value)
     return side if isinstance(side, int) and 0 < side < 2**31 else 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _twins(where: str, name: str, first: Id, second: Id) -> UserError:
