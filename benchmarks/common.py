@@ -18,6 +18,7 @@ from typing import Any
 
 from src.base.arguments import ArgumentParser
 from src.base.errors import UserError
+from src.base.files import write_text_atomic
 
 _BUSY = 0.3  # load average, a processor, above which other programs disturb
 _PRODUCT_SIZE = 2048
@@ -225,17 +226,8 @@ def write_report(path: str | None, name: str, options: argparse.Namespace, repor
         "options": {k: v for k, v in vars(options).items() if k != "json"},
         **report,
     }
-    temporary = f"{path}.{os.getpid()}.part"
     try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=1)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        write_text_atomic(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"--json {path}: cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
     print(f"written: {path}")

@@ -86,7 +86,8 @@ def measure_stages(config: Any, data: Any) -> dict[str, Any]:
     from mindspore import dataset
 
     from src.dataset import Augmentation, make_train_sample
-    from src.images.ops import InputFormat, decode_image, normalize_and_pad, resize_image
+    from src.images.ops import InputFormat, normalize_and_pad, resize_image
+    from src.images.reading import decode_image
 
     cv2.setNumThreads(0)  # as in the pipeline
     target = InputFormat.from_config(config)

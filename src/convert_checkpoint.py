@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .base.arguments import ArgumentParser
 from .base.errors import UserError, run_entry
+from .base.files import save_whole
 from .base.messages import one_line
 from .base.program import program
 from .checkpoints.foreign.reading import read_source, require_source
@@ -15,7 +16,7 @@ from .model_utils.config import DEFAULT_ORIGIN, Config, load_config
 from .model_utils.device_adapter import prepare_environment
 
 if TYPE_CHECKING:
-    from .checkpoints.foreign.conversion import Conversion, Wanted
+    from .checkpoints.foreign.conversion import Conversion, ConversionOptions
 
 DESCRIPTION = """\
 Turn a checkpoint of another program into a .ckpt of this one, with the settings that belong to it:
@@ -99,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         from .checkpoints.foreign.kinds import convert
 
-        conversion = convert(source, _wanted(options, config))
+        conversion = convert(source, _conversion_options(options, config))
     defaults = load_config([]).to_dict()
     for line in conversion_lines(conversion, defaults, full=options.full_table):
         print(one_line(line))
@@ -134,12 +135,12 @@ def _refuse_hints(options: argparse.Namespace) -> None:
             )
 
 
-def _wanted(options: argparse.Namespace, config: Config) -> "Wanted":
-    from .checkpoints.foreign.conversion import Wanted
+def _conversion_options(options: argparse.Namespace, config: Config) -> "ConversionOptions":
+    from .checkpoints.foreign.conversion import ConversionOptions
 
     given = [key for key in _KEYS if getattr(options, key) is not None]
     values = config.to_dict()
-    return Wanted(
+    return ConversionOptions(
         class_names=config.class_names,
         names_given=config.origin("coco_classes") != DEFAULT_ORIGIN,
         style=options.style,
@@ -219,11 +220,10 @@ def make_meta(conversion: "Conversion", config: Config) -> dict[str, Any]:
 def _write_state_dict(output: Path, conversion: "Conversion", _: Config) -> None:
     """Write a PyTorch state_dict, atomically."""
     from .checkpoints.foreign.to_torchvision import require_torch, write_state_dict
-    from .pictures.drawing import write_atomically
 
     if output.suffix != ".safetensors":
         require_torch(output)
-    write_atomically(output, lambda name: write_state_dict(name, output.suffix, conversion.arrays))
+    save_whole(output, lambda name: write_state_dict(name, output.suffix, conversion.arrays))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ import numpy as np
 from mindspore import dataset as ds
 
 from .base.errors import UserError
-from .data.mindrecord import MindRecordSet
 from .data.record_check import find_damage
+from .data.record_set import MindRecordSet
 from .images.ops import (
     InputFormat,
     clip_boxes,
-    decode_image,
     distort_colours,
     expand_image,
     flip_boxes,
@@ -31,7 +30,7 @@ from .images.ops import (
     resize_image,
     scale_boxes,
 )
-from .images.reading import DEFAULT_MAX_PIXELS
+from .images.reading import DEFAULT_MAX_PIXELS, decode_image
 
 TRAIN_COLUMNS = (
     "image",

@@ -2,6 +2,8 @@
 """What every test shares: the environment MindSpore needs, the import path, the real data sets."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -52,6 +54,14 @@ def pytest_sessionstart(session) -> None:
     import mindspore
 
     mindspore.set_device("CPU", 0)
+
+
+@pytest.fixture(scope="session")
+def dead_process() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
 
 
 @pytest.fixture(scope="session")

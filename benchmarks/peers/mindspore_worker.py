@@ -272,7 +272,8 @@ class Files:
     """Image files to boxes through `src.inference.Detector`, and its network alone."""
 
     def __init__(self, job):
-        from src.images.ops import preprocess_image, read_image
+        from src.images.ops import preprocess_image
+        from src.images.reading import read_image
         from src.inference import Detector
         from src.model_utils.config import load_config
 

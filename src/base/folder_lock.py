@@ -17,6 +17,8 @@ import time
 
 from filelock import BaseFileLock, SoftFileLock, Timeout, UnixFileLock
 
+from .foreign_files import read_json
+
 # A look at a lock takes it for a moment (`holder_of`); who wants it tries again for this long.
 _TRY_SECONDS = 0.5
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -114,14 +116,8 @@ def _sign(path: str | os.PathLike[str]) -> None:
 def _read_holder(path: str | os.PathLike[str]) -> str:
     """What the holder has written; it may be about to."""
     for _ in range(5):
-        with contextlib.suppress(
-            OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError
-        ):
-            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                name = json.loads(os.read(file, _LONGEST))
-            finally:
-                os.close(file)
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
+            name = read_json(path, _LONGEST, follow_links=False)
             host = "".join(c for c in str(name["host"])[:64] if c.isprintable())
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(name["since"])))
             return f"pid {int(name['pid'])} on {host}, since {since}"

@@ -9,22 +9,42 @@ import errno
 import json
 import os
 import stat
-from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 _MEGABYTE = 1e6
 _PIECE = 1 << 20  # bytes
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+class NotAFileError(OSError):
+    """A pipe, a socket or a device, which would be waited for, or never end."""
+
+
+def is_regular_file(path: str | os.PathLike[str]) -> bool:
+    """Say whether opening `path` gives a file's bytes: a pipe would be waited for, for ever.
+
+    Args:
+        path: need not exist.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> BinaryIO:
     """Open a file for reading.
+
+    Args:
+        path: the file.
+        follow_links: False refuses a link.
 
     Raises:
         OSError: it cannot be opened, or is no file (a folder, pipe or device); `strerror` says so.
     """
     try:
         # A pipe without a writer would be waited for.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(path, flags if follow_links else flags | os.O_NOFOLLOW)
     except ValueError as error:  # a zero byte, or half a surrogate pair
         raise OSError(errno.EINVAL, f"no file can have this name ({error})") from None
     mode = os.fstat(handle).st_mode
@@ -33,19 +53,21 @@ def open_regular(path: str | Path) -> BinaryIO:
     os.close(handle)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    raise OSError(errno.EINVAL, "not a file, but a pipe, socket or device")
+    raise NotAFileError(errno.EINVAL, "not a file, but a pipe, socket or device")
 
 
-def read_bounded(path: str | Path, limit: int) -> bytes:
+def read_bounded(path: str | os.PathLike[str], limit: int, *, follow_links: bool = True) -> bytes:
     """Read a whole file.
 
     Args:
+        path: the file.
         limit: most bytes.
+        follow_links: False refuses a link.
 
     Raises:
         OSError: as `open_regular`, or it is too large.
     """
-    with open_regular(path) as file:
+    with open_regular(path, follow_links=follow_links) as file:
         size = os.fstat(file.fileno()).st_size
         # Not `limit` bytes: memory for all of them would be taken at once.
         pieces = [file.read(size + 1)] if size <= limit else []
@@ -60,15 +82,21 @@ def read_bounded(path: str | Path, limit: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_json(path: str | Path, limit: int) -> Any:
+def read_json(path: str | os.PathLike[str], limit: int, *, follow_links: bool = True) -> Any:
     """Read a JSON file in UTF-8.
+
+    Args:
+        path: the file.
+        limit: most bytes.
+        follow_links: False refuses a link.
 
     Raises:
         OSError: as `read_bounded`.
         ValueError: it is not JSON, has a number that is none (NaN), or is nested too deeply.
     """
     try:
-        return json.loads(read_bounded(path, limit).decode("utf-8-sig"), parse_constant=_no_number)
+        text = read_bounded(path, limit, follow_links=follow_links).decode("utf-8-sig")
+        return json.loads(text, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
-    "annotations": "data.annotations",
+    "annotations": "data.coco_annotations",
     "arguments": "base.arguments",
     "checkpoint": "checkpoints.file",
     "checkpoint_families": "checkpoints.families",

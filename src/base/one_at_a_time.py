@@ -7,7 +7,6 @@ Whoever holds the lock may remove what dead holders left behind.
 
 import contextlib
 import itertools
-import json
 import os
 import sys
 import time
@@ -15,15 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import UserError
-from .files import write_text_atomic
+from .files import write_json
 from .folder_lock import Busy, take
+from .foreign_files import read_json
 from .messages import one_line
 
 _POLL_SECONDS = 0.2
+_LARGEST_NOTE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Task:
     """How messages name what one process does for the others.
 
     Attributes:
@@ -38,12 +39,12 @@ class Work:
     place: str
 
 
-CONVERSION = Work("convert the data of", "conversion", "convert_timeout", "mindrecord_dir")
+CONVERSION = Task("convert the data of", "conversion", "convert_timeout", "mindrecord_dir")
 
 
 @contextlib.contextmanager
 def exclusive(
-    folder: str, started: float, timeout: float, work: Work = CONVERSION
+    folder: str, started: float, timeout: float, task: Task = CONVERSION
 ) -> Iterator[None]:
     """Hold the lock of `folder`, which need not exist.
 
@@ -51,7 +52,7 @@ def exclusive(
         folder: what is worked on; the lock is a hidden file beside it.
         started: when the caller's work began, seconds since the epoch.
         timeout: longest wait, seconds.
-        work: for messages.
+        task: for messages.
 
     Raises:
         UserError: the lock cannot be made, the wait was too long, or the process that was waited
@@ -66,21 +67,21 @@ def exclusive(
             holder = busy.holder
         except OSError as error:
             raise UserError(
-                f"cannot write to {os.path.dirname(folder)}: {error.strerror}; set {work.place} to "
+                f"cannot write to {os.path.dirname(folder)}: {error.strerror}; set {task.place} to "
                 "a folder that you may write to"
             ) from None
         if time.time() - started >= timeout:
             raise UserError(
-                f"waited {timeout:g} s for another process ({holder}) to {work.doing} {folder}; "
-                f"raise {work.limit} if it is still at work"
+                f"waited {timeout:g} s for another process ({holder}) to {task.doing} {folder}; "
+                f"raise {task.limit} if it is still at work"
             )
         if attempt == 0:
-            say(f"waiting for another process ({holder}) to {work.doing} {folder}")
+            say(f"waiting for another process ({holder}) to {task.doing} {folder}")
         time.sleep(_POLL_SECONDS)
     try:
         message = _failure_since(folder, started)
         if message:
-            raise UserError(f"the {work.done} by another process failed: {message}")
+            raise UserError(f"the {task.done} by another process failed: {message}")
         yield
     finally:
         if lock:
@@ -97,8 +98,7 @@ def report_failure(folder: str, error: BaseException) -> None:
 def _failure_since(folder: str, started: float) -> str:
     """Why a conversion failed that ended after `started` (s since the epoch); "" if none did."""
     try:
-        with open(beside(folder, "failed"), encoding="utf-8") as stream:
-            failure = json.load(stream)
+        failure = read_json(beside(folder, "failed"), _LARGEST_NOTE)
         return failure["message"] if failure["time"] >= started else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
@@ -108,28 +108,6 @@ def beside(folder: str, purpose: str) -> str:
     """Path of a hidden sibling of `folder`, e.g. its lock."""
     parent, name = os.path.split(folder)
     return os.path.join(parent, f".{name}.{purpose}")
-
-
-def write_json(path: str, content: dict) -> None:
-    """Write a JSON file in one step."""
-    write_text_atomic(path, json.dumps(content, indent=1))
-
-
-def make_folder(path: str, key: str) -> None:
-    """Make a folder and those around it.
-
-    Args:
-        key: the setting that named it, for errors.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {path}: {error.strerror}; set {key} to another one"
-        ) from None
 
 
 def say(line: str) -> None:

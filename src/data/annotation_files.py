@@ -5,6 +5,7 @@ import contextlib
 import io
 from collections.abc import Iterator
 
+from ..base.digests import file_digest
 from ..base.errors import UserError
 from ..base.foreign_files import open_regular, read_bounded
 
@@ -24,6 +25,19 @@ def read_text(path: str) -> str:
             if b"\0" in file.read(_HEAD):  # before gigabytes of it are taken into memory
                 raise UserError(f"annotation file {path} is not text; give the JSON file itself")
         return read_bounded(path, _LARGEST_FILE).decode("utf-8-sig")
+
+
+def annotation_digest(path: str) -> str:
+    """Return the SHA-256 of an annotation file's content, 64 hexadecimal digits.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: it is missing or cannot be read.
+    """
+    with _explained(path):
+        return file_digest(path)
 
 
 def read_rows(path: str) -> Iterator[tuple[int, str]]:

@@ -17,22 +17,22 @@ may remove what dead ones left.
 import contextlib
 import functools
 import os
-import shutil
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
+from ..base.digests import json_digest, parts_digest
 from ..base.errors import UserError
-from ..base.one_at_a_time import beside, exclusive, make_folder, report_failure, say, write_json
-from .record_frame import frame_parts, parts_digest
-from .record_index import FINGERPRINT, INDEX, write_index
+from ..base.files import make_folder, remove_any, replacing_folder, write_json
+from ..base.one_at_a_time import beside, exclusive, report_failure, say
+from .annotation_files import annotation_digest
+from .record_frame import frame_parts
+from .record_index import FINGERPRINT, write_index
 from .record_set import MindRecordSet, forget_damage, open_set, stat_images
 from .record_writer import write_records, writing_to
 from .records import AnnotationReport, ImageRecord
-from .source import DataSource, data_source, digest, file_digest
-
-__all__ = ["DataSource", "MindRecordSet", "data_source", "ensure_mindrecord"]
+from .source import DataSource, data_source
 
 _HEAD_START_SECONDS = 0.5  # for the first rank, so that its log shows the conversion
 
@@ -58,7 +58,7 @@ def ensure_mindrecord(config, split: str, rank: int = 0, world_size: int = 1) ->
     if rank == 0:
         for note in source.notes:
             _say_once(note)
-    content = file_digest(source.anno_path)
+    content = annotation_digest(source.anno_path)
     folder = os.path.join(source.mindrecord_dir, source.name())
     found, *_ = open_set(folder, source, content)
     if found is None:
@@ -88,20 +88,11 @@ def _say_once(line: str) -> None:
 
 def _clean_up(folder: str) -> None:
     """Remove what a killed process left, unless one is at work right now."""
-    leftovers = [beside(folder, purpose) for purpose in ("tmp", "old", "failed")]
+    leftovers = [beside(folder, purpose) for purpose in ("tmp", "tmp.old", "old", "failed")]
     if any(map(os.path.lexists, leftovers)):
         with contextlib.suppress(UserError), exclusive(folder, time.time(), timeout=0.0):
             for path in leftovers:
-                _remove(path)
-
-
-def _remove(path: str) -> None:
-    """Remove a folder, file or link, as far as that can be done."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    with contextlib.suppress(OSError):
-        os.remove(path)
+                remove_any(path)
 
 
 # --------------------------------------------------------------------------- conversion
@@ -111,7 +102,7 @@ def _convert_guarded(
     folder: str, source: DataSource, content: str, workers: int, damage: str
 ) -> MindRecordSet:
     """Convert; tell the processes that wait when it fails."""
-    _remove(beside(folder, "failed"))
+    remove_any(beside(folder, "failed"))
     try:
         return _convert(folder, source, content, workers, damage)
     except BaseException as error:
@@ -122,28 +113,19 @@ def _convert_guarded(
 def _convert(
     folder: str, source: DataSource, content: str, workers: int, damage: str
 ) -> MindRecordSet:
-    temporary, old = beside(folder, "tmp"), beside(folder, "old")
-    for leftover in (temporary, old):  # of processes that died: the lock is ours
-        _remove(leftover)
     records, report = source.read(max_boxes=0)
     # Taken before the images are read, so that a change during the conversion is noticed by the
     # next run.
     made_from = [record.file_name for record in records]
     stats = stat_images([record.image_path for record in records])
     existing = _existing(records, stats, source, report, damage)
-    try:
-        with writing_to(temporary):
-            os.makedirs(temporary)
+    temporary = beside(folder, "tmp")  # what a process has left that died: the lock is ours
+    with writing_to(temporary), replacing_folder(folder, temporary=temporary):
         written = write_records(
+            source,
             [records[row] for row in existing],
             stats[existing, 0].tolist(),
             temporary,
-            stem=source.split,
-            keep_empty=source.keep_empty,
-            max_boxes=source.max_boxes,
-            skip_bad_images=source.skip_bad_images,
-            max_pixels=source.max_image_pixels,
-            corners=source.kind != "coco",
             num_workers=min(max(1, workers), os.cpu_count() or 1),
             report=report,
         )
@@ -156,24 +138,15 @@ def _convert(
             "files": _describe_files(temporary, written.files),
             "report": vars(report),
         }
-        described["fingerprint"] = digest([described, stats.tobytes().hex()])
-        with writing_to(temporary):
-            _write_index(
-                temporary,
-                described,
-                written.records,
-                sizes=np.array(written.sizes, np.int32).reshape(-1, 2),
-                checksums=np.array(written.checksums, np.uint32),
-                source_stats=stats,
-            )
-            _finish(temporary, described)
-            if os.path.lexists(folder):
-                os.rename(folder, old)
-            os.rename(temporary, folder)
-            _flush(os.path.dirname(folder))
-    finally:
-        _remove(temporary)
-    _remove(old)
+        described["fingerprint"] = json_digest([described, stats.tobytes().hex()])
+        _write_index(
+            temporary,
+            described,
+            written.records,
+            sizes=np.array(written.sizes, np.int32).reshape(-1, 2),
+            checksums=np.array(written.checksums, np.uint32),
+            source_stats=stats,
+        )
     forget_damage(folder)
     found, reason, _ = open_set(folder, source, content)
     if found is None:
@@ -229,21 +202,3 @@ def _write_index(folder: str, described: dict, records: Sequence[ImageRecord], *
     summary = {key: described[key] for key in ("fingerprint", "settings", "content")}
     summary["num_images"] = len(records)
     write_json(os.path.join(folder, FINGERPRINT), summary)
-
-
-def _finish(folder: str, described: dict) -> None:
-    """Give the files the usual rights (MindSpore's 0600 is for one user only), flush everything."""
-    usual = os.stat(os.path.join(folder, INDEX)).st_mode & 0o777
-    for name in described["files"]:
-        os.chmod(os.path.join(folder, name), usual)
-    for name in (*described["files"], INDEX, FINGERPRINT, ""):
-        _flush(os.path.join(folder, name))
-
-
-def _flush(path: str) -> None:
-    """Have a file's content, or a folder's list of names, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,14 +6,9 @@ takes gigabytes. They are a few kilobytes for a thousand images, and are checked
 opens the file. The images have checksums of their own (`src.data.record_set`).
 """
 
-import hashlib
 import json
-from collections.abc import Sequence
 
-from ..base.foreign_files import open_regular
-
-Part = tuple[int, int]  # offset, length; bytes
-_PIECE = 1 << 20
+from ..base.digests import Part
 
 
 def frame_parts(path: str, size: int) -> list[Part]:
@@ -35,19 +30,3 @@ def frame_parts(path: str, size: int) -> list[Part]:
         if entry["page_type"] == "RAW_DATA"
     ]
     return [(0, 8 + length), *scalars]
-
-
-def parts_digest(path: str, parts: Sequence[Part]) -> str:
-    """SHA-256 of parts of a file; shorter ones where the file ends.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    total = hashlib.sha256()
-    with open_regular(path) as file:
-        for offset, length in parts:
-            file.seek(offset)
-            while length > 0 and (piece := file.read(min(length, _PIECE))):
-                total.update(piece)
-                length -= len(piece)
-    return total.hexdigest()

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ..base.digests import parts_digest
 from ..base.foreign_files import read_bounded, read_json
-from .record_frame import parts_digest
 from .records import FINDINGS, AnnotationReport, ImageRecord
 
 INDEX, FINGERPRINT = "index.npz", "fingerprint.json"

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.file_names import find_image
+from ..base.files import write_json
 from ..base.foreign_files import read_json
 from ..base.messages import short
-from ..base.one_at_a_time import beside, write_json
+from ..base.one_at_a_time import beside
 from .record_index import FINGERPRINT, current_fingerprint, find_file_damage, read_index
 from .records import AnnotationReport, ImageRecord
 from .source import DataSource
@@ -31,7 +32,6 @@ class MindRecordSet:
         fingerprint: changes with the source, the classes and the settings.
         image_ids: ids as in the annotation file (int or str), in record order.
         records: boxes, labels and names of every image, in record order.
-        sizes: (N, 2) int32, real height and width as a viewer shows the image.
         checksums: (N,) uint32, CRC-32 of the images' bytes.
         class_names: without the background.
         anno_path: the annotation file it was made from.
@@ -43,7 +43,6 @@ class MindRecordSet:
     fingerprint: str
     image_ids: tuple[int | str, ...]
     records: tuple[ImageRecord, ...]
-    sizes: np.ndarray
     checksums: np.ndarray = field(repr=False)
     class_names: tuple[str, ...]
     anno_path: str
@@ -53,11 +52,6 @@ class MindRecordSet:
     def num_images(self) -> int:
         """How many images it holds."""
         return len(self.image_ids)
-
-    @property
-    def file_names(self) -> tuple[str, ...]:
-        """Names as written in the annotation file."""
-        return tuple(record.file_name for record in self.records)
 
     @property
     def image_paths(self) -> tuple[str, ...]:
@@ -241,7 +235,6 @@ def _make_set(folder: str, image_dir: str, anno_path: str, index: dict) -> MindR
         fingerprint=index["fingerprint"],
         image_ids=tuple(index["image_ids"]),
         records=records,
-        sizes=index["sizes"],
         checksums=index["checksums"],
         class_names=tuple(index["settings"]["class_names"]),
         anno_path=anno_path,

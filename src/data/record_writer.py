@@ -14,15 +14,14 @@ import numpy as np
 from mindspore.mindrecord import FileWriter
 
 from ..base.errors import UserError
-from ..base.messages import one_line
 from ..images.reading import Inspection, inspect_image, read_bytes
 from .annotation_clues import FrameClues
 from .records import AnnotationReport, ImageRecord, fit_boxes, limit_boxes
+from .source import DataSource
 
 SCHEMA = {
     "image": {"type": "bytes"},
     "image_index": {"type": "int32"},
-    "image_id": {"type": "string"},
     # MindRecord has no empty arrays: an image without boxes holds one box of label 0, the
     # background.
     "boxes": {"type": "float32", "shape": [-1, 4]},
@@ -30,13 +29,9 @@ SCHEMA = {
     "crowd": {"type": "int32", "shape": [-1]},
 }
 _FILE_BYTES = 1 << 30  # start another file beyond this
-_MIN_PAGE, _MAX_PAGE = (
-    1 << 25,
-    1 << 28,
-)  # MindRecord's default and limit; one row must fit in a page
+_MIN_PAGE, _MAX_PAGE = 1 << 25, 1 << 28  # MindRecord's default and limit; a row fits in a page
 _PAGE_RESERVE = 1 << 20  # of a page, for headers and small rows
 _BOX_BYTES = 24  # coordinates, label, crowd flag
-_ID_LIMIT = 200  # characters of an image's id in its record, where nobody but people reads it
 _CHUNK_IMAGES = 64
 _CHUNK_BYTES = 1 << 27
 _IMAGES_AHEAD = 96
@@ -62,29 +57,22 @@ class Written:
 
 
 def write_records(
+    source: DataSource,
     records: Sequence[ImageRecord],
     image_bytes: Sequence[int],
     folder: str,
     *,
-    stem: str,
-    keep_empty: bool,
-    max_boxes: int,
-    skip_bad_images: bool,
-    max_pixels: int,
-    corners: bool,
     num_workers: int,
     report: AnnotationReport,
 ) -> Written:
     """Check every image and write it with its boxes into MindRecord files.
 
     Args:
+        source: says what of the images is wanted; its split names the files, which get a number
+            appended.
         records: with existing images; boxes are clipped to the real sizes here.
         image_bytes: size of each image's file.
         folder: existing, empty folder.
-        stem: name of the files, which get a number appended.
-        keep_empty, max_boxes, skip_bad_images: as in `DataSource`.
-        max_pixels: of an image; larger ones are bad.
-        corners: the annotation file gives boxes as corners.
         num_workers: threads that read and check images.
         report: gets counts, examples and totals.
 
@@ -92,42 +80,52 @@ def write_records(
         UserError: an image is bad, nothing usable is left, or the files cannot be written.
     """
     written = Written()
-    largest = max(
-        (
-            size + _BOX_BYTES * len(record.labels)
-            for size, record in zip(image_bytes, records, strict=True)
-        ),
-        default=0,
-    )
-    writer = _Writer(folder, stem, largest)
-    clues = FrameClues(report, corners=corners)
-    progress = Progress(len(records), f"{stem}: checking and converting images")
+    rows = zip(image_bytes, records, strict=True)
+    largest = max((size + _BOX_BYTES * len(record.labels) for size, record in rows), default=0)
+    writer = _Writer(folder, source.split, largest)
+    clues = FrameClues(report, corners=source.corners)
+    progress = Progress(len(records), f"{source.split}: checking and converting images")
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        for record, probed in _probe_all(pool, records, image_bytes, max_pixels):
+        for record, probed in _probe_all(pool, records, image_bytes, source.max_image_pixels):
             progress.advance()
-            if probed.problem is not None:
-                if not skip_bad_images:
-                    raise probed.problem
-                report.add("bad_image", record.file_name)
-                continue
-            _report_oddities(record, probed.seen, report)
-            size = probed.seen.size
-            clues.look(record, *size)
-            record = fit_boxes(record, *size, report)
-            if record.is_empty and not keep_empty:
-                report.add("empty_image", record.file_name)
-                continue
-            record = limit_boxes(record, max_boxes, report)
-            writer.add(len(written.records), record, probed.data)
-            written.records.append(record)
-            written.sizes.append(size)
-            # Here, where there is time: the pool's threads are what is waited for.
-            written.checksums.append(zlib.crc32(probed.data))
+            fitted = _fitted(record, probed, source, clues, report)
+            if fitted is not None:
+                writer.add(len(written.records), fitted, probed.data)
+                written.records.append(fitted)
+                written.sizes.append(probed.seen.size)
+                # Here, where there is time: the pool's threads are what is waited for.
+                written.checksums.append(zlib.crc32(probed.data))
     clues.tell()
     report.require_usable(written.records)
     written.files = writer.close()
     progress.finish()
     return written
+
+
+def _fitted(
+    record: ImageRecord,
+    probed: "_Probed",
+    source: DataSource,
+    clues: FrameClues,
+    report: AnnotationReport,
+) -> ImageRecord | None:
+    """The record with its boxes within the image; None for one that is left out.
+
+    Raises:
+        UserError: the image is bad, and bad ones are not left out.
+    """
+    if probed.problem is not None:
+        if not source.skip_bad_images:
+            raise probed.problem
+        report.add("bad_image", record.file_name)
+        return None
+    _report_oddities(record, probed.seen, report)
+    clues.look(record, *probed.seen.size)
+    record = fit_boxes(record, *probed.seen.size, report)
+    if record.is_empty and not source.keep_empty:
+        report.add("empty_image", record.file_name)
+        return None
+    return limit_boxes(record, source.max_boxes, report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +212,6 @@ class _Writer:
         row = {
             "image": data,
             "image_index": index,
-            "image_id": one_line(record.image_id, _ID_LIMIT),
             "boxes": boxes.astype(np.float32, copy=False),
             "labels": labels.astype(np.int32, copy=False),
             "crowd": crowd.astype(np.int32),

@@ -1,27 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a split's annotations and images are by the configuration, and what of them is wanted."""
 
-import hashlib
-import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..base.digests import json_digest
 from ..base.errors import UserError
 from ..base.file_names import one_form
-from ..base.foreign_files import open_regular
 from ..base.messages import short
-from .annotations import AnnotationReport, ImageRecord, read_coco, read_txt
+from .coco_annotations import read_coco
+from .records import AnnotationReport, ImageRecord
+from .txt_annotations import read_txt
 
 FORMAT_VERSION = 2
 
 
-# Kind of data set -> keys that it does not look at, and what it takes instead.
-_WITHOUT_EFFECT = {
-    "coco": {
-        "image_dir": "images are in coco_root, in the folder that train_data_type or "
-        "val_data_type names (which may be a path, as images/Train)"
-    },
-    "txt": {"coco_root": "images are in image_dir and the rows in anno_path"},
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of data set.
+
+    Attributes:
+        read: an annotation file -> records and report; `read_coco` says what it is given.
+        corners: boxes are written as corners (not as a corner, width and height).
+        without_effect: keys that it does not look at, and what it takes instead.
+    """
+
+    read: Callable[..., tuple[list[ImageRecord], AnnotationReport]]
+    corners: bool
+    without_effect: Mapping[str, str]
+
+
+_KINDS = {
+    "coco": _Kind(
+        read_coco,
+        corners=False,
+        without_effect={
+            "image_dir": "images are in coco_root, in the folder that train_data_type or "
+            "val_data_type names (which may be a path, as images/Train)"
+        },
+    ),
+    "txt": _Kind(
+        read_txt,
+        corners=True,
+        without_effect={"coco_root": "images are in image_dir and the rows in anno_path"},
+    ),
 }
 
 
@@ -30,7 +53,7 @@ class DataSource:
     """Where a split comes from and what of it is wanted.
 
     Attributes:
-        kind: "coco" or "txt".
+        kind: a key of `_KINDS`.
         split: "train" or "val".
         anno_path, image_dir: as given (relative to the working folder or absolute).
         class_names: without the background, in label order.
@@ -77,16 +100,30 @@ class DataSource:
         stem = os.path.splitext(os.path.basename(self.anno_path))[0]
         usual = self.place == ("annotations" if self.kind == "coco" else ".")
         content = self.settings() if usual else [self.settings(), self.place]
-        return f"{stem}-{self.split}-{digest(content)[:8]}"
+        return f"{stem}-{self.split}-{json_digest(content)[:8]}"
 
     def read(self, *, max_boxes: int) -> tuple[list[ImageRecord], AnnotationReport]:
-        """Read the annotations."""
-        place = self.anno_path, self.image_dir, self.class_names
-        if self.kind == "txt":
-            return read_txt(*place, keep_empty=self.keep_empty, max_boxes=max_boxes)
-        return read_coco(
-            *place, keep_empty=self.keep_empty, max_boxes=max_boxes, to_learn=self.split == "train"
+        """Read the annotations.
+
+        Args:
+            max_boxes: largest boxes kept an image; 0 = all.
+
+        Raises:
+            UserError: there is nothing usable in them.
+        """
+        return _KINDS[self.kind].read(
+            self.anno_path,
+            self.image_dir,
+            self.class_names,
+            keep_empty=self.keep_empty,
+            max_boxes=max_boxes,
+            to_learn=self.split == "train",
         )
+
+    @property
+    def corners(self) -> bool:
+        """Whether boxes are written as corners (not as a corner, width and height)."""
+        return _KINDS[self.kind].corners
 
 
 def data_source(config, split: str) -> DataSource:
@@ -148,7 +185,7 @@ def _without_effect(config, kind: str, split: str) -> tuple[str, ...]:
     notes = [
         f"note: {key} {short(getattr(config, key))} has no effect with dataset {config.dataset}: "
         f"{instead}"
-        for key, instead in _WITHOUT_EFFECT[kind].items()
+        for key, instead in _KINDS[kind].without_effect.items()
         if getattr(config, key)
     ]
     if kind == "coco" and split == "train" and config.anno_path:
@@ -166,29 +203,6 @@ def _place(anno_path: str, root: str) -> str:
         if os.path.commonpath([folder, base]) == base:
             return os.path.relpath(folder, base)
     return os.path.basename(named[0])
-
-
-def digest(content) -> str:
-    """SHA-256 of something that JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
-
-
-def file_digest(path: str) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        UserError: it is missing or cannot be read.
-    """
-    try:
-        with open_regular(path) as stream:
-            total = hashlib.sha256()
-            while block := stream.read(1 << 20):
-                total.update(block)
-            return total.hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"annotation file {path} does not exist; check the data settings") from None
-    except OSError as error:
-        raise UserError(f"annotation file {path} cannot be read: {error.strerror}") from None
 
 
 def _is_utf8(path: str) -> bool:

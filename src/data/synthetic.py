@@ -13,8 +13,6 @@ The folder appears whole or not at all, and a later call with the same parameter
 import argparse
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,10 +21,13 @@ import numpy as np
 
 from ..base.arguments import ArgumentParser
 from ..base.errors import UserError, run_entry
+from ..base.files import remove_leftovers, replacing_folder
+from ..base.foreign_files import read_json
 from ..base.program import command
 
 CLASS_NAMES = ("circle", "square", "triangle", "star")
 MARKER = "synthetic.json"
+_LARGEST_MARKER = 1 << 16  # bytes
 # Raise when the same parameters give other pictures than before: older folders are then made anew.
 GENERATOR_VERSION = 2
 
@@ -287,8 +288,8 @@ def _write_split(folder: Path, split: str, parameters: SyntheticParameters) -> N
 def _is_complete(folder: Path, parameters: SyntheticParameters) -> bool:
     """Whether `folder` holds a whole set made from these parameters by this generator."""
     try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        marker = read_json(folder / MARKER, _LARGEST_MARKER)
+    except (OSError, ValueError):
         return False
     if marker != _marker(parameters):
         return False
@@ -338,19 +339,12 @@ def _generate(output: Path, parameters: SyntheticParameters) -> bool:
         raise UserError(
             f"--output {output} holds something other than a synthetic set: choose another folder"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        whole = work / "new"
-        (whole / "annotations").mkdir(parents=True)
+    remove_leftovers(output.parent)
+    with replacing_folder(output, sync=False) as whole:
+        (whole / "annotations").mkdir()
         for split in ("train2017", "val2017"):
             _write_split(whole, split, parameters)
         (whole / MARKER).write_text(json.dumps(_marker(parameters)), encoding="utf-8")
-        if output.exists():
-            os.replace(output, work / "old")
-        os.replace(whole, output)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return True
 
 

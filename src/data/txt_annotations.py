@@ -38,6 +38,7 @@ def read_txt(
     *,
     keep_empty: bool,
     max_boxes: int = 0,
+    to_learn: bool = True,
 ) -> tuple[list[ImageRecord], AnnotationReport]:
     """Read a TXT file: one image a row, `folder/name.jpg xmin,ymin,xmax,ymax,class[,iscrowd] ...`.
 
@@ -52,6 +53,7 @@ def read_txt(
         class_names: the classes without the background, in label order (label 1 first).
         keep_empty: keep images that have no box (or only crowd regions).
         max_boxes: keep at most this many boxes an image, the largest; 0 = all.
+        to_learn: makes no difference here.
 
     Returns:
         Records in the order of the rows, and the report of what was left out.

@@ -16,7 +16,7 @@ import numpy as np
 from ..base.errors import UserError
 from .ground_truth import absent_classes_note, category_ids_of, known_ids, load_ground_truth
 
-AP, AP50, AP75 = 0, 1, 2  # where they stand among the twelve numbers
+AP, AP50 = 0, 1  # where they stand among the twelve numbers
 COCO_MAX_DETECTIONS = 100  # of a class in an image that count in COCO's table
 
 
@@ -106,16 +106,9 @@ def evaluate_results(
     data = load_ground_truth(source, class_names)
     name = name or ("annotations" if isinstance(source, Mapping) else str(source))
     category_ids = category_ids_of(data, class_names, name)
+    wanted = _evaluated_images(data, image_ids, name)
     # pycocotools sorts ids and holds them in numpy arrays, so mixed and string ids would break it:
     # inside, the id of an image or a category is its position.
-    known = {image["id"] for image in data["images"]}
-    wanted = list(dict.fromkeys(known_ids(data) if image_ids is None else image_ids))
-    absent = [image_id for image_id in wanted if image_id not in known]
-    if absent:
-        raise UserError(
-            f"{name}: no image with id {absent[0]!r} ({len(absent)} of {len(wanted)} evaluated "
-            "images are not in it); give the annotation file of the evaluated images"
-        )
     position = {image_id: index for index, image_id in enumerate(wanted, start=1)}
     category = {id_: label for label, id_ in enumerate(category_ids, start=1) if id_ is not None}
     truth = _index(data["annotations"], position, category, with_score=False)
@@ -135,6 +128,21 @@ def evaluate_results(
         num_images=len(wanted),
         notes=tuple(filter(None, notes)),
     )
+
+
+def _evaluated_images(
+    data: Mapping[str, Any], image_ids: Sequence[int | str] | None, name: str
+) -> list[int | str]:
+    """The ids of the images that were evaluated, each once; refuses one that the file lacks."""
+    known = {image["id"] for image in data["images"]}
+    wanted = list(dict.fromkeys(known_ids(data) if image_ids is None else image_ids))
+    absent = [image_id for image_id in wanted if image_id not in known]
+    if absent:
+        raise UserError(
+            f"{name}: no image with id {absent[0]!r} ({len(absent)} of {len(wanted)} evaluated "
+            "images are not in it); give the annotation file of the evaluated images"
+        )
+    return wanted
 
 
 def _run_pycocotools(truth, found, position, num_classes, counted):

@@ -2,7 +2,6 @@
 """Detections -> COCO results, and the file of them. Without MindSpore."""
 
 import errno
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.files import write_text_atomic
+from ..base.files import write_json
 
 
 def result_path_of(config: Any) -> Path:
@@ -73,8 +72,7 @@ def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
     """
     path = Path(path)
     try:
-        # json.dump writes the same, four times as slowly
-        write_text_atomic(path, json.dumps(results))
+        write_json(path, results, indent=None)
     except OSError as error:
         raise _unwritable(path, error.strerror or error) from error
 

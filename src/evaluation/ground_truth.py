@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError
-from ..base.json_numbers import identifier
-from ..base.messages import short, short_list
-from ..data.annotations import check_coco, like_name, load_coco
-
-_IDS = {"images": ("id",), "categories": ("id",), "annotations": ("image_id", "category_id")}
+from ..base.messages import short_list
+from ..data.coco_annotations import like_name
+from ..data.coco_file import CocoFile
 
 
 def load_ground_truth(
@@ -24,52 +22,20 @@ def load_ground_truth(
     A file without `annotations`, as COCO's test sets have, has none. Whole numbers as ids are ints,
     however they are written.
 
+    Args:
+        source: the dict, or the file.
+        class_names: the classes whose annotations are checked.
+
     Raises:
         UserError: when there is no such file, it is not JSON, not COCO instances, an image has two
             entries, no annotation is of a listed image, or an entry of one of the `class_names`
-            cannot be used (see `check_coco`).
+            cannot be used (see `CocoFile.check_for_evaluation`).
     """
     if isinstance(source, Mapping):
         return dict(source)
-    data = load_coco(str(source), unannotated=True)
-    for key, fields in _IDS.items():
-        for position, entry in enumerate(data[key]):
-            for field in fields:
-                value = entry[field] = identifier(given := entry.get(field))
-                if value is None:
-                    raise UserError(
-                        f"annotation file {source}: {key}[{position}] has {field} {short(given)}; "
-                        "it must be a whole number or a string"
-                    )
-    for position, category in enumerate(data["categories"]):
-        if not isinstance(category.get("name", ""), str):
-            raise UserError(
-                f"annotation file {source}: categories[{position}] has name "
-                f"{short(category['name'])}; it must be a string"
-            )
-    _check_ids(data, source)
-    check_coco(data, class_names, str(source))
-    return data
-
-
-def _check_ids(data: Mapping[str, Any], source: str | Path) -> None:
-    """Images and categories have ids of their own, and the annotations are of these images."""
-    for key in ("categories", "images"):
-        places: dict[int | str, int] = {}
-        for position, entry in enumerate(data[key]):
-            first = places.setdefault(entry["id"], position)
-            if first != position:
-                raise UserError(
-                    f"annotation file {source}: {key}[{position}] repeats the id "
-                    f"{short(entry['id'])} of {key}[{first}]; give each an id of its own"
-                )
-    wanted = [annotation["image_id"] for annotation in data["annotations"]]
-    if wanted and places.keys().isdisjoint(wanted):
-        listed = f"id {short(next(iter(places)))} in images[0]" if places else "no image is listed"
-        raise UserError(
-            f"annotation file {source}: none of its {len(wanted)} annotations belongs to a listed "
-            f"image (image_id {short(wanted[0])} in annotations[0], {listed}); make the ids agree"
-        )
+    file = CocoFile.read(str(source), unannotated=True)
+    file.check_for_evaluation(class_names)
+    return file.content()
 
 
 def category_ids_of(

@@ -15,7 +15,9 @@ from mindspore import nn
 from ..base.errors import UserError
 from ..base.files import remove_leftovers
 from ..checkpoints.file import require_file
-from ..data.mindrecord import MindRecordSet, data_source, ensure_mindrecord
+from ..data.mindrecord import ensure_mindrecord
+from ..data.record_set import MindRecordSet
+from ..data.source import data_source
 from ..dataset import create_eval_dataset, iterate
 from ..detector import open_detector
 from ..graph_cache.compile_cache import CompileCache

@@ -11,7 +11,6 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.foreign_files import read_json
 from ..base.program import program
-from ..images.ops import InputFormat
 from ..model_utils.configuration.schema import RULES
 from ..model_utils.configuration.types import coerce, coerce_classes
 
@@ -142,17 +141,3 @@ def read_card(path: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path}: {part} {error}; export the model again") from None
     return card
-
-
-def input_format_of(card: Mapping[str, Any]) -> InputFormat:
-    """How the network's input is made, as `image_ops.preprocess_image` takes it."""
-    given = card["preprocessing"]
-    return InputFormat(
-        height=given["height"],
-        width=given["width"],
-        keep_ratio=given["keep_ratio"],
-        mean=tuple(given["pixel_mean"]),
-        std=tuple(given["pixel_std"]),
-        channel_order=given["channel_order"],
-        pad_before_normalize=given["pad_before_normalize"],
-    )

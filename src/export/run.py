@@ -4,7 +4,6 @@
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ..base.errors import UserError
-from ..base.file_modes import take_usual_mode
-from ..base.files import remove_leftovers, temporary_name
+from ..base.files import remove_leftovers, replacing, temporary_folder, write_text_atomic
 from ..base.messages import one_line
 from ..checkpoints.file import require_file
 from ..detector import open_detector
@@ -194,28 +192,21 @@ def _folder_beside(path: Path) -> Iterator[Path]:
     """A temporary folder on the file system of `path`; gone afterwards, and at the next export if
     this process is killed."""
     remove_leftovers(path.parent)
-    try:
-        prefix = f"{temporary_name(path.name)}-"
-        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; set file_name") from None
-    with folder:
-        yield Path(folder.name)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(temporary_folder(path))
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}; set file_name") from None
+        yield folder
 
 
 def _publish(written: Path, card: dict[str, Any], path: Path) -> None:
     """Move the model and its description to where they belong."""
-    written_card = card_path(written)
     try:
-        with open(written_card, "w", encoding="utf-8") as file:
-            json.dump(card, file, indent=1, ensure_ascii=False)
-        for part in (written, written_card):
-            take_usual_mode(part)
-            with open(part, "rb") as file:
-                os.fsync(file.fileno())  # a power cut must not lose what a name points at
-        # Programs compare the size in the description with the file's, so that a stop between the
-        # two cannot pair a model with another one's description unnoticed.
-        os.replace(written_card, card_path(path))
-        os.replace(written, path)
+        with replacing(path) as model:
+            os.replace(written, model)
+            # Programs compare the size in the description with the file's, so that a stop between
+            # the two cannot pair a model with another one's description unnoticed.
+            write_text_atomic(card_path(path), json.dumps(card, indent=1, ensure_ascii=False))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}; set file_name") from error

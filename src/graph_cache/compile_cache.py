@@ -21,6 +21,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, nn
 
+from ..base.files import remove_leftovers
 from ..base.own_files import NotOwnError, own_folder
 from ..base.user_cache import user_cache
 from ..model_utils import local_adapter
@@ -29,10 +30,10 @@ from .graph_entries import GraphEntry, names_other_files, secret_key
 
 AUTO, OFF = "auto", "off"
 MAX_ENTRIES, MAX_DAYS = 64, 30  # of graphs, 1 to 5 MB each; the longest unused go first
-_ENTRY, _ROOM = ".graph", "room-"
+_ENTRY, _SCRATCH = ".graph", "room-"
 # Nothing else in the folder is touched, whatever folder the user has named.
 _OURS = re.compile(r"[0-9a-f]{64}\.graph|room-[a-z0-9_]{8}").fullmatch
-_ROOM_DAYS = 1  # what a killed process leaves
+_SCRATCH_DAYS = 1  # what a killed process leaves
 # A user who sets one of these has a cache of MindSpore's own.
 _USERS_OWN = ("MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH")
 _DEPENDENCIES = "compile_dependency.hash"  # of the program's files, as MindSpore finds them
@@ -75,14 +76,14 @@ class CompileCache:
         """Compile with the cache; whatever is wrong with it, the cell can be called afterwards."""
         try:
             entry = self._entry(cell, inputs)
-            room = _Room.of_process(entry.path.parent)
+            scratch = _ScratchFolder.of_process(entry.path.parent)
             found = entry.read()
-            room.fill(found)
+            scratch.fill(found)
         except OSError as error:
             self._give_up(error)
             return
         before = len(cell.compile_cache)
-        with room.open():
+        with scratch.open():
             try:
                 cell.compile(*inputs)
             except RuntimeError:
@@ -93,7 +94,7 @@ class CompileCache:
         if len(cell.compile_cache) == before:  # it was compiled already
             return
         try:
-            made = room.empty()
+            made = scratch.empty()
             is_new = made is not None and made != found
             if is_new and not names_other_files(made[_HEX:], entry.library):
                 entry.write(made)
@@ -130,24 +131,24 @@ class CompileCache:
         self._folder = None
 
 
-class _Room:
+class _ScratchFolder:
     """The folder in which this process's MindSpore looks for graphs, and leaves them.
 
     MindSpore takes the first folder that it is told for the whole process, and numbers the graphs
     that are compiled with the cache switched on.
     """
 
-    _only: "_Room | None" = None
+    _only: "_ScratchFolder | None" = None
 
     def __init__(self, folder: Path) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=_ROOM, dir=folder))
+        self.path = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
         self._graphs = self.path / "rank_0" / "graph_cache"
         self._number = 0
         self._dependencies = b""
         atexit.register(shutil.rmtree, self.path, ignore_errors=True)
 
     @classmethod
-    def of_process(cls, folder: Path) -> "_Room":
+    def of_process(cls, folder: Path) -> "_ScratchFolder":
         if cls._only is None:
             # MindSpore reads the program's file: not every one can be (a program from stdin).
             try:
@@ -222,6 +223,7 @@ def _program_files() -> list[str]:
 
 def tidy(folder: Path) -> None:
     """Remove graphs that are too old or too many, and what killed processes left."""
+    remove_leftovers(folder)
     now = time.time()
     ours = [path for path in folder.iterdir() if _OURS(path.name)]
     entries = [(_age_of(path, now), path) for path in ours if path.suffix == _ENTRY]
@@ -229,7 +231,7 @@ def tidy(folder: Path) -> None:
         if place >= MAX_ENTRIES or days > MAX_DAYS:
             path.unlink(missing_ok=True)
     for path in set(ours) - {path for _, path in entries}:
-        if _age_of(path, now) > _ROOM_DAYS:
+        if _age_of(path, now) > _SCRATCH_DAYS:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:

@@ -6,7 +6,6 @@ are: they may come from the configuration, from the data (steps of a schedule) o
 """
 
 import functools
-import hashlib
 import os
 import platform
 import re
@@ -21,6 +20,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from mindspore._c_expression import typing as mstypes
 from mindspore.ops import Primitive
+
+from ..base.digests import texts_digest
 
 _SOURCES = Path(__file__).resolve().parents[1]
 _PACKAGE = __name__.partition(".")[0]  # this project's, under either name
@@ -75,11 +76,7 @@ def graph_digest(config: Any, cell: nn.Cell, inputs: Iterable[Tensor]) -> str:
     Raises:
         OSError: a source file cannot be read.
     """
-    total = hashlib.sha256()
-    for part in _parts(config, cell, inputs):
-        total.update(part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape"))
-        total.update(b"\0")
-    return total.hexdigest()
+    return texts_digest(_parts(config, cell, inputs))
 
 
 def _parts(config: Any, cell: nn.Cell, inputs: Iterable[Tensor]) -> Iterator[str | bytes]:

@@ -7,20 +7,20 @@ from it: a mark stands for the one that this process has compiled or found itsel
 """
 
 import contextlib
-import hashlib
 import hmac
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..base.digests import DIGEST_BYTES
+from ..base.files import replacing
 from ..base.own_files import own_folder, read_own
 
 MOST_BYTES = 256 * 2**20  # of an entry; a detector's have 1 to 5 MB
 _KEY, _KEY_BYTES = "graphs.key", 32
-_SEAL = hashlib.sha256().digest_size
+_OWNERS = 0o600  # mode of a file for this user alone
 _MARK = b"\0the operators' library\0"
 # What of a graph can name a file; other texts name parts of the network.
 _NAMING = ("AttributeProto", "ExternalDataProto")
@@ -41,10 +41,9 @@ def secret_key(cache: Path) -> bytes:
         if key is not None and len(key) == _KEY_BYTES:
             return key
         path.unlink(missing_ok=True)
-        made = _temporary(path.parent, os.urandom(_KEY_BYTES))
         # Where another process was first, its key counts.
-        with made as name, contextlib.suppress(FileExistsError):
-            os.link(name, path)
+        with replacing(path, mode=_OWNERS, overwrite=False) as temporary:
+            temporary.write_bytes(os.urandom(_KEY_BYTES))
     raise OSError(f"{path} does not last")
 
 
@@ -67,7 +66,7 @@ class GraphEntry:
         stored = read_own(self.path, MOST_BYTES)
         if stored is None:
             return None
-        seal, content = stored[:_SEAL], stored[_SEAL:]
+        seal, content = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
         if not content or not hmac.compare_digest(seal, self._seal_of(content)):
             return None
         with contextlib.suppress(OSError):
@@ -83,9 +82,9 @@ class GraphEntry:
         if _MARK in content:
             return
         held = content.replace(_bytes(self.library), _MARK) if self.library else content
-        if len(held) + _SEAL <= MOST_BYTES:
-            with _temporary(self.path.parent, self._seal_of(held) + held) as name:
-                os.replace(name, self.path)
+        if len(held) + DIGEST_BYTES <= MOST_BYTES:
+            with replacing(self.path, mode=_OWNERS) as temporary:
+                temporary.write_bytes(self._seal_of(held) + held)
 
     def _seal_of(self, content: bytes) -> bytes:
         """The seal holds for this name only: one graph cannot take the place of another."""
@@ -126,18 +125,3 @@ def _texts(message: Any) -> Iterator[bytes]:
 
 def _bytes(library: Path | None) -> bytes:
     return os.fsencode(library) if library else b""
-
-
-@contextlib.contextmanager
-def _temporary(folder: Path, content: bytes) -> Iterator[str]:
-    """Yield the name of a file with that content, for this user alone; it goes afterwards."""
-    handle, name = tempfile.mkstemp(prefix="room-", dir=folder)
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(handle)
-        yield name
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(name)

@@ -11,24 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from .reading import decode_image, probe_image, read_bytes, read_image, row_strips
-
-__all__ = [
-    "InputFormat",
-    "clip_boxes",
-    "decode_image",
-    "distort_colours",
-    "expand_image",
-    "flip_boxes",
-    "normalize_and_pad",
-    "preprocess_image",
-    "probe_image",
-    "read_bytes",
-    "read_image",
-    "resize_image",
-    "resized_size",
-    "scale_boxes",
-]
+from .reading import row_strips
 
 LEGACY, MODERN = "legacy", "modern"
 

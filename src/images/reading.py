@@ -4,7 +4,6 @@
 import contextlib
 import functools
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 
 from ..base.errors import UserError
+from ..base.foreign_files import NotAFileError, open_regular
 from .headers import CODESTREAM, ImageHeader, ImageProblem, for_decoder, read_header
 from .jpeg_2000 import decode_codestream
 
@@ -92,30 +92,25 @@ def read_bytes(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIXEL
     """
     limit = _FILE_BYTES_A_PIXEL * max_pixels
     try:
-        # A FIFO without a writer would block otherwise.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as stream:
-            status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise ImageError(str(path), "cannot be read: Is a directory")
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(str(path), "cannot be read: it is no regular file")
-            if status.st_size > limit:
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > limit:
                 raise ImageError(
                     str(path),
-                    f"has {status.st_size} bytes, more than {_FILE_BYTES_A_PIXEL} for each pixel "
-                    f"of max_image_pixels {max_pixels}",
+                    f"has {size} bytes, more than {_FILE_BYTES_A_PIXEL} for each pixel of "
+                    f"max_image_pixels {max_pixels}",
                 )
-            return stream.read(status.st_size)
+            return stream.read(size)
     except FileNotFoundError:
         raise ImageError(
             str(path),
             "does not exist",
             "add it, remove it from the annotations, or set skip_bad_images to True",
         ) from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(str(path), f"cannot be read: {reason}") from None
+    except NotAFileError:
+        raise ImageError(str(path), "cannot be read: it is no regular file") from None
+    except OSError as error:
+        raise ImageError(str(path), f"cannot be read: {error.strerror}") from None
 
 
 # --------------------------------------------------------------------------- decoding

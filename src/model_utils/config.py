@@ -145,7 +145,7 @@ class Config:
         """
         names = ("num_classes", "feature_shapes", "num_bboxes")
         computed = ", ".join(f"{name} {_plain(getattr(self, name))}" for name in names)
-        yaml_files.write_atomic(
+        yaml_files.write_yaml(
             path, self.to_dict(), comments=(SAVED_BY_A_RUN, f"Computed: {computed}")
         )
 

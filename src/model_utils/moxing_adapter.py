@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..base.errors import UserError
-from ..base.one_at_a_time import Work, exclusive, make_folder, report_failure, say, write_json
+from ..base.files import make_folder, write_json
+from ..base.one_at_a_time import Task, exclusive, report_failure, say
 from ..storage.safe_zip import unzip
 from ..storage.transfer import UNPACKED, Uploader, download, read_marker
 from . import local_adapter
 from .config import Config
 
-_COPYING = Work("copy what is for", "copying", "transfer_timeout", "data_path")
+_COPYING = Task("copy what is for", "copying", "transfer_timeout", "data_path")
 CHECKPOINT_KEYS = ("pre_trained", "checkpoint_path", "ckpt_file")
 _MOST_DIGITS = 9
 _TOPO_TIMEOUT = 600  # seconds; what msrun sets by default

@@ -10,12 +10,13 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..base.digests import DIGEST_BYTES, texts_digest
+from ..base.files import remove_leftovers, replacing
 from ..base.own_files import own_folder, read_own
 from ..base.user_cache import user_cache
 
@@ -23,9 +24,9 @@ _SOURCES = Path(__file__).resolve().parent / "kernels"
 _COMPILER = "g++"  # or $CXX, if that is GCC: the sources use its vector extensions
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread")
 _LONGEST = 120  # seconds of compilation; it takes about three
-_FOLDER, _NAME, _ROOM = "kernels-", "kernels.so", "room-"
+_FOLDER, _NAME = "kernels-", "kernels.so"
 _MAX_DAYS = 30  # that libraries of other sources or processors are kept
-_SEAL = hashlib.sha256().digest_size  # bytes at the end of the file, which loaders ignore
+_SEAL = DIGEST_BYTES  # at the end of the file, which loaders ignore
 _MOST_BYTES = 64 * 2**20  # of the file; it has a tenth of one MB
 
 
@@ -101,18 +102,12 @@ def _compiled(compiler: list[str]) -> Path:
             with contextlib.suppress(OSError):  # root's, or on a disk that is read only
                 os.utime(folder)
             return path
-        # In a folder of its own, then renamed: another process may be doing the same.
-        with tempfile.TemporaryDirectory(dir=folder, prefix=_ROOM) as room:
-            made = Path(room) / _NAME
+        # Another process may be doing the same. The compiler's mode follows the umask.
+        with replacing(path, mode=0o700) as made:
             units = [str(source) for source in sources if source.suffix == ".cc"]
             _run([*compiler, *flags, *units, "-o", str(made)])
             with made.open("r+b") as file:
-                seal = hashlib.sha256(file.read()).digest()
-                file.write(seal)
-                file.flush()
-                os.fchmod(file.fileno(), 0o700)  # the compiler's follows the umask
-                os.fsync(file.fileno())
-            os.replace(made, path)
+                file.write(hashlib.sha256(file.read()).digest())
         _tidy(folder)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
@@ -130,22 +125,18 @@ def _is_whole(path: Path) -> bool:
 
 def _tidy(folder: Path) -> None:
     """Remove libraries that have not been used for long, and what killed processes left."""
+    remove_leftovers(folder)
     now = time.time()
-    for other in (*folder.parent.glob(f"{_FOLDER}*"), *folder.glob(f"{_ROOM}*")):
+    for other in folder.parent.glob(f"{_FOLDER}*"):
         with contextlib.suppress(OSError):
-            days = (now - other.stat().st_mtime) / 86400
-            if days > (1 if other.parent == folder else _MAX_DAYS):
+            if (now - other.stat().st_mtime) / 86400 > _MAX_DAYS:
                 shutil.rmtree(other, ignore_errors=True)
 
 
 def _digest(compiler: list[str], flags: tuple[str, ...], sources: list[Path]) -> str:
-    digest = hashlib.sha256()
-    version = _run([*compiler, "--version"])
-    for text in (*compiler, version, *flags, platform.machine(), _processor()):
-        digest.update(text.encode() + b"\0")
-    for source in sources:
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return digest.hexdigest()[:20]
+    texts = (*compiler, _run([*compiler, "--version"]), *flags, platform.machine(), _processor())
+    files = (part for source in sources for part in (source.name, source.read_bytes()))
+    return texts_digest((*texts, *files))[:20]
 
 
 def _processor() -> str:

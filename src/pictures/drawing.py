@@ -2,21 +2,16 @@
 """Boxes drawn on images, one by one or as a sheet of many."""
 
 import colorsys
-import contextlib
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ..base.errors import UserError
-from ..base.file_modes import take_usual_mode
-from ..base.files import temporary_name
+from ..base.files import save_whole
 from ..images.reading import DEFAULT_MAX_PIXELS, ImageError, read_image
 from .fonts import Lettering, class_labels
 
@@ -168,7 +163,7 @@ def draw_contact_sheet(
             sheet.paste(tile, (left, top))
             font.draw(pen, (left, top + tile.height + 3), text, _FAINT)
         top += row_height
-    write_atomically(png, lambda path: sheet.save(path, format="PNG"))
+    save_whole(png, lambda path: sheet.save(path, format="PNG"))
 
 
 def _scaled(box: np.ndarray, scale: float, size: tuple[int, int], line: int) -> list[float]:
@@ -256,27 +251,3 @@ def _legend(classes: Sequence[tuple[str, str]], width: int, title: str) -> Image
         font.draw(pen, (x + 44, y), text, _INK)
         x += needed
     return strip.crop((0, 0, width, y + height))
-
-
-def write_atomically(path: str | os.PathLike[str], write: Callable[[str], Any]) -> None:
-    """Call `write` with the name of a temporary file beside `path`, then rename it to `path`.
-
-    Raises:
-        UserError: the folder cannot be made or written to, or the write fails (a full disk, a
-            folder of that name).
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{temporary_name(path.name)}-", dir=path.parent)
-        os.close(handle)
-        try:
-            write(name)
-            take_usual_mode(name)
-            os.replace(name, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error

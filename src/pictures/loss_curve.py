@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.files import is_regular_file
-from .drawing import write_atomically
+from ..base.files import save_whole
+from ..base.foreign_files import is_regular_file
 from .fonts import import_matplotlib
 
 _LINE = re.compile(r"epoch:\s*(\d{1,9})\s+step:\s*(\d{1,9}),\s*(.+)")
@@ -150,4 +150,4 @@ def draw_loss_curve(
         for epoch in range(1, epochs + 1) if epochs <= 30 else ():
             axes.axvline(epoch * per_epoch, color="#DDDDDD", linewidth=1, linestyle=":", zorder=0)
         axes.legend(frameon=False, fontsize=12, loc="upper right")
-    write_atomically(png, lambda path: figure.savefig(path, format="png"))
+    save_whole(png, lambda path: figure.savefig(path, format="png"))

@@ -13,12 +13,12 @@ import numpy as np
 
 from ..base.console import warn
 from ..base.errors import EXIT_USER_ERROR, UserError
-from ..base.files import remove_leftovers
+from ..base.files import remove_leftovers, save_whole
 from ..base.messages import one_line
 from ..checkpoints.run_config import adopt_run_config
 from ..images.ops import preprocess_image
 from ..images.reading import DEFAULT_MAX_PIXELS, ImageError, decode_image, narrow_depth, read_bytes
-from .drawing import Boxes, class_color, draw_boxes, write_atomically
+from .drawing import Boxes, class_color, draw_boxes
 from .fonts import class_labels
 
 PREDICTIONS = "predictions.json"
@@ -171,7 +171,8 @@ def draw_entry(
     scale = min(scale, math.sqrt(_LARGEST_PICTURE / (height * width)))
     labels = class_labels(tuple(class_names))
     picture = draw_boxes(rgb, boxes, colors=colors, labels=labels, scale=scale)
-    write_atomically(png, lambda name: picture.save(name, format="PNG"))
+    # One of many: not each is waited for.
+    save_whole(png, lambda name: picture.save(name, format="PNG"), sync=False)
 
 
 def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
@@ -250,7 +251,7 @@ def write_predictions(
             entries.append(entry)
         del rgb
         batch.clear()  # large pictures go before the next ones come
-    write_atomically(output / PREDICTIONS, lambda name: _write_json(name, entries))
+    save_whole(output / PREDICTIONS, lambda name: _write_json(name, entries))
     print(f"predictions: {output / PREDICTIONS}")
     if unreadable:
         print(f"not in them: {len(unreadable)} of {len(paths)} images, which cannot be read")

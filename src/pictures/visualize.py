@@ -22,7 +22,7 @@ from ..base.arguments import ArgumentParser
 from ..base.errors import UserError, run_entry
 from ..base.foreign_files import read_bounded
 from ..base.program import command, program
-from ..data.annotations import load_coco
+from ..data.coco_file import CocoFile
 from ..images.reading import DEFAULT_MAX_PIXELS
 from .drawing import Boxes, draw_contact_sheet, read_picture
 from .fonts import printable
@@ -121,10 +121,7 @@ def draw_detections(
 def _read_annotations(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Any]:
     """COCO annotations whose entries can be drawn."""
     name = "annotations" if isinstance(source, Mapping) else f"annotation file {source}"
-    try:
-        truth = dict(source) if isinstance(source, Mapping) else load_coco(str(source))
-    except RecursionError:
-        raise UserError(f"{name} is nested too deeply for COCO instances") from None
+    truth = dict(source) if isinstance(source, Mapping) else CocoFile.read(str(source)).content()
     for key in ("images", "categories", "annotations"):
         _check_entries(truth[key], key, name)
     return truth

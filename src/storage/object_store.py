@@ -10,19 +10,20 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ..base.errors import UserError
+from ..base.files import replacing
 
 SCHEMES = ("s3", "obs")
 _AT_ONCE = 8 * 2**20  # files up to this size are sent as the bytes they have at one moment
 MOST_OBJECTS = 5_000_000  # below one URL
 _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
-_HOPELESS = {
+_NON_RETRYABLE = {
     "403",
     "404",
     "AccessDenied",
@@ -34,7 +35,7 @@ _HOPELESS = {
 }
 
 
-class HopelessError(Exception):
+class NonRetryableError(Exception):
     """Trying again would not help."""
 
 
@@ -46,10 +47,24 @@ class Item:
     tag: str
 
 
-def open_store(url: str, key: str, environment: Mapping[str, str] = os.environ):
+class Store(Protocol):
+    """A folder of objects. Each verb may fail at any time."""
+
+    def list(self) -> dict[str, Item]:
+        """Return name in the folder -> item."""
+
+    def get(self, name: str, path: Path) -> None:
+        """Write an object's content to the file `path`."""
+
+    def put(self, path: Path, name: str) -> None:
+        """Send a file and make sure that all of it is there."""
+
+
+def open_store(url: str, key: str, environment: Mapping[str, str] = os.environ) -> Store:
     """Return the store of a URL: obs://bucket/folder, s3://bucket/folder, or a local folder.
 
     Args:
+        url: of the folder.
         key: of the configuration, for errors.
         environment: has the endpoint and the credentials, see docs/modelarts.md.
 
@@ -98,7 +113,7 @@ class S3Store:
         """Return name in the folder -> item; an object that is named itself stands alone."""
         found, token = {}, {}
         while len(found) <= MOST_OBJECTS:
-            with _hopeless():
+            with _errors_sorted():
                 page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, **token)
             for entry in page.get("Contents", ()):
                 name = self._name(entry["Key"])
@@ -108,8 +123,8 @@ class S3Store:
                 return found
             previous, token = token, {"ContinuationToken": page["NextContinuationToken"]}
             if token == previous:
-                raise HopelessError("its list goes on with the same page for ever")
-        raise HopelessError(f"more than {MOST_OBJECTS} objects; put them into zip files")
+                raise NonRetryableError("its list goes on with the same page for ever")
+        raise NonRetryableError(f"more than {MOST_OBJECTS} objects; put them into zip files")
 
     def _name(self, key: str) -> str:
         if key == self.prefix:
@@ -125,7 +140,7 @@ class S3Store:
     def get(self, name: str, path: Path) -> None:
         """Write an object's content to a file and make sure that it is whole."""
         digest = hashlib.md5(usedforsecurity=False)
-        with _hopeless():
+        with _errors_sorted():
             answer = self.client.get_object(Bucket=self.bucket, Key=self._key(name))
             length, came = answer["ContentLength"], 0
             with open(path, "wb") as file:
@@ -144,7 +159,7 @@ class S3Store:
     def put(self, path: Path, name: str) -> None:
         """Send a file and make sure that all of it is there."""
         key, size = f"{self.prefix}/{name}" if self.prefix else name, path.stat().st_size
-        with _hopeless():
+        with _errors_sorted():
             if size <= _AT_ONCE:
                 content = path.read_bytes()
                 size = len(content)
@@ -195,17 +210,17 @@ def _s3_client(environment: Mapping[str, str], attempts: int) -> Any:
 
 
 @contextlib.contextmanager
-def _hopeless():
+def _errors_sorted() -> Iterator[None]:
     """Tell an answer that stays the same from one that may be better the next time."""
     from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
 
     try:
         yield
     except (NoCredentialsError, ParamValidationError) as error:
-        raise HopelessError(str(error)) from error
+        raise NonRetryableError(str(error)) from error
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _HOPELESS:
-            raise HopelessError(str(error)) from error
+        if error.response.get("Error", {}).get("Code") in _NON_RETRYABLE:
+            raise NonRetryableError(str(error)) from error
         raise
 
 
@@ -271,8 +286,5 @@ class FolderStore:
 
     def put(self, path: Path, name: str) -> None:
         """Write a file into the folder whole or not at all."""
-        target = self.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        shutil.copyfile(path, part)
-        os.replace(part, target)
+        with replacing(self.folder / name, sync=False) as part:
+            shutil.copyfile(path, part)

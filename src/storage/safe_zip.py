@@ -4,7 +4,6 @@
 import lzma
 import os
 import re
-import secrets
 import shutil
 import stat
 import struct
@@ -13,6 +12,7 @@ import zlib
 from pathlib import Path
 
 from ..base.errors import UserError
+from ..base.files import remove_leftovers, replacing
 from ..base.messages import shown
 
 # JPEGs and MindRecords hardly shrink, COCO's JSON to a fifth; a bomb has a thousand and more.
@@ -63,7 +63,12 @@ def open_zip(archive: Path) -> zipfile.ZipFile:
 def unzip(archive: Path, folder: Path) -> int:
     """Unpack into a folder that exists; each file whole or not at all.
 
-    Everything is checked before the first byte is written.
+    Everything is checked before the first byte is written. What a killed process has left half
+    unpacked goes.
+
+    Args:
+        archive: the zip file.
+        folder: files that are in it already are replaced.
 
     Returns:
         How many files were written.
@@ -75,6 +80,8 @@ def unzip(archive: Path, folder: Path) -> int:
         with open_zip(archive) as opened:
             entries = [entry for entry in opened.infolist() if not _is_rubbish(entry)]
             names = _check(archive, entries, folder)
+            for place in {(folder / name).parent for name in names}:
+                remove_leftovers(place)
             for entry, name in zip(entries, names, strict=True):
                 if _is_folder(entry):
                     (folder / name).mkdir(parents=True, exist_ok=True)
@@ -199,13 +206,12 @@ def _refuse_what_is_there(entries: list[zipfile.ZipInfo], names: list[str], fold
 
 
 def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{secrets.token_hex(8)}.part")
     # Other methods than deflate give all that a piece holds at once: thousands of times as much.
     bounded = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    try:
-        with opened.open(entry) as source, open(part, "xb") as file:
-            shutil.copyfileobj(source, file, _PIECE if bounded else _SMALL_PIECE)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    # There may be a hundred thousand: not each is waited for.
+    with (
+        replacing(target, sync=False) as part,
+        opened.open(entry) as source,
+        open(part, "wb") as file,
+    ):
+        shutil.copyfileobj(source, file, _PIECE if bounded else _SMALL_PIECE)

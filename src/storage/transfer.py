@@ -2,7 +2,6 @@
 """Whole folders from and to object storage: what fails is tried again, what is there is kept."""
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -12,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from ..base.errors import UserError
-from ..base.files import write_text_atomic
+from ..base.files import remove_leftovers, replacing, write_json
 from ..base.foreign_files import read_json
-from .object_store import HopelessError, Item, open_store
+from .object_store import Item, NonRetryableError, Store, open_store
 
 ATTEMPTS = 6
 FIRST_PAUSE = 0.5  # seconds; doubles up to LONGEST_PAUSE
@@ -30,9 +29,11 @@ def download(url: str, folder: Path, key: str, *, keep: bool = False) -> int:
     """Copy everything below a URL into a folder, except what is there already.
 
     Every file comes under a temporary name and is checked for its size (and checksum, where the
-    store tells it).
+    store tells it). What a killed process has left half copied goes.
 
     Args:
+        url: of an object, or of a folder of them.
+        folder: made when missing.
         key: of the configuration, for errors.
         keep: leave files that exist as they are, whatever they hold.
 
@@ -48,50 +49,47 @@ def download(url: str, folder: Path, key: str, *, keep: bool = False) -> int:
     for name in (_MARKER, UNPACKED):  # this program's own notes
         items.pop(name, None)
     known = read_marker(folder / _MARKER)
-    wanted = [
-        name for name, item in items.items() if not _is_there(folder, name, item, known, keep)
-    ]
-
+    wanted = {
+        name: item for name, item in items.items() if not _is_there(folder, name, item, known, keep)
+    }
     targets = _targets(folder, wanted, url)
-    _require_space(folder, sum(items[name].size for name in wanted), url, key)
+    for place in {target.parent for target in targets.values()}:
+        remove_leftovers(place)
+    _require_space(folder, sum(item.size for item in wanted.values()), url, key)
+    came = items.keys() - wanted.keys()
 
     def fetch(name: str) -> None:
-        target = targets[name]
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"{url}: {name} cannot be downloaded ({target.parent}: {error.strerror}); an "
-                "object may not have the name of another one's folder"
-            ) from None
-        part = target.with_name(f".{target.name}.part")
-
-        def once() -> None:
-            store.get(name, part)
-            size = part.stat().st_size
-            if size != items[name].size:
-                raise OSError(f"{size} of {items[name].size} bytes came")
-            os.replace(part, target)
-
-        try:
-            repeated(once, f"{url}: {name} cannot be downloaded", key)
-        finally:
-            with contextlib.suppress(OSError):  # a name that is too long
-                part.unlink()
-
-    came = set(items).difference(wanted)
-
-    def fetch_and_note(name: str) -> None:
-        fetch(name)
+        _fetch(store, url, name, wanted[name], targets[name], key)
         came.add(name)
 
     try:
-        _for_each(fetch_and_note, wanted, stop_early=True)
+        _for_each(fetch, list(wanted), stop_early=True)
     finally:  # so that the next start need not copy them again
         known.update({name: [items[name].size, items[name].tag] for name in came})
         with contextlib.suppress(OSError):
-            write_text_atomic(folder / _MARKER, json.dumps(known))
+            write_json(folder / _MARKER, known, indent=None)
     return len(wanted)
+
+
+def _fetch(store: Store, url: str, name: str, item: Item, target: Path, key: str) -> None:
+    """Copy one object, whole or not at all."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{url}: {name} cannot be downloaded ({target.parent}: {error.strerror}); an object "
+            "may not have the name of another one's folder"
+        ) from None
+
+    def once() -> None:
+        # There may be a hundred thousand: not each is waited for.
+        with replacing(target, sync=False) as part:
+            store.get(name, part)
+            size = part.stat().st_size
+            if size != item.size:
+                raise OSError(f"{size} of {item.size} bytes came")
+
+    repeated(once, f"{url}: {name} cannot be downloaded", key)
 
 
 class Uploader:
@@ -171,7 +169,7 @@ def repeated(once: Callable[[], _T], problem: str, key: str) -> _T:
             return once()
         except UserError:
             raise
-        except HopelessError as error:
+        except NonRetryableError as error:
             raise UserError(f"{problem} ({error}); correct {key} or the credentials") from error
         except Exception as error:  # the libraries have many kinds for a line that breaks
             if attempt == ATTEMPTS:

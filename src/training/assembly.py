@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from mindspore import nn
 
-from ..data.mindrecord import MindRecordSet, ensure_mindrecord
+from ..data.mindrecord import ensure_mindrecord
+from ..data.record_set import MindRecordSet
 from ..detector import build_loss
 from ..evaluation.run import GroundTruth, read_ground_truth
 from ..lr_schedule import learning_rates, scaled_rate

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError
-from ..base.files import is_regular_file, write_text_atomic
+from ..base.files import write_text_atomic
+from ..base.foreign_files import is_regular_file, read_json
 from ..checkpoints.file import checkpoint_position
 
 _LARGEST_INDEX = 1 << 22  # bytes; a hundred thousand names
@@ -129,10 +130,8 @@ def _read(folder: str | Path) -> dict[str, Any]:
     """The list of a folder; empty where there is none that can be read."""
     path = Path(folder) / CheckpointKeeper.INDEX
     try:
-        if not is_regular_file(path) or path.stat().st_size > _LARGEST_INDEX:
-            return {}
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path, _LARGEST_INDEX)
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..base.console import warn
 from ..base.errors import UserError
-from ..base.files import is_regular_file, write_text_atomic
+from ..base.files import write_text_atomic
+from ..base.foreign_files import is_regular_file
 
 LOSS_ORDER = (
     "rpn_loss",

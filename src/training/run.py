@@ -23,8 +23,8 @@ from ..checkpoints.file import (
 )
 from ..checkpoints.loading import load_training_state, set_parameter
 from ..checkpoints.pretrained import load_pretrained
+from ..data.annotation_files import annotation_digest
 from ..data.mindrecord import ensure_mindrecord
-from ..data.source import file_digest
 from ..dataset import iterate, steps_per_epoch
 from ..detector import build_detector
 from ..evaluation.run import evaluate
@@ -75,7 +75,7 @@ class Run:
             config = settle_frozen_parts(config, stored, self.ranks, self.status.say)
         self.config = config
         self.data = ensure_mindrecord(config, "train", self.rank, self.world_size)
-        self.annotations = file_digest(self.data.anno_path)
+        self.annotations = annotation_digest(self.data.anno_path)
         self.steps = steps_per_epoch(config, self.data, self.world_size)
         self.epochs = config.epoch_size
         self.validation = validation_of(config, self.data, self.ranks, self.status.say)

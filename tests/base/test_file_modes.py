@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from src.base import file_modes
+from src.base.files import save_whole
 from src.evaluation.coco_results import write_results
 from src.model_utils.config import load_config
-from src.pictures.drawing import write_atomically
 
 
 @pytest.fixture(params=[0o002, 0o022, 0o077], ids=oct)
@@ -26,16 +25,7 @@ def _mode(path):
 def test_files_follow_the_umask(umask, tmp_path):
     load_config([]).save(str(tmp_path / "config.yaml"))
     write_results(tmp_path / "results.json", [])
-    write_atomically(tmp_path / "picture.png", lambda name: Path(name).write_bytes(b""))
+    save_whole(tmp_path / "picture.png", lambda name: Path(name).write_bytes(b""))
     for path in tmp_path.iterdir():
         assert _mode(path) == 0o666 & ~umask, path.name
     assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_the_umask_stays_as_it_is(umask, tmp_path, monkeypatch):
-    monkeypatch.setattr(file_modes, "_STATUS", tmp_path / "missing")
-    path = tmp_path / "file"
-    path.touch(0o600)
-    file_modes.take_usual_mode(path)
-    assert _mode(path) == 0o666 & ~umask
-    assert os.umask(umask) == umask

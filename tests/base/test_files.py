@@ -1,29 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are there whole or not at all, and what is swept of dead processes."""
 
+import hashlib
 import os
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
+from src.base.digests import file_digest, json_digest, parts_digest, texts_digest
 from src.base.files import (
-    is_regular_file,
     remove_leftovers,
     replacing,
+    replacing_folder,
+    temporary_folder,
     temporary_name,
+    write_json,
     write_text_atomic,
 )
-
-
-@pytest.fixture(scope="module")
-def dead():
-    """The number of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 @pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
@@ -72,33 +66,117 @@ def test_temporary_names_fit_where_the_name_does(tmp_path, name):
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_what_dead_processes_left_is_removed(tmp_path, dead):
+def test_names_that_are_cut_stay_apart():
+    first, second = (temporary_name(f"{letter}{'n' * 200}.jpg") for letter in "ab")
+    assert first != second and first == temporary_name(f"a{'n' * 200}.jpg")
+    assert temporary_name("short.jpg").endswith("@short.jpg")
+
+
+def test_a_secret_is_never_open_to_others(tmp_path):
+    modes = []
+    with replacing(tmp_path / "key", mode=0o600) as temporary:
+        modes.append(temporary.stat().st_mode & 0o777)
+    assert [*modes, (tmp_path / "key").stat().st_mode & 0o777] == [0o600, 0o600]
+
+
+def test_the_first_may_win(tmp_path):
+    for text in ("first", "second"):
+        with replacing(tmp_path / "key", overwrite=False) as temporary:
+            temporary.write_text(text)
+    assert (tmp_path / "key").read_text() == "first" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_small_file_of_many_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("waits for the disk"))
+    with replacing(tmp_path / "a", sync=False) as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "a").read_text() == "x"
+
+
+def test_json_and_its_digest(tmp_path):
+    write_json(tmp_path / "a.json", {"b": [1]})
+    write_json(tmp_path / "b.json", {"b": [1]}, indent=None)
+    assert (tmp_path / "a.json").read_text() == '{\n "b": [\n  1\n ]\n}'
+    assert (tmp_path / "b.json").read_text() == '{"b": [1]}'
+    whole = hashlib.sha256(b'{"b": [1]}').hexdigest()
+    assert whole == file_digest(tmp_path / "b.json") == json_digest({"b": [1]})
+    assert whole == parts_digest(tmp_path / "b.json", [(0, 4), (4, 99)])
+    assert texts_digest(["a", b"b"]) == hashlib.sha256(b"a\0b\0").hexdigest()
+
+
+# --------------------------------------------------------------------------- folders
+
+
+@pytest.mark.parametrize("temporary", [None, "mine"])
+def test_a_folder_takes_the_place_of_another(tmp_path, temporary):
+    path = tmp_path / "set"
+    path.mkdir()
+    (path / "old").write_text("")
+    given = tmp_path / temporary if temporary else None
+    with replacing_folder(path, temporary=given) as new:
+        assert new == (given or tmp_path / temporary_name("set"))
+        (new / "inner").mkdir()
+        (new / "inner" / "file").write_text("x")
+        (new / "inner" / "file").chmod(0o600)  # as a library may
+        assert (path / "old").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+    assert [p.name for p in path.iterdir()] == ["inner"]
+    assert (path / "inner/file").stat().st_mode & 0o777 == 0o666 & (tmp_path / "set").stat().st_mode
+
+
+def test_a_folder_that_fails_leaves_the_other(tmp_path, monkeypatch):
+    path = tmp_path / "set"
+    path.mkdir()
+    (path / "old").write_text("")
+    with pytest.raises(KeyError), replacing_folder(path) as new:
+        (new / "file").write_text("")
+        raise KeyError
+    rename = os.rename
+    monkeypatch.setattr(
+        os, "rename", lambda a, b: rename(a, b) if a != new or b != path else os.stat("/none")
+    )
+    with pytest.raises(FileNotFoundError), replacing_folder(path):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["set"] and (path / "old").exists()
+
+
+def test_a_temporary_folder_goes(tmp_path):
+    with pytest.raises(KeyError), temporary_folder(tmp_path / "new" / "model") as folder:
+        (folder / "part").write_text("")
+        raise KeyError
+    assert not list((tmp_path / "new").iterdir())
+
+
+# --------------------------------------------------------------------------- leftovers
+
+
+def test_what_dead_processes_left_is_removed(tmp_path, dead_process):
     host = socket.gethostname()
     gone = [
-        f".saving-{dead}@{host}@faster_rcnn-1_5.ckpt",
-        f".saving-{dead}@{host}@faster_rcnn-1_5.tmp",
-        f".saving-{dead}-best.ckpt",
-        f".checkpoints.json.{dead}.tmp",
-        f".loss_3.log.{dead}.tmp",
-        f".config-{dead}.yaml",
+        f".saving-{dead_process}@{host}@faster_rcnn-1_5.ckpt",
+        f".saving-{dead_process}@{host}@faster_rcnn-1_5.tmp",
+        f".saving-{dead_process}-best.ckpt",
+        f".checkpoints.json.{dead_process}.tmp",
+        f".loss_3.log.{dead_process}.tmp",
+        f".config-{dead_process}.yaml",
         ".config-a1b2_3dx.yaml",
     ]
     kept = [
         f".saving-{os.getpid()}@{host}@a.ckpt",
         f".saving-{os.getppid()}-a.ckpt",
-        f".saving-{dead}@another host@a.ckpt",
+        f".saving-{dead_process}@another host@a.ckpt",
         f".config-{os.getpid()}.yaml",
         ".config-mine.yml",
-        f".notes.{dead}.tmp",
+        f".notes.{dead_process}.tmp",
         ".saving-money.txt",
         ".train_0.lock",
         "faster_rcnn-1_5.ckpt",
     ]
     for name in gone + kept:
         (tmp_path / name).write_text("")
-    (tmp_path / f".saving-{dead}@{host}@model").mkdir()
-    (tmp_path / f".saving-{dead}@{host}@model" / "inside").write_text("")
-    (tmp_path / f".saving-{dead}@{host}@link").symlink_to(tmp_path / "faster_rcnn-1_5.ckpt")
+    (tmp_path / f".saving-{dead_process}@{host}@model").mkdir()
+    (tmp_path / f".saving-{dead_process}@{host}@model" / "inside").write_text("")
+    (tmp_path / f".saving-{dead_process}@{host}@link").symlink_to(tmp_path / "faster_rcnn-1_5.ckpt")
     assert remove_leftovers(tmp_path) == len(gone) + 2
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)
 
@@ -110,11 +188,3 @@ def test_a_number_that_was_given_again_and_a_host_that_is_silent_for_a_day(tmp_p
         os.utime(tmp_path / name, (past, past))
     assert remove_leftovers(tmp_path) == 2
     assert remove_leftovers(tmp_path / "nowhere") == 0
-
-
-def test_regular_files(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "file").write_text("")
-    (tmp_path / "link").symlink_to("file")
-    found = {name: is_regular_file(tmp_path / name) for name in ("pipe", "file", "link", "", "x")}
-    assert found == {"pipe": False, "file": True, "link": True, "": False, "x": False}

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from src.base.foreign_files import read_bounded, read_json
+from src.base.foreign_files import is_regular_file, read_bounded, read_json
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100])
@@ -48,3 +48,11 @@ def test_what_is_no_json(tmp_path, text):
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError):
         read_json(path, 2**20)
+
+
+def test_regular_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("file")
+    found = {name: is_regular_file(tmp_path / name) for name in ("pipe", "file", "link", "", "x")}
+    assert found == {"pipe": False, "file": True, "link": True, "": False, "x": False}

@@ -9,7 +9,7 @@ import pytest
 
 from src.base.errors import UserError
 from src.checkpoints import families as families
-from src.checkpoints.foreign.conversion import Wanted
+from src.checkpoints.foreign.conversion import ConversionOptions
 from src.checkpoints.foreign.kinds import convert
 from src.checkpoints.foreign.parameters import backbone_shapes, detector_shapes
 from src.checkpoints.foreign.reading import Source
@@ -25,7 +25,7 @@ COCO = families.COCO_NAMES
 
 
 def wanted(**changes):
-    return Wanted(**{"class_names": COCO, **changes})
+    return ConversionOptions(**{"class_names": COCO, **changes})
 
 
 def converted(arrays, extra=None, name="file.pth", **changes):

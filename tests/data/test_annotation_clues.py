@@ -12,8 +12,10 @@ from PIL import Image
 
 from src.base.errors import UserError
 from src.data.annotation_clues import FrameClues, WritingClues
-from src.data.annotations import AnnotationReport, ImageRecord, clean_boxes, read_coco, read_txt
+from src.data.coco_annotations import read_coco
 from src.data.mindrecord import ensure_mindrecord
+from src.data.records import AnnotationReport, ImageRecord, clean_boxes
+from src.data.txt_annotations import read_txt
 from tests.helpers.data_helpers import (
     ANNO,
     CLASSES,

@@ -9,14 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.base.errors import UserError
-from src.data.annotations import (
-    AnnotationReport,
-    ImageRecord,
-    fit_boxes,
-    limit_boxes,
-    read_coco,
-    read_txt,
-)
+from src.data.coco_annotations import read_coco
+from src.data.records import AnnotationReport, ImageRecord, fit_boxes, limit_boxes
+from src.data.txt_annotations import read_txt
 from tests.helpers.data_helpers import CLASSES, coco_dict, write_json
 
 

@@ -23,13 +23,8 @@ from src.dataset import (
     make_train_sample,
     steps_per_epoch,
 )
-from src.images.ops import (
-    InputFormat,
-    expand_image,
-    normalize_and_pad,
-    preprocess_image,
-    read_image,
-)
+from src.images.ops import InputFormat, expand_image, normalize_and_pad, preprocess_image
+from src.images.reading import read_image
 from tests.helpers.data_helpers import edit_json, make_coco_root, make_config, picture
 from tests.helpers.paths import importing
 

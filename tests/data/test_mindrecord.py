@@ -15,8 +15,10 @@ from PIL import Image
 from src.base.errors import UserError
 from src.base.one_at_a_time import beside
 from src.data import record_writer
-from src.data.mindrecord import data_source, ensure_mindrecord
+from src.data.mindrecord import ensure_mindrecord
+from src.data.record_index import read_index
 from src.data.record_writer import Progress
+from src.data.source import data_source
 from tests.helpers.data_helpers import (
     ANNO,
     change_annotation,
@@ -65,16 +67,16 @@ def test_records_hold_the_bytes_and_boxes(root):
     content = json.loads((root / ANNO).read_text())
     assert Path(record_set.path).parent == root / "MindRecord_COCO"
     assert record_set.image_ids == tuple(image["id"] for image in content["images"])
-    assert record_set.file_names == tuple(image["file_name"] for image in content["images"])
+    names = [image["file_name"] for image in content["images"]]
+    assert [record.file_name for record in record_set.records] == names
     sizes = [[image["height"], image["width"]] for image in content["images"]]
-    np.testing.assert_array_equal(record_set.sizes, sizes)
+    np.testing.assert_array_equal(read_index(record_set.path)["sizes"], sizes)
     rows = rows_of(record_set)
     assert len(rows) == record_set.num_images == 7
     for i, row in enumerate(rows):
         record = record_set.records[i]
         assert row["image_index"].item() == i
         assert row["image"].tobytes() == Path(record_set.image_paths[i]).read_bytes()
-        assert str(row["image_id"]) == str(record_set.image_ids[i])
         np.testing.assert_array_equal(row["boxes"], record.boxes)
         np.testing.assert_array_equal(row["labels"], record.labels)
         np.testing.assert_array_equal(row["crowd"].astype(bool), record.crowd)
@@ -150,7 +152,7 @@ def test_real_size_counts_not_the_stated_one(tmp_path):
     )
     write_json(tmp_path / ANNO, content)
     record_set = ensure_mindrecord(make_config(tmp_path), "train")
-    assert record_set.sizes.tolist() == [[60, 40]]
+    assert read_index(record_set.path)["sizes"].tolist() == [[60, 40]]
     assert record_set.records[0].boxes.tolist() == [[5, 30, 25, 55], [30, 50, 40, 60]]
     assert record_set.report.counts == {"size_mismatch": 1, "outside": 1, "clipped": 1}
     assert "p.jpg is 40x60, stated 60x40" in "\n".join(record_set.report.lines())
@@ -189,7 +191,6 @@ def test_a_second_run_reuses(root, capsys):
     assert os.stat(second.files[0]).st_mtime_ns == written
     assert second.image_ids == first.image_ids
     assert second.report.lines() == first.report.lines()
-    np.testing.assert_array_equal(second.sizes, first.sizes)
     for one, other in zip(first.records, second.records, strict=True):
         np.testing.assert_array_equal(one.boxes, other.boxes)
 

@@ -13,7 +13,8 @@ import pytest
 from src.base.errors import UserError
 from src.base.one_at_a_time import exclusive
 from src.data import mindrecord
-from src.data.mindrecord import data_source, ensure_mindrecord
+from src.data.mindrecord import ensure_mindrecord
+from src.data.source import data_source
 from tests.helpers.data_helpers import (
     change_annotation,
     leftovers,
@@ -32,7 +33,7 @@ def root(tmp_path):
 def start(root, code, **changes) -> subprocess.Popen:
     """Run `code` and then the conversion of `root` in another process."""
     program = """
-        import os, signal, sys, time
+        import os, shutil, signal, sys, time
         from tests.helpers.data_helpers import make_config
         from src.data import mindrecord
         from src.data import record_writer
@@ -73,9 +74,9 @@ KILLED = {
         os.rename = lambda a, b: die() if calls else (calls.append(1), rename(a, b))
     """,
     "before the old set is deleted": """
-        rmtree = mindrecord.shutil.rmtree
-        mindrecord.shutil.rmtree = lambda p, **k: (
-            die() if p.endswith(".old") and os.path.isdir(p) else rmtree(p, **k)
+        rmtree = shutil.rmtree
+        shutil.rmtree = lambda p, **k: (
+            die() if str(p).endswith(".old") and os.path.isdir(p) else rmtree(p, **k)
         )
     """,
 }

@@ -14,10 +14,9 @@ from src.base.errors import UserError
 from src.checkpoints.file import describe_model, save_checkpoint
 from src.detector import build_detector
 from src.export.exported_model import Comparison, compare, open_mindir, open_onnx
-from src.export.model_card import input_format_of, read_card
+from src.export.model_card import read_card
 from src.export.plan import plan_export
 from src.FasterRcnn.resnet import norm_layer
-from src.images.ops import InputFormat
 from tests.helpers.network_helpers import fill_by_recipe, small_batch, small_config
 from tests.helpers.stand_ins import CLASS_NAMES, SmallDetector, stand_in_config
 
@@ -52,7 +51,15 @@ def test_file_and_description(small, tmp_path, capsys):
     assert "checked: equal to the network bit for bit" in capsys.readouterr().out
     card = read_card(tmp_path / "model.mindir.json")
     assert card["class_names"] == list(CLASS_NAMES)
-    assert input_format_of(card) == InputFormat.from_config(small)
+    assert card["preprocessing"] == {
+        "height": small.img_height,
+        "width": small.img_width,
+        "keep_ratio": small.keep_ratio,
+        "channel_order": small.channel_order,
+        "pixel_mean": list(small.pixel_mean),
+        "pixel_std": list(small.pixel_std),
+        "pad_before_normalize": small.pad_before_normalize,
+    }
     assert card["max_image_pixels"] == small.max_image_pixels
     assert card["checked"] == {"runtime": f"mindspore {ms.__version__}", "precision": "float32"}
     assert card["model_bytes"] == (tmp_path / "model.mindir").stat().st_size

@@ -18,7 +18,8 @@ from src.base.errors import UserError
 from src.evaluation.result_files import ResultFolder
 from src.export.exported_model import open_onnx
 from src.images.headers import read_header
-from src.images.ops import InputFormat, decode_image, preprocess_image, read_image
+from src.images.ops import InputFormat, preprocess_image
+from src.images.reading import decode_image, read_image
 from tests.helpers.infer_helpers import require_main, run_main
 from tests.helpers.odd_images import picture, write_broken, write_good
 from tests.helpers.paths import REPO

@@ -13,7 +13,8 @@ from mindspore import Tensor
 from PIL import Image
 
 from src.evaluation.result_files import ResultFolder
-from src.images.ops import preprocess_image, read_image
+from src.images.ops import preprocess_image
+from src.images.reading import read_image
 from tests.helpers.infer_helpers import CACHE, require_library, require_main, run_main
 from tests.helpers.odd_images import picture
 from tests.helpers.paths import RESOURCES

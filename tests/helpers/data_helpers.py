@@ -113,7 +113,7 @@ def edit_json(path, change) -> None:
     Path(path).write_text(json.dumps(content))
 
 
-def rows_of(record_set, columns=("image", "image_index", "image_id", "boxes", "labels", "crowd")):
+def rows_of(record_set, columns=("image", "image_index", "boxes", "labels", "crowd")):
     """All rows of a record set, in file order, as dictionaries."""
     from mindspore import dataset as ds
 

@@ -15,18 +15,16 @@ from src.base.errors import UserError
 from src.images.ops import (
     InputFormat,
     clip_boxes,
-    decode_image,
     distort_colours,
     expand_image,
     flip_boxes,
     normalize_and_pad,
     preprocess_image,
-    probe_image,
-    read_image,
     resize_image,
     resized_size,
     scale_boxes,
 )
+from src.images.reading import decode_image, probe_image, read_image
 from tests.helpers.data_helpers import make_config, picture
 
 

@@ -9,13 +9,8 @@ import pytest
 from PIL import Image
 
 from src.base.errors import UserError
-from src.pictures.drawing import (
-    Boxes,
-    class_color,
-    draw_boxes,
-    draw_contact_sheet,
-    write_atomically,
-)
+from src.base.files import save_whole
+from src.pictures.drawing import Boxes, class_color, draw_boxes, draw_contact_sheet
 from src.pictures.loss_curve import draw_loss_curve, global_steps, read_loss_log, smooth
 from src.pictures.visualize import draw_detections, main
 
@@ -298,7 +293,7 @@ def test_a_failed_write_keeps_the_old_picture(tmp_path):
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
-        write_atomically(path, fail)
+        save_whole(path, fail)
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"] and path.read_text() == "old"
 
 
@@ -307,10 +302,10 @@ def test_a_write_that_fails_is_the_users_to_mend(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="p.png cannot be written: No space left"):
-        write_atomically(tmp_path / "p.png", full)
+        save_whole(tmp_path / "p.png", full)
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="folder cannot be written"):
-        write_atomically(tmp_path / "folder", lambda name: None)
+        save_whole(tmp_path / "folder", lambda name: None)
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
 
 

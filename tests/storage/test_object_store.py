@@ -4,6 +4,7 @@
 import itertools
 import os
 import re
+import socket
 import sys
 import types
 from pathlib import Path
@@ -66,6 +67,24 @@ def test_more_than_one_page_and_one_part(s3, tmp_path, monkeypatch):
     assert (tmp_path / "down" / "22.txt").read_text() == "22"
 
 
+def test_what_a_killed_download_left_goes(tmp_path, dead_process):
+    """And what a living one is writing stays; 8 at a time, with names that are cut."""
+    names = [f"{letter}{'n' * 200}" for letter in "abcdefgh"]
+    for folder in (tmp_path / "from/deep", tmp_path / "to/deep"):
+        folder.mkdir(parents=True)
+    for name in names:
+        (tmp_path / "from/deep" / name).write_text(name)
+    half, alive = (
+        tmp_path / f"to/deep/.saving-{pid}@{socket.gethostname()}@1.jpg"
+        for pid in (dead_process, os.getppid())
+    )
+    for path in (half, alive):
+        path.write_text("half")
+    assert download(str(tmp_path / "from"), tmp_path / "to", "data_url") == 8
+    found = {p.name: p.read_text() for p in (tmp_path / "to/deep").iterdir()}
+    assert found == {alive.name: "half", **{name: name for name in names}}
+
+
 def test_every_third_request_fails(s3, tmp_path):
     for i in range(20):
         s3.put(f"faulty/{i}", bytes([i]) * 5000)
@@ -77,7 +96,7 @@ def test_every_third_request_fails(s3, tmp_path):
     assert failures >= 20 and requests > 60
     assert all((tmp_path / "d" / str(i)).read_bytes() == bytes([i]) * 5000 for i in range(20))
     assert s3.keys("faulty up/") == {str(i): 5000 for i in range(20)}
-    assert not [p for p in (tmp_path / "d").iterdir() if p.name.endswith(".part")]
+    assert not [p for p in (tmp_path / "d").iterdir() if p.name.startswith(".saving")]
 
 
 def test_what_never_works_is_an_error(s3, tmp_path, monkeypatch):
@@ -146,7 +165,7 @@ def test_object_names_cannot_lead_outside(tmp_path, monkeypatch, name):
     "names, problem",
     [
         (["a", "a/b"], "a/b cannot be downloaded .* may not have the name of another one's folder"),
-        (["x" * 252], "cannot be downloaded .*too long"),
+        (["x" * 256], "cannot be downloaded .*too long"),
     ],
 )
 def test_object_names_that_no_folder_can_have(tmp_path, monkeypatch, names, problem):
@@ -278,11 +297,11 @@ def _page(number, token):
 def test_a_list_without_an_end(monkeypatch):
     pytest.importorskip("botocore")
     same = (_page(number, "same") for number in itertools.count())
-    with pytest.raises(object_store.HopelessError, match="same page for ever"):
+    with pytest.raises(object_store.NonRetryableError, match="same page for ever"):
         _lists(monkeypatch, same).list()
     monkeypatch.setattr(object_store, "MOST_OBJECTS", 1000)
     new = (_page(number, str(number)) for number in itertools.count())
-    with pytest.raises(object_store.HopelessError, match="more than 1000 objects"):
+    with pytest.raises(object_store.NonRetryableError, match="more than 1000 objects"):
         _lists(monkeypatch, new).list()
 
 

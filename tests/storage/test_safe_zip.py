@@ -2,6 +2,7 @@
 """Archives that are what they should be, and those that are not."""
 
 import os
+import socket
 import stat
 import tracemalloc
 import zipfile
@@ -41,6 +42,22 @@ def test_files_and_folders(tmp_path, folder):
     found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert found == {"coco/a b.txt": b"one", "coco/deep/ü.bin": b"\0" * 9, "top.txt": b"two"}
     assert unzip(archive, folder) == 3  # again, over what is there
+
+
+def test_what_a_killed_process_left_goes(tmp_path, folder, dead_process):
+    host = socket.gethostname()
+    (folder / "coco").mkdir()
+    half = folder / "coco" / f".saving-{dead_process}@{host}@1.jpg"
+    alive = folder / "coco" / f".saving-{os.getppid()}@{host}@2.jpg"
+    for path in (half, alive):
+        path.write_bytes(b"half")
+    assert unzip(make(tmp_path / "a.zip", ("coco/1.jpg", "whole")), folder) == 1
+    assert sorted(p.name for p in (folder / "coco").iterdir()) == [alive.name, "1.jpg"]
+
+
+def test_small_files_are_not_waited_for(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("waits for the disk"))
+    assert unzip(make(tmp_path / "a.zip", ("1.jpg", "1"), ("2.jpg", "2")), folder) == 2
 
 
 def link(name, kind=stat.S_IFLNK):

@@ -10,7 +10,7 @@ import numpy as np
 from ...base.errors import UserError
 from ...base.messages import short_list
 from ..families import COCO_IDS, COCO_NAMES, COCO_OUTPUTS
-from .conversion import Wanted
+from .conversion import ConversionOptions
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ClassPicker:
 def pick_classes(
     path: Path,
     total: int,
-    wanted: Wanted,
+    options: ConversionOptions,
     *,
     background_first: bool,
     background_deltas: bool,
@@ -81,10 +81,10 @@ def pick_classes(
     """
     first = 1 if background_first else 0
     known, origin = _known(total, first, stored_names)
-    names = wanted.class_names
+    names = options.class_names
     if known and set(names) <= known.keys():
         outputs = tuple(known[name] for name in names)
-    elif wanted.names_given:
+    elif options.names_given:
         if len(names) != total - 1:
             raise UserError(
                 f"{path}: has {total} outputs, the background included, but coco_classes gives "

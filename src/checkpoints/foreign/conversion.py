@@ -18,7 +18,7 @@ from .reading import Source
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ConversionOptions:
     """What the user has asked for.
 
     Attributes:
@@ -69,7 +69,7 @@ class Conversion:
     assumed: list[str] = field(default_factory=list)
 
 
-class Taker:
+class ParameterPool:
     """Takes parameters out of a file one by one and knows what is left.
 
     Args:
@@ -151,22 +151,22 @@ class Taker:
         return arrays, rows
 
 
-def count_blocks(taker: Taker) -> int:
+def count_blocks(pool: ParameterPool) -> int:
     """Return the number of blocks in the third stage, which tells ResNets apart.
 
     Raises:
         UserError: no ResNet-50, 101 or 152.
     """
-    blocks = next(n for n in count() if not taker.has(f"backbone.layer3.{n}.conv1.weight"))
-    if blocks not in DEPTHS or not taker.has("backbone.layer3.0.conv3.weight"):
+    blocks = next(n for n in count() if not pool.has(f"backbone.layer3.{n}.conv1.weight"))
+    if blocks not in DEPTHS or not pool.has("backbone.layer3.0.conv3.weight"):
         raise UserError(
-            f"{taker.path}: its backbone has {blocks} blocks in the third stage; only ResNet-50, "
+            f"{pool.path}: its backbone has {blocks} blocks in the third stage; only ResNet-50, "
             "101 and 152 (6, 23 and 36 bottleneck blocks) can be converted"
         )
     return blocks
 
 
-def choose_backbone(taker: Taker, style: str, wanted: Wanted) -> str:
+def choose_backbone(pool: ParameterPool, style: str, options: ConversionOptions) -> str:
     """Return the configuration's name of the file's backbone.
 
     Args:
@@ -175,19 +175,19 @@ def choose_backbone(taker: Taker, style: str, wanted: Wanted) -> str:
     Raises:
         UserError: there is none, or the user's does not fit.
     """
-    blocks = count_blocks(taker)
-    given = wanted.settings.get("backbone")
+    blocks = count_blocks(pool)
+    given = options.settings.get("backbone")
     if given:
         if RESNET_BLOCKS[given][2] != blocks:
             raise UserError(
-                f"command line: backbone: {given} does not fit {taker.path}, which holds a "
+                f"command line: backbone: {given} does not fit {pool.path}, which holds a "
                 f"ResNet-{DEPTHS[blocks]}; leave --backbone out"
             )
         return given
     name = BACKBONES.get((blocks, style))
     if name not in RESNET_BLOCKS:
         raise UserError(
-            f"{taker.path}: a ResNet-{DEPTHS[blocks]} with the stride in the first 1x1 convolution "
+            f"{pool.path}: a ResNet-{DEPTHS[blocks]} with the stride in the first 1x1 convolution "
             "(Caffe2's weights), which is no backbone here; if its stride is in the 3x3, give "
             "--style torch"
         )

@@ -13,7 +13,7 @@ from .. import families
 from ..file import STATE_NAMES, canonical_name
 from . import naming
 from .classes import ClassPicker, pick_classes
-from .conversion import Conversion, Taker, Wanted, choose_backbone, count_blocks
+from .conversion import Conversion, ConversionOptions, ParameterPool, choose_backbone, count_blocks
 from .parameters import backbone_shapes, detector_shapes
 from .reading import KEY, Source
 from .style import choose_style, pixel_settings, read_config_text
@@ -33,7 +33,7 @@ _TORCH_EPS = (
 )
 
 
-def convert(source: Source, wanted: Wanted) -> Conversion:
+def convert(source: Source, options: ConversionOptions) -> Conversion:
     """Recognise a checkpoint and give its parameters this project's names, shapes and settings.
 
     Raises:
@@ -47,8 +47,8 @@ def convert(source: Source, wanted: Wanted) -> Conversion:
     names = source.arrays.keys()
     for mark, converter in _MARKS:
         if any(re.fullmatch(mark, name) for name in names):
-            conversion = converter(source, wanted)
-            conversion.settings.update(wanted.settings)
+            conversion = converter(source, options)
+            conversion.settings.update(options.settings)
             return conversion
     raise UserError(
         f"{source.path}: of no known kind (it holds {short_list(list(names))}); set {KEY} to a "
@@ -57,18 +57,20 @@ def convert(source: Source, wanted: Wanted) -> Conversion:
     )
 
 
-def _torchvision(source: Source, wanted: Wanted) -> Conversion:
-    taker = Taker(source, naming.TORCHVISION, _modern_torchvision)
-    counters = taker.drop(_COUNTERS)
-    backbone = choose_backbone(taker, "torch", wanted)
-    total = _length(taker, _CLS + "bias")
-    picker = pick_classes(source.path, total, wanted, background_first=True, background_deltas=True)
+def _torchvision(source: Source, options: ConversionOptions) -> Conversion:
+    pool = ParameterPool(source, naming.TORCHVISION, _modern_torchvision)
+    counters = pool.drop(_COUNTERS)
+    backbone = choose_backbone(pool, "torch", options)
+    total = _length(pool, _CLS + "bias")
+    picker = pick_classes(
+        source.path, total, options, background_first=True, background_deltas=True
+    )
     eps, why = _torchvision_eps(source, total, backbone)
     conversion = Conversion(source, f"torchvision Faster R-CNN, {total} outputs")
     conversion.settings = families.family_settings(families.TORCHVISION, backbone, bn_eps=eps)
-    _fill_detector(conversion, taker, backbone, picker)
+    _fill_detector(conversion, pool, backbone, picker)
     _drop(conversion, counters, "counters of training")
-    if "bn_eps" not in wanted.settings:
+    if "bn_eps" not in options.settings:
         conversion.assumed.append(why)
     return conversion
 
@@ -90,10 +92,10 @@ def _torchvision_eps(source: Source, total: int, backbone: str) -> tuple[float, 
     return 1e-5, _TORCH_EPS
 
 
-def _detectron2(source: Source, wanted: Wanted) -> Conversion:
-    taker = Taker(source, naming.DETECTRON2)
-    counters = taker.drop(_COUNTERS)
-    pixels = taker.drop(re.compile("pixel_mean|pixel_std").fullmatch)
+def _detectron2(source: Source, options: ConversionOptions) -> Conversion:
+    pool = ParameterPool(source, naming.DETECTRON2)
+    counters = pool.drop(_COUNTERS)
+    pixels = pool.drop(re.compile("pixel_mean|pixel_std").fullmatch)
     stored = {name: source.arrays[name].reshape(-1).tolist() for name in pixels}
     stored = {name: [round(v, 4) for v in values] for name, values in stored.items()}
     odd = [name for name, values in stored.items() if len(values) != 3]
@@ -102,13 +104,13 @@ def _detectron2(source: Source, wanted: Wanted) -> Conversion:
             f"{source.path}: {odd[0]} holds {len(stored[odd[0]])} numbers instead of 3; give "
             "another file"
         )
-    anchors = taker.drop(_CELL_ANCHORS)
+    anchors = pool.drop(_CELL_ANCHORS)
     _check_anchors(source, anchors)
-    style, reason = choose_style(taker, wanted, stored)
+    style, reason = choose_style(pool, options, stored)
     conversion = _two_stage(
         source,
-        wanted,
-        taker,
+        options,
+        pool,
         families.DETECTRON2,
         (style, reason),
         stored,
@@ -138,19 +140,19 @@ def _check_anchors(source: Source, names: Sequence[str]) -> None:
             )
 
 
-def _mmdetection(source: Source, wanted: Wanted) -> Conversion:
+def _mmdetection(source: Source, options: ConversionOptions) -> Conversion:
     first = any(name.startswith("bbox_head.") for name in source.arrays)
-    taker = Taker(source, naming.MMDETECTION_1 if first else naming.MMDETECTION)
-    counters = taker.drop(_COUNTERS)
+    pool = ParameterPool(source, naming.MMDETECTION_1 if first else naming.MMDETECTION)
+    counters = pool.drop(_COUNTERS)
     meta = source.extra.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     stored_style, stored = read_config_text(meta.get("config") or meta.get("cfg"))
-    style, reason = choose_style(taker, wanted, stored, stored_style=stored_style)
+    style, reason = choose_style(pool, options, stored, stored_style=stored_style)
     family = families.MMDETECTION_1 if first else families.MMDETECTION
     conversion = _two_stage(
         source,
-        wanted,
-        taker,
+        options,
+        pool,
         family,
         (style, reason),
         stored,
@@ -178,8 +180,8 @@ def _mmdetection_classes(meta: dict[str, Any]) -> list[str] | None:
 
 def _two_stage(
     source: Source,
-    wanted: Wanted,
-    taker: Taker,
+    options: ConversionOptions,
+    pool: ParameterPool,
     family: str,
     style: tuple[str, str],
     stored: families.Settings,
@@ -188,12 +190,12 @@ def _two_stage(
     background_first: bool,
 ) -> Conversion:
     """What detectron2 and mmdetection have in common."""
-    backbone = choose_backbone(taker, style[0], wanted)
-    total = _length(taker, _CLS + "bias")
+    backbone = choose_backbone(pool, style[0], options)
+    total = _length(pool, _CLS + "bias")
     picker = pick_classes(
         source.path,
         total,
-        wanted,
+        options,
         background_first=background_first,
         background_deltas=background_first,
         stored_names=names,
@@ -204,7 +206,7 @@ def _two_stage(
     )
     pixels = pixel_settings(style[0], stored)
     conversion.settings = families.family_settings(family, backbone, **pixels)
-    _fill_detector(conversion, taker, backbone, picker)
+    _fill_detector(conversion, pool, backbone, picker)
     conversion.assumed.append(
         f"{style[0]} style {style[1]}: backbone {backbone}, channel_order "
         f"{pixels['channel_order']}, pixel_mean {pixels['pixel_mean']}, pixel_std "
@@ -213,19 +215,19 @@ def _two_stage(
     return conversion
 
 
-def _model_zoo(source: Source, wanted: Wanted) -> Conversion:
-    taker = Taker(source, str, canonical_name)
-    state = taker.drop(STATE_NAMES.match)
-    backbone = choose_backbone(taker, "torch", wanted)
-    total = _length(taker, _CLS + "bias")
+def _model_zoo(source: Source, options: ConversionOptions) -> Conversion:
+    pool = ParameterPool(source, str, canonical_name)
+    state = pool.drop(STATE_NAMES.match)
+    backbone = choose_backbone(pool, "torch", options)
+    total = _length(pool, _CLS + "bias")
     picker = pick_classes(
-        source.path, total, wanted, background_first=True, background_deltas=False
+        source.path, total, options, background_first=True, background_deltas=False
     )
     conversion = Conversion(source, f"model zoo Faster R-CNN, {total} outputs")
     conversion.settings = families.family_settings(families.MODEL_ZOO, backbone)
-    _fill_detector(conversion, taker, backbone, picker, transposed=False)
+    _fill_detector(conversion, pool, backbone, picker, transposed=False)
     _drop(conversion, state, "state of the optimizer")
-    if backbone == "resnet_v1.5_50" and "backbone" not in wanted.settings:
+    if backbone == "resnet_v1.5_50" and "backbone" not in options.settings:
         conversion.assumed.append(
             "backbone resnet_v1.5_50; resnet_v1_50 has the same names and shapes, give --backbone "
             "resnet_v1_50 if it is that"
@@ -233,16 +235,16 @@ def _model_zoo(source: Source, wanted: Wanted) -> Conversion:
     return conversion
 
 
-def _length(taker: Taker, ours: str) -> int:
+def _length(pool: ParameterPool, ours: str) -> int:
     """Return the length of a bias in the file.
 
     Raises:
         UserError: it is no list of numbers.
     """
-    array = taker.look(ours)
+    array = pool.look(ours)
     if array.ndim != 1:
         raise UserError(
-            f"{taker.path}: {taker.name_in_file(ours)} has the shape {array.shape}, where a number "
+            f"{pool.path}: {pool.name_in_file(ours)} has the shape {array.shape}, where a number "
             "for each output is expected; is the file whole?"
         )
     return len(array)
@@ -250,7 +252,7 @@ def _length(taker: Taker, ours: str) -> int:
 
 def _fill_detector(
     conversion: Conversion,
-    taker: Taker,
+    pool: ParameterPool,
     backbone: str,
     picker: ClassPicker,
     *,
@@ -281,15 +283,15 @@ def _fill_detector(
                 remarks.append("background's deltas left out")
         return ", ".join(remarks)
 
-    deltas = _length(taker, _REG + "bias")
+    deltas = _length(pool, _REG + "bias")
     places = picker.total if picker.background_deltas else picker.total - 1
     if deltas != 4 * places:
         raise UserError(
-            f"{taker.path}: has {deltas} box deltas for {places} classes, where 4 for each are "
+            f"{pool.path}: has {deltas} box deltas for {places} classes, where 4 for each are "
             "expected; class-agnostic heads cannot be converted"
         )
     shapes = detector_shapes(backbone, len(picker.names) + 1, unused_outputs=len(picker.unused))
-    conversion.arrays, conversion.rows = taker.take_all(shapes, fit, note)
+    conversion.arrays, conversion.rows = pool.take_all(shapes, fit, note)
     conversion.settings["unused_outputs"] = len(picker.unused)
     conversion.class_names = picker.names
     conversion.kind += f", {backbone}"
@@ -302,7 +304,7 @@ def _classifier(
     title: str,
     family: str,
     spelling: Callable[[str], str] = str,
-) -> Callable[[Source, Wanted], Conversion]:
+) -> Callable[[Source, ConversionOptions], Conversion]:
     """Return the converter of a kind of classifier.
 
     Args:
@@ -310,23 +312,23 @@ def _classifier(
         head: regular expression of what is not backbone.
         title: for people.
         family: whose settings it shares.
-        spelling: see `Taker`.
+        spelling: see `ParameterPool`.
     """
 
-    def converter(source: Source, wanted: Wanted) -> Conversion:
-        taker = Taker(source, names, spelling)
+    def converter(source: Source, options: ConversionOptions) -> Conversion:
+        pool = ParameterPool(source, names, spelling)
         dropped = [
-            (taker.drop(re.compile(head).fullmatch), "the classifier"),
-            (taker.drop(_COUNTERS), "counters of training"),
-            (taker.drop(STATE_NAMES.match), "state of the optimizer"),
+            (pool.drop(re.compile(head).fullmatch), "the classifier"),
+            (pool.drop(_COUNTERS), "counters of training"),
+            (pool.drop(STATE_NAMES.match), "state of the optimizer"),
         ]
-        backbone = choose_backbone(taker, "torch", wanted)
-        depth = families.DEPTHS[count_blocks(taker)]
+        backbone = choose_backbone(pool, "torch", options)
+        depth = families.DEPTHS[count_blocks(pool)]
         conversion = Conversion(source, f"{title} ResNet-{depth} backbone, {backbone}")
         settings = families.FAMILIES[family]
         conversion.settings = {k: settings[k] for k in families.BACKBONE_KEYS}
         conversion.settings["backbone"] = backbone
-        conversion.arrays, conversion.rows = taker.take_all(backbone_shapes(backbone))
+        conversion.arrays, conversion.rows = pool.take_all(backbone_shapes(backbone))
         for group, why in dropped:
             _drop(conversion, group, why)
         return conversion
@@ -334,18 +336,18 @@ def _classifier(
     return converter
 
 
-def _detectron2_backbone(source: Source, wanted: Wanted) -> Conversion:
+def _detectron2_backbone(source: Source, options: ConversionOptions) -> Conversion:
     """detectron2's form of an ImageNet classifier: names of stages, a note for matching them."""
-    taker = Taker(source, naming.DETECTRON2_BACKBONE)
-    dropped = taker.drop(re.compile(r"(stem\.fc|linear|fc)\..*").fullmatch)
-    counters = taker.drop(_COUNTERS)
-    style, reason = choose_style(taker, wanted, {})
-    backbone = choose_backbone(taker, style, wanted)
+    pool = ParameterPool(source, naming.DETECTRON2_BACKBONE)
+    dropped = pool.drop(re.compile(r"(stem\.fc|linear|fc)\..*").fullmatch)
+    counters = pool.drop(_COUNTERS)
+    style, reason = choose_style(pool, options, {})
+    backbone = choose_backbone(pool, style, options)
     conversion = Conversion(source, f"detectron2 backbone, {style} style, {backbone}")
     settings = {**families.FAMILIES[families.DETECTRON2], **families.PIXELS[style]}
     conversion.settings = {k: settings[k] for k in families.BACKBONE_KEYS}
     conversion.settings["backbone"] = backbone
-    conversion.arrays, conversion.rows = taker.take_all(backbone_shapes(backbone))
+    conversion.arrays, conversion.rows = pool.take_all(backbone_shapes(backbone))
     _drop(conversion, dropped, "the classifier")
     _drop(conversion, counters, "counters of training")
     conversion.assumed.append(f"{style} style {reason}")
@@ -357,14 +359,14 @@ def _drop(conversion: Conversion, names: list[str], why: str) -> None:
         conversion.dropped.append((names, why))
 
 
-def _torch_roi_heads(source: Source, wanted: Wanted) -> Conversion:
+def _torch_roi_heads(source: Source, options: ConversionOptions) -> Conversion:
     """torchvision and detectron2 call their box predictors alike; their backbones tell."""
     foreign = any(name.startswith("backbone.bottom_up.") for name in source.arrays)
-    return (_detectron2 if foreign else _torchvision)(source, wanted)
+    return (_detectron2 if foreign else _torchvision)(source, options)
 
 
 # A name that only files of the kind have -> its converter; the first that is found counts.
-_MARKS: tuple[tuple[str, Callable[[Source, Wanted], Conversion]], ...] = (
+_MARKS: tuple[tuple[str, Callable[[Source, ConversionOptions], Conversion]], ...] = (
     (r"roi_heads\.box_predictor\..*|backbone\.body\..*", _torch_roi_heads),
     (r"(roi_head\.)?bbox_head\..*", _mmdetection),
     (r"rpn_with_loss\..*", _model_zoo),

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ...base.digests import file_digest
 from ...base.errors import UserError
 from ...base.messages import is_plain, shown
-from ...data.source import file_digest
 from ..families import FOREIGN_SUFFIXES
 from .numpy_pickle import load_arrays
 from .strict_pickle import NotOnlyArraysError
@@ -54,7 +54,7 @@ class Source:
 
     def sha256(self) -> str:
         """Return the file's SHA-256 in hexadecimal."""
-        return file_digest(str(self.path))
+        return file_digest(self.path)
 
 
 def require_source(path: str | Path) -> Path:

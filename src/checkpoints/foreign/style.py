@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..families import PIXELS, Settings
-from .conversion import Taker, Wanted
+from .conversion import ConversionOptions, ParameterPool
 
 # Caffe's BatchNorm was folded into scale and shift: the statistics are 0 and 1 (or 1 - eps).
 _FOLDED_TOLERANCE = 1e-4
@@ -15,7 +15,11 @@ _ONE = 1.5  # a standard deviation below this is no deviation of 0..255 values
 
 
 def choose_style(
-    taker: Taker, wanted: Wanted, stored: Settings, *, stored_style: str | None = None
+    pool: ParameterPool,
+    options: ConversionOptions,
+    stored: Settings,
+    *,
+    stored_style: str | None = None,
 ) -> tuple[str, str]:
     """Tell Caffe's weights (BGR, std 1, stride in the 1x1) from torchvision's.
 
@@ -26,14 +30,14 @@ def choose_style(
     Returns:
         "torch" or "caffe", and how it is known.
     """
-    if wanted.style:
-        return wanted.style, "given with --style"
+    if options.style:
+        return options.style, "given with --style"
     if stored_style:
         return stored_style, "by the configuration in the file"
     if "pixel_std" in stored:
         caffe = max(stored["pixel_std"]) < _ONE
         return ("caffe" if caffe else "torch"), f"by the file's pixel_std {stored['pixel_std']}"
-    if _is_folded(taker):
+    if _is_folded(pool):
         return "caffe", "by its BatchNorm statistics, which are folded into scale and shift"
     return "torch", "by its BatchNorm statistics, which are real ones; else give --style caffe"
 
@@ -50,10 +54,10 @@ def pixel_settings(style: str, stored: Settings) -> Settings:
     return settings
 
 
-def _is_folded(taker: Taker) -> bool:
+def _is_folded(pool: ParameterPool) -> bool:
     for ours in ("bn1", "layer2.0.bn1", "layer3.0.bn3", "layer4.0.bn2"):
-        mean = taker.look(f"backbone.{ours}.moving_mean")
-        variance = taker.look(f"backbone.{ours}.moving_variance")
+        mean = pool.look(f"backbone.{ours}.moving_mean")
+        variance = pool.look(f"backbone.{ours}.moving_variance")
         if np.abs(mean).max() > _FOLDED_TOLERANCE:
             return False
         if np.abs(variance - 1).max() > _FOLDED_TOLERANCE:

@@ -2,7 +2,6 @@
 """A detector of this project as a state_dict of torchvision's Faster R-CNN."""
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ...base.messages import short_list
 from ..families import COCO_IDS, COCO_OUTPUTS, FAMILIES, TORCHVISION
 from ..file import STATE_NAMES, canonical_name
 from . import naming
-from .conversion import Conversion, Row, Taker
+from .conversion import Conversion, ParameterPool, Row
 from .parameters import detector_shapes
 from .reading import Source
 
@@ -65,11 +64,11 @@ def to_torchvision(source: Source) -> Conversion:
     """
     meta = source.meta
     _check_meta(source)
-    taker = Taker(source, str, canonical_name)
-    state = taker.drop(STATE_NAMES.match)
+    pool = ParameterPool(source, str, canonical_name)
+    state = pool.drop(STATE_NAMES.match)
     names, unused = tuple(meta["class_names"]), meta.get("unused_outputs", 0)
     shapes = detector_shapes(meta["backbone"], len(names) + 1, unused_outputs=unused)
-    arrays, rows = taker.take_all(shapes)
+    arrays, rows = pool.take_all(shapes)
     as_coco = len(names) == len(COCO_IDS) and set(names) == COCO_IDS.keys()
     total = COCO_OUTPUTS if as_coco else len(names) + 1 + unused
     outputs = [COCO_IDS[name] for name in names] if as_coco else list(range(1, len(names) + 1))
@@ -166,10 +165,11 @@ def _remarks(meta: dict[str, Any], as_coco: bool, total: int) -> list[str]:
     return lines
 
 
-def write_state_dict(path: str, suffix: str, arrays: dict[str, np.ndarray]) -> None:
-    """Write a state_dict into the file `path`.
+def write_state_dict(path: Path, suffix: str, arrays: dict[str, np.ndarray]) -> None:
+    """Write a state_dict into a file.
 
     Args:
+        path: whatever its name.
         suffix: ".safetensors", or ".pth" and ".pt", which need PyTorch.
 
     Raises:
@@ -193,8 +193,6 @@ def write_state_dict(path: str, suffix: str, arrays: dict[str, np.ndarray]) -> N
             torch.save(tensors, path)
         except RuntimeError as error:  # a full disk
             raise OSError(str(error)) from error
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def require_torch(path: Path) -> None:

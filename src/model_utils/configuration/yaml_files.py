@@ -4,7 +4,6 @@
 Knows nothing of the keys' meaning; `schema.py` does.
 """
 
-import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 
 from ...base.errors import UserError
+from ...base.files import write_text_atomic
 from ...base.foreign_files import read_bounded
 from ...base.messages import short
 
@@ -244,7 +244,7 @@ def _exists(path: str) -> bool:
         return False
 
 
-def write_atomic(path: str, values: Mapping[str, Any], comments: tuple[str, ...] = ()) -> None:
+def write_yaml(path: str, values: Mapping[str, Any], comments: tuple[str, ...] = ()) -> None:
     """Write `values` as YAML so that the file is there whole or not at all.
 
     Args:
@@ -265,19 +265,10 @@ def write_atomic(path: str, values: Mapping[str, Any], comments: tuple[str, ...]
         width=100,
     )
     path = os.path.abspath(path)
-    temporary = os.path.join(os.path.dirname(path), f".config-{os.getpid()}.yaml")
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        write_text_atomic(path, text)
     except OSError as error:
         raise UserError(
             f"{path}: the configuration cannot be written ({error.strerror}); "
             "choose another output_dir"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
