@@ -9,8 +9,8 @@ import mindspore as ms
 from .checkpoints.file import Checkpoint, describe_model, read_checkpoint
 from .checkpoints.loading import load_detector
 from .checkpoints.settings import adopt_settings, with_known_meta
-from .FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
-from .FasterRcnn.backbones import STAGE_CHANNELS, build_backbone
+from .FasterRcnn.anchor_generator import pyramid_anchors
+from .FasterRcnn.backbones import build_backbone
 from .FasterRcnn.bbox_assign_sample import BboxAssignSample
 from .FasterRcnn.bbox_assign_sample_stage2 import BboxAssignSampleForRcnn
 from .FasterRcnn.box_ops import BoxCoder, pixel_offset
@@ -19,6 +19,7 @@ from .FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
 from .FasterRcnn.fpn_neck import FeatPyramidNeck
 from .FasterRcnn.layers import at_least_one
 from .FasterRcnn.matcher import Matcher
+from .FasterRcnn.names import LEGACY, ROI_STRIDES, STAGE_CHANNELS, feature_shapes
 from .FasterRcnn.nms import build_nms
 from .FasterRcnn.proposal_generator import Proposal
 from .FasterRcnn.rcnn import Rcnn, RcnnLoss
@@ -28,8 +29,6 @@ from .FasterRcnn.sampling import BalancedSampler
 from .model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
 from .native.operators import use_native_operators
 from .processes.ranks import SharedCount
-
-_ROI_LEVELS = 4  # RoIs are pooled from P2 to P5
 
 
 def build_detector(config):
@@ -77,7 +76,7 @@ def build_detector(config):
             max_per_image=config.test_max_per_img,
             min_size=None if config.clip_to_canvas else offset + MIN_SIZE,
         ),
-        num_roi_levels=_ROI_LEVELS,
+        num_roi_levels=len(ROI_STRIDES),
         compute_dtype=getattr(ms, compute_dtype(config)),
         clip_to_canvas=config.clip_to_canvas,
     )
@@ -151,7 +150,7 @@ def build_loss(network, config, world_size=1):
     """
     divisor = SharedCount(world_size) if world_size > 1 else at_least_one
     offset = pixel_offset(config.box_convention)
-    legacy = config.box_convention == "legacy"
+    legacy = config.box_convention == LEGACY
     rpn_targets = BboxAssignSample(
         Matcher(config.pos_iou_thr, config.neg_iou_thr, config.min_pos_iou, steal=legacy),
         BalancedSampler(config.num_expected_pos, config.num_expected_neg),
@@ -224,7 +223,7 @@ def _proposals(config, offset, *, training):
 def _roi_align(config, offset):
     return build_roi_align(
         roi_align_kind(config.device_target),
-        strides=config.anchor_strides[:_ROI_LEVELS],
+        strides=ROI_STRIDES,
         out_size=config.roi_layer["out_size"],
         sample_num=config.roi_layer["sample_num"],
         finest_scale=config.roi_align_finest_scale,

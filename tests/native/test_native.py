@@ -141,8 +141,9 @@ def test_add_upsampled_and_scale_filters():
 def test_anchor_overlaps_are_those_of_the_table(offset):
     from mindspore import Tensor
 
-    from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
+    from src.FasterRcnn.anchor_generator import pyramid_anchors
     from src.FasterRcnn.matcher import AnchorOverlaps
+    from src.FasterRcnn.names import feature_shapes
     from src.native import operators
 
     strides = (4, 8, 16, 32, 64)
