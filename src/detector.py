@@ -14,7 +14,7 @@ from .FasterRcnn.backbones import build_backbone
 from .FasterRcnn.bbox_assign_sample import BboxAssignSample
 from .FasterRcnn.bbox_assign_sample_stage2 import BboxAssignSampleForRcnn
 from .FasterRcnn.box_ops import BoxCoder, pixel_offset
-from .FasterRcnn.detections import MIN_SIZE, Detections
+from .FasterRcnn.detections import MIN_SIZE, DetectionSelector
 from .FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
 from .FasterRcnn.fpn_neck import FeatPyramidNeck
 from .FasterRcnn.layers import at_least_one
@@ -67,7 +67,7 @@ def build_detector(config):
         ),
         proposals=_proposals(config, offset, training=False),
         roi_align=_roi_align(config, offset),
-        detections=Detections(
+        detections=DetectionSelector(
             coder,
             nms,
             offset,

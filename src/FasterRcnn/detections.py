@@ -11,7 +11,7 @@ from .box_ops import clip_to, gather_rows, is_sizeable
 MIN_SIZE = 1.0e-2
 
 
-class Detections(nn.Cell):
+class DetectionSelector(nn.Cell):
     """Score threshold, class-wise NMS, the best `max_per_image`.
 
     Args:

@@ -20,7 +20,7 @@ class FasterRcnn(nn.Cell):
         anchors: (A_l, 4) float32 arrays, one a level.
         proposals: `Proposal`.
         roi_align: a Cell of `roi_align.py`.
-        detections: `Detections`.
+        detections: `DetectionSelector`.
         num_roi_levels: how many levels, from P2, RoIs are pooled from.
         compute_dtype: of the convolutions and dense layers (see `compute_in`); boxes are always
             float32.

@@ -9,7 +9,7 @@ from mindspore import Tensor, nn, ops
 
 from .box_ops import split_coordinates
 
-ROI_ALIGN_KINDS = ("gather", "native")
+ROI_ALIGN_KINDS = ("gather", "operator")
 _LEVEL_EPS = 1.0e-6
 # MindSpore's operator takes a RoI for padding whose x1 and x2 are both closer to 0 than this.
 _NO_PLACE = 1.0e-3
@@ -18,7 +18,7 @@ _CHUNK = 512
 
 
 def build_roi_align(kind, *, strides, out_size, sample_num, finest_scale, offset, aligned):
-    """Return the RoIAlign Cell of a `kind`: "gather" (one pass, CPU) or "native" (GPU, Ascend).
+    """Return the RoIAlign Cell of a `kind`: "gather" (one pass, CPU) or "operator" (GPU, Ascend).
 
     Args:
         strides: of the pyramid levels that are pooled, e.g. (4, 8, 16, 32).
@@ -32,7 +32,7 @@ def build_roi_align(kind, *, strides, out_size, sample_num, finest_scale, offset
     """
     if kind not in ROI_ALIGN_KINDS:
         raise ValueError(f"RoIAlign kind {kind!r} is none of {', '.join(ROI_ALIGN_KINDS)}")
-    cell = GatherRoiAlign if kind == "gather" else NativeRoiAlign
+    cell = GatherRoiAlign if kind == "gather" else OperatorRoiAlign
     return cell(
         LevelChooser(len(strides), finest_scale, offset),
         strides,
@@ -184,7 +184,7 @@ class GatherCells(nn.Cell):
         return ops.transpose(pooled, (0, 2, 1))
 
 
-class NativeRoiAlign(nn.Cell):
+class OperatorRoiAlign(nn.Cell):
     """MindSpore's ROIAlign operator on every level; each RoI keeps the result of its own."""
 
     def __init__(self, choose_level, strides, out_size, sample_num, offset, aligned):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from src.FasterRcnn.box_ops import BoxCoder
-from src.FasterRcnn.detections import MIN_SIZE, Detections
+from src.FasterRcnn.detections import MIN_SIZE, DetectionSelector
 from src.FasterRcnn.nms import build_nms
 from tests.helpers.plain_boxes import in_graph, plain_nms
 
@@ -27,7 +27,7 @@ def _cell(kind="kernel", offset=0.0, **changes):
     values = {**SETTINGS, **changes}
     nms = build_nms(kind, values.pop("threshold"), 96)
     values = {"min_size": offset + MIN_SIZE, **values}
-    return Detections(BoxCoder((0.0,) * 4, STDS, offset), nms, offset, **values)
+    return DetectionSelector(BoxCoder((0.0,) * 4, STDS, offset), nms, offset, **values)
 
 
 def _detect(roi_valid=ROI_VALID, logits=LOGITS, **changes):
