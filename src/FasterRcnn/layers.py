@@ -66,13 +66,6 @@ def compute_in(part, dtype):
             layer.to_float(ms.float32)
 
 
-def smooth_l1(prediction, target, beta):
-    """Element-wise smooth L1 loss (Fast R-CNN, equation 3), quadratic below `beta`."""
-    difference = ops.abs(prediction - target)
-    quadratic = difference * difference * (0.5 / beta)
-    return ops.select(difference < beta, quadratic, difference - 0.5 * beta)
-
-
 def at_least_one(count):
     """A number of samples, () float32, to divide a loss by."""
     return ops.maximum(count, 1.0)

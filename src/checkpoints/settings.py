@@ -14,6 +14,7 @@ from ..base.errors import UserError
 from ..base.messages import one_line, short_list
 from ..FasterRcnn.names import BACKBONES, TORCH_STYLE
 from ..model_utils.config import Config
+from ..model_utils.configuration.derived import as_auto
 from ..model_utils.configuration.weights import MODEL_KEYS, WEIGHT_KEYS
 from .families import MODEL_ZOO, family_settings, plain_resnet
 from .file import STATE_NAMES, Checkpoint, canonical_name
@@ -62,7 +63,7 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
         UserError: a stored value cannot be, or contradicts one that the user has set.
     """
     checkpoint = with_known_meta(checkpoint)
-    stored = stored_settings(checkpoint)
+    stored = as_auto(stored_settings(checkpoint))
     current = config.to_dict()
     open_keys = [key for key in current if key in stored and not config.is_given(key)]
     try:

@@ -14,6 +14,7 @@ from src.checkpoints.families import DEPTHS, plain_resnet
 from src.checkpoints.foreign.parameters import backbone_shapes
 from src.FasterRcnn.backbones import build_backbone
 from src.FasterRcnn.bbox_assign_sample import ANCHOR_FILTERS
+from src.FasterRcnn.box_losses import BOX_LOSSES
 from src.FasterRcnn.names import (
     BACKBONES,
     BOX_CONVENTIONS,
@@ -23,6 +24,7 @@ from src.FasterRcnn.names import (
     Losses,
     total_loss,
 )
+from src.FasterRcnn.nms import SUPPRESSIONS
 from src.FasterRcnn.resnet import NORMS, STEM_POOLS, Bottleneck
 from src.model_utils.config import DEFAULT_CONFIG
 from src.model_utils.configuration.yaml_files import read_documents
@@ -37,6 +39,9 @@ from tests.helpers.paths import REPO
         ("norm", NORMS),
         ("stem_pool", STEM_POOLS),
         ("anchor_filter", ANCHOR_FILTERS),
+        ("rpn_box_loss", BOX_LOSSES),
+        ("rcnn_box_loss", BOX_LOSSES),
+        ("test_nms", SUPPRESSIONS),
     ],
 )
 def test_the_choices_of_the_configuration_are_those_of_the_network(key, names):

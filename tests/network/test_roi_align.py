@@ -6,7 +6,7 @@ import pytest
 from mindspore import nn, ops
 
 import src.FasterRcnn.roi_align as roi_align
-from src.FasterRcnn.roi_align import LevelChooser, build_roi_align
+from src.FasterRcnn.roi_align import LEVEL_FORMULAS, LevelChooser, build_roi_align
 from tests.helpers.plain_boxes import in_graph
 
 STRIDES = (4, 8)
@@ -55,6 +55,7 @@ def _build(kind, offset=0.0, aligned=False, out_size=3, sample_num=2):
         finest_scale=SCALE,
         offset=offset,
         aligned=aligned,
+        level_formula="mmdetection" if offset else "torchvision",
     )
 
 
@@ -167,8 +168,9 @@ def test_a_ramp_is_sampled_at_bin_centres():
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0])
-def test_levels_change_where_the_side_doubles(offset):
-    chooser = LevelChooser(4, 56, offset)
+@pytest.mark.parametrize("formula", LEVEL_FORMULAS)
+def test_levels_change_where_the_side_doubles(offset, formula):
+    chooser = LevelChooser(4, 56, offset, formula)
     sides = np.array([0, 1, 55, 111.9, 112.1, 223.9, 224.1, 447.9, 448.1, 5000], np.float32)
     rois = np.zeros((len(sides), 4), np.float32)
     rois[:, 2:] = np.maximum(sides, offset)[:, None] - offset
@@ -177,9 +179,17 @@ def test_levels_change_where_the_side_doubles(offset):
     assert levels.tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
 
 
+@pytest.mark.parametrize("formula, level", [("mmdetection", 1), ("torchvision", 2)])
+def test_the_formula_decides_just_below_the_border(formula, level):
+    rois = np.array([[0, 0, 223.9999, 223.9999]], np.float32)
+    assert in_graph(LevelChooser(4, 56, 0.0, formula), rois).tolist() == [level]
+    with pytest.raises(ValueError, match="'fpn' is none of mmdetection, torchvision"):
+        LevelChooser(4, 56, 0.0, "fpn")
+
+
 def test_level_depends_on_the_area_not_on_the_longer_side():
     rois = np.array([[0, 0, 448, 28], [0, 0, 28, 448], [0, 0, 448, 112]], np.float32)
-    assert in_graph(LevelChooser(4, 56, 0.0), rois).tolist() == [1, 1, 2]
+    assert in_graph(LevelChooser(4, 56, 0.0, "torchvision"), rois).tolist() == [1, 1, 2]
 
 
 class _Gradients(nn.Cell):
@@ -269,5 +279,5 @@ def test_half_precision_features_give_float32_results():
 
 
 def test_unknown_kind():
-    with pytest.raises(ValueError, match="'pool' is none of gather, native"):
+    with pytest.raises(ValueError, match="'pool' is none of gather, operator"):
         _build("pool")

@@ -11,6 +11,7 @@ import numpy as np
 from ...base.errors import UserError
 from ...base.messages import short_list
 from ...FasterRcnn.names import BACKBONES, MODERN
+from ...model_utils.configuration.derived import BY_CONVENTION
 from ..families import COCO_IDS, COCO_OUTPUTS, FAMILIES, TORCHVISION
 from ..file import STATE_NAMES, canonical_name
 from . import naming
@@ -40,6 +41,7 @@ _COMPARED = (
     "roi_layer",
     "roi_align_aligned",
     "roi_align_finest_scale",
+    "roi_level_formula",
     "channel_order",
     "pixel_mean",
     "pixel_std",
@@ -156,7 +158,8 @@ def _remarks(meta: dict[str, Any], as_coco: bool, total: int) -> list[str]:
     places = "COCO's category ids" if as_coco else "1 to C in the order of coco_classes"
     lines = [f"for {builder}; its labels are {places}"]
     used = {**meta, **meta.get("settings", {})}
-    usual = FAMILIES[TORCHVISION]
+    formula = BY_CONVENTION["roi_level_formula"][MODERN]
+    usual = {**FAMILIES[TORCHVISION], "roi_level_formula": formula}
     lines += [
         f"{key} is {used[key]} here and {usual[key]} in torchvision: its numbers will differ "
         "unless it is told"

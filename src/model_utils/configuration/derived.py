@@ -11,6 +11,7 @@ from ...base.file_names import one_form
 from ...FasterRcnn.names import (
     BACKBONES,
     LEGACY,
+    MODERN,
     ROI_STRIDES,
     STAGE_CHANNELS,
     STEM_CHANNELS,
@@ -19,6 +20,41 @@ from ...FasterRcnn.names import (
 )
 
 Values = Mapping[str, Any]
+
+AUTO = "auto"
+# What `auto` means in each box convention: the rules of the programs that count so.
+BY_CONVENTION: dict[str, dict[str, str]] = {
+    "low_quality_target": {LEGACY: "best_of", MODERN: "max_overlap"},
+    "low_quality_stage2": {LEGACY: "match", MODERN: "ignore"},
+    "rpn_loss_divisor": {LEGACY: "expected", MODERN: "sampled"},
+    "roi_level_formula": {LEGACY: "mmdetection", MODERN: "torchvision"},
+}
+
+
+def resolved(config: Any, key: str) -> Any:
+    """Return a key's value, of `auto` what it means with this box_convention.
+
+    Args:
+        config: a `Config`, or anything with its keys as attributes.
+        key: any key; those of `BY_CONVENTION` can be `auto`.
+    """
+    value = getattr(config, key)
+    if key in BY_CONVENTION and value == AUTO:
+        return BY_CONVENTION[key][config.box_convention]
+    return value
+
+
+def as_auto(values: Values) -> dict[str, Any]:
+    """Return the values, with `auto` where they are what `auto` means: the inverse of `resolved`.
+
+    Args:
+        values: some keys and their values; without a box_convention, all stay as they are.
+    """
+    convention = values.get("box_convention")
+    return {
+        key: AUTO if BY_CONVENTION.get(key, {}).get(convention) == value else value
+        for key, value in values.items()
+    }
 
 
 def _feature_shapes(values: Values) -> tuple[tuple[int, int], ...]:
