@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faster R-CNN: backbone, pyramid, RPN, proposals, RoIAlign, second stage."""
 
+from typing import Any
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -184,3 +186,14 @@ def _xyxy_scale(image_meta):
     """Return (B, 1, 4): network-input pixels per image pixel of x1, y1, x2, y2."""
     scale_y, scale_x = image_meta[:, 2], image_meta[:, 3]
     return ops.expand_dims(ops.stack((scale_x, scale_y, scale_x, scale_y), 1), 1)
+
+
+def Faster_Rcnn_Resnet(config: Any) -> FasterRcnn:  # noqa: N802, the model zoo's name
+    """Return the detector that a configuration describes, as scripts of the model zoo build it.
+
+    Args:
+        config: see `detector.build_detector`.
+    """
+    from ..detector import build_detector  # this package knows no configuration otherwise
+
+    return build_detector(config)
