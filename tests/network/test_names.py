@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names of the network: one table, and those that must say the same."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -53,6 +54,12 @@ def test_the_launchers_know_every_backbone():
     text = (REPO / "scripts" / "common.sh").read_text(encoding="utf-8")
     listed = re.search(r"^BACKBONES=\((.*)\)$", text, re.MULTILINE)[1].split()
     assert sorted(listed) == sorted(BACKBONES)
+
+
+def test_the_benchmark_of_torchvision_means_the_same_networks():
+    text = (REPO / "benchmarks" / "peers" / "torchvision_worker.py").read_text(encoding="utf-8")
+    named = ast.literal_eval(re.search(r"^_BACKBONES = (\{.*?^\})", text, re.M | re.S)[1])
+    assert named and all(BACKBONES[ours].torchvision == theirs for ours, theirs in named.items())
 
 
 def test_what_follows_from_the_table():
