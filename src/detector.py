@@ -2,41 +2,47 @@
 """Builds the network that a configuration describes, and opens the one of a checkpoint."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import mindspore as ms
+from mindspore import nn
 
 from .checkpoints.file import Checkpoint, describe_model, read_checkpoint
 from .checkpoints.loading import load_detector
 from .checkpoints.settings import adopt_settings, with_known_meta
-from .FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
-from .FasterRcnn.backbones import STAGE_CHANNELS, build_backbone
+from .FasterRcnn.anchor_generator import pyramid_anchors
+from .FasterRcnn.backbones import build_backbone
 from .FasterRcnn.bbox_assign_sample import BboxAssignSample
 from .FasterRcnn.bbox_assign_sample_stage2 import BboxAssignSampleForRcnn
+from .FasterRcnn.box_losses import build_box_loss
 from .FasterRcnn.box_ops import BoxCoder, pixel_offset
-from .FasterRcnn.detections import MIN_SIZE, Detections
+from .FasterRcnn.detections import MIN_SIZE, DetectionSelector
 from .FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
 from .FasterRcnn.fpn_neck import FeatPyramidNeck
 from .FasterRcnn.layers import at_least_one
 from .FasterRcnn.matcher import Matcher
-from .FasterRcnn.nms import build_nms
+from .FasterRcnn.names import ROI_STRIDES, STAGE_CHANNELS, feature_shapes
+from .FasterRcnn.nms import build_nms, build_suppression
 from .FasterRcnn.proposal_generator import Proposal
 from .FasterRcnn.rcnn import Rcnn, RcnnLoss
 from .FasterRcnn.roi_align import build_roi_align
 from .FasterRcnn.rpn import RPN, RpnLoss
 from .FasterRcnn.sampling import BalancedSampler
+from .model_utils.config import Config
+from .model_utils.configuration.derived import resolved
 from .model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
 from .native.operators import use_native_operators
 from .processes.ranks import SharedCount
 
-_ROI_LEVELS = 4  # RoIs are pooled from P2 to P5
 
+def build_detector(config: Config) -> FasterRcnn:
+    """Return the `FasterRcnn` that `config` describes, with freshly initialised weights.
 
-def build_detector(config):
-    """Return the `FasterRcnn` that `config` describes, with freshly initialised weights."""
+    Args:
+        config: a `Config`, or anything with its keys and derived values as attributes.
+    """
     offset = pixel_offset(config.box_convention)
-    coder = _rcnn_coder(config, offset)
-    nms = _nms(config, config.test_iou_thr)
     network = FasterRcnn(
         backbone=build_backbone(
             config.backbone,
@@ -68,16 +74,8 @@ def build_detector(config):
         ),
         proposals=_proposals(config, offset, training=False),
         roi_align=_roi_align(config, offset),
-        detections=Detections(
-            coder,
-            nms,
-            offset,
-            score_threshold=config.test_score_thr,
-            max_candidates=config.test_pre_nms_num,
-            max_per_image=config.test_max_per_img,
-            min_size=None if config.clip_to_canvas else offset + MIN_SIZE,
-        ),
-        num_roi_levels=_ROI_LEVELS,
+        detections=_detections(config, offset),
+        num_roi_levels=len(ROI_STRIDES),
         compute_dtype=getattr(ms, compute_dtype(config)),
         clip_to_canvas=config.clip_to_canvas,
     )
@@ -98,12 +96,12 @@ class OpenDetector:
         key: the setting that named the file, for errors.
     """
 
-    config: Any
+    config: Config
     checkpoint: Checkpoint
     lines: list[str] = field(default_factory=list)
     key: str = "checkpoint_path"
 
-    def network(self, **changes):
+    def network(self, **changes: Any) -> FasterRcnn:
         """Build the detector for evaluation, with the weights of the file.
 
         Args:
@@ -122,7 +120,7 @@ class OpenDetector:
         return network
 
 
-def open_detector(config, path, key="checkpoint_path"):
+def open_detector(config: Config, path: str | Path, key: str = "checkpoint_path") -> OpenDetector:
     """Read a checkpoint, and let the defaults of `config` give way to its settings.
 
     The one way from a file to a network: evaluation, prediction, export and `Detector` take and
@@ -144,16 +142,45 @@ def open_detector(config, path, key="checkpoint_path"):
     return OpenDetector(config, checkpoint, lines, key)
 
 
-def build_loss(network, config, world_size=1):
+def build_loss(network: FasterRcnn, config: Config, world_size: int = 1) -> FasterRcnnWithLoss:
     """Return the `FasterRcnnWithLoss` around `network`, the Cell to differentiate.
 
     With several ranks, the mean of their losses (and gradients) is that of their batches together.
+
+    Args:
+        network: of `build_detector`.
+        config: the same configuration.
+        world_size: number of ranks.
     """
-    divisor = SharedCount(world_size) if world_size > 1 else at_least_one
     offset = pixel_offset(config.box_convention)
-    legacy = config.box_convention == "legacy"
-    rpn_targets = BboxAssignSample(
-        Matcher(config.pos_iou_thr, config.neg_iou_thr, config.min_pos_iou, steal=legacy),
+    divisor = SharedCount(world_size) if world_size > 1 else at_least_one
+    expects = resolved(config, "rpn_loss_divisor") == "expected"
+    rpn_box_loss = build_box_loss(
+        config.rpn_box_loss, _rpn_coder(config, offset), config.rpn_loss_beta
+    )
+    rcnn_box_loss = build_box_loss(
+        config.rcnn_box_loss, _rcnn_coder(config, offset), config.rcnn_loss_beta
+    )
+    return FasterRcnnWithLoss(
+        network,
+        _proposals(config, offset, training=True),
+        _rpn_targets(config, offset),
+        RpnLoss(rpn_box_loss, config.num_expected_neg if expects else None, divisor),
+        _rcnn_targets(config, offset),
+        RcnnLoss(rcnn_box_loss, divisor),
+        rpn_weights=(config.rpn_loss_cls_weight, config.rpn_loss_reg_weight),
+        rcnn_weights=(config.rcnn_loss_cls_weight, config.rcnn_loss_reg_weight),
+    )
+
+
+def _rpn_targets(config: Config, offset: float) -> BboxAssignSample:
+    targets = BboxAssignSample(
+        Matcher(
+            config.pos_iou_thr,
+            config.neg_iou_thr,
+            config.min_pos_iou,
+            steal=resolved(config, "low_quality_target") == "best_of",
+        ),
         BalancedSampler(config.num_expected_pos, config.num_expected_neg),
         _rpn_coder(config, offset),
         offset,
@@ -161,45 +188,40 @@ def build_loss(network, config, world_size=1):
     )
     kernels = cpu_library(config)
     if kernels:
-        use_native_operators(rpn_targets, kernels)
-    rcnn_targets = BboxAssignSampleForRcnn(
+        use_native_operators(targets, kernels)
+    return targets
+
+
+def _rcnn_targets(config: Config, offset: float) -> BboxAssignSampleForRcnn:
+    matches_low_quality = resolved(config, "low_quality_stage2") == "match"
+    return BboxAssignSampleForRcnn(
         Matcher(
             config.pos_iou_thr_stage2,
             config.neg_iou_thr_stage2,
-            config.min_pos_iou_stage2 if legacy else None,
-            steal=legacy,
+            config.min_pos_iou_stage2 if matches_low_quality else None,
+            steal=resolved(config, "low_quality_target") == "best_of",
         ),
         BalancedSampler(config.num_expected_pos_stage2, config.num_expected_neg_stage2),
         _rcnn_coder(config, offset),
         offset,
     )
-    return FasterRcnnWithLoss(
-        network,
-        _proposals(config, offset, training=True),
-        rpn_targets,
-        RpnLoss(config.rpn_loss_beta, config.num_expected_neg if legacy else None, divisor),
-        rcnn_targets,
-        RcnnLoss(config.rcnn_loss_beta, divisor),
-        rpn_weights=(config.rpn_loss_cls_weight, config.rpn_loss_reg_weight),
-        rcnn_weights=(config.rcnn_loss_cls_weight, config.rcnn_loss_reg_weight),
-    )
 
 
-def _rpn_coder(config, offset):
+def _rpn_coder(config: Config, offset: float) -> BoxCoder:
     return BoxCoder(config.rpn_target_means, config.rpn_target_stds, offset)
 
 
-def _rcnn_coder(config, offset):
+def _rcnn_coder(config: Config, offset: float) -> BoxCoder:
     return BoxCoder(config.rcnn_target_means, config.rcnn_target_stds, offset)
 
 
-def _nms(config, threshold):
+def _nms(config: Config, threshold: float) -> nn.Cell:
     return build_nms(
         nms_kind(config.device_target), threshold, max(config.img_height, config.img_width)
     )
 
 
-def _proposals(config, offset, *, training):
+def _proposals(config: Config, offset: float, *, training: bool) -> Proposal:
     if training:
         threshold = config.rpn_proposal_nms_thr
         counts = {
@@ -221,13 +243,26 @@ def _proposals(config, offset, *, training):
     return Proposal(_rpn_coder(config, offset), _nms(config, threshold), offset, **counts)
 
 
-def _roi_align(config, offset):
+def _detections(config: Config, offset: float) -> DetectionSelector:
+    return DetectionSelector(
+        _rcnn_coder(config, offset),
+        build_suppression(config.test_nms, _nms(config, config.test_iou_thr)),
+        offset,
+        score_threshold=config.test_score_thr,
+        max_candidates=config.test_pre_nms_num,
+        max_per_image=config.test_max_per_img,
+        min_size=None if config.clip_to_canvas else offset + MIN_SIZE,
+    )
+
+
+def _roi_align(config: Config, offset: float) -> nn.Cell:
     return build_roi_align(
         roi_align_kind(config.device_target),
-        strides=config.anchor_strides[:_ROI_LEVELS],
+        strides=ROI_STRIDES,
         out_size=config.roi_layer["out_size"],
         sample_num=config.roi_layer["sample_num"],
         finest_scale=config.roi_align_finest_scale,
         offset=offset,
         aligned=config.roi_align_aligned,
+        level_formula=resolved(config, "roi_level_formula"),
     )

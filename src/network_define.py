@@ -7,9 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from .training.loss_log import LOSS_ORDER
-
-LOSS_NAMES = LOSS_ORDER  # of the tuple that the network returns in training
+from .FasterRcnn.names import total_loss
 
 
 class LossScaler:
@@ -83,7 +81,7 @@ class TrainOneStep(nn.Cell):
     schedule belongs to the steps of the run, not to the steps that went well.
 
     Args:
-        loss_net: Cell that returns the six losses of `LOSS_NAMES` as float32 scalars.
+        loss_net: Cell that returns a tuple of float32 scalars in the order of `names.Losses`.
         optimizer: over the parameters to train.
         clip_norm: largest global L2 norm of the gradients; 0 leaves them as they are.
         world_size: number of ranks; above 1 the gradients are averaged over all of them.
@@ -119,7 +117,7 @@ class TrainOneStep(nn.Cell):
 
     def _scaled_loss(self, loss_scale, *batch):
         losses = self.loss_net(*batch)
-        return (losses[0] + losses[1]) * loss_scale, ops.stack(losses)
+        return total_loss(losses) * loss_scale, ops.stack(losses)
 
     def construct(self, loss_scale, *batch):
         (_, losses), gradients = self.loss_and_grads(loss_scale, *batch)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from src.convert_checkpoint import main as convert_main
+from src.FasterRcnn.names import LOSS_NAMES
 from src.inference import Detector
 from src.model_utils.config import load_config
 from tests.helpers.paths import RESOURCES
@@ -29,7 +30,6 @@ from tests.helpers.recipe import make_weight
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.05, 1e-4  # px; of a probability
 LEVEL_TOLERANCE = LOSS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
-LOSSES = ("rpn_loss", "rcnn_loss", "rpn_cls_loss", "rpn_reg_loss", "rcnn_cls_loss", "rcnn_reg_loss")
 _TORCHVISION_LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 _NUM_GTS = 16
 
@@ -339,10 +339,12 @@ def model_zoo_losses():
         labels,
         gradients=False,
     )
-    off = [abs(loss / float(arrays[name]) - 1) for name, loss in zip(LOSSES, losses, strict=True)]
+    off = [
+        abs(loss / float(arrays[name]) - 1) for name, loss in zip(LOSS_NAMES, losses, strict=True)
+    ]
     return [
         Row("model zoo", name, f"{o:.1e}", f"{LOSS_TOLERANCE:g}", o <= LOSS_TOLERANCE)
-        for name, o in zip(LOSSES, off, strict=True)
+        for name, o in zip(LOSS_NAMES, off, strict=True)
     ]
 
 

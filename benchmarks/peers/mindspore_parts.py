@@ -119,8 +119,8 @@ def inference_parts(network, batch):
     )
     rois, valid = _outputs(parts[-1])
     parts += _second_stage(network, features, rois)
-    logits, deltas = _outputs(parts[-1])
-    parts.append(Part("detections", network.detections, (logits, deltas, rois, valid, bounds)))
+    head = _outputs(parts[-1])
+    parts.append(Part("detections", network.detections, (*head, rois, valid, bounds)))
     return parts
 
 

@@ -151,7 +151,7 @@ class Training(Task):
 
     def outcome(self):
         """The last step's losses by name, and the gradients' norm."""
-        from src.network_define import LOSS_NAMES
+        from src.FasterRcnn.names import LOSS_NAMES
 
         if self.outputs is None:
             return {}

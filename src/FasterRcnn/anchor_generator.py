@@ -38,11 +38,6 @@ def pyramid_anchors(feature_shapes, strides, scales, ratios, offset, rounded=Tru
     ]
 
 
-def feature_shapes(height, width, strides):
-    """Return [(rows, columns), ...] of the pyramid levels of a height x width network input."""
-    return [(-(-height // stride), -(-width // stride)) for stride in strides]
-
-
 def _base_anchors(stride, scales, ratios, offset, rounded):
     root = np.sqrt(np.asarray(ratios, np.float64))
     scales = np.asarray(scales, np.float64)

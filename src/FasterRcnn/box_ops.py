@@ -12,7 +12,8 @@ import math
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-CONVENTIONS = ("legacy", "modern")
+from .names import BOX_CONVENTIONS, LEGACY
+
 # Deltas of log-size beyond log(1000/16) would make exp() explode on untrained weights; every
 # known implementation of R-CNN caps them here.
 MAX_LOG_SIZE = math.log(1000.0 / 16)
@@ -20,11 +21,11 @@ MAX_LOG_SIZE = math.log(1000.0 / 16)
 _IMAGES_AT_ONCE = 4
 
 
-def pixel_offset(convention):
-    """Return the width offset, 1.0 or 0.0, of the `convention` "legacy" or "modern"."""
-    if convention not in CONVENTIONS:
-        raise ValueError(f"box convention {convention!r} is none of {', '.join(CONVENTIONS)}")
-    return 1.0 if convention == "legacy" else 0.0
+def pixel_offset(convention: str) -> float:
+    """Return the width offset, 1.0 or 0.0, of a convention of `names.BOX_CONVENTIONS`."""
+    if convention not in BOX_CONVENTIONS:
+        raise ValueError(f"box convention {convention!r} is none of {', '.join(BOX_CONVENTIONS)}")
+    return 1.0 if convention == LEGACY else 0.0
 
 
 @ops.constexpr

@@ -5,18 +5,18 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from .box_ops import clip_to, gather_rows, is_sizeable
+from .box_ops import BoxCoder, clip_to, gather_rows, is_sizeable
 
 # Less than this from x1 to x2, px, is an artefact (legacy sizes below a pixel even turn negative).
 MIN_SIZE = 1.0e-2
 
 
-class Detections(nn.Cell):
-    """Score threshold, class-wise NMS, the best `max_per_image`.
+class DetectionSelector(nn.Cell):
+    """Score threshold, NMS, the best `max_per_image`.
 
     Args:
         coder: `BoxCoder`.
-        nms: an NMS Cell of `nms.py`.
+        suppression: `HardNms` or a Cell with the same arguments.
         offset: see `box_ops`.
         score_threshold: lower scores go.
         max_candidates: (RoI, class) pairs an image, by score, that enter NMS; 0 for all that can
@@ -26,11 +26,19 @@ class Detections(nn.Cell):
     """
 
     def __init__(
-        self, coder, nms, offset, *, score_threshold, max_candidates, max_per_image, min_size
-    ):
+        self,
+        coder: BoxCoder,
+        suppression: nn.Cell,
+        offset: float,
+        *,
+        score_threshold: float,
+        max_candidates: int,
+        max_per_image: int,
+        min_size: float | None,
+    ) -> None:
         super().__init__()
         self.coder = coder
-        self.nms = nms
+        self.suppression = suppression
         self.offset = offset
         self.min_size = min_size
         self.score_threshold = score_threshold
@@ -70,13 +78,12 @@ class Detections(nn.Cell):
             scores > self.score_threshold,
             is_sizeable(boxes, height_width, self.min_size, self.offset),
         )
-        keep = self.nms(boxes, valid, group, num_classes)
-        return self._best(boxes, scores, group + 1, keep)
+        scores = self.suppression(boxes, scores, valid, group, num_classes)
+        return self._best(boxes, scores, group + 1)
 
-    def _best(self, boxes, scores, labels, keep):
-        scores = ops.select(keep, scores, ops.zeros_like(scores))
+    def _best(self, boxes, scores, labels):
         scores, order = ops.topk(scores, min(self.max_per_image, scores.shape[1]))
-        valid = gather_rows(ops.cast(keep, ms.int32), order) > 0
+        valid = scores > 0
         boxes = gather_rows(boxes, order) * ops.expand_dims(ops.cast(valid, ms.float32), -1)
         return boxes, scores, gather_rows(labels, order) * ops.cast(valid, ms.int32), valid
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faster R-CNN: backbone, pyramid, RPN, proposals, RoIAlign, second stage."""
 
+from typing import Any
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -20,7 +22,7 @@ class FasterRcnn(nn.Cell):
         anchors: (A_l, 4) float32 arrays, one a level.
         proposals: `Proposal`.
         roi_align: a Cell of `roi_align.py`.
-        detections: `Detections`.
+        detections: `DetectionSelector`.
         num_roi_levels: how many levels, from P2, RoIs are pooled from.
         compute_dtype: of the convolutions and dense layers (see `compute_in`); boxes are always
             float32.
@@ -75,10 +77,8 @@ class FasterRcnn(nn.Cell):
         features, logits, deltas = self.extract(image)
         bounds = self.clip_bounds(image, image_meta)
         rois, roi_valid = self.proposals(logits, deltas, self.anchors, bounds)
-        class_logits, class_deltas = self.classify(features, rois)
-        boxes, scores, labels, valid = self.detections(
-            class_logits, class_deltas, rois, roi_valid, bounds
-        )
+        head = self.classify(features, rois)
+        boxes, scores, labels, valid = self.detections(*head, rois, roi_valid, bounds)
         return boxes / _xyxy_scale(image_meta), scores, labels, valid
 
     def extract(self, image):
@@ -88,7 +88,7 @@ class FasterRcnn(nn.Cell):
         return features, logits, deltas
 
     def classify(self, features, rois):
-        """rois (B, R, 4) -> class logits (B*R, 1 + C) and deltas (B*R, C, 4)."""
+        """rois (B, R, 4) -> what `rcnn` returns: logits (B*R, 1 + C), deltas (B*R, C, 4)."""
         return self.rcnn(self.roi_align(features[: self.num_roi_levels], rois))
 
     def clip_bounds(self, image, image_meta):
@@ -146,14 +146,13 @@ class FasterRcnnWithLoss(nn.Cell):
             sampling_key: (B,) int32, decides the random choice of samples.
 
         Returns:
-            rpn_loss, rcnn_loss, rpn_cls_loss, rpn_reg_loss, rcnn_cls_loss, rcnn_reg_loss:
-            float32 scalars; the first two are the weighted sums to train on.
+            float32 scalars in the order of `names.Losses`.
         """
         features, logits, deltas = self.network.extract(image)
         index, is_object, chosen, targets = self.rpn_targets(
             self.all_anchors, image_meta[:, :2], gt_boxes, gt_valid, gt_crowd, sampling_key
         )
-        rpn_cls_loss, rpn_reg_loss = self.rpn_loss(
+        rpn_losses = self.rpn_loss(
             logits, deltas, ops.stop_gradient(index), is_object, chosen, ops.stop_gradient(targets)
         )
 
@@ -162,18 +161,20 @@ class FasterRcnnWithLoss(nn.Cell):
         rois, labels, chosen, targets = self.rcnn_targets(
             proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key
         )
-        class_logits, class_deltas = self.network.classify(features, ops.stop_gradient(rois))
-        rcnn_cls_loss, rcnn_reg_loss = self.rcnn_loss(
-            class_logits, class_deltas, labels, chosen, ops.stop_gradient(targets)
-        )
+        head = self.network.classify(features, ops.stop_gradient(rois))
+        rcnn_losses = self.rcnn_loss(*head, labels, chosen, ops.stop_gradient(targets))
 
-        rpn_loss = _weighted(rpn_cls_loss, rpn_reg_loss, self.rpn_weights)
-        rcnn_loss = _weighted(rcnn_cls_loss, rcnn_reg_loss, self.rcnn_weights)
-        return rpn_loss, rcnn_loss, rpn_cls_loss, rpn_reg_loss, rcnn_cls_loss, rcnn_reg_loss
+        rpn_loss = _weighted(rpn_losses, self.rpn_weights)
+        rcnn_loss = _weighted(rcnn_losses, self.rcnn_weights)
+        return (rpn_loss, rcnn_loss) + rpn_losses + rcnn_losses
 
 
-def _weighted(cls_loss, reg_loss, weights):
-    return weights[0] * cls_loss + weights[1] * reg_loss
+def _weighted(losses, weights):
+    """Return the weighted sum; a loss that a stage adds behind those with weights counts once."""
+    total = weights[0] * losses[0] + weights[1] * losses[1]
+    for loss in losses[2:]:
+        total = total + loss
+    return total
 
 
 @ops.constexpr
@@ -185,3 +186,14 @@ def _xyxy_scale(image_meta):
     """Return (B, 1, 4): network-input pixels per image pixel of x1, y1, x2, y2."""
     scale_y, scale_x = image_meta[:, 2], image_meta[:, 3]
     return ops.expand_dims(ops.stack((scale_x, scale_y, scale_x, scale_y), 1), 1)
+
+
+def Faster_Rcnn_Resnet(config: Any) -> FasterRcnn:  # noqa: N802, the model zoo's name
+    """Return the detector that a configuration describes, as scripts of the model zoo build it.
+
+    Args:
+        config: see `detector.build_detector`.
+    """
+    from ..detector import build_detector  # this package knows no configuration otherwise
+
+    return build_detector(config)

@@ -3,11 +3,25 @@
 
 import mindspore as ms
 from mindspore import Parameter, nn, ops
-from mindspore.common.initializer import HeNormal, XavierUniform, initializer
+from mindspore.common.initializer import HeNormal, Initializer, XavierUniform, initializer
 
 
-def conv2d(in_channels, out_channels, kernel_size, stride=1, *, has_bias=False, init=None):
-    """Return a Conv2d padded by half its kernel; He initialisation (fan out) unless given."""
+def conv2d(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    has_bias: bool = False,
+    init: Initializer | None = None,
+) -> nn.Conv2d:
+    """Return a Conv2d padded by half its kernel.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, groups, has_bias: of the convolution.
+        init: of the weights; He initialisation (fan out) unless given.
+    """
     init = init or HeNormal(mode="fan_out", nonlinearity="relu")
     return nn.Conv2d(
         in_channels,
@@ -16,6 +30,7 @@ def conv2d(in_channels, out_channels, kernel_size, stride=1, *, has_bias=False, 
         stride,
         pad_mode="pad",
         padding=kernel_size // 2,
+        group=groups,
         has_bias=has_bias,
         weight_init=init,
         bias_init="zeros",
@@ -49,13 +64,6 @@ def compute_in(part, dtype):
             layer.to_float(dtype)
         elif isinstance(layer, nn.BatchNorm2d):
             layer.to_float(ms.float32)
-
-
-def smooth_l1(prediction, target, beta):
-    """Element-wise smooth L1 loss (Fast R-CNN, equation 3), quadratic below `beta`."""
-    difference = ops.abs(prediction - target)
-    quadratic = difference * difference * (0.5 / beta)
-    return ops.select(difference < beta, quadratic, difference - 0.5 * beta)
 
 
 def at_least_one(count):

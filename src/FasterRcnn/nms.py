@@ -2,6 +2,7 @@
 """Greedy non-maximum suppression for a whole batch at once."""
 
 import math
+from collections.abc import Callable
 
 import mindspore as ms
 import numpy as np
@@ -22,6 +23,63 @@ def build_nms(kind, iou_threshold, extent):
     if kind == "matrix":
         return MatrixNms(iou_threshold)
     raise ValueError(f"NMS kind {kind!r} is none of {', '.join(NMS_KINDS)}")
+
+
+class HardNms(nn.Cell):
+    """What NMS drops gets the score 0; the others keep theirs.
+
+    Args:
+        nms: `KernelNms` or `MatrixNms`.
+        per_class: whether boxes of different classes leave each other alone.
+    """
+
+    def __init__(self, nms: nn.Cell, per_class: bool) -> None:
+        super().__init__()
+        self.nms = nms
+        self.per_class = per_class
+
+    def construct(
+        self, boxes: Tensor, scores: Tensor, valid: Tensor, classes: Tensor, num_classes: int
+    ) -> Tensor:
+        """Suppress.
+
+        Args:
+            boxes: (B, N, 4) float32, best first.
+            scores: (B, N) float32.
+            valid: (B, N) bool; other boxes neither stay nor suppress.
+            classes: (B, N) int32 below `num_classes`.
+            num_classes: how many there are.
+
+        Returns:
+            (B, N) float32, the new scores.
+        """
+        if self.per_class:
+            keep = self.nms(boxes, valid, classes, num_classes)
+        else:
+            keep = self.nms(boxes, valid)
+        return ops.select(keep, scores, ops.zeros_like(scores))
+
+
+# By their names in configurations: what makes one of an NMS Cell.
+SUPPRESSIONS: dict[str, Callable[[nn.Cell], nn.Cell]] = {
+    "per_class": lambda nms: HardNms(nms, per_class=True),
+    "agnostic": lambda nms: HardNms(nms, per_class=False),
+}
+
+
+def build_suppression(kind: str, nms: nn.Cell) -> nn.Cell:
+    """Return how detections suppress each other: a Cell with the arguments of `HardNms`.
+
+    Args:
+        kind: a key of `SUPPRESSIONS`.
+        nms: of `build_nms`, with the threshold for detections.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if kind not in SUPPRESSIONS:
+        raise ValueError(f"suppression {kind!r} is none of {', '.join(SUPPRESSIONS)}")
+    return SUPPRESSIONS[kind](nms)
 
 
 class KernelNms(nn.Cell):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Second stage: box head and loss (Fast R-CNN, section 2; FPN, section 4.2)."""
 
+from collections.abc import Callable
+
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal
 
-from .layers import Dense, at_least_one, masked_sum, smooth_l1
+from .layers import Dense, at_least_one, masked_sum
 
 
 class Rcnn(nn.Cell):
@@ -43,13 +45,15 @@ class RcnnLoss(nn.Cell):
     """Softmax cross entropy and regression of the own class's box (Fast R-CNN, equation 1).
 
     Args:
-        beta: transition of the smooth L1 loss.
+        box_loss: of `box_losses.py`.
         divisor: the number of chosen RoIs, () float32 -> what both are divided by.
     """
 
-    def __init__(self, beta, divisor=at_least_one):
+    def __init__(
+        self, box_loss: nn.Cell, divisor: Callable[[Tensor], Tensor] = at_least_one
+    ) -> None:
         super().__init__()
-        self.beta = beta
+        self.box_loss = box_loss
         self.divisor = divisor
 
     def construct(self, logits, deltas, labels, chosen, targets):
@@ -65,11 +69,11 @@ class RcnnLoss(nn.Cell):
         log_probability = ops.log_softmax(logits, -1)
         entropy = -_pick(ops.expand_dims(log_probability, -1), own_output)[:, 0]
         own_deltas = _pick(deltas, ops.relu(labels - 1))
-        distance = smooth_l1(own_deltas, ops.reshape(targets, (-1, 4)), self.beta)
+        distance = self.box_loss(own_deltas, ops.reshape(targets, (-1, 4)))
 
         number = self.divisor(ops.reduce_sum(ops.cast(chosen, ms.float32)))
         cls_loss = masked_sum(entropy, chosen) / number
-        reg_loss = masked_sum(ops.reduce_sum(distance, -1), is_object) / number
+        reg_loss = masked_sum(distance, is_object) / number
         return cls_loss, reg_loss
 
 

@@ -6,6 +6,7 @@ from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
 from .layers import conv2d
+from .names import STAGE_CHANNELS, STEM_CHANNELS, Backbone
 
 STEM_POOLS = ("same", "symmetric")
 NORMS = ("frozen_bn", "bn", "gn")
@@ -104,20 +105,30 @@ class Bottleneck(nn.Cell):
     """Residual block of 1x1, 3x3 and 1x1 convolutions with the stride in the 3x3 (v1.5).
 
     Args:
-        in_channels, out_channels: of the block; the inner width is a quarter of `out_channels`.
+        in_channels, width, out_channels: of the block; `width` is that of the 3x3 convolution.
         stride: of the block.
         norm, eps: see `norm_layer`.
         fold: fold a frozen BatchNorm into its convolution (see `conv_norm`).
+        groups: of the 3x3 convolution (ResNeXt, Xie et al. 2017).
     """
 
-    def __init__(self, in_channels, out_channels, stride, norm, eps, fold=False):
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        out_channels: int,
+        stride: int,
+        norm: str,
+        eps: float,
+        fold: bool = False,
+        groups: int = 1,
+    ) -> None:
         super().__init__()
         self.folds = fold and norm == "frozen_bn"
-        width = out_channels // 4
         stride1, stride2 = self.split_stride(stride)
         self.conv1 = conv2d(in_channels, width, 1, stride1)
         self.bn1 = norm_layer(norm, width, eps)
-        self.conv2 = conv2d(width, width, 3, stride2)
+        self.conv2 = conv2d(width, width, 3, stride2, groups=groups)
         self.bn2 = norm_layer(norm, width, eps)
         self.conv3 = conv2d(width, out_channels, 1)
         self.bn3 = norm_layer(norm, out_channels, eps)
@@ -146,7 +157,7 @@ class ResNetFea(nn.Cell):
 
     Args:
         block: `Bottleneck` or a variant.
-        layer_nums: blocks a stage, e.g. (3, 4, 6, 3).
+        plan: how many blocks a stage has, and how wide they are.
         norm, eps: see `norm_layer`.
         frozen_stages: how many of stem, layer1, ... layer4 keep their weights.
         stem_pool: where the stem's 3x3 max pooling has its padding. "same": right and bottom
@@ -154,25 +165,34 @@ class ResNetFea(nn.Cell):
         fold: see `Bottleneck`.
     """
 
-    def __init__(self, block, layer_nums, norm, eps, frozen_stages, stem_pool, fold=False):
+    def __init__(
+        self,
+        block: type[Bottleneck],
+        plan: Backbone,
+        norm: str,
+        eps: float,
+        frozen_stages: int,
+        stem_pool: str,
+        fold: bool = False,
+    ) -> None:
         super().__init__()
         self.folds = fold and norm == "frozen_bn"
         if stem_pool not in STEM_POOLS:
             raise ValueError(f"stem pool {stem_pool!r} is none of {', '.join(STEM_POOLS)}")
-        self.conv1 = conv2d(3, 64, 7, 2)
-        self.bn1 = norm_layer(norm, 64, eps)
+        self.conv1 = conv2d(3, STEM_CHANNELS, 7, 2)
+        self.bn1 = norm_layer(norm, STEM_CHANNELS, eps)
         self.symmetric_pool = stem_pool == "symmetric"
         self.maxpool = ops.MaxPool(3, 2, "valid" if self.symmetric_pool else "same")
-        channels, out_channels = 64, 256
-        stages = []
-        for number, count in enumerate(layer_nums):
-            stride = 1 if number == 0 else 2
-            blocks = [block(channels, out_channels, stride, norm, eps, fold)]
-            blocks += [
-                block(out_channels, out_channels, 1, norm, eps, fold) for _ in range(count - 1)
-            ]
+        channels, stages = STEM_CHANNELS, []
+        for out_channels, width, count in zip(STAGE_CHANNELS, plan.widths, plan.blocks):
+            stride = 2 if stages else 1
+            blocks = []
+            for _ in range(count):
+                blocks.append(
+                    block(channels, width, out_channels, stride, norm, eps, fold, plan.groups)
+                )
+                channels, stride = out_channels, 1
             stages.append(nn.SequentialCell(blocks))
-            channels, out_channels = out_channels, out_channels * 2
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.frozen_stages = frozen_stages
         self._freeze((self.conv1, self.bn1), *((stage,) for stage in stages))
@@ -195,15 +215,15 @@ class ResNetFea(nn.Cell):
         x = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds))
         if self.symmetric_pool:
             x = _pad_top_left(x)
-        x = self._thaw(self.maxpool(x), 1)
-        c2 = self._thaw(self.layer1(x), 2)
-        c3 = self._thaw(self.layer2(c2), 3)
-        c4 = self._thaw(self.layer3(c3), 4)
-        c5 = self._thaw(self.layer4(c4), 5)
+        x = self._detach_frozen(self.maxpool(x), 1)
+        c2 = self._detach_frozen(self.layer1(x), 2)
+        c3 = self._detach_frozen(self.layer2(c2), 3)
+        c4 = self._detach_frozen(self.layer3(c3), 4)
+        c5 = self._detach_frozen(self.layer4(c4), 5)
         return c2, c3, c4, c5
 
-    def _thaw(self, x, stage):
-        """Cut the gradient behind the last frozen stage: nothing there would use it."""
+    def _detach_frozen(self, x, stage):
+        """Stop the gradient behind the last frozen stage: nothing there would use it."""
         return ops.stop_gradient(x) if stage == self.frozen_stages else x
 
 

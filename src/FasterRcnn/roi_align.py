@@ -2,6 +2,7 @@
 """RoIAlign over a feature pyramid (Mask R-CNN, section 3; level choice: FPN, equation 1)."""
 
 import math
+from collections.abc import Sequence
 
 import mindspore as ms
 import numpy as np
@@ -9,7 +10,8 @@ from mindspore import Tensor, nn, ops
 
 from .box_ops import split_coordinates
 
-ROI_ALIGN_KINDS = ("gather", "native")
+ROI_ALIGN_KINDS = ("gather", "operator")
+LEVEL_FORMULAS = ("mmdetection", "torchvision")
 _LEVEL_EPS = 1.0e-6
 # MindSpore's operator takes a RoI for padding whose x1 and x2 are both closer to 0 than this.
 _NO_PLACE = 1.0e-3
@@ -17,10 +19,21 @@ _NO_PLACE = 1.0e-3
 _CHUNK = 512
 
 
-def build_roi_align(kind, *, strides, out_size, sample_num, finest_scale, offset, aligned):
-    """Return the RoIAlign Cell of a `kind`: "gather" (one pass, CPU) or "native" (GPU, Ascend).
+def build_roi_align(
+    kind: str,
+    *,
+    strides: Sequence[int],
+    out_size: int,
+    sample_num: int,
+    finest_scale: float,
+    offset: float,
+    aligned: bool,
+    level_formula: str,
+) -> nn.Cell:
+    """Return the RoIAlign Cell of a `kind`: "gather" (one pass, CPU) or "operator" (GPU, Ascend).
 
     Args:
+        kind: of `ROI_ALIGN_KINDS`.
         strides: of the pyramid levels that are pooled, e.g. (4, 8, 16, 32).
         out_size: bins a side.
         sample_num: samples a bin and side.
@@ -29,12 +42,16 @@ def build_roi_align(kind, *, strides, out_size, sample_num, finest_scale, offset
         offset: see `box_ops`; a legacy RoI reaches to the end of its last pixel.
         aligned: move RoIs by half a feature cell, so that features sit at cell centres
             (detectron2's ROIAlignV2).
+        level_formula: see `LevelChooser`.
+
+    Raises:
+        ValueError: there is no such kind or formula.
     """
     if kind not in ROI_ALIGN_KINDS:
         raise ValueError(f"RoIAlign kind {kind!r} is none of {', '.join(ROI_ALIGN_KINDS)}")
-    cell = GatherRoiAlign if kind == "gather" else NativeRoiAlign
+    cell = GatherRoiAlign if kind == "gather" else OperatorRoiAlign
     return cell(
-        LevelChooser(len(strides), finest_scale, offset),
+        LevelChooser(len(strides), finest_scale, offset, level_formula),
         strides,
         out_size,
         sample_num,
@@ -44,10 +61,21 @@ def build_roi_align(kind, *, strides, out_size, sample_num, finest_scale, offset
 
 
 class LevelChooser(nn.Cell):
-    """The pyramid level of every RoI by its size."""
+    """The pyramid level of every RoI by its size.
 
-    def __init__(self, num_levels, finest_scale, offset):
+    Args:
+        num_levels: how many there are.
+        finest_scale: see `build_roi_align`.
+        offset: see `box_ops`.
+        formula: of `LEVEL_FORMULAS`: whether the small number that decides on the border of two
+            levels is added inside the logarithm or behind it.
+    """
+
+    def __init__(self, num_levels: int, finest_scale: float, offset: float, formula: str) -> None:
         super().__init__()
+        if formula not in LEVEL_FORMULAS:
+            raise ValueError(f"level formula {formula!r} is none of {', '.join(LEVEL_FORMULAS)}")
+        self.added_inside = formula == "mmdetection"
         self.highest = float(num_levels - 1)
         self.finest_scale = finest_scale
         self.offset = offset
@@ -57,7 +85,7 @@ class LevelChooser(nn.Cell):
         x1, y1, x2, y2 = split_coordinates(rois)
         width, height = x2 - x1 + self.offset, y2 - y1 + self.offset
         scale = ops.sqrt(ops.relu(width * height)) / self.finest_scale
-        if self.offset:
+        if self.added_inside:
             octave = ops.log(scale + _LEVEL_EPS) / math.log(2.0)
         else:
             octave = ops.log(ops.maximum(scale, _LEVEL_EPS)) / math.log(2.0) + _LEVEL_EPS
@@ -184,7 +212,7 @@ class GatherCells(nn.Cell):
         return ops.transpose(pooled, (0, 2, 1))
 
 
-class NativeRoiAlign(nn.Cell):
+class OperatorRoiAlign(nn.Cell):
     """MindSpore's ROIAlign operator on every level; each RoI keeps the result of its own."""
 
     def __init__(self, choose_level, strides, out_size, sample_num, offset, aligned):

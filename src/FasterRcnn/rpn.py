@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Region proposal network: head and loss (Faster R-CNN, section 3.1)."""
 
+from collections.abc import Callable
+
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal
 
 from .box_ops import gather_rows
-from .layers import at_least_one, conv2d, masked_sum, smooth_l1
+from .layers import at_least_one, conv2d, masked_sum
 
 
 class RpnRegClsBlock(nn.Cell):
@@ -54,15 +56,20 @@ class RpnLoss(nn.Cell):
     """Objectness and regression loss of the chosen anchors (Faster R-CNN, equation 1).
 
     Args:
-        beta: transition of the smooth L1 loss.
+        box_loss: of `box_losses.py`.
         expected: divide by this many anchors an image, as the model zoo does; None: by the number
             really chosen in the batch (torchvision).
         divisor: the number chosen in the batch, () float32 -> what to divide by.
     """
 
-    def __init__(self, beta, expected, divisor=at_least_one):
+    def __init__(
+        self,
+        box_loss: nn.Cell,
+        expected: int | None,
+        divisor: Callable[[Tensor], Tensor] = at_least_one,
+    ) -> None:
         super().__init__()
-        self.beta = beta
+        self.box_loss = box_loss
         self.expected = expected
         self.divisor = divisor
 
@@ -72,7 +79,7 @@ class RpnLoss(nn.Cell):
         deltas = gather_rows(ops.concat(deltas, 1), index)
         objectness = ops.cast(is_object, ms.float32)
         entropy = ops.relu(logits) - logits * objectness + ops.log1p(ops.exp(-ops.abs(logits)))
-        distance = ops.reduce_sum(smooth_l1(deltas, targets, self.beta), -1)
+        distance = self.box_loss(deltas, targets)
 
         if self.expected is None:
             number = self.divisor(ops.reduce_sum(ops.cast(chosen, ms.float32)))

@@ -6,6 +6,8 @@ Data and small functions; knows configuration keys, but neither files nor MindSp
 
 from typing import Any
 
+from ..FasterRcnn.names import BACKBONES, CAFFE_STYLE, LEGACY, MODERN, TORCH_STYLE
+
 Settings = dict[str, Any]
 
 FOREIGN_SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")  # files that can be converted
@@ -28,18 +30,10 @@ CAFFE_PIXELS: Settings = {
     "pixel_mean": [103.53, 116.28, 123.675],
     "pixel_std": [1.0, 1.0, 1.0],
 }
-PIXELS = {"torch": TORCH_PIXELS, "caffe": CAFFE_PIXELS}
+PIXELS = {TORCH_STYLE: TORCH_PIXELS, CAFFE_STYLE: CAFFE_PIXELS}
 
-# (blocks of the third stage, the style) -> backbone: "torch" strides in the 3x3 convolution,
-# "caffe" in the first 1x1. Blocks tell ResNet-50, 101 and 152 apart.
-BACKBONES = {
-    (6, "torch"): "resnet_v1.5_50",
-    (23, "torch"): "resnet_v1_101",
-    (36, "torch"): "resnet_v1_152",
-    (6, "caffe"): "resnet_v1_50",
-    (23, "caffe"): "resnet_v1_101_caffe",
-}
-DEPTHS = {6: 50, 23: 101, 36: 152}
+# The third stage's blocks tell ResNet-50, 101 and 152 apart.
+DEPTHS = {plan.blocks[2]: plan.depth for plan in BACKBONES.values() if plan.groups == 1}
 
 _COMMON: Settings = {
     "norm": "frozen_bn",
@@ -50,7 +44,7 @@ _COMMON: Settings = {
     "anchor_scales": [8.0],
     "anchor_ratios": [0.5, 1.0, 2.0],
     "anchor_rounding": False,
-    "box_convention": "modern",
+    "box_convention": MODERN,
     "clip_to_canvas": False,
     "rpn_target_means": [0.0, 0.0, 0.0, 0.0],
     "rpn_target_stds": [1.0, 1.0, 1.0, 1.0],
@@ -81,7 +75,7 @@ FAMILIES: dict[str, Settings] = {
         "pad_before_normalize": True,
         "stem_pool": "same",
         "anchor_rounding": True,
-        "box_convention": "legacy",
+        "box_convention": LEGACY,
         "clip_to_canvas": True,
     },
     TORCHVISION: {
@@ -92,7 +86,7 @@ FAMILIES: dict[str, Settings] = {
     },
     DETECTRON2: {**_COMMON, **CAFFE_PIXELS, "roi_align_aligned": True, "roi_layer": _ADAPTIVE},
     MMDETECTION: {**_COMMON, **TORCH_PIXELS, "roi_align_aligned": True, "roi_layer": _ADAPTIVE},
-    MMDETECTION_1: {**_COMMON, **TORCH_PIXELS, "anchor_rounding": True, "box_convention": "legacy"},
+    MMDETECTION_1: {**_COMMON, **TORCH_PIXELS, "anchor_rounding": True, "box_convention": LEGACY},
 }
 
 # Width and height of the canvas whose images come nearest to the published evaluation's: 1333 x 800
@@ -201,6 +195,19 @@ COCO_IDS: dict[str, int] = dict(
         strict=True,
     )
 )
+
+
+def plain_resnet(blocks: int, style: str) -> str | None:
+    """Return the configuration's name of a ResNet (not of a ResNeXt); None when it has none.
+
+    Args:
+        blocks: of the third stage.
+        style: `TORCH_STYLE` or `CAFFE_STYLE`.
+    """
+    for name, plan in BACKBONES.items():
+        if (plan.blocks[2], plan.style, plan.groups) == (blocks, style, 1):
+            return name
+    return None
 
 
 def family_settings(family: str, backbone: str, **changes: Any) -> Settings:

@@ -20,6 +20,7 @@ from mindspore import nn
 from ..base.errors import DamagedFileError, UserError
 from ..base.files import replacing
 from ..base.program import command
+from ..model_utils.configuration.derived import resolved
 from ..model_utils.configuration.weights import MODEL_KEYS
 from .families import FOREIGN_SUFFIXES
 from .meta import META_KEY, dump_meta, parse_meta
@@ -54,7 +55,7 @@ class Checkpoint:
 
 def describe_model(config: Any) -> dict[str, Any]:
     """Return what a checkpoint must say about the model it belongs to."""
-    described = {k: getattr(config, k) for k in MODEL_KEYS}
+    described = {key: resolved(config, key) for key in MODEL_KEYS}
     described["class_names"] = config.class_names
     return {k: list(v) if isinstance(v, tuple) else v for k, v in described.items()}
 

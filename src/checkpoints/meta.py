@@ -15,6 +15,7 @@ from typing import Any
 
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import one_line, short
+from ..FasterRcnn.names import LOSS_NAMES
 from ..model_utils.configuration.schema import RULES
 from ..model_utils.configuration.types import Rule, coerce, coerce_classes
 from ..model_utils.configuration.weights import MODEL_KEYS, WEIGHT_KEYS
@@ -29,7 +30,6 @@ _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # what steers a terminal, breaks a line or c
 _LONGEST_LIST = 64
 _MOST_CLASSES = 10_000
 _MOST_RANKS = 65_536
-_LOSSES = 6
 # Above what any detector has, where a configuration's own rule has no limit.
 _AT_MOST = {
     "fpn_out_channels": 8192,
@@ -200,7 +200,7 @@ def _loss_scaler(value: Any) -> dict[str, Any]:
 
 def _loss_log(value: Any) -> dict[str, Any]:
     state = _object(value, ("sums", "count"))
-    sums = coerce(Rule("floats", length=_LOSSES), state["sums"])
+    sums = coerce(Rule("floats", length=len(LOSS_NAMES)), state["sums"])
     return {"sums": list(sums), "count": coerce(_COUNT, state["count"])}
 
 

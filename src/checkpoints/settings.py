@@ -12,16 +12,16 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..base.messages import one_line, short_list
+from ..FasterRcnn.names import BACKBONES, TORCH_STYLE
 from ..model_utils.config import Config
+from ..model_utils.configuration.derived import as_auto
 from ..model_utils.configuration.weights import MODEL_KEYS, WEIGHT_KEYS
-from .families import MODEL_ZOO, family_settings
+from .families import MODEL_ZOO, family_settings, plain_resnet
 from .file import STATE_NAMES, Checkpoint, canonical_name
 from .meta import SETTINGS_KEY
 
 _DETECTOR_PARTS = {"backbone", "fpn_neck", "rpn_with_loss", "rcnn"}
 _BLOCK = re.compile(r"backbone\.layer3\.(\d+)\.")
-# By the blocks of layer3. ResNet-50 is left to the configuration: v1 and v1.5 look alike.
-_DEEPER_BACKBONES = {23: "resnet_v1_101", 36: "resnet_v1_152"}
 _ZOO_SOURCE = "the model zoo's"
 _SLACK = 500_000_000  # bytes: a backbone's checkpoint lacks the heads
 _MOST_ANCHORS = 8_000_000  # 32 times those of 1280 x 768
@@ -63,7 +63,7 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
         UserError: a stored value cannot be, or contradicts one that the user has set.
     """
     checkpoint = with_known_meta(checkpoint)
-    stored = stored_settings(checkpoint)
+    stored = as_auto(stored_settings(checkpoint))
     current = config.to_dict()
     open_keys = [key for key in current if key in stored and not config.is_given(key)]
     try:
@@ -137,8 +137,10 @@ def _model_zoo_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     if not {name.partition(".")[0] for name in names} >= _DETECTOR_PARTS:
         return {}
     blocks = 1 + max((int(m[1]) for m in map(_BLOCK.match, names) if m), default=-1)
-    settings = family_settings(MODEL_ZOO, _DEEPER_BACKBONES.get(blocks, ""))
-    if not settings["backbone"]:
+    backbone = plain_resnet(blocks, TORCH_STYLE)
+    settings = family_settings(MODEL_ZOO, backbone or "")
+    # ResNet-50 is left to the configuration: the zoo has v1 and v1.5, which look alike.
+    if not backbone or BACKBONES[backbone].depth == 50:
         del settings["backbone"]
     return settings
 

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..base.errors import UserError
-from ..native.build import Library, library
+from ..native.build import Library, NotBuilt, library
 from . import local_adapter
 from .configuration.memory import require_memory
 
@@ -187,14 +187,14 @@ def cpu_library(config: "Config") -> "Library | None":
         return None
     if config.cpu_kernels == "off":
         return None
-    found = library()
-    if isinstance(found, Library):
-        return found
-    say_once(
-        f"note: MindSpore's own operators compute everything ({found}); with a C++ compiler such "
-        "as g++ a step takes about 60 % of the time"
-    )
-    return None
+    try:
+        return library()
+    except NotBuilt as reason:
+        say_once(
+            f"note: MindSpore's own operators compute everything ({reason}); with a C++ compiler "
+            "such as g++ a step takes about 60 % of the time"
+        )
+        return None
 
 
 @functools.cache
@@ -223,9 +223,9 @@ def roi_align_kind(device_target: str) -> str:
     """How RoIAlign runs on a device.
 
     Returns:
-        "gather" (CPU): reads one flat table of all levels; "native" (GPU, Ascend): the operator.
+        "gather" (CPU): reads one flat table of all levels; "operator" (GPU, Ascend): MindSpore's.
     """
-    return _by_device(device_target, {"CPU": "gather", "GPU": "native", "Ascend": "native"})
+    return _by_device(device_target, {"CPU": "gather", "GPU": "operator", "Ascend": "operator"})
 
 
 def _by_device(device_target: str, kinds: dict[str, str]) -> str:

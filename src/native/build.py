@@ -46,21 +46,32 @@ class NotBuilt(Exception):
     """Why there are no operators, in a few words."""
 
 
-@functools.cache
-def library() -> "Library | NotBuilt":
-    """Return the operators, compiled when this machine has not done so before; or why not.
+def library() -> Library:
+    """Return the operators, compiled when this machine has not done so before.
 
     They go to a folder of the user's cache whose name depends on the sources, the compiler and the
     processor; a cache that other users can write to is not used. Threads: as many as this process
-    has processors, at most $OMP_NUM_THREADS.
+    has processors, at most $OMP_NUM_THREADS. A process tries this once.
+
+    Raises:
+        NotBuilt: there are none; says why.
     """
+    found, reason = _try_once()
+    if found is None:
+        raise NotBuilt(reason)
+    return found
+
+
+@functools.cache
+def _try_once() -> tuple[Library | None, str]:
+    """Return the operators, or None and why there are none."""
     try:
         path = _find_or_compile()
         loaded = ctypes.CDLL(str(path))
     except (NotBuilt, OSError) as error:
-        return NotBuilt(str(error).splitlines()[0])
+        return None, str(error).splitlines()[0]
     loaded.use_threads(_threads())
-    return Library(path, loaded.channels())
+    return Library(path, loaded.channels()), ""
 
 
 def _find_or_compile() -> Path:

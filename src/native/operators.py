@@ -28,7 +28,7 @@ def use_native_operators(network: nn.Cell, library: Library) -> int:
     return places
 
 
-class Conv3x3(nn.Cell):
+class NativeConv3x3(nn.Cell):
     """What `ops.Conv2D` computes for a 3x3 kernel, stride 1 and padding 1.
 
     By Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2015): 2.25 times fewer
@@ -50,7 +50,7 @@ class Conv3x3(nn.Cell):
         return self.input_gradient(gradient, weight), self.weight_gradient(image, gradient)
 
 
-class StridedConv3x3(nn.Cell):
+class NativeStridedConv3x3(nn.Cell):
     """What `ops.Conv2D` computes for a 3x3 kernel, stride 2 and padding 1.
 
     As matrix products of the image's lines; MindSpore keeps a table of all windows for each of its
@@ -75,7 +75,7 @@ class StridedConv3x3(nn.Cell):
         return of_image, self.weight_gradient(image, gradient)
 
 
-class PoolCells(nn.Cell):
+class NativePoolCells(nn.Cell):
     """What `GatherCells` computes, in one pass that keeps nothing for the gradient."""
 
     def __init__(self, library: Library) -> None:
@@ -93,7 +93,7 @@ class PoolCells(nn.Cell):
         return gradients, ops.zeros_like(rows), ops.zeros_like(weights)
 
 
-class AddUpsampled(nn.Cell):
+class NativeAddUpsampled(nn.Cell):
     """What `fpn_neck.AddUpsampled` computes, without the doubled map in between."""
 
     def __init__(self, library: Library) -> None:
@@ -112,7 +112,7 @@ class AddUpsampled(nn.Cell):
         return gradient, self.coarse_gradient(gradient)
 
 
-class ScaleFilters(nn.Cell):
+class NativeScaleFilters(nn.Cell):
     """What `resnet.ScaleFilters` computes; MindSpore keeps a table four times as large for it."""
 
     def __init__(self, library: Library) -> None:
@@ -128,7 +128,7 @@ class ScaleFilters(nn.Cell):
         return self.scale(gradient, scale), ops.zeros_like(scale)
 
 
-class AnchorOverlaps(nn.Cell):
+class NativeAnchorOverlaps(nn.Cell):
     """What `matcher.AnchorOverlaps` computes, without a table of all pairs: 250 MB at 768x1280.
 
     Args:
@@ -159,7 +159,7 @@ def _conv3x3(conv: nn.Conv2d, library: Library) -> nn.Cell | None:
     settings = (conv.kernel_size, conv.dilation, conv.group, conv.pad_mode)
     is_plain = settings == ((3, 3), (1, 1), 1, "pad") and conv.padding in (1, (1, 1, 1, 1))
     fits = not (conv.in_channels % library.channels or conv.out_channels % library.channels)
-    own = {(1, 1): Conv3x3, (2, 2): StridedConv3x3}.get(conv.stride)
+    own = {(1, 1): NativeConv3x3, (2, 2): NativeStridedConv3x3}.get(conv.stride)
     is_single = conv.weight.dtype == mstype.float32
     return own(library) if own and is_plain and fits and is_single else None
 
@@ -167,13 +167,13 @@ def _conv3x3(conv: nn.Conv2d, library: Library) -> nn.Cell | None:
 # Cells that use one of ours, its attribute there, and what makes it.
 _PLACES = (
     (nn.Conv2d, "conv2d", _conv3x3),
-    (GatherRoiAlign, "pool", lambda cell, library: PoolCells(library)),
-    (FeatPyramidNeck, "merge", lambda cell, library: AddUpsampled(library)),
-    (FrozenBatchNorm, "scale_filters", lambda cell, library: ScaleFilters(library)),
+    (GatherRoiAlign, "pool", lambda cell, library: NativePoolCells(library)),
+    (FeatPyramidNeck, "merge", lambda cell, library: NativeAddUpsampled(library)),
+    (FrozenBatchNorm, "scale_filters", lambda cell, library: NativeScaleFilters(library)),
     (
         BboxAssignSample,
         "overlaps",
-        lambda cell, library: AnchorOverlaps(library, cell.offset, cell.matcher.min_pos_iou),
+        lambda cell, library: NativeAnchorOverlaps(library, cell.offset, cell.matcher.min_pos_iou),
     ),
 )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .loss_log import LOSS_ORDER
+from ..FasterRcnn.names import LOSS_NAMES
 
 MAX_SKIPPED_STEPS = 50  # in a row; more than a dynamic scale needs from its highest value down to 1
 
@@ -26,7 +26,7 @@ def divergence(losses: np.ndarray, skipped: int, place: str, image_ids: Sequence
         place: the step, in words.
         image_ids: of its batch.
     """
-    named = ", ".join(f"{n} {v:.5g}" for n, v in zip(LOSS_ORDER, losses, strict=True))
+    named = ", ".join(f"{n} {v:.5g}" for n, v in zip(LOSS_NAMES, losses, strict=True))
     cause = (
         f"the gradients of {skipped} steps in a row are not finite"
         if np.isfinite(losses).all()

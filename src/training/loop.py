@@ -6,6 +6,7 @@ from typing import Any
 
 from ..base.console import warn
 from ..dataset import create_train_dataset
+from ..FasterRcnn.names import total_loss
 from ..model_utils.moxing_adapter import Outputs
 from ..processes.run_lock import released_at_the_end
 from .divergence import TrainingDiverged
@@ -65,7 +66,7 @@ def train(run: Run, stop: StopSignals, outputs: Outputs | None = None) -> int:
             run.check(losses, float(grad_norm.asnumpy()), image_index=batch[-1])
             run.log.update(at.epoch, at.step, losses)
             run.progress.update(
-                at.epoch, at.step, run.rates[at.global_step - 1], float(losses[0] + losses[1])
+                at.epoch, at.step, run.rates[at.global_step - 1], float(total_loss(losses))
             )
             if run.agree(stop.wanted()):
                 return run.leave(stop)

@@ -16,21 +16,14 @@ from ..base.console import warn
 from ..base.errors import UserError
 from ..base.files import write_text_atomic
 from ..base.foreign_files import is_regular_file
+from ..FasterRcnn.names import LOSS_NAMES, total_loss
 
-LOSS_ORDER = (
-    "rpn_loss",
-    "rcnn_loss",
-    "rpn_cls_loss",
-    "rpn_reg_loss",
-    "rcnn_cls_loss",
-    "rcnn_reg_loss",
-)
 MOST_KEPT_LINES = 100_000  # 20 MB
 _LINE_BYTES = 1024  # more than any line has
 _VALUE = r"(?:-?[0-9]+\.[0-9]+|nan|-?inf)"
 _LOG_LINE = re.compile(
     r"epoch: ([0-9]{1,9}) step: ([0-9]{1,9}), "
-    + "".join(rf"{name}: {_VALUE}, " for name in LOSS_ORDER)
+    + "".join(rf"{name}: {_VALUE}, " for name in LOSS_NAMES)
     + rf"total_loss: {_VALUE}\n"
 )
 
@@ -40,10 +33,10 @@ def loss_line(epoch: int, step: int, losses: Sequence[float]) -> str:
 
     Args:
         epoch, step: from 1; the step counts within its epoch.
-        losses: (6,) in the order of `LOSS_ORDER`; the total is the sum of the first two.
+        losses: (6,) in the order of `names.Losses`.
     """
-    parts = [f"{name}: {value:.5f}" for name, value in zip(LOSS_ORDER, losses, strict=True)]
-    parts.append(f"total_loss: {losses[0] + losses[1]:.5f}")
+    parts = [f"{name}: {value:.5f}" for name, value in zip(LOSS_NAMES, losses, strict=True)]
+    parts.append(f"total_loss: {total_loss(losses):.5f}")
     return f"epoch: {epoch} step: {step}, {', '.join(parts)}"
 
 
@@ -76,7 +69,7 @@ class LossLog:
         self.path = Path(path)
         self.interval = interval
         self.steps_per_epoch = steps_per_epoch
-        self._sums = np.zeros(len(LOSS_ORDER))
+        self._sums = np.zeros(len(LOSS_NAMES))
         self._count = 0
         self._unwritten: collections.deque[str] = collections.deque()
         self._lost = 0

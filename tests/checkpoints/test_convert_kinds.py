@@ -14,8 +14,8 @@ from src.checkpoints.foreign.kinds import convert
 from src.checkpoints.foreign.parameters import backbone_shapes, detector_shapes
 from src.checkpoints.foreign.reading import Source
 from src.checkpoints.foreign.table import conversion_lines
+from src.FasterRcnn.names import BACKBONES
 from src.model_utils.config import load_config
-from src.model_utils.configuration.derived import RESNET_BLOCKS
 from src.model_utils.configuration.schema import SETTABLE
 from tests.helpers import foreign_checkpoints as foreign
 from tests.helpers.paths import RESOURCES
@@ -52,7 +52,7 @@ def test_the_listed_parameters_are_the_networks():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", RESNET_BLOCKS)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_listed_parameters_are_the_built_networks(backbone):
     from src.detector import build_detector
 
@@ -338,11 +338,12 @@ def test_detectron2_styles(more, folded, changes, backbone, order, std):
 
 def test_detectron2_101_needs_its_own_backbone(monkeypatch):
     arrays = foreign.fold_norms(foreign.fill(foreign.detectron2(101)))
-    monkeypatch.delitem(RESNET_BLOCKS, "resnet_v1_101_caffe", raising=False)
+    plan = BACKBONES["resnet_v1_101_caffe"]
+    monkeypatch.delitem(BACKBONES, "resnet_v1_101_caffe")
     with pytest.raises(UserError, match="ResNet-101 with the stride in the first 1x1"):
         converted(arrays)
     assert converted(arrays, style="torch").settings["backbone"] == "resnet_v1_101"
-    monkeypatch.setitem(RESNET_BLOCKS, "resnet_v1_101_caffe", (3, 4, 23, 3))
+    monkeypatch.setitem(BACKBONES, "resnet_v1_101_caffe", plan)
     assert converted(arrays).settings["backbone"] == "resnet_v1_101_caffe"
 
 

@@ -4,6 +4,8 @@
 import mindspore as ms
 from mindspore import nn, ops
 
+from src.FasterRcnn.names import total_loss
+
 
 class Stages(nn.Cell):
     """Inference with the pyramid and the proposals as outputs: P2..P6, boxes, valid."""
@@ -31,7 +33,7 @@ class LossAndGradients(nn.Cell):
 
     def total(self, *batch):
         losses = self.loss(*batch)
-        return losses[0] + losses[1], losses
+        return total_loss(losses), losses
 
     def construct(self, *batch):
         return self.differentiate(*batch)

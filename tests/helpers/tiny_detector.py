@@ -122,6 +122,7 @@ def tiny_settings(**changes):
         keep_ratio=True,
         roi_layer=dict(type="RoIAlign", out_size=7, sample_num=2),
         roi_align_finest_scale=56,
+        roi_level_formula="auto",
         pixel_mean=(123.675, 116.28, 103.53),
         pixel_std=(58.395, 57.12, 57.375),
         channel_order="rgb",

@@ -139,8 +139,8 @@ def test_operator_kinds():
     }
     assert kinds == {
         "CPU": ("kernel", "gather"),
-        "GPU": ("kernel", "native"),
-        "Ascend": ("matrix", "native"),
+        "GPU": ("kernel", "operator"),
+        "Ascend": ("matrix", "operator"),
     }
     with pytest.raises(ValueError, match="cpu"):
         device_adapter.nms_kind("cpu")

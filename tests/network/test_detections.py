@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from src.FasterRcnn.box_ops import BoxCoder
-from src.FasterRcnn.detections import MIN_SIZE, Detections
-from src.FasterRcnn.nms import build_nms
+from src.FasterRcnn.detections import MIN_SIZE, DetectionSelector
+from src.FasterRcnn.nms import build_nms, build_suppression
 from tests.helpers.plain_boxes import in_graph, plain_nms
 
 ROIS_PER_IMAGE, CLASSES = 24, 3
@@ -26,15 +26,18 @@ SETTINGS = {"score_threshold": 0.05, "max_candidates": 40, "max_per_image": 15, 
 def _cell(kind="kernel", offset=0.0, **changes):
     values = {**SETTINGS, **changes}
     nms = build_nms(kind, values.pop("threshold"), 96)
+    suppression = build_suppression(values.pop("nms", "per_class"), nms)
     values = {"min_size": offset + MIN_SIZE, **values}
-    return Detections(BoxCoder((0.0,) * 4, STDS, offset), nms, offset, **values)
+    return DetectionSelector(BoxCoder((0.0,) * 4, STDS, offset), suppression, offset, **values)
 
 
 def _detect(roi_valid=ROI_VALID, logits=LOGITS, **changes):
     return in_graph(_cell(**changes), logits, DELTAS, ROIS, roi_valid, BOUNDS)
 
 
-def _plain_detect(image, score_threshold, max_candidates, max_per_image, threshold):
+def _plain_detect(
+    image, score_threshold, max_candidates, max_per_image, threshold, nms="per_class"
+):
     """Return boxes, scores and labels, best first."""
     own = slice(image * ROIS_PER_IMAGE, (image + 1) * ROIS_PER_IMAGE)
     odds = np.exp(LOGITS[own].astype(np.float64))
@@ -49,7 +52,8 @@ def _plain_detect(image, score_threshold, max_candidates, max_per_image, thresho
     height, width = BOUNDS[image]
     boxes = np.concatenate([centre - half, centre + half], 1)
     boxes = np.clip(boxes, 0, [width, height, width, height])
-    keep = plain_nms(boxes, scores > score_threshold, label, threshold)
+    group = label if nms == "per_class" else np.zeros_like(label)
+    keep = plain_nms(boxes, scores > score_threshold, group, threshold)
     best = np.flatnonzero(keep)[:max_per_image]
     return boxes[best], scores[best], label[best] + 1
 
@@ -77,7 +81,13 @@ def test_agrees_with_numpy(kind):
 
 @pytest.mark.parametrize(
     "change",
-    [{"score_threshold": 0.6}, {"max_candidates": 8}, {"max_per_image": 4}, {"threshold": 0.2}],
+    [
+        {"score_threshold": 0.6},
+        {"max_candidates": 8},
+        {"max_per_image": 4},
+        {"threshold": 0.2},
+        {"nms": "agnostic"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_every_setting_changes_the_outcome(change):

@@ -10,8 +10,9 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from src.detector import build_detector, build_loss
-from src.FasterRcnn.backbones import BACKBONES, build_backbone
+from src.FasterRcnn.backbones import build_backbone
 from src.FasterRcnn.layers import compute_in
+from src.FasterRcnn.names import Backbone
 from src.FasterRcnn.resnet import Bottleneck, ResNetFea, norm_layer
 from tests.helpers.network_helpers import LOSSES, fill_by_recipe, small_batch, small_config, tensors
 from tests.helpers.paths import RESOURCES
@@ -80,7 +81,8 @@ def test_deeper_backbones_have_more_blocks_of_the_same_shapes(backbone, blocks):
     ],
 )
 def test_where_the_backbones_stride(name, strides):
-    block = BACKBONES[name][0](256, 512, 2, "frozen_bn", 1e-5)
+    shared = {"norm": "frozen_bn", "eps": 1e-5, "frozen_stages": 0, "stem_pool": "same"}
+    block = build_backbone(name, **shared).layer2[0]
     assert (block.conv1.stride[-1], block.conv2.stride[-1]) == strides
     assert block.conv_down_sample.stride[-1] == 2
 
@@ -105,7 +107,7 @@ def test_head_follows_the_number_of_classes(num_classes):
 class _TinyBlock(nn.Cell):
     """Stands in for a Bottleneck: one convolution and its normalisation."""
 
-    def __init__(self, in_channels, out_channels, stride, norm, eps, fold):
+    def __init__(self, in_channels, width, out_channels, stride, norm, eps, fold, groups):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 1, stride)
         self.bn1 = norm_layer(norm, out_channels, eps)
@@ -116,12 +118,12 @@ class _TinyBlock(nn.Cell):
 
 def _tiny_backbone(norm="frozen_bn", frozen_stages=2, stem_pool="same"):
     ms.set_seed(1)
-    return ResNetFea(_TinyBlock, (2, 1, 1, 1), norm, 1e-5, frozen_stages, stem_pool)
+    return ResNetFea(_TinyBlock, Backbone(0, (2, 1, 1, 1)), norm, 1e-5, frozen_stages, stem_pool)
 
 
 @pytest.mark.parametrize("norm", ["frozen_bn", "bn", "gn"])
 def test_half_precision_is_for_convolutions_and_not_for_batchnorm(norm):
-    single, half = (Bottleneck(64, 128, 1, norm, 1e-5) for _ in range(2))
+    single, half = (Bottleneck(64, 32, 128, 1, norm, 1e-5) for _ in range(2))
     for block in (single, half):
         fill_by_recipe(block)
         block.set_train(False)

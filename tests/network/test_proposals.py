@@ -4,8 +4,9 @@
 import numpy as np
 import pytest
 
-from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
+from src.FasterRcnn.anchor_generator import pyramid_anchors
 from src.FasterRcnn.box_ops import BoxCoder
+from src.FasterRcnn.names import feature_shapes
 from src.FasterRcnn.nms import build_nms
 from src.FasterRcnn.proposal_generator import Proposal
 from tests.helpers.plain_boxes import in_graph, plain_nms

@@ -6,7 +6,7 @@ import pytest
 from mindspore import nn, ops
 
 import src.FasterRcnn.roi_align as roi_align
-from src.FasterRcnn.roi_align import LevelChooser, build_roi_align
+from src.FasterRcnn.roi_align import LEVEL_FORMULAS, LevelChooser, build_roi_align
 from tests.helpers.plain_boxes import in_graph
 
 STRIDES = (4, 8)
@@ -55,6 +55,7 @@ def _build(kind, offset=0.0, aligned=False, out_size=3, sample_num=2):
         finest_scale=SCALE,
         offset=offset,
         aligned=aligned,
+        level_formula="mmdetection" if offset else "torchvision",
     )
 
 
@@ -116,11 +117,11 @@ def test_gather_agrees_with_the_loops(offset, aligned, out_size, sample_num):
 @pytest.mark.parametrize("offset", [0.0, 1.0])
 def test_gather_agrees_with_the_operator(offset, aligned):
     one = in_graph(_build("gather", offset, aligned), FEATURES, ROIS)
-    other = in_graph(_build("native", offset, aligned), FEATURES, ROIS)
+    other = in_graph(_build("operator", offset, aligned), FEATURES, ROIS)
     np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["gather", "native"])
+@pytest.mark.parametrize("kind", ["gather", "operator"])
 def test_legacy_rois_may_end_before_they_start(kind):
     """What clipping leaves of legacy boxes can be less than a pixel long: x2 - x1 + 1."""
     corner = np.random.default_rng(5).uniform(2, 50, (2, 5, 2)).astype(np.float32)
@@ -143,7 +144,7 @@ def test_a_roi_outside_gives_zeros_and_one_inside_its_own_image():
     np.testing.assert_allclose(pooled[NUMBER], 2.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["gather", "native"])
+@pytest.mark.parametrize("kind", ["gather", "operator"])
 def test_legacy_rois_of_no_width_at_the_left_border_pool_to_zeros(kind):
     """As in the model zoo's network; elsewhere such RoIs are a pixel wide, modern ones are read."""
     rois = np.array([[[0, 0, 0, 0], [0, 9, 0, 40], [9, 9, 9, 40], [0, 9, 1, 40]]] * 2, np.float32)
@@ -167,8 +168,9 @@ def test_a_ramp_is_sampled_at_bin_centres():
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0])
-def test_levels_change_where_the_side_doubles(offset):
-    chooser = LevelChooser(4, 56, offset)
+@pytest.mark.parametrize("formula", LEVEL_FORMULAS)
+def test_levels_change_where_the_side_doubles(offset, formula):
+    chooser = LevelChooser(4, 56, offset, formula)
     sides = np.array([0, 1, 55, 111.9, 112.1, 223.9, 224.1, 447.9, 448.1, 5000], np.float32)
     rois = np.zeros((len(sides), 4), np.float32)
     rois[:, 2:] = np.maximum(sides, offset)[:, None] - offset
@@ -177,9 +179,17 @@ def test_levels_change_where_the_side_doubles(offset):
     assert levels.tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
 
 
+@pytest.mark.parametrize("formula, level", [("mmdetection", 1), ("torchvision", 2)])
+def test_the_formula_decides_just_below_the_border(formula, level):
+    rois = np.array([[0, 0, 223.9999, 223.9999]], np.float32)
+    assert in_graph(LevelChooser(4, 56, 0.0, formula), rois).tolist() == [level]
+    with pytest.raises(ValueError, match="'fpn' is none of mmdetection, torchvision"):
+        LevelChooser(4, 56, 0.0, "fpn")
+
+
 def test_level_depends_on_the_area_not_on_the_longer_side():
     rois = np.array([[0, 0, 448, 28], [0, 0, 28, 448], [0, 0, 448, 112]], np.float32)
-    assert in_graph(LevelChooser(4, 56, 0.0), rois).tolist() == [1, 1, 2]
+    assert in_graph(LevelChooser(4, 56, 0.0, "torchvision"), rois).tolist() == [1, 1, 2]
 
 
 class _Gradients(nn.Cell):
@@ -202,14 +212,14 @@ def test_gradients_agree_with_the_operator_s(offset, aligned):
     weights = RNG.standard_normal((2 * NUMBER, CHANNELS, 3, 3)).astype(np.float32)
     outcomes = [
         in_graph(_Gradients(_build(kind, offset, aligned)), *FEATURES, ROIS, weights)
-        for kind in ("gather", "native")
+        for kind in ("gather", "operator")
     ]
     for one, other in zip(*outcomes, strict=True):
         assert np.abs(one).max() > 0.5
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["gather", "native"])
+@pytest.mark.parametrize("kind", ["gather", "operator"])
 @pytest.mark.parametrize("offset, aligned", [(0.0, False), (0.0, True), (1.0, False)])
 def test_gradients_are_the_transpose_of_the_pooling(kind, offset, aligned):
     """Pooling is linear in the features: <pool(f), w> = <f, gradient(w)> for any f and w."""
@@ -255,9 +265,9 @@ def test_more_rois_than_the_real_chunk():
     rois = RNG.uniform(0, 60, (2, number, 4)).astype(np.float32)
     rois[..., 2:] += rois[..., :2]
     gather = in_graph(_build("gather", out_size=2, sample_num=1), FEATURES, rois)
-    native = in_graph(_build("native", out_size=2, sample_num=1), FEATURES, rois)
+    operator = in_graph(_build("operator", out_size=2, sample_num=1), FEATURES, rois)
     assert gather.shape[0] == 2 * number > roi_align._CHUNK
-    np.testing.assert_allclose(gather, native, atol=1e-4)
+    np.testing.assert_allclose(gather, operator, atol=1e-4)
 
 
 def test_half_precision_features_give_float32_results():
@@ -269,5 +279,5 @@ def test_half_precision_features_give_float32_results():
 
 
 def test_unknown_kind():
-    with pytest.raises(ValueError, match="'pool' is none of gather, native"):
+    with pytest.raises(ValueError, match="'pool' is none of gather, operator"):
         _build("pool")

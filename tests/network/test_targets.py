@@ -4,11 +4,12 @@
 import numpy as np
 import pytest
 
-from src.FasterRcnn.anchor_generator import feature_shapes, pyramid_anchors
+from src.FasterRcnn.anchor_generator import pyramid_anchors
 from src.FasterRcnn.bbox_assign_sample import BboxAssignSample
 from src.FasterRcnn.bbox_assign_sample_stage2 import BboxAssignSampleForRcnn
 from src.FasterRcnn.box_ops import BoxCoder
 from src.FasterRcnn.matcher import Matcher
+from src.FasterRcnn.names import feature_shapes
 from src.FasterRcnn.sampling import BalancedSampler
 from tests.helpers.plain_boxes import in_graph, plain_iou
 

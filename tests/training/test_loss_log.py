@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import src.training.loss_log
 from src.base.errors import UserError
-from src.training.loss_log import LOSS_ORDER, LossLog, loss_line
+from src.FasterRcnn.names import LOSS_NAMES
+from src.training.loss_log import LossLog, loss_line
 
 FORM = re.compile(
     r"epoch: \d+ step: \d+, rpn_loss: \d+\.\d{5}, rcnn_loss: \d+\.\d{5}, "
@@ -211,4 +212,4 @@ def test_a_line_that_fits_in_part_leaves_no_part(tmp_path, monkeypatch):
 
 
 def test_loss_order_is_the_network_s():
-    assert LOSS_ORDER[:2] == ("rpn_loss", "rcnn_loss") and len(set(LOSS_ORDER)) == 6
+    assert LOSS_NAMES[:2] == ("rpn_loss", "rcnn_loss") and len(set(LOSS_NAMES)) == 6

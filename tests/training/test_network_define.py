@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.network_define import LOSS_NAMES, LossScaler, TrainOneStep, make_optimizer
+from src.FasterRcnn.names import LOSS_NAMES
+from src.network_define import LossScaler, TrainOneStep, make_optimizer
 from tests.helpers.tiny_detector import TinyDetector, TinyWithLoss, tiny_batch
 
 ms.set_context(mode=ms.GRAPH_MODE)

@@ -11,8 +11,8 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...base.messages import short_list
-from ...model_utils.configuration.derived import RESNET_BLOCKS
-from ..families import BACKBONES, DEPTHS
+from ...FasterRcnn.names import BACKBONES
+from ..families import DEPTHS, plain_resnet
 from .parameters import Shapes
 from .reading import Source
 
@@ -178,14 +178,14 @@ def choose_backbone(pool: ParameterPool, style: str, options: ConversionOptions)
     blocks = count_blocks(pool)
     given = options.settings.get("backbone")
     if given:
-        if RESNET_BLOCKS[given][2] != blocks:
+        if BACKBONES[given].blocks[2] != blocks:
             raise UserError(
                 f"command line: backbone: {given} does not fit {pool.path}, which holds a "
                 f"ResNet-{DEPTHS[blocks]}; leave --backbone out"
             )
         return given
-    name = BACKBONES.get((blocks, style))
-    if name not in RESNET_BLOCKS:
+    name = plain_resnet(blocks, style)
+    if name is None:
         raise UserError(
             f"{pool.path}: a ResNet-{DEPTHS[blocks]} with the stride in the first 1x1 convolution "
             "(Caffe2's weights), which is no backbone here; if its stride is in the 3x3, give "

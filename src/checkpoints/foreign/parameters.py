@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parameters of this project's networks: their names and shapes, without building one."""
 
-from ...model_utils.configuration.derived import RESNET_BLOCKS
+from ...FasterRcnn.names import BACKBONES, STAGE_CHANNELS, STEM_CHANNELS
 
 Shapes = dict[str, tuple[int, ...]]
 
-PYRAMID = 4  # lateral and smoothing convolutions
+PYRAMID = len(STAGE_CHANNELS)  # lateral and smoothing convolutions
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
-_WIDTHS = (64, 128, 256, 512)
 _CHANNELS, _HIDDEN, _OUT_SIZE = 256, 1024, 7
 
 
@@ -15,20 +14,21 @@ def backbone_shapes(backbone: str) -> Shapes:
     """Return name -> shape of a backbone's parameters, in the network's order.
 
     Args:
-        backbone: a key of `RESNET_BLOCKS`.
+        backbone: a key of `names.BACKBONES`.
     """
     shapes: Shapes = {}
-    _add(shapes, "backbone.conv1", "backbone.bn1", 3, 64, 7)
-    channels = 64
-    for stage, (width, count) in enumerate(zip(_WIDTHS, RESNET_BLOCKS[backbone], strict=True), 1):
-        for block in range(count):
-            at = f"backbone.layer{stage}.{block}."
+    plan, channels = BACKBONES[backbone], STEM_CHANNELS
+    _add(shapes, "backbone.conv1", "backbone.bn1", 3, channels, 7)
+    for stage, outputs in enumerate(STAGE_CHANNELS):
+        width = plan.widths[stage]
+        for block in range(plan.blocks[stage]):
+            at = f"backbone.layer{stage + 1}.{block}."
             _add(shapes, at + "conv1", at + "bn1", channels, width, 1)
-            _add(shapes, at + "conv2", at + "bn2", width, width, 3)
-            _add(shapes, at + "conv3", at + "bn3", width, 4 * width, 1)
+            _add(shapes, at + "conv2", at + "bn2", width // plan.groups, width, 3)
+            _add(shapes, at + "conv3", at + "bn3", width, outputs, 1)
             if block == 0:
-                _add(shapes, at + "conv_down_sample", at + "bn_down_sample", channels, 4 * width, 1)
-            channels = 4 * width
+                _add(shapes, at + "conv_down_sample", at + "bn_down_sample", channels, outputs, 1)
+            channels = outputs
     return shapes
 
 
@@ -44,14 +44,14 @@ def detector_shapes(
     """Return name -> shape of a detector's parameters, in the network's order.
 
     Args:
-        backbone: a key of `RESNET_BLOCKS`.
+        backbone: a key of `names.BACKBONES`.
         num_classes: with the background.
         num_anchors: at a position of a feature map.
         unused_outputs: class scores of no class.
     """
     shapes = backbone_shapes(backbone)
-    for number, width in enumerate(_WIDTHS):
-        _add_biased(shapes, f"fpn_neck.lateral_convs_list.{number}", (_CHANNELS, 4 * width, 1, 1))
+    for number, channels in enumerate(STAGE_CHANNELS):
+        _add_biased(shapes, f"fpn_neck.lateral_convs_list.{number}", (_CHANNELS, channels, 1, 1))
     for number in range(PYRAMID):
         _add_biased(shapes, f"fpn_neck.fpn_convs_list.{number}", (_CHANNELS, _CHANNELS, 3, 3))
     head = "rpn_with_loss.rpn_convs_list.0."

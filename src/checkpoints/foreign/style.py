@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...FasterRcnn.names import CAFFE_STYLE, TORCH_STYLE
 from ..families import PIXELS, Settings
 from .conversion import ConversionOptions, ParameterPool
 
@@ -28,18 +29,18 @@ def choose_style(
         stored_style: the style by its name, where the file has it.
 
     Returns:
-        "torch" or "caffe", and how it is known.
+        the style (`names.TORCH_STYLE`, `CAFFE_STYLE`), and how it is known.
     """
     if options.style:
         return options.style, "given with --style"
     if stored_style:
         return stored_style, "by the configuration in the file"
     if "pixel_std" in stored:
-        caffe = max(stored["pixel_std"]) < _ONE
-        return ("caffe" if caffe else "torch"), f"by the file's pixel_std {stored['pixel_std']}"
+        style = CAFFE_STYLE if max(stored["pixel_std"]) < _ONE else TORCH_STYLE
+        return style, f"by the file's pixel_std {stored['pixel_std']}"
     if _is_folded(pool):
-        return "caffe", "by its BatchNorm statistics, which are folded into scale and shift"
-    return "torch", "by its BatchNorm statistics, which are real ones; else give --style caffe"
+        return CAFFE_STYLE, "by its BatchNorm statistics, which are folded into scale and shift"
+    return TORCH_STYLE, "by its BatchNorm statistics, which are real ones; else give --style caffe"
 
 
 def pixel_settings(style: str, stored: Settings) -> Settings:
@@ -78,4 +79,4 @@ def read_config_text(text: Any) -> tuple[str | None, Settings]:
     order = re.search(r"\b(?:bgr_)?to_rgb\W{1,4}(True|False)", text)
     if order and len(settings) == 2:
         settings["channel_order"] = "rgb" if order[1] == "True" else "bgr"
-    return {"pytorch": "torch", "caffe": "caffe"}.get(style[1] if style else ""), settings
+    return {"pytorch": TORCH_STYLE, "caffe": CAFFE_STYLE}.get(style[1] if style else ""), settings

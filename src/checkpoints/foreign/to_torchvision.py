@@ -9,6 +9,8 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...base.messages import short_list
+from ...FasterRcnn.names import BACKBONES, MODERN
+from ...model_utils.configuration.derived import BY_CONVENTION
 from ..families import COCO_IDS, COCO_OUTPUTS, FAMILIES, TORCHVISION
 from ..file import STATE_NAMES, canonical_name
 from . import naming
@@ -23,7 +25,7 @@ NO_TORCH = (
 SUFFIXES = (".pth", ".pt", ".safetensors")
 # The score of an output that stands for no class: its probability is exactly 0.
 _NEVER = -1.0e4
-_BACKBONES = ("resnet_v1.5_50", "resnet_v1_101", "resnet_v1_152")
+_BACKBONES = tuple(name for name, plan in BACKBONES.items() if plan.torchvision)
 # What torchvision's network does in one way only; another way changes its numbers.
 _COMPARED = (
     "bn_eps",
@@ -38,6 +40,7 @@ _COMPARED = (
     "roi_layer",
     "roi_align_aligned",
     "roi_align_finest_scale",
+    "roi_level_formula",
     "channel_order",
     "pixel_mean",
     "pixel_std",
@@ -104,7 +107,7 @@ def _check_meta(source: Source) -> None:
             "model; convert it without --to first, and set --ckpt_file to the result"
         )
     for key, fine in (
-        ("box_convention", ("modern",)),
+        ("box_convention", (MODERN,)),
         ("norm", ("frozen_bn", "bn")),
         ("backbone", _BACKBONES),
     ):
@@ -147,15 +150,15 @@ def _for_torchvision(
 
 def _remarks(meta: dict[str, Any], as_coco: bool, total: int) -> list[str]:
     """What the user of the file has to tell torchvision."""
-    builder = {
-        "resnet_v1.5_50": f"fasterrcnn_resnet50_fpn(num_classes={total})",
-        "resnet_v1_101": f"FasterRCNN(resnet_fpn_backbone('resnet101'), num_classes={total})",
-        "resnet_v1_152": f"FasterRCNN(resnet_fpn_backbone('resnet152'), num_classes={total})",
-    }
+    backbone = BACKBONES[meta["backbone"]].torchvision
+    builder = f"FasterRCNN(resnet_fpn_backbone('{backbone}'), num_classes={total})"
+    if backbone == "resnet50":
+        builder = f"fasterrcnn_resnet50_fpn(num_classes={total})"
     places = "COCO's category ids" if as_coco else "1 to C in the order of coco_classes"
-    lines = [f"for {builder[meta['backbone']]}; its labels are {places}"]
+    lines = [f"for {builder}; its labels are {places}"]
     used = {**meta, **meta.get("settings", {})}
-    usual = FAMILIES[TORCHVISION]
+    formula = BY_CONVENTION["roi_level_formula"][MODERN]
+    usual = {**FAMILIES[TORCHVISION], "roi_level_formula": formula}
     lines += [
         f"{key} is {used[key]} here and {usual[key]} in torchvision: its numbers will differ "
         "unless it is told"

@@ -8,24 +8,58 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...base.file_names import one_form
+from ...FasterRcnn.names import (
+    BACKBONES,
+    LEGACY,
+    MODERN,
+    ROI_STRIDES,
+    STAGE_CHANNELS,
+    STEM_CHANNELS,
+    STRIDES,
+    feature_shapes,
+)
 
 Values = Mapping[str, Any]
 
-RESNET_BLOCKS = {
-    "resnet_v1.5_50": (3, 4, 6, 3),
-    "resnet_v1_50": (3, 4, 6, 3),
-    "resnet_v1_101": (3, 4, 23, 3),
-    "resnet_v1_101_caffe": (3, 4, 23, 3),
-    "resnet_v1_152": (3, 8, 36, 3),
+AUTO = "auto"
+# What `auto` means in each box convention: the rules of the programs that count so.
+BY_CONVENTION: dict[str, dict[str, str]] = {
+    "low_quality_target": {LEGACY: "best_of", MODERN: "max_overlap"},
+    "low_quality_stage2": {LEGACY: "match", MODERN: "ignore"},
+    "rpn_loss_divisor": {LEGACY: "expected", MODERN: "sampled"},
+    "roi_level_formula": {LEGACY: "mmdetection", MODERN: "torchvision"},
 }
-STRIDES = (4, 8, 16, 32, 64)
 
 
-def feature_shapes(values: Values) -> tuple[tuple[int, int], ...]:
-    """(height, width) of P2 to P6; P6 is half of P5, rounded up."""
-    height, width = values["img_height"], values["img_width"]
-    shapes = [(height // stride, width // stride) for stride in STRIDES[:-1]]
-    return (*shapes, ((shapes[-1][0] + 1) // 2, (shapes[-1][1] + 1) // 2))
+def resolved(config: Any, key: str) -> Any:
+    """Return a key's value, of `auto` what it means with this box_convention.
+
+    Args:
+        config: a `Config`, or anything with its keys as attributes.
+        key: any key; those of `BY_CONVENTION` can be `auto`.
+    """
+    value = getattr(config, key)
+    if key in BY_CONVENTION and value == AUTO:
+        return BY_CONVENTION[key][config.box_convention]
+    return value
+
+
+def as_auto(values: Values) -> dict[str, Any]:
+    """Return the values, with `auto` where they are what `auto` means: the inverse of `resolved`.
+
+    Args:
+        values: some keys and their values; without a box_convention, all stay as they are.
+    """
+    convention = values.get("box_convention")
+    return {
+        key: AUTO if BY_CONVENTION.get(key, {}).get(convention) == value else value
+        for key, value in values.items()
+    }
+
+
+def _feature_shapes(values: Values) -> tuple[tuple[int, int], ...]:
+    """(height, width) of P2 to P6."""
+    return feature_shapes(values["img_height"], values["img_width"])
 
 
 def num_anchors(values: Values) -> int:
@@ -35,7 +69,7 @@ def num_anchors(values: Values) -> int:
 
 def num_bboxes(values: Values) -> int:
     """Anchors of one image over all levels."""
-    return num_anchors(values) * sum(height * width for height, width in feature_shapes(values))
+    return num_anchors(values) * sum(height * width for height, width in _feature_shapes(values))
 
 
 # Attributes of a Config besides its keys. All but class_names are the model zoo's keys too, where a
@@ -43,20 +77,20 @@ def num_bboxes(values: Values) -> int:
 DERIVED: dict[str, Callable[[Values], Any]] = {
     "num_classes": lambda v: len(v["coco_classes"]),
     "class_names": lambda v: tuple(map(one_form, v["coco_classes"][1:])),
-    "feature_shapes": feature_shapes,
+    "feature_shapes": _feature_shapes,
     "num_anchors": num_anchors,
     "num_bboxes": num_bboxes,
     "num_bboxes_stage2": lambda v: v["rpn_proposal_max_num"],
     "roi_sample_num": lambda v: v["num_expected_pos_stage2"] + v["num_expected_neg_stage2"],
-    "resnet_block": lambda v: RESNET_BLOCKS[v["backbone"]],
-    "resnet_in_channels": lambda v: (64, 256, 512, 1024),
-    "resnet_out_channels": lambda v: (256, 512, 1024, 2048),
-    "fpn_in_channels": lambda v: (256, 512, 1024, 2048),
+    "resnet_block": lambda v: BACKBONES[v["backbone"]].blocks,
+    "resnet_in_channels": lambda v: (STEM_CHANNELS, *STAGE_CHANNELS[:-1]),
+    "resnet_out_channels": lambda v: STAGE_CHANNELS,
+    "fpn_in_channels": lambda v: STAGE_CHANNELS,
     "fpn_num_outs": lambda v: len(STRIDES),
     "rpn_in_channels": lambda v: v["fpn_out_channels"],
     "rpn_cls_out_channels": lambda v: 1,
     "roi_align_out_channels": lambda v: v["fpn_out_channels"],
-    "roi_align_featmap_strides": lambda v: STRIDES[:-1],
+    "roi_align_featmap_strides": lambda v: ROI_STRIDES,
     "num_expected_total_stage2": lambda v: v["num_expected_neg_stage2"],
     "rcnn_in_channels": lambda v: v["fpn_out_channels"],
     "rcnn_num_layers": lambda v: 2,
@@ -102,7 +136,7 @@ def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
         if v[name] > _MOST_NMS_BOXES:
             return (name,), f"is more boxes than NMS can take; give at most {_MOST_NMS_BOXES}"
     side = _shortest_anchor(v)
-    legacy = v["box_convention"] == "legacy"  # counts pixels: from 2 to 2 is one
+    legacy = v["box_convention"] == LEGACY  # counts pixels: from 2 to 2 is one
     if v["anchor_rounding"] and (side < 1 or (side == 1 and not legacy)):
         return ("anchor_scales", "anchor_ratios", "anchor_rounding"), (
             f"makes anchors with a side of {side:g} px, which rounding can bring to nothing; raise "

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .command_line import COMMAND_LINE
+from .derived import resolved
 
 # Keys, whether they have an effect, and what they need for it.
 _NEEDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
@@ -13,7 +14,13 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("min_lr_ratio",), lambda c: c.lr_type != "step", "lr_type cosine"),
     (("warmup_ratio",), lambda c: c.warmup_step > 0, "warmup_step"),
     (("max_val_images",), lambda c: c.eval_interval > 0, "eval_interval"),
-    (("min_pos_iou_stage2",), lambda c: c.box_convention == "legacy", "box_convention legacy"),
+    (("rpn_loss_beta",), lambda c: c.rpn_box_loss == "smooth_l1", "rpn_box_loss smooth_l1"),
+    (("rcnn_loss_beta",), lambda c: c.rcnn_box_loss == "smooth_l1", "rcnn_box_loss smooth_l1"),
+    (
+        ("min_pos_iou_stage2",),
+        lambda c: resolved(c, "low_quality_stage2") == "match",
+        "low_quality_stage2 match, which is auto's meaning with box_convention legacy",
+    ),
     (
         ("data_url", "train_url", "checkpoint_url"),
         lambda c: c.enable_modelarts,

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names and the fixed numbers of the network, each in one place.
+
+Configuration, checkpoints and training read them from here too, so this file imports nothing of the
+project and not MindSpore.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+# How widths and heights count: see `box_ops`.
+LEGACY, MODERN = "legacy", "modern"
+BOX_CONVENTIONS = (LEGACY, MODERN)
+
+# Where the first block of a stage has its stride: in the 3x3 convolution (torchvision's weights,
+# "v1.5") or in the first 1x1 (Caffe's weights, "v1.0").
+TORCH_STYLE, CAFFE_STYLE = "torch", "caffe"
+
+
+class Backbone(NamedTuple):
+    """A ResNet of bottleneck blocks.
+
+    Attributes:
+        depth: layers, as its paper counts them.
+        blocks: of the four stages, layer1 to layer4.
+        style: `TORCH_STYLE` or `CAFFE_STYLE`.
+        torchvision: torchvision's name of it; empty when it has none.
+        groups: of the 3x3 convolutions; more than one in a ResNeXt (Xie et al. 2017).
+        base_width: channels of a group in the first stage.
+    """
+
+    depth: int
+    blocks: tuple[int, int, int, int]
+    style: str = TORCH_STYLE
+    torchvision: str = ""
+    groups: int = 1
+    base_width: int = 64
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the 3x3 convolutions, stage by stage."""
+        return tuple(self.groups * self.base_width * 2**stage for stage in range(len(self.blocks)))
+
+
+# By their names in configurations and checkpoints. resnet_v1_101 and resnet_v1_152 have their
+# stride in the 3x3 convolution despite their names: that is how the model zoo's published
+# checkpoints were trained. detectron2's R101 has it in the first 1x1.
+BACKBONES: dict[str, Backbone] = {
+    "resnet_v1.5_50": Backbone(50, (3, 4, 6, 3), TORCH_STYLE, "resnet50"),
+    "resnet_v1_50": Backbone(50, (3, 4, 6, 3), CAFFE_STYLE),
+    "resnet_v1_101": Backbone(101, (3, 4, 23, 3), TORCH_STYLE, "resnet101"),
+    "resnet_v1_152": Backbone(152, (3, 8, 36, 3), TORCH_STYLE, "resnet152"),
+    "resnet_v1_101_caffe": Backbone(101, (3, 4, 23, 3), CAFFE_STYLE),
+}
+
+STEM_CHANNELS = 64
+STAGE_CHANNELS = (256, 512, 1024, 2048)  # of C2 to C5, what layer1 to layer4 return
+STRIDES = (4, 8, 16, 32, 64)  # network-input pixels between the cells of P2 to P6
+ROI_STRIDES = STRIDES[:-1]  # of the levels that RoIs are pooled from, P2 to P5
+
+
+def feature_shapes(
+    height: int, width: int, strides: Sequence[int] = STRIDES
+) -> tuple[tuple[int, int], ...]:
+    """Return the (rows, columns) of the pyramid's levels.
+
+    Args:
+        height, width: of the network's input, px.
+        strides: of the levels, px.
+    """
+    return tuple((-(-height // stride), -(-width // stride)) for stride in strides)
+
+
+class Losses(NamedTuple):
+    """The losses of a step, or means over steps, as numbers; in the order of logs and checkpoints.
+
+    The first two are the weighted sums of the others that belong to their stage. (A compiled graph
+    has plain tuples in this order: MindSpore runs a NamedTuple there as Python, without gradients.)
+    """
+
+    rpn_loss: Any
+    rcnn_loss: Any
+    rpn_cls_loss: Any
+    rpn_reg_loss: Any
+    rcnn_cls_loss: Any
+    rcnn_reg_loss: Any
+
+
+LOSS_NAMES: tuple[str, ...] = Losses._fields
+
+
+def total_loss(losses: Sequence[Any]) -> Any:
+    """Return the sum that is trained on of losses in the order of `Losses`."""
+    return losses[0] + losses[1]
