@@ -21,6 +21,7 @@ def check_model(
     """Compare what a checkpoint says of its model with the configured one.
 
     Args:
+        checkpoint: what the file holds.
         expected: `describe_model` of the configuration.
         same_heads: whether the classes have to agree (evaluation, resume), or the heads may start
             fresh.

@@ -17,6 +17,7 @@ from ..data.mindrecord import MindRecordSet, data_source, ensure_mindrecord
 from ..dataset import create_eval_dataset, iterate
 from ..detector import open_detector
 from ..graph_cache.compile_cache import CompileCache
+from ..model_utils.config import Config
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.device_adapter import init_device
 from ..processes.ranks import Ranks
@@ -56,11 +57,15 @@ class Detections:
     images_per_second: float
 
 
-def read_ground_truth(config: Any, mindrecord_set: MindRecordSet) -> GroundTruth:
+def read_ground_truth(config: Config, mindrecord_set: MindRecordSet) -> GroundTruth:
     """Return what an evaluation compares with.
 
     COCO data: the annotation file itself, the one that the images were converted from (`anno_path`
     if given), as other evaluations of it read it. TXT data: the records.
+
+    Args:
+        config: uses the keys of the data and class_names.
+        mindrecord_set: the validation images.
 
     Raises:
         UserError: when the file cannot be used, or lacks a class.
@@ -75,7 +80,7 @@ def read_ground_truth(config: Any, mindrecord_set: MindRecordSet) -> GroundTruth
 
 def detect(
     network: nn.Cell,
-    config: Any,
+    config: Config,
     mindrecord_set: MindRecordSet,
     category_ids: Sequence[int | str | None],
     *,
@@ -90,6 +95,7 @@ def detect(
 
     Args:
         network: detector in evaluation mode: (image, image_meta) -> boxes, scores, labels, valid.
+        config: the effective configuration.
         mindrecord_set: the validation images; `config.max_val_images` limits them.
         category_ids: (C,) the annotation file's category id of labels 1..C.
         ranks: the processes of the run; this one alone by default.
@@ -145,7 +151,7 @@ def _merged(ranks: Ranks, found: Detections, order: Sequence[int | str]) -> Dete
 
 def evaluate(
     network: nn.Cell,
-    config: Any,
+    config: Config,
     mindrecord_set: MindRecordSet,
     truth: GroundTruth,
     *,
@@ -156,7 +162,15 @@ def evaluate(
 ) -> tuple[CocoSummary | None, Detections] | None:
     """Detect, and compare with the ground truth.
 
-    The network is put into evaluation mode and left there.
+    Args:
+        network: a detector; is put into evaluation mode and left there.
+        config: the effective configuration.
+        mindrecord_set: the validation images.
+        truth: what they are compared with.
+        ranks: the processes of the run; this one alone by default.
+        display: shows how far it is.
+        graphs: compiles the network, and remembers that it has.
+        should_stop: as in `detect`.
 
     Returns:
         COCO's numbers (on rank 0, None on the others) and the detections, or None when
@@ -188,8 +202,11 @@ def evaluate(
     return summary, detections
 
 
-def run_evaluation(config: Any) -> int:
+def run_evaluation(config: Config) -> int:
     """Evaluate `checkpoint_path` as eval.py does: report on the standard output, results as JSON.
+
+    Args:
+        config: of the user.
 
     Returns:
         The exit code.
