@@ -8,9 +8,9 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn
 
-from .checkpoints.file import Checkpoint, describe_model, read_checkpoint
+from .checkpoints.file import Checkpoint, describe_model
 from .checkpoints.loading import load_detector
-from .checkpoints.settings import adopt_settings, with_known_meta
+from .checkpoints.settings import adopt_settings, open_checkpoint
 from .FasterRcnn.anchor_generator import pyramid_anchors
 from .FasterRcnn.backbones import build_backbone
 from .FasterRcnn.bbox_assign_sample import BboxAssignSample
@@ -91,7 +91,7 @@ class OpenDetector:
 
     Attributes:
         config: the effective one.
-        checkpoint: what `read_checkpoint` made of the file.
+        checkpoint: what `open_checkpoint` made of the file.
         lines: what a user should know about the settings; `network` adds to them.
         key: the setting that named the file, for errors.
     """
@@ -112,8 +112,7 @@ class OpenDetector:
         """
         config = self.config.replace(**changes)
         network = build_detector(config)
-        checkpoint = with_known_meta(self.checkpoint)
-        _, notes = load_detector(network, checkpoint, describe_model(config), key=self.key)
+        notes = load_detector(network, self.checkpoint, describe_model(config), key=self.key)
         lines = (f"note: {note}" for note in notes)
         self.lines += [line for line in lines if line not in self.lines]
         network.set_train(False)
@@ -137,7 +136,7 @@ def open_detector(config: Config, path: str | Path, key: str = "checkpoint_path"
     Raises:
         UserError: the file cannot be used, or contradicts what the user has set.
     """
-    checkpoint = with_known_meta(read_checkpoint(path, key))
+    checkpoint = open_checkpoint(path, key)
     config, lines = adopt_settings(config, checkpoint)
     return OpenDetector(config, checkpoint, lines, key)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .base.errors import UserError
+from .model_utils.config import Config
 
 MOST_STEPS = 50_000_000  # 400 epochs of COCO, one image a step
 _BYTES_A_STEP = 24  # float64 rates, factors and their product
@@ -59,6 +60,26 @@ def cosine_rates(
     span = max(total_steps - 1 - warmup_steps, 1)
     progress = np.clip((np.arange(total_steps) - warmup_steps) / span, 0.0, 1.0)
     return rate * (min_ratio + (1.0 - min_ratio) * 0.5 * (1.0 + np.cos(np.pi * progress)))
+
+
+def rates_of_run(config: Config, rate: float, steps_per_epoch: int) -> np.ndarray:
+    """Return the `learning_rates` that a configuration describes.
+
+    Args:
+        config: uses lr_type, epoch_size, warmup_step, warmup_ratio, sgd_step, min_lr_ratio.
+        rate: the full rate, already scaled to the global batch.
+        steps_per_epoch: optimizer steps in one epoch, on this rank.
+    """
+    return learning_rates(
+        config.lr_type,
+        rate,
+        steps_per_epoch=steps_per_epoch,
+        epochs=config.epoch_size,
+        warmup_steps=config.warmup_step,
+        warmup_ratio=config.warmup_ratio,
+        milestones=config.sgd_step,
+        min_ratio=config.min_lr_ratio,
+    )
 
 
 def learning_rates(

@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from .FasterRcnn.names import total_loss
+from .model_utils.config import Config
 
 
 class LossScaler:
@@ -70,6 +71,21 @@ def make_optimizer(
         learning_rate=Tensor(rates, ms.float32),
         momentum=momentum,
         weight_decay=weight_decay,
+    )
+
+
+def build_optimizer(
+    config: Config, parameters: Iterable[Parameter], rates: np.ndarray
+) -> nn.Optimizer:
+    """Return the optimizer that a configuration describes.
+
+    Args:
+        config: uses momentum and weight_decay.
+        parameters: those to train.
+        rates: (steps,) float32, the rate of every step of the run.
+    """
+    return make_optimizer(
+        parameters, rates, momentum=config.momentum, weight_decay=config.weight_decay
     )
 
 

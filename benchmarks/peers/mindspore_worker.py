@@ -103,7 +103,7 @@ class _Timing:
 
 
 class Training(Task):
-    """Forward, backward and an update, as src/training/run.py puts them together."""
+    """Forward, backward and an update, as src/training/assembly.py puts them together."""
 
     def __init__(self, job):
         super().__init__(job)

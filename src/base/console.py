@@ -6,8 +6,12 @@ import io
 import os
 import select
 import sys
+from collections.abc import Callable
 
 from .messages import one_line
+
+# What ends the line that is being rewritten on a terminal, so that a warning begins one of its own.
+unfinished_lines: set[Callable[[], None]] = set()
 
 _WAIT_SECONDS = 1.0  # for a reader that is slow, where the system says so instead of waiting
 
@@ -57,6 +61,8 @@ def lost_output(title: str, error: Exception) -> str:
 
 def warn(line: str) -> None:
     """Print a line on the standard error; never fails."""
+    while unfinished_lines:
+        unfinished_lines.pop()()
     for stream in (sys.stdout, sys.stderr):  # in the order of what happened
         # RuntimeError: it is being flushed, which is how this came about.
         with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):

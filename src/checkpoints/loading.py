@@ -2,7 +2,6 @@
 """Checkpoints into networks: every parameter from the file, and only from a file that fits."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -12,7 +11,7 @@ from mindspore import Tensor, nn
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short_list
 from ..model_utils.configuration.weights import INPUT_KEYS, MODEL_KEYS, STRICT_KEYS
-from .file import PREFIX, STATE_NAMES, Checkpoint, canonical_name, optimizer_state, read_checkpoint
+from .file import PREFIX, STATE_NAMES, Checkpoint, canonical_name, optimizer_state
 from .meta import require_run
 
 
@@ -22,6 +21,7 @@ def check_model(
     """Compare what a checkpoint says of its model with the configured one.
 
     Args:
+        checkpoint: what the file holds.
         expected: `describe_model` of the configuration.
         same_heads: whether the classes have to agree (evaluation, resume), or the heads may start
             fresh.
@@ -59,29 +59,28 @@ def check_model(
 
 def load_detector(
     network: nn.Cell,
-    checkpoint: Checkpoint | str | Path,
-    expected: Mapping[str, Any] | None = None,
+    checkpoint: Checkpoint,
+    expected: Mapping[str, Any],
     *,
     key: str = "checkpoint_path",
-) -> tuple[dict[str, Any], list[str]]:
+) -> list[str]:
     """Load a whole detector: every parameter of `network` comes from the file.
 
     Args:
-        checkpoint: a file, or what `read_checkpoint` made of one.
-        expected: `describe_model` of the configuration, checked when given.
+        network: gets the values.
+        checkpoint: what the file holds.
+        expected: `describe_model` of the configuration.
         key: the setting that named the file, for errors.
 
     Returns:
-        (the file's meta, notes for the user).
+        Notes for the user.
 
     Raises:
-        UserError: for an unreadable file, or one that holds another network.
+        UserError: the file holds another network.
     """
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = read_checkpoint(checkpoint, key)
-    notes = check_model(checkpoint, expected or {}, same_heads=True)
+    notes = check_model(checkpoint, expected, same_heads=True)
     _assign_all(network, checkpoint, key)
-    return checkpoint.meta, notes
+    return notes
 
 
 def require_training_state(checkpoint: Checkpoint, key: str = "resume") -> None:
@@ -107,27 +106,26 @@ def require_training_state(checkpoint: Checkpoint, key: str = "resume") -> None:
 def load_training_state(
     network: nn.Cell,
     optimizer: nn.Optimizer,
-    checkpoint: Checkpoint | str | Path,
+    checkpoint: Checkpoint,
     expected: Mapping[str, Any],
     contract: Mapping[str, Any],
     *,
     key: str = "resume",
-) -> dict[str, Any]:
-    """Load everything a training checkpoint holds; return its meta.
+) -> None:
+    """Load everything a training checkpoint holds.
 
     Args:
-        checkpoint: a file, or what `read_checkpoint` made of one.
+        network: gets the weights.
+        optimizer: gets its state.
+        checkpoint: one that `require_training_state` lets pass.
         expected: `describe_model` of the configuration.
         contract: what else has to be as it was, by the meta's keys, for the run's steps to mean the
             same.
+        key: the setting that named the file, for errors.
 
     Raises:
-        UserError: for an unreadable file, another model or contract, or a file without optimizer
-        state.
+        UserError: the file has another model, another contract or another optimizer's state.
     """
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = read_checkpoint(checkpoint, key)
-    require_training_state(checkpoint, key)
     check_model(checkpoint, expected, same_heads=True)
     model = {key: expected[key] for key in MODEL_KEYS if key in expected}
     for name, value in {**contract, **model}.items():
@@ -146,7 +144,6 @@ def load_training_state(
                 "run's own norm and frozen_stages, or start from these weights with pre_trained"
             )
         set_parameter(parameter, array)
-    return checkpoint.meta
 
 
 def _assign_all(network: nn.Cell, checkpoint: Checkpoint, key: str) -> None:

@@ -12,9 +12,9 @@ from mindspore import nn
 
 from ..base.errors import UserError
 from ..base.messages import short_list
-from .file import STATE_NAMES, canonical_name, read_checkpoint
+from .file import STATE_NAMES, canonical_name
 from .loading import check_model, set_parameter
-from .settings import with_known_meta
+from .settings import open_checkpoint
 
 
 @dataclass
@@ -69,7 +69,7 @@ def load_pretrained(
         UserError: for an unreadable file, another backbone or box convention, or nothing that
         matches.
     """
-    checkpoint = with_known_meta(read_checkpoint(path, key))
+    checkpoint = open_checkpoint(path, key)
     notes = check_model(checkpoint, expected or {}, same_heads=False)
     network_parameters = {p.name: p for p in network.get_parameters()}
     by_name = {canonical_name(name): name for name in network_parameters}

@@ -8,6 +8,7 @@ known by its parameters' names.
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError
@@ -17,7 +18,7 @@ from ..model_utils.config import Config
 from ..model_utils.configuration.derived import as_auto
 from ..model_utils.configuration.weights import MODEL_KEYS, WEIGHT_KEYS
 from .families import MODEL_ZOO, family_settings, plain_resnet
-from .file import STATE_NAMES, Checkpoint, canonical_name
+from .file import STATE_NAMES, Checkpoint, canonical_name, read_checkpoint
 from .meta import SETTINGS_KEY
 
 _DETECTOR_PARTS = {"backbone", "fpn_neck", "rpn_with_loss", "rcnn"}
@@ -31,8 +32,11 @@ def stored_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return {configuration key: value} that belongs to the weights; empty when nothing is known.
 
     Only keys of `WEIGHT_KEYS` are in it, whatever else the file says.
+
+    Args:
+        checkpoint: of `open_checkpoint`.
     """
-    meta = with_known_meta(checkpoint).meta
+    meta = checkpoint.meta
     described = {key: meta[key] for key in MODEL_KEYS if key in meta}
     if "class_names" in meta:
         described["coco_classes"] = meta["class_names"]
@@ -40,8 +44,28 @@ def stored_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**described, **{key: settings[key] for key in WEIGHT_KEYS if key in settings}}
 
 
+def open_checkpoint(path: str | Path, key: str = "checkpoint_path") -> Checkpoint:
+    """Read a checkpoint of this project, or one that the model zoo published.
+
+    Args:
+        path: the file.
+        key: the setting that named it, for errors.
+
+    Returns:
+        What the file holds, with a meta where one can be known.
+
+    Raises:
+        UserError: as `read_checkpoint`.
+    """
+    return with_known_meta(read_checkpoint(path, key))
+
+
 def with_known_meta(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint with a meta also where it is the model zoo's, which says nothing."""
+    """Return the checkpoint with a meta also where it is the model zoo's, which says nothing.
+
+    Args:
+        checkpoint: of `read_checkpoint`.
+    """
     settings = {} if checkpoint.meta else _model_zoo_settings(checkpoint)
     if not settings:
         return checkpoint
@@ -56,13 +80,16 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
     What the user has set, in a file or on the command line, stays: `check_model` then refuses it or
     says that it differs.
 
+    Args:
+        config: of the user.
+        checkpoint: of `open_checkpoint`.
+
     Returns:
         The configuration to use, and lines for the user that say what was changed or assumed.
 
     Raises:
         UserError: a stored value cannot be, or contradicts one that the user has set.
     """
-    checkpoint = with_known_meta(checkpoint)
     stored = as_auto(stored_settings(checkpoint))
     current = config.to_dict()
     open_keys = [key for key in current if key in stored and not config.is_given(key)]

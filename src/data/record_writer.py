@@ -2,8 +2,6 @@
 """Image records -> MindRecord files: every image checked on the way, its bytes copied untouched."""
 
 import os
-import sys
-import time
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,6 +12,7 @@ import numpy as np
 from mindspore.mindrecord import FileWriter
 
 from ..base.errors import UserError
+from ..base.progress import Display, Progress
 from ..images.reading import Inspection, inspect_image, read_bytes
 from .annotation_clues import FrameClues
 from .records import AnnotationReport, ImageRecord, fit_boxes, limit_boxes
@@ -84,7 +83,9 @@ def write_records(
     largest = max((size + _BOX_BYTES * len(record.labels) for size, record in rows), default=0)
     writer = _Writer(folder, source.split, largest)
     clues = FrameClues(report, corners=source.corners)
-    progress = Progress(len(records), f"{source.split}: checking and converting images")
+    progress = Progress(
+        Display(), f"{source.split}: converted", len(records), line_seconds=_SECONDS_BETWEEN_LINES
+    )
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         for record, probed in _probe_all(pool, records, image_bytes, source.max_image_pixels):
             progress.advance()
@@ -273,45 +274,3 @@ class writing_to:
                 f"cannot write MindRecord files to {self._folder}: {reason}; free space there or "
                 "set mindrecord_dir to another folder"
             ) from error
-
-
-class Progress:
-    """Images a second and time left, on the standard output.
-
-    On a terminal one line that updates itself, elsewhere a line now and then.
-    """
-
-    def __init__(self, total: int, title: str, stream=None) -> None:
-        self._total, self._title = total, title
-        self._stream = stream if stream is not None else sys.stdout
-        self._terminal = self._stream.isatty()
-        self._done = 0
-        self._start = self._shown = time.monotonic()
-
-    def advance(self) -> None:
-        """One more image is done."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._shown >= (0.2 if self._terminal else _SECONDS_BETWEEN_LINES):
-            self._shown = now
-            self._show(now, end="\r" if self._terminal else "\n")
-
-    def finish(self) -> None:
-        """Show the last line."""
-        self._show(time.monotonic(), end="\n")
-
-    def _show(self, now: float, end: str) -> None:
-        seconds = max(now - self._start, 1e-9)
-        rate = self._done / seconds
-        left = (self._total - self._done) / max(rate, 1e-9)
-        done = self._done >= self._total
-        rest = f"{seconds:.1f} s" if done else f"{_clock(left)} left"
-        text = f"{self._title}: {self._done}/{self._total}, {rate:.0f} images/s, {rest}"
-        self._stream.write(f"{text:<78}{end}" if self._terminal else text + end)
-        self._stream.flush()
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation: a detector over the validation images, and what COCO says of its results."""
 
-import os
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +11,7 @@ from mindspore import nn
 
 from ..base.errors import UserError
 from ..base.files import remove_leftovers
+from ..base.progress import Display, Progress
 from ..checkpoints.file import require_file
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
@@ -21,15 +19,13 @@ from ..data.source import data_source
 from ..dataset import create_eval_dataset, iterate
 from ..detector import open_detector
 from ..graph_cache.compile_cache import CompileCache
+from ..model_utils.config import Config
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.device_adapter import init_device
 from ..processes.ranks import Ranks
-from ..training.progress import StatusLine, clock_time
 from .coco import CocoSummary, evaluate_results
 from .coco_results import check_result_path, detections_to_results, result_path_of, write_results
 from .ground_truth import category_ids_of, coco_from_records, load_ground_truth
-
-SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +59,15 @@ class Detections:
     images_per_second: float
 
 
-def read_ground_truth(config: Any, mindrecord_set: MindRecordSet) -> GroundTruth:
+def read_ground_truth(config: Config, mindrecord_set: MindRecordSet) -> GroundTruth:
     """Return what an evaluation compares with.
 
     COCO data: the annotation file itself, the one that the images were converted from (`anno_path`
     if given), as other evaluations of it read it. TXT data: the records.
+
+    Args:
+        config: uses the keys of the data and class_names.
+        mindrecord_set: the validation images.
 
     Raises:
         UserError: when the file cannot be used, or lacks a class.
@@ -82,12 +82,13 @@ def read_ground_truth(config: Any, mindrecord_set: MindRecordSet) -> GroundTruth
 
 def detect(
     network: nn.Cell,
-    config: Any,
+    config: Config,
     mindrecord_set: MindRecordSet,
     category_ids: Sequence[int | str | None],
     *,
     ranks: Ranks | None = None,
-    status: StatusLine | None = None,
+    display: Display | None = None,
+    graphs: CompileCache | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Detections | None:
     """Run the network over the validation images, each exactly once.
@@ -96,9 +97,12 @@ def detect(
 
     Args:
         network: detector in evaluation mode: (image, image_meta) -> boxes, scores, labels, valid.
+        config: the effective configuration.
         mindrecord_set: the validation images; `config.max_val_images` limits them.
         category_ids: (C,) the annotation file's category id of labels 1..C.
         ranks: the processes of the run; this one alone by default.
+        display: shows how far it is.
+        graphs: compiles the network, and remembers that it has.
         should_stop: asked after every batch; the evaluation is given up when it says so, to all
             ranks alike.
 
@@ -110,36 +114,23 @@ def detect(
     share = len(range(ranks.rank, total, ranks.world_size))
     image_ids: list[int | str] = []
     results: list[dict[str, Any]] = []
-    started = first_done = last_line = time.perf_counter()
-    in_first = 0
-    run = CompileCache(config)
+    progress = Progress(display or Display(quiet=True), "evaluated", share)
+    graphs = graphs or CompileCache(config)
     dataset = create_eval_dataset(
         config, mindrecord_set, rank=ranks.rank, world_size=ranks.world_size
     )
     for image, image_meta, image_index in iterate(dataset, records=mindrecord_set):
-        outputs = [output.asnumpy() for output in run(network, image, image_meta)]
+        outputs = graphs(network, image, image_meta)
         index = image_index.asnumpy()
         rows = np.flatnonzero(index >= 0)  # -1 fills the last batch up
         ids = [mindrecord_set.image_ids[index[i]] for i in rows]
         image_ids += ids
-        results += detections_to_results(ids, *(output[rows] for output in outputs), category_ids)
-        now = time.perf_counter()
-        if first_done == started:
-            first_done, in_first = now, len(image_ids)
-        if status:
-            speed = (len(image_ids) - in_first) / max(now - first_done, 1e-9)
-            left = f"  left {clock_time((share - len(image_ids)) / speed)}" if speed else ""
-            due = now - last_line >= SECONDS_BETWEEN_LINES
-            last_line = now if due else last_line
-            text = f"evaluated {len(image_ids)}/{share}  {speed:.1f} images/s{left}"
-            status.show(text, keep=due)
+        boxes, scores, labels, valid = (output.asnumpy()[rows] for output in outputs)
+        results += detections_to_results(ids, boxes, scores, labels, valid, category_ids)
+        progress.advance(len(ids))
         if should_stop():
             return None
-    finished = time.perf_counter()
-    if len(image_ids) == in_first:
-        first_done, in_first = started, 0
-    speed = (len(image_ids) - in_first) / max(finished - first_done, 1e-9)
-    found = Detections(image_ids, results, speed)
+    found = Detections(image_ids, results, progress.speed())
     return found if ranks.world_size == 1 else _merged(ranks, found, mindrecord_set.image_ids)
 
 
@@ -150,7 +141,7 @@ def _merged(ranks: Ranks, found: Detections, order: Sequence[int | str]) -> Dete
         found: by this rank.
         order: ids of all images.
     """
-    parts = ranks.gather([found.image_ids, found.results, found.images_per_second])
+    parts = ranks.all_gather([found.image_ids, found.results, found.images_per_second])
     place = {image_id: number for number, image_id in enumerate(order)}
     image_ids = sorted((i for ids, _, _ in parts for i in ids), key=place.__getitem__)
     if len(set(image_ids)) != len(image_ids):
@@ -162,17 +153,26 @@ def _merged(ranks: Ranks, found: Detections, order: Sequence[int | str]) -> Dete
 
 def evaluate(
     network: nn.Cell,
-    config: Any,
+    config: Config,
     mindrecord_set: MindRecordSet,
     truth: GroundTruth,
     *,
     ranks: Ranks | None = None,
-    status: StatusLine | None = None,
+    display: Display | None = None,
+    graphs: CompileCache | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[CocoSummary | None, Detections] | None:
     """Detect, and compare with the ground truth.
 
-    The network is put into evaluation mode and left there.
+    Args:
+        network: a detector; is put into evaluation mode and left there.
+        config: the effective configuration.
+        mindrecord_set: the validation images.
+        truth: what they are compared with.
+        ranks: the processes of the run; this one alone by default.
+        display: shows how far it is.
+        graphs: compiles the network, and remembers that it has.
+        should_stop: as in `detect`.
 
     Returns:
         COCO's numbers (on rank 0, None on the others) and the detections, or None when
@@ -185,7 +185,8 @@ def evaluate(
         mindrecord_set,
         truth.category_ids,
         ranks=ranks,
-        status=status,
+        display=display,
+        graphs=graphs,
         should_stop=should_stop,
     )
     if detections is None:
@@ -203,8 +204,11 @@ def evaluate(
     return summary, detections
 
 
-def run_evaluation(config: Any) -> int:
+def run_evaluation(config: Config) -> int:
     """Evaluate `checkpoint_path` as eval.py does: report on the standard output, results as JSON.
+
+    Args:
+        config: of the user.
 
     Returns:
         The exit code.
@@ -221,13 +225,13 @@ def run_evaluation(config: Any) -> int:
     require_memory(config, "test_batch_size")
     device = init_device(config)
     ranks = Ranks(device.rank, device.world_size)
-    status = StatusLine(sys.stdout if ranks.rank == 0 else open(os.devnull, "w"))  # noqa: SIM115
+    display = Display(quiet=ranks.rank > 0)
     opened = open_detector(config, config.checkpoint_path)
     config, network = opened.config, opened.network()
     epoch = opened.checkpoint.meta.get("epoch")
-    status.say(f"checkpoint {config.checkpoint_path}{f' (epoch {epoch})' if epoch else ''}")
+    display.say(f"checkpoint {config.checkpoint_path}{f' (epoch {epoch})' if epoch else ''}")
     for line in opened.lines:
-        status.say(f"  {line}")
+        display.say(f"  {line}")
     mindrecord_set = ensure_mindrecord(config, "val", ranks.rank, ranks.world_size)
     truth = read_ground_truth(config, mindrecord_set)
     result_path = result_path_of(config)
@@ -235,22 +239,29 @@ def run_evaluation(config: Any) -> int:
         check_result_path(result_path)
         remove_leftovers(result_path.parent)
     with ranks.watch(config.rank_timeout):
-        summary, detections = evaluate(
-            network, config, mindrecord_set, truth, ranks=ranks, status=status
+        outcome = evaluate(
+            network,
+            config,
+            mindrecord_set,
+            truth,
+            ranks=ranks,
+            display=display,
+            graphs=CompileCache(config, display.say, display.compiling),
         )
-        ranks.wait()
-    if summary is None:
+        ranks.barrier()
+    summary, detections = outcome or (None, None)
+    if summary is None or detections is None:  # rank 0 sees to the results
         return 0
     for line in summary.report():
-        status.say(line)
-    status.say(
+        display.say(line)
+    display.say(
         f"{summary.num_images} images, {len(detections.results)} detections, "
         f"{detections.images_per_second:.2f} images/s (device_target {config.device_target}, "
         f"MindSpore {ms.__version__})"
     )
     write_results(result_path, detections.results)
-    status.say(f"results: {result_path.resolve()}")
+    display.say(f"results: {result_path.resolve()}")
     # Under a name of its own: results may go into the folder of a training run.
     saved = config.save_in(result_path.parent, "eval_config.yaml")
-    status.say(f"configuration: {saved.resolve()}")
+    display.say(f"configuration: {saved.resolve()}")
     return 0

@@ -51,26 +51,36 @@ class CompileCache:
         config: uses compile_cache (auto: a folder of the user's cache; off; or a folder),
             device_target; everything else tells graphs apart.
         say: gets the one line about a folder that cannot be used.
+        compiling: makes the context in which a Cell is compiled, for those who show it.
     """
 
-    def __init__(self, config: Any, say: Callable[[str], None] = print) -> None:
-        self._config, self._say = config, say
+    def __init__(
+        self,
+        config: Any,
+        say: Callable[[str], None] = print,
+        compiling: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    ) -> None:
+        self._config, self._say, self._compiling = config, say, compiling
         self._folder = _folder_of(config)
         self._is_usual = config.compile_cache == AUTO
         self._seen: set[tuple] = set()
 
     def __call__(self, cell: nn.Cell, *inputs: Tensor) -> Any:
         """Return `cell(*inputs)`."""
-        if self._config.device_target == "CPU" and isinstance(cell, nn.Cell):
-            # The cell itself, not its id: that of a cell which is gone may be given again.
-            kind = (cell, cell.training, *((tensor.shape, tensor.dtype) for tensor in inputs))
-            if kind not in self._seen:
-                self._seen.add(kind)
+        if not isinstance(cell, nn.Cell):
+            return cell(*inputs)
+        # The cell itself, not its id: that of a cell which is gone may be given again.
+        kind = (cell, cell.training, *((tensor.shape, tensor.dtype) for tensor in inputs))
+        if kind in self._seen:
+            return cell(*inputs)
+        self._seen.add(kind)
+        with self._compiling():
+            if self._config.device_target == "CPU":
                 if self._folder is not None:
                     self._compile(cell, inputs)
                 cell.compile(*inputs)  # unless it is by now
                 give_back_memory()
-        return cell(*inputs)
+            return cell(*inputs)
 
     def _compile(self, cell: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
         """Compile with the cache; whatever is wrong with it, the cell can be called afterwards."""

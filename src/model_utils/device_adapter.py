@@ -152,21 +152,6 @@ def _first_line(error: Exception) -> str:
     return lines[0].split(". You can run")[0][:200] if lines else type(error).__name__
 
 
-def barrier(world_size: int) -> None:
-    """Wait until every process is here; returns at once when there is only one.
-
-    Args:
-        world_size: of `DeviceInfo`.
-    """
-    if world_size <= 1:
-        return
-    import mindspore as ms
-
-    # An all-reduce of one number: mindspore.ops.communication.barrier does not support the CPU.
-    # asnumpy() is what waits, the operator itself only enters a queue.
-    ms.ops.AllReduce()(ms.Tensor([1.0], ms.float32)).asnumpy()
-
-
 def compute_dtype(config: "Config") -> str:
     """Number format of the network's convolutions and dense layers: "float32" or "float16".
 

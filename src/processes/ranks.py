@@ -37,35 +37,47 @@ class Ranks:
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
         self.folder: Path | None = None
-        self._sum = _Sum() if world_size > 1 else None
+        self._all_reduce = _AllReduce() if world_size > 1 else None
         self._seen = time.monotonic()
 
-    def total(self, values: Sequence[float]) -> np.ndarray:
-        """Sum over all ranks; values: (N,) numbers. Returns (N,) float32."""
+    def all_reduce(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the sum over all ranks, (N,) float32.
+
+        Args:
+            values: (N,) numbers of this rank.
+        """
         values = np.asarray(values, np.float32)
-        if self._sum is None:
+        if self._all_reduce is None:
             return values
         self._seen = time.monotonic()
-        summed = self._sum(Tensor(values)).asnumpy()
+        summed = self._all_reduce(Tensor(values)).asnumpy()
         self._seen = time.monotonic()
         return summed
 
-    def wait(self) -> None:
-        """Wait until every rank is here."""
-        self.total([1.0])
+    def barrier(self) -> None:
+        """Wait until every rank is here: an operator for that alone is not there on a CPU."""
+        self.all_reduce([1.0])
 
-    def from_first(self, content: Any) -> Any:
-        """What rank 0 gives, plain JSON values; what the others give does not matter."""
+    def broadcast(self, content: Any) -> Any:
+        """Return what rank 0 gives.
+
+        Args:
+            content: plain JSON values; those of the other ranks do not matter.
+        """
         if self.world_size == 1:
             return content
         packed = _pack(content) if self.rank == 0 else np.zeros(0, np.int32)
-        length = int(self._broadcast(np.array([len(packed)], np.int32))[0])
+        length = int(self._broadcast_numbers(np.array([len(packed)], np.int32))[0])
         if self.rank:
             packed = np.zeros(length, np.int32)
-        return _unpack(self._broadcast(packed))
+        return _unpack(self._broadcast_numbers(packed))
 
-    def gather(self, content: Any) -> list[Any]:
-        """What each rank gives, plain JSON values, in the order of the ranks."""
+    def all_gather(self, content: Any) -> list[Any]:
+        """Return what each rank gives, in the order of the ranks.
+
+        Args:
+            content: plain JSON values.
+        """
         if self.world_size == 1:
             return [content]
         packed = _pack(content)
@@ -75,23 +87,31 @@ class Ranks:
         rows = ops.AllGather()(Tensor(padded)).asnumpy().reshape(self.world_size, -1)
         return [_unpack(row[:length]) for row, length in zip(rows, lengths, strict=True)]
 
-    def copy_from_first(self, parameters: Iterable[Parameter]) -> None:
-        """Give parameters (float32 or int32) the values of rank 0's, bit for bit."""
+    def broadcast_parameters(self, parameters: Iterable[Parameter]) -> None:
+        """Give parameters the values of rank 0's, bit for bit.
+
+        Args:
+            parameters: float32 or int32, the same ones on every rank.
+        """
         if self.world_size == 1:
             return
         parameters = list(parameters)
         for dtype in (ms.float32, ms.int32):
             chosen = [p for p in parameters if p.dtype == dtype]
             if chosen:
-                _scatter(chosen, self._broadcast(_flat(chosen)))
+                _set_flat(chosen, self._broadcast_numbers(_flat(chosen)))
 
     def average(self, parameters: Iterable[Parameter]) -> None:
-        """Give float32 parameters their mean over the ranks."""
+        """Give parameters their mean over the ranks.
+
+        Args:
+            parameters: float32, the same ones on every rank.
+        """
         parameters = list(parameters)
         if self.world_size > 1 and parameters:
-            _scatter(parameters, self.total(_flat(parameters)) / np.float32(self.world_size))
+            _set_flat(parameters, self.all_reduce(_flat(parameters)) / np.float32(self.world_size))
 
-    def _broadcast(self, numbers: np.ndarray) -> np.ndarray:
+    def _broadcast_numbers(self, numbers: np.ndarray) -> np.ndarray:
         """(N,) numbers of rank 0, in pieces."""
         pieces = [
             ops.Broadcast(0)((Tensor(numbers[start : start + _CHUNK]),))[0].asnumpy()
@@ -167,23 +187,23 @@ class SharedCount(nn.Cell):
 
     def __init__(self, world_size: int) -> None:
         super().__init__()
-        self.total = ops.AllReduce(ops.ReduceOp.SUM)
+        self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
         self.share = 1.0 / world_size
 
     def construct(self, count):
         """count: () float32."""
-        return ops.maximum(self.total(ops.stop_gradient(count)), 1.0) * self.share
+        return ops.maximum(self.all_reduce(ops.stop_gradient(count)), 1.0) * self.share
 
 
-class _Sum(nn.Cell):
+class _AllReduce(nn.Cell):
     """Sum of a tensor over all ranks."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.total = ops.AllReduce(ops.ReduceOp.SUM)
+        self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
 
     def construct(self, values):
-        return self.total(values)
+        return self.all_reduce(values)
 
 
 def moving_statistics(network: nn.Cell) -> list[Parameter]:
@@ -196,7 +216,7 @@ def _flat(parameters: Sequence[Parameter]) -> np.ndarray:
     return np.concatenate([p.asnumpy().ravel() for p in parameters])
 
 
-def _scatter(parameters: Sequence[Parameter], numbers: np.ndarray) -> None:
+def _set_flat(parameters: Sequence[Parameter], numbers: np.ndarray) -> None:
     ends = np.cumsum([p.size for p in parameters])
     for parameter, piece in zip(parameters, np.split(numbers, ends[:-1]), strict=True):
         parameter.set_data(Tensor(piece.reshape(parameter.shape), parameter.dtype))

@@ -32,12 +32,12 @@ def hold_run_folder(folder: Path, ranks: "Ranks") -> None:
         UserError: on every rank: another run is at work in the folder, or it cannot be used.
     """
     # All are here: no rank still has to pass a launcher that looks for locks of an earlier run.
-    ranks.wait()
+    ranks.barrier()
     problem = _take(folder, 0) if ranks.rank == 0 else ""
-    problem = ranks.from_first(problem)
+    problem = ranks.broadcast(problem)
     if not problem and ranks.rank:
         problem = _take(folder, ranks.rank)
-    problem = next(filter(None, ranks.gather(problem)), "")
+    problem = next(filter(None, ranks.all_gather(problem)), "")
     if problem:
         _release(remove=False)
         raise UserError(problem)

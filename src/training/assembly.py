@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a training run, made from its configuration."""
+"""A training run, put together from its configuration."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -9,19 +9,141 @@ from typing import Any
 import numpy as np
 from mindspore import nn
 
+from .. import detector
+from ..base.progress import Display
+from ..checkpoints.file import describe_model, save_checkpoint
+from ..checkpoints.pretrained import load_pretrained
+from ..data.annotation_files import annotation_digest
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
-from ..detector import build_loss
+from ..dataset import steps_per_epoch
 from ..evaluation.run import GroundTruth, read_ground_truth
-from ..lr_schedule import learning_rates, scaled_rate
+from ..graph_cache.compile_cache import CompileCache
+from ..lr_schedule import rates_of_run, scaled_rate
+from ..model_utils.config import Config
+from ..model_utils.configuration.memory import require_memory
 from ..model_utils.configuration.notes import without_effect
-from ..network_define import TrainOneStep, make_optimizer
+from ..model_utils.device_adapter import init_device
+from ..network_define import LossScaler, TrainOneStep, build_optimizer
 from ..processes.ranks import Ranks
+from .divergence import DivergenceGuard
+from .frozen_parts import settle_frozen_parts
 from .loss_log import LossLog
+from .resume import load_start, state_of
+from .run import Run
+from .run_folder import RunFolder
+from .saving import CheckpointSaver
+from .step_report import StepReport
 
 
-def run_rates(config: Any, steps: int, world_size: int, say: Callable[[str], None]) -> np.ndarray:
-    """Return the learning rate of every step, (epochs * steps,) float32; `steps`: an epoch's."""
+def assemble_run(
+    config: Config,
+    *,
+    build_network: Callable[[Config], nn.Cell] | None = None,
+    build_loss: Callable[[nn.Cell, Config, int], nn.Cell] | None = None,
+) -> Run:
+    """Make a run ready for its first step: data, network, weights, and all that watches over it.
+
+    Args:
+        config: of the user.
+        build_network: makes the detector of a configuration; default `build_detector`.
+        build_loss: of a detector, a configuration and the number of ranks; default `build_loss`.
+
+    Raises:
+        UserError: for anything in the configuration, the data or the checkpoints that cannot work.
+    """
+    config, ranks, display, folder = _take_place(config)
+    say = display.say
+    data = ensure_mindrecord(config, "train", ranks.rank, ranks.world_size)
+    steps = steps_per_epoch(config, data, ranks.world_size)
+    contract = contract_of(config, data)
+    validation = validation_of(config, data, ranks, say)
+    network = (build_network or detector.build_detector)(config)
+    rates = run_rates(config, steps, ranks.world_size, say)
+    if config.pre_trained and ranks.rank == 0 and not folder.start:
+        for line in load_pretrained(network, config.pre_trained, describe_model(config)).lines():
+            say(line)
+    loss = (build_loss or detector.build_loss)(network, config, ranks.world_size)
+    train_one_step = training_step(config, network, loss, rates, ranks.world_size)
+    optimizer = train_one_step.optimizer
+    with ranks.watch(config.rank_timeout):
+        start = folder.take_start()
+        meta = load_start(start, network, optimizer, config, contract, steps, ranks, say)
+    run = Run(
+        config=config,
+        ranks=ranks,
+        display=display,
+        folder=folder,
+        data=data,
+        validation=validation,
+        network=network,
+        train_one_step=train_one_step,
+        graphs=CompileCache(config, say, display.compiling),
+        steps_per_epoch=steps,
+        rates=rates,
+        contract=contract,
+        guard=run_guard(config, meta, say),
+        log=run_log(config, ranks, steps, meta),
+        saver=run_saver(config, folder, network, optimizer),
+        step_report=run_report(config, display, steps, ranks.world_size),
+        **state_of(meta, ranks.world_size),
+    )
+    folder.begin(config, resumed=bool(meta))
+    say(_opening(run))
+    return run
+
+
+def _take_place(config: Config) -> tuple[Config, Ranks, Display, RunFolder]:
+    """Join the other processes on the device, and take the run's folder, before all long work.
+
+    Returns:
+        The configuration that the run really has, its processes, where it is shown, its folder.
+    """
+    require_memory(config, "batch_size")
+    device = init_device(config)
+    ranks = Ranks(device.rank, device.world_size)
+    display = Display(quiet=ranks.rank > 0)
+    folder = RunFolder(config, ranks, display.say)
+    with ranks.watch(config.rank_timeout):
+        stored = folder.start.meta if folder.start else None
+        config = settle_frozen_parts(config, stored, ranks, display.say)
+    return config, ranks, display, folder
+
+
+def _opening(run: Run) -> str:
+    """The line that a run begins with."""
+    return (
+        f"training on {run.data.num_images} images: {run.config.epoch_size} epochs of "
+        f"{run.steps_per_epoch} steps, batch {run.config.batch_size} on "
+        f"{run.ranks.world_size} device(s); output in {run.folder.path.resolve()}"
+    )
+
+
+def contract_of(config: Config, data: MindRecordSet) -> dict[str, Any]:
+    """Return what has to be the same when a run goes on, for its steps to mean the same.
+
+    Args:
+        config: uses seed.
+        data: the training images.
+    """
+    return {
+        "num_images": data.num_images,
+        "seed": config.seed,
+        "annotations_sha256": annotation_digest(data.anno_path),
+    }
+
+
+def run_rates(
+    config: Config, steps: int, world_size: int, say: Callable[[str], None]
+) -> np.ndarray:
+    """Return the learning rate of every step, (epochs * steps,) float32.
+
+    Args:
+        config: uses the keys of the learning rate, batch_size and epoch_size.
+        steps: an epoch's.
+        world_size: number of ranks.
+        say: prints a line.
+    """
     batch = config.batch_size * world_size
     rate = scaled_rate(config.base_lr, global_batch=batch, base_batch=config.lr_base_batch)
     say(
@@ -31,47 +153,42 @@ def run_rates(config: Any, steps: int, world_size: int, say: Callable[[str], Non
     )
     for line in without_effect(config):
         say(line)
-    return learning_rates(
-        config.lr_type,
-        rate,
-        steps_per_epoch=steps,
-        epochs=config.epoch_size,
-        warmup_steps=config.warmup_step,
-        warmup_ratio=config.warmup_ratio,
-        milestones=config.sgd_step,
-        min_ratio=config.min_lr_ratio,
-    )
+    return rates_of_run(config, rate, steps)
 
 
 def training_step(
-    config: Any, network: nn.Cell, rates: np.ndarray, world_size: int
+    config: Config, network: nn.Cell, loss: nn.Cell, rates: np.ndarray, world_size: int
 ) -> TrainOneStep:
     """Return the Cell that makes one step of training, with its optimizer.
 
     Args:
+        config: uses the keys of the optimizer, grad_clip and clip_norm.
+        network: whose parameters are trained.
+        loss: the Cell around it that gives the losses.
         rates: (steps of the run,) float32, the learning rate of each.
+        world_size: number of ranks.
     """
-    optimizer = make_optimizer(
-        network.trainable_params(),
-        rates,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
     return TrainOneStep(
-        build_loss(network, config, world_size),
-        optimizer,
+        loss,
+        build_optimizer(config, network.trainable_params(), rates),
         clip_norm=config.clip_norm if config.grad_clip else 0.0,
         world_size=world_size,
     )
 
 
 def validation_of(
-    config: Any, training: MindRecordSet, ranks: Ranks, say: Callable[[str], None]
+    config: Config, training: MindRecordSet, ranks: Ranks, say: Callable[[str], None]
 ) -> tuple[MindRecordSet, GroundTruth] | None:
     """Return the validation images and their ground truth, None when nothing is evaluated.
 
     Args:
+        config: uses eval_interval and what says where the data is.
         training: the images that the run trains on.
+        ranks: the processes of the run.
+        say: prints a line.
+
+    Raises:
+        UserError: the data cannot be used.
     """
     if not config.eval_interval:
         return None
@@ -90,10 +207,12 @@ def validation_of(
     return data, truth
 
 
-def run_log(config: Any, ranks: Ranks, steps: int, meta: Mapping[str, Any]) -> LossLog:
+def run_log(config: Config, ranks: Ranks, steps: int, meta: Mapping[str, Any]) -> LossLog:
     """Return this rank's loss log, continued where the checkpoint with `meta` stood.
 
     Args:
+        config: uses output_dir and log_interval.
+        ranks: the processes of the run.
         steps: an epoch's.
         meta: empty at the beginning of a run.
     """
@@ -107,3 +226,60 @@ def run_log(config: Any, ranks: Ranks, steps: int, meta: Mapping[str, Any]) -> L
         states = meta.get("loss_logs") or [meta["loss_log"]]
         log.restore(states[ranks.rank])
     return log
+
+
+def run_guard(
+    config: Config, meta: Mapping[str, Any], say: Callable[[str], None]
+) -> DivergenceGuard:
+    """Return what looks at every step, with the loss scale of the checkpoint with `meta`.
+
+    Args:
+        config: uses loss_scale and dynamic_loss_scale.
+        meta: empty at the beginning of a run.
+        say: prints a line.
+    """
+    scaler = LossScaler(config.loss_scale, dynamic=config.dynamic_loss_scale)
+    if meta:
+        scaler.restore(meta["loss_scaler"])
+    return DivergenceGuard(scaler, say, skipped=meta.get("skipped", 0))
+
+
+def run_saver(
+    config: Config, folder: RunFolder, network: nn.Cell, optimizer: nn.Optimizer
+) -> CheckpointSaver:
+    """Return what writes the checkpoints of a run.
+
+    Args:
+        config: uses save_checkpoint_steps and save_checkpoint_minutes.
+        folder: of the run.
+        network: whose weights are saved.
+        optimizer: whose state is saved with them.
+    """
+
+    def write(path: Path, with_optimizer: bool, meta: Mapping[str, Any]) -> None:
+        save_checkpoint(path, network, optimizer if with_optimizer else None, meta)
+
+    return CheckpointSaver(
+        folder.keeper,
+        write,
+        steps=config.save_checkpoint_steps,
+        minutes=config.save_checkpoint_minutes,
+    )
+
+
+def run_report(config: Config, display: Display, steps: int, world_size: int) -> StepReport:
+    """Return what shows the steps of a run.
+
+    Args:
+        config: uses epoch_size, batch_size and log_interval.
+        display: where they are shown.
+        steps: an epoch's.
+        world_size: number of ranks.
+    """
+    return StepReport(
+        display,
+        epochs=config.epoch_size,
+        steps_per_epoch=steps,
+        images_per_step=config.batch_size * world_size,
+        interval=config.log_interval,
+    )

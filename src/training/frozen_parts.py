@@ -31,7 +31,7 @@ def settle_frozen_parts(
     """
     if config.resume:
         here = stored and {key: stored[key] for key in FROM_SCRATCH if key in stored}
-        known = ranks.from_first(here)
+        known = ranks.broadcast(here)
         if known is not None:
             return settings_of_run(config, known)
     if config.pre_trained:

@@ -28,7 +28,7 @@ _LOG_LINE = re.compile(
 )
 
 
-def loss_line(epoch: int, step: int, losses: Sequence[float]) -> str:
+def loss_line(epoch: int, step: int, losses: Sequence[float] | np.ndarray) -> str:
     """Return one line of a loss log.
 
     Args:
@@ -82,7 +82,7 @@ class LossLog:
                 "choose another output_dir"
             ) from error
 
-    def update(self, epoch: int, step: int, losses: Sequence[float]) -> str | None:
+    def update(self, epoch: int, step: int, losses: Sequence[float] | np.ndarray) -> str | None:
         """Take the (6,) losses of a step; return the line that became due, if one did."""
         self._sums += np.asarray(losses, np.float64)
         self._count += 1

@@ -7,23 +7,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from mindspore import nn
+
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short
-from ..checkpoints.file import Checkpoint, find_checkpoints, read_checkpoint
-from ..checkpoints.loading import require_training_state
+from ..checkpoints.file import Checkpoint, describe_model, find_checkpoints, read_checkpoint
+from ..checkpoints.loading import load_training_state, require_training_state, set_parameter
 from ..checkpoints.run_config import read_unasked
 from ..model_utils.config import Config, is_saved, load_config
 from ..model_utils.configuration.schema import RULES, SETTABLE
+from ..processes.ranks import Ranks
 from .checkpoint_keeper import CheckpointKeeper
 
 
 @dataclass
 class Position:
-    """Where a run stands: `step` steps of `epoch` (from 1) are done, `global_step` in all."""
+    """Where a run stands.
+
+    Attributes:
+        epoch: the current one, from 1.
+        step_in_epoch: steps of it that are done.
+        global_step: steps of the run that are done.
+    """
 
     epoch: int = 1
-    step: int = 0
+    step_in_epoch: int = 0
     global_step: int = 0
+
+    def advance(self) -> None:
+        """Move on by one step."""
+        self.step_in_epoch += 1
+        self.global_step += 1
 
 
 def open_start(wanted: str, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
@@ -122,13 +137,80 @@ def position_of(
     return Position(meta["epoch"], step, (meta["epoch"] - 1) * steps + step)
 
 
+def load_start(
+    start: Checkpoint | None,
+    network: nn.Cell,
+    optimizer: nn.Optimizer,
+    config: Config,
+    contract: Mapping[str, Any],
+    steps: int,
+    ranks: Ranks,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Start all ranks alike: with what rank 0 has, from the beginning or from a checkpoint.
+
+    Args:
+        start: what rank 0 goes on from.
+        network: gets the weights.
+        optimizer: gets its state.
+        config: of this run.
+        contract: what has to be as it was, by the meta's keys.
+        steps: an epoch's, in this run.
+        ranks: the processes of the run; all call this.
+        say: prints a line.
+
+    Returns:
+        The checkpoint's meta, and under "position" where this run stands; empty at the beginning.
+
+    Raises:
+        UserError: the run cannot go on from there.
+    """
+    meta: dict[str, Any] = {}
+    if start is not None:
+        load_training_state(network, optimizer, start, describe_model(config), contract)
+        at = position_of(
+            start.path,
+            start.meta,
+            batch_size=config.batch_size,
+            world_size=ranks.world_size,
+            steps=steps,
+            epochs=config.epoch_size,
+        )
+        set_parameter(optimizer.global_step, np.array([at.global_step], np.int32))
+        for line in resumed_lines(start.path, start.meta, at, ranks.world_size):
+            say(line)
+        meta = {**start.meta, "position": vars(at)}
+    elif config.resume:
+        say(f"nothing to resume in {Path(config.output_dir).resolve()}: a new run begins")
+    meta = ranks.broadcast(meta)
+    ranks.broadcast_parameters(network.get_parameters())
+    if meta:
+        ranks.broadcast_parameters(optimizer.get_parameters())
+    return meta
+
+
+def state_of(meta: Mapping[str, Any], world_size: int) -> dict[str, Any]:
+    """Return the fields `position`, `best` and `saved` of the run that goes on.
+
+    Args:
+        meta: what `load_start` returned.
+        world_size: number of ranks of this run.
+    """
+    if not meta:
+        return {"position": Position()}
+    at = Position(**meta["position"])
+    is_saved = meta["world_size"] == world_size
+    saved = (at.epoch, at.step_in_epoch) if is_saved else None
+    return {"position": at, "best": meta["best"], "saved": saved}
+
+
 def resumed_lines(path: Path, meta: Mapping[str, Any], at: Position, world_size: int) -> list[str]:
     """Say where a run goes on."""
     lines = [f"resumed {path} after epoch {meta['epoch']} step {meta['step_in_epoch']}"]
     if world_size != meta["world_size"]:
         lines.append(
             f"its run had {meta['world_size']} process(es), this one has {world_size}: "
-            f"that is epoch {at.epoch} step {at.step} here"
+            f"that is epoch {at.epoch} step {at.step_in_epoch} here"
         )
     return lines
 

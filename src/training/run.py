@@ -1,225 +1,213 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training run: its parts, put together from the configuration, and the verbs of the loop."""
+"""One training run: the verbs of the loop, over parts that `assembly` makes."""
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
-from ..base.errors import UserError
-from ..base.files import remove_leftovers, sync_folder
-from ..checkpoints.file import (
-    Checkpoint,
-    checkpoint_name,
-    describe_model,
-    require_file,
-    save_checkpoint,
-)
-from ..checkpoints.loading import load_training_state, set_parameter
-from ..checkpoints.pretrained import load_pretrained
-from ..data.annotation_files import annotation_digest
-from ..data.mindrecord import ensure_mindrecord
-from ..dataset import iterate, steps_per_epoch
-from ..detector import build_detector
-from ..evaluation.run import evaluate
+from ..base.progress import Display
+from ..checkpoints.file import checkpoint_name, describe_model
+from ..data.record_set import MindRecordSet
+from ..dataset import create_train_dataset, iterate
+from ..evaluation.run import GroundTruth, evaluate
 from ..graph_cache.compile_cache import CompileCache
-from ..model_utils.configuration.memory import require_memory
-from ..model_utils.device_adapter import init_device
-from ..network_define import LossScaler
+from ..model_utils.config import Config
+from ..network_define import TrainOneStep
 from ..processes.ranks import Ranks, moving_statistics
-from ..processes.run_lock import hold_run_folder
-from .assembly import run_log, run_rates, training_step, validation_of
-from .checkpoint_keeper import CheckpointKeeper
-from .divergence import TrainingDiverged, divergence, has_diverged
-from .frozen_parts import settle_frozen_parts
-from .progress import Progress, StatusLine
-from .resume import Position, changed_lines, open_start, position_of, resumed_lines
+from .divergence import DivergenceGuard, FinishedStep, TrainingDiverged
+from .loss_log import LossLog
+from .resume import Position
+from .run_folder import RunFolder
 from .saving import CheckpointSaver
+from .step_report import StepReport
 from .stop_signals import StopSignals
 
 BEST_NAME = "best.ckpt"
 EXIT_STOPPED = 143  # of a rank that leaves because another one was told to
 
 
+@dataclass
 class Run:
-    """Everything that the loop uses, built from the configuration; its verbs are the methods.
+    """Everything that the loop uses. `assemble_run` makes the parts; the methods are the verbs.
 
     Attributes:
-        config, rank, world_size, ranks, status: as their names say.
-        data, annotations: the training images; what tells their annotation file from others.
-        steps, epochs: steps an epoch, epochs of the whole run.
-        rates: (epochs * steps,) float32, the learning rate of every step.
-        step: `TrainOneStep`; the loop calls `train_step`, which compiles it through the cache.
-        position: where the run stands; the loop moves it.
-        settings: the file with the effective configuration.
+        config: the effective configuration.
+        ranks: the processes that train together.
+        display: where rank 0 shows what happens.
+        folder: the output folder.
+        data: the training images.
+        validation: the validation images with their ground truth; None when nothing is evaluated.
+        network: the detector.
+        train_one_step: the Cell around it that makes one step.
+        graphs: calls Cells, and compiles them.
+        steps_per_epoch: on this rank.
+        rates: (steps of the run,) float32, the learning rate of each.
+        contract: what has to be the same when the run goes on, for its steps to mean the same.
+        guard: looks at what every step gives.
+        log: this rank's loss log.
+        saver: writes checkpoints.
+        step_report: shows the steps.
+        position: where the run stands.
+        best: the best AP so far and its epoch; empty before there is one.
+        saved: the (epoch, step) of the newest checkpoint, None before there is one.
     """
 
-    def __init__(self, config: Any) -> None:
-        self.config = config
-        require_memory(config, "batch_size")
-        device = init_device(config)
-        self.rank, self.world_size = device.rank, device.world_size
-        self.ranks = Ranks(self.rank, self.world_size)
-        self.status = StatusLine(sys.stdout if self.rank == 0 else open(os.devnull, "w"))  # noqa: SIM115
-        self.folder = Path(config.output_dir)
-        self._start: Checkpoint | None = None  # what rank 0 goes on from, until it is loaded
-        self.keeper = self._prepare_folder()
-        with self.ranks.watch(config.rank_timeout):
-            stored = self._start.meta if self._start else None
-            config = settle_frozen_parts(config, stored, self.ranks, self.status.say)
-        self.config = config
-        self.data = ensure_mindrecord(config, "train", self.rank, self.world_size)
-        self.annotations = annotation_digest(self.data.anno_path)
-        self.steps = steps_per_epoch(config, self.data, self.world_size)
-        self.epochs = config.epoch_size
-        self.validation = validation_of(config, self.data, self.ranks, self.status.say)
-        self.network = build_detector(config)
-        self.rates = run_rates(config, self.steps, self.world_size, self.status.say)
-        self._start_from_pretrained()
-        self.step = training_step(config, self.network, self.rates, self.world_size)
-        self._cache = CompileCache(config, self.status.say)
-        self.scaler = LossScaler(config.loss_scale, dynamic=config.dynamic_loss_scale)
-        self.skipped = 0
-        self.best: dict[str, float] = {}
-        self.position = Position()
-        self.saved: tuple[int, int] | None = None
-        self._save_due = False
-        with self.ranks.watch(config.rank_timeout):
-            meta = self._resume()
-        self.log = run_log(config, self.ranks, self.steps, meta)
-        self.progress = Progress(
-            self.status,
-            epochs=self.epochs,
-            steps_per_epoch=self.steps,
-            images_per_step=config.batch_size * self.world_size,
-            interval=config.log_interval,
-        )
-        self.saver = CheckpointSaver(
-            self.keeper,
-            self._write,
-            steps=config.save_checkpoint_steps,
-            minutes=config.save_checkpoint_minutes,
-        )
-        self._begin(resumed=bool(meta))
-        self.status.say(
-            f"training on {self.data.num_images} images: {self.epochs} epochs of {self.steps} "
-            f"steps, batch {config.batch_size} on {self.world_size} device(s); output in "
-            f"{self.folder.resolve()}"
-        )
-
-    # ------------------------------------------------------------------ what the loop says
+    config: Config
+    ranks: Ranks
+    display: Display
+    folder: RunFolder
+    data: MindRecordSet
+    validation: tuple[MindRecordSet, GroundTruth] | None
+    network: nn.Cell
+    train_one_step: TrainOneStep
+    graphs: CompileCache
+    steps_per_epoch: int
+    rates: np.ndarray
+    contract: dict[str, Any]
+    guard: DivergenceGuard
+    log: LossLog
+    saver: CheckpointSaver
+    step_report: StepReport
+    position: Position
+    best: dict[str, float] = field(default_factory=dict)
+    saved: tuple[int, int] | None = None
+    _is_save_due: bool = False
 
     def next_epoch(self) -> bool:
         """Move on to the next epoch if the current one is done; False after the last one."""
-        if self.position.step >= self.steps:
-            if self.position.epoch >= self.epochs:
+        if self.epoch_is_done():
+            if self.position.epoch >= self.config.epoch_size:
                 return False
-            self.position.epoch, self.position.step = self.position.epoch + 1, 0
-        self.step.set_train(True)
+            self.position.epoch, self.position.step_in_epoch = self.position.epoch + 1, 0
+        self.train_one_step.set_train(True)
         return True
 
-    def until_stopped(self, batches: Any, stop: StopSignals) -> Iterator[tuple[Tensor, ...]]:
-        """Yield the batches; fewer when a Ctrl-C hit the pipeline while it was starting."""
+    def epoch_is_done(self) -> bool:
+        """Say whether all steps of the current epoch have been made."""
+        return self.position.step_in_epoch >= self.steps_per_epoch
+
+    def _is_due(self, every: int) -> bool:
+        """Say so of what is done after `every` epochs (0: never) and after the last one."""
+        epoch = self.position.epoch
+        return every > 0 and (epoch % every == 0 or epoch == self.config.epoch_size)
+
+    def batches(self, stop: StopSignals) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the batches that are left of the epoch; fewer after a wish to stop.
+
+        Args:
+            stop: a Ctrl-C may hit the pipeline while it is starting.
+        """
+        dataset = create_train_dataset(
+            self.config,
+            self.data,
+            epoch=self.position.epoch,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
+            skip_steps=self.position.step_in_epoch,
+        )
         try:
-            for batch in iterate(batches, records=self.data):
+            for batch in iterate(dataset, records=self.data):
                 stop.listen()
                 yield batch
         except RuntimeError:
             if not stop.wanted():
                 raise
 
-    def train_step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Make one step with the columns of a batch; return its losses and gradient norm."""
+    def train_on(self, batch: tuple[Tensor, ...]) -> FinishedStep:
+        """Make one step with the columns of a batch; return what it gave."""
         self.saver.trained()
-        return self._cache(self.step, Tensor(self.scaler.scale, ms.float32), *batch[:-1])
-
-    def check(self, losses: np.ndarray, grad_norm: float, image_index: Tensor) -> None:
-        """Stop a run that has diverged; count and adapt to steps whose gradients overflowed.
-
-        Raises:
-            TrainingDiverged: for a loss that is not finite, or too many skipped steps in a row; the
-                other ranks learn of it when they `agree` after this step.
-        """
+        scale = Tensor(self.guard.scaler.scale, ms.float32)
+        losses, grad_norm = self.graphs(self.train_one_step, scale, *batch[:-1])
         at = self.position
-        finite = bool(np.isfinite(grad_norm))
-        self.scaler.update(finite)
-        self.skipped = 0 if finite else self.skipped + 1
-        if not has_diverged(losses, self.skipped):
-            if not finite:
-                self.status.say(
-                    f"epoch {at.epoch} step {at.step}: gradients overflowed, step skipped"
-                    f" (loss scale now {self.scaler.scale:g})"
-                )
-            return
-        self.agree(False, diverged=True)
-        place = (
-            f"epoch {at.epoch} step {at.step} (step {at.global_step} of the run, "
-            f"learning rate {self.rates[at.global_step - 1]:.6g})"
+        at.advance()
+        return FinishedStep(
+            at.epoch,
+            at.step_in_epoch,
+            at.global_step,
+            rate=self.rates[at.global_step - 1],
+            losses=losses.asnumpy(),
+            grad_norm=float(grad_norm.asnumpy()),
+            image_ids=[self.data.image_ids[i] for i in batch[-1].asnumpy()],
         )
-        ids = [self.data.image_ids[i] for i in image_index.asnumpy()]
-        raise TrainingDiverged(divergence(losses, self.skipped, place, ids))
 
-    def agree(self, stop: bool, *, diverged: bool = False) -> bool:
-        """Say whether to stop now: all ranks after the same step, once one wants to.
-
-        Rank 0 also decides here whether the step is to be saved: `save_if_due` is for that.
+    def check(self, step: FinishedStep) -> None:
+        """Stop a run that has diverged.
 
         Raises:
-            TrainingDiverged: another rank has `diverged`, and leaves; so must this one, which would
+            TrainingDiverged: it has, on this rank; the others learn of it in their `agree`.
+        """
+        try:
+            self.guard.check(step)
+        except TrainingDiverged:
+            self._vote(False, diverged=True)
+            raise
+
+    def report(self, step: FinishedStep) -> None:
+        """Put a step into the loss log, and show it."""
+        self.log.update(step.epoch, step.step_in_epoch, step.losses)
+        self.step_report.show(step)
+
+    def agree_to_stop(self, stop: StopSignals) -> bool:
+        """Say whether to stop now: all ranks after the same step, once one is told to.
+
+        Raises:
+            TrainingDiverged: another rank has diverged, and leaves; so must this one, which would
                 wait for it for ever.
         """
-        due = self.rank == 0 and self.saver.due(self.position.global_step)
-        votes = self.ranks.total([stop, diverged, due])
-        self._save_due = bool(votes[2])
+        return self._vote(stop.wanted())
+
+    def _vote(self, stop: bool, *, diverged: bool = False) -> bool:
+        """Exchange what the ranks want; rank 0 also decides whether the step is to be saved."""
+        due = self.ranks.rank == 0 and self.saver.due(self.position.global_step)
+        votes = self.ranks.all_reduce([stop, diverged, due])
+        self._is_save_due = bool(votes[2])
         if votes[1] and not diverged:
             raise TrainingDiverged(
-                f"another rank stopped at epoch {self.position.epoch} step {self.position.step}, "
-                f"because its losses or gradients are not finite; see the error of that rank "
-                f"(this is rank {self.rank})"
+                f"another rank stopped at epoch {self.position.epoch} step "
+                f"{self.position.step_in_epoch}, because its losses or gradients are not finite; "
+                f"see the error of that rank (this is rank {self.ranks.rank})"
             )
         return bool(votes[0])
 
-    def save(self) -> None:
-        """Write the checkpoint of the current position (rank 0), unless it is there already.
-
-        One that cannot be written is said, and tried again later.
-        """
-        at = self.position
-        if self.saved != (at.epoch, at.step):
-            self._share_statistics()
-            self.log.sync()
-            meta = self._meta(self.ranks.gather(self.log.state()))
-            if self.rank == 0:
-                within = at.step < self.steps or not self.epoch_is_saved()
-                self.saver.save(checkpoint_name(at.epoch, at.step), meta, within_epoch=within)
-                self._keep_settings()
-        self.saved = (at.epoch, at.step)
-        self.progress.pause()
-
     def save_if_due(self) -> None:
         """Save within an epoch, when the ranks have agreed to."""
-        if self._save_due:
+        if self._is_save_due:
             self.save()
 
-    def epoch_is_saved(self) -> bool:
-        """Say whether a checkpoint is to be written at the end of this epoch."""
-        epoch = self.position.epoch
-        return epoch % self.config.save_checkpoint_epochs == 0 or epoch == self.epochs
+    def end_epoch(self) -> None:
+        """Save after an epoch, when that is due.
 
-    def _keep_settings(self) -> None:
-        """Write the configuration again if somebody has removed the run's folder."""
-        if not os.path.lexists(self.settings):
-            with contextlib.suppress(UserError):
-                self.config.save(str(self.settings))
+        Raises:
+            RuntimeError: the data had fewer batches than it said.
+        """
+        if not self.epoch_is_done():
+            raise RuntimeError(
+                f"epoch {self.position.epoch} ended after {self.position.step_in_epoch} of "
+                f"{self.steps_per_epoch} steps"
+            )
+        if self._is_due(self.config.save_checkpoint_epochs):
+            self.save()
 
-    def _write(self, path: Path, training: bool, meta: Mapping[str, Any]) -> None:
-        save_checkpoint(path, self.network, self.step.optimizer if training else None, meta)
+    def save(self) -> None:
+        """Write the checkpoint of the current position (rank 0), unless it is there already."""
+        at = self.position
+        if self.saved != (at.epoch, at.step_in_epoch):
+            self._share_statistics()
+            self.log.sync()
+            meta = self._meta(self.ranks.all_gather(self.log.state()))
+            if self.ranks.rank == 0:
+                ends_epoch = self.epoch_is_done() and self._is_due(
+                    self.config.save_checkpoint_epochs
+                )
+                name = checkpoint_name(at.epoch, at.step_in_epoch)
+                self.saver.save(name, meta, within_epoch=not ends_epoch)
+                self.folder.keep_settings(self.config)
+        self.saved = (at.epoch, at.step_in_epoch)
+        self.step_report.pause()
 
     def _share_statistics(self) -> None:
         """Give BatchNorm's moving statistics, of each rank's own batches, their mean.
@@ -229,40 +217,59 @@ class Run:
         if self.config.norm == "bn":
             self.ranks.average(moving_statistics(self.network))
 
+    def _meta(self, logs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what a checkpoint says of the run; `logs`: the unfinished lines of every rank."""
+        return {
+            **describe_model(self.config),
+            **self.contract,
+            "frozen_stages": self.config.frozen_stages,
+            "batch_size": self.config.batch_size,
+            "world_size": self.ranks.world_size,
+            "steps_per_epoch": self.steps_per_epoch,
+            **vars(self.position),
+            "loss_scaler": self.guard.scaler.state(),
+            "skipped": self.guard.skipped,
+            "loss_log": self.log.state(),
+            "loss_logs": logs,
+            "best": self.best,
+        }
+
     def evaluate(self, stop: StopSignals) -> bool:
         """Evaluate after an epoch if it is due, keep the best weights; False means leave.
 
         Every rank looks at its share of the images; rank 0 judges them all.
         """
-        config, epoch = self.config, self.position.epoch
-        due = config.eval_interval and (epoch % config.eval_interval == 0 or epoch == self.epochs)
-        if not due or self.validation is None:
-            return not self.agree(stop.wanted())
-        self._share_statistics()
-        outcome = evaluate(
-            self.network,
-            config,
-            *self.validation,
-            ranks=self.ranks,
-            status=self.status,
-            should_stop=lambda: self.agree(stop.wanted()),
-        )
-        self.progress.pause()
-        if outcome is None:
-            return not self.agree(True)
-        summary, detections = outcome
-        if summary is None:  # rank 0 sees to the results
-            return not self.agree(stop.wanted())
-        for line in (f"evaluation after epoch {epoch}", *summary.report()):
-            self.status.say(line)
-        self.status.say(f"{detections.images_per_second:.2f} images/s")
-        if config.keep_best and summary.ap > self.best.get("ap", -1.0):
-            before, self.best = self.best, {"ap": summary.ap, "epoch": epoch}
-            if self.saver.save_weights(BEST_NAME, self._meta([])):
-                self.status.say(f"best AP so far {summary.ap:.3f}: {self.keeper.path(BEST_NAME)}")
-            else:
-                self.best = before  # whose file is there
-        return not self.agree(stop.wanted())
+        if self._is_due(self.config.eval_interval) and self.validation is not None:
+            self._share_statistics()
+            outcome = evaluate(
+                self.network,
+                self.config,
+                *self.validation,
+                ranks=self.ranks,
+                display=self.display,
+                graphs=self.graphs,
+                should_stop=lambda: self.agree_to_stop(stop),
+            )
+            self.step_report.pause()
+            if outcome is None:
+                return not self._vote(True)
+            summary, detections = outcome
+            if summary is not None:  # rank 0 sees to the results
+                for line in (f"evaluation after epoch {self.position.epoch}", *summary.report()):
+                    self.display.say(line)
+                self.display.say(f"{detections.images_per_second:.2f} images/s")
+                self._keep_best(summary.ap)
+        return not self.agree_to_stop(stop)
+
+    def _keep_best(self, ap: float) -> None:
+        """Write the weights when none were better."""
+        if not self.config.keep_best or ap <= self.best.get("ap", -1.0):
+            return
+        before, self.best = self.best, {"ap": ap, "epoch": self.position.epoch}
+        if self.saver.save_weights(BEST_NAME, self._meta([])):
+            self.display.say(f"best AP so far {ap:.3f}: {self.folder.keeper.path(BEST_NAME)}")
+        else:
+            self.best = before  # whose file is there
 
     def leave(self, stop: StopSignals) -> int:
         """Save a stopped run and say where it stands; return its exit code.
@@ -272,10 +279,10 @@ class Run:
         """
         self.save()
         self.saver.finish()
-        self.status.say(
-            f"stopped after epoch {self.position.epoch} step {self.position.step}; "
-            f"continue with --config_path {self.settings.resolve()} --resume auto "
-            f"--output_dir {self.folder.resolve()}"
+        self.display.say(
+            f"stopped after epoch {self.position.epoch} step {self.position.step_in_epoch}; "
+            f"continue with --config_path {self.folder.settings.resolve()} --resume auto "
+            f"--output_dir {self.folder.path.resolve()}"
         )
         return stop.exit_code or EXIT_STOPPED
 
@@ -287,124 +294,6 @@ class Run:
         """
         self.log.sync()
         self.saver.finish()
-        self.status.say(f"done; checkpoints in {self.keeper.folder.resolve()}")
-        self.status.say(f"loss log: {self.log.path.resolve()}")
+        self.display.say(f"done; checkpoints in {self.folder.keeper.folder.resolve()}")
+        self.display.say(f"loss log: {self.log.path.resolve()}")
         return 0
-
-    # ------------------------------------------------------------------ how a run is put together
-
-    def _prepare_folder(self) -> CheckpointKeeper:
-        """Take the output folder, and look at the named files: before the data is converted.
-
-        The files are rank 0's: on another server they need not be.
-        """
-        with self.ranks.watch(self.config.rank_timeout):
-            hold_run_folder(self.folder, self.ranks)
-        keep = self.config.keep_checkpoint_max
-        if self.rank:
-            return CheckpointKeeper(self.folder / "ckpt_0", keep)
-        folder = self.folder / "ckpt_0"
-        start = self._start = open_start(self.config.resume, folder, self.status.say)
-        if self.config.pre_trained and not start:
-            require_file(self.config.pre_trained, "pre_trained")
-        keeper = CheckpointKeeper(folder, keep, resume=bool(start), say=self.status.say)
-        goes_on_here = start and os.path.samefile(start.path.parent, folder)
-        listed = None if goes_on_here else CheckpointKeeper.read_index(keeper.folder)
-        if listed:
-            raise UserError(
-                f"{keeper.folder}: holds the checkpoints of another run (newest {listed[-1]}); go "
-                "on with it by --resume auto, or choose another output_dir"
-            )
-        removed = remove_leftovers(keeper.folder) + remove_leftovers(self.folder)
-        if removed:
-            self.status.say(f"removed {removed} half-written file(s) from {keeper.folder}")
-        return keeper
-
-    def _begin(self, *, resumed: bool) -> None:
-        """Leave the run's mark on its folder, now that nothing can keep it from beginning."""
-        self.settings = self.config.path_in(self.folder)
-        if self.rank == 0:
-            self.keeper.write_index()
-            for line in changed_lines(self.settings, self.config) if resumed else ():
-                self.status.say(line)
-            self.config.save(str(self.settings))
-            sync_folder(self.folder)
-            if self.settings.name != "config.yaml":
-                self.status.say(f"config.yaml is yours; the effective one is {self.settings}")
-
-    def _start_from_pretrained(self) -> None:
-        if self.rank or not self.config.pre_trained or self._start:
-            return
-        report = load_pretrained(self.network, self.config.pre_trained, describe_model(self.config))
-        for line in report.lines():
-            self.status.say(line)
-
-    # ------------------------------------------------------------------ stopping and going on
-
-    def _contract(self) -> dict[str, Any]:
-        """Return what has to be the same when a run goes on, for its steps to mean the same."""
-        return {
-            "num_images": self.data.num_images,
-            "seed": self.config.seed,
-            "annotations_sha256": self.annotations,
-        }
-
-    def _meta(self, logs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return what a checkpoint says of the run; `logs`: the unfinished lines of every rank."""
-        return {
-            **describe_model(self.config),
-            **self._contract(),
-            "frozen_stages": self.config.frozen_stages,
-            "batch_size": self.config.batch_size,
-            "world_size": self.world_size,
-            "steps_per_epoch": self.steps,
-            "epoch": self.position.epoch,
-            "step_in_epoch": self.position.step,
-            "global_step": self.position.global_step,
-            "loss_scaler": self.scaler.state(),
-            "skipped": self.skipped,
-            "loss_log": self.log.state(),
-            "loss_logs": logs,
-            "best": self.best,
-        }
-
-    def _resume(self) -> dict[str, Any]:
-        """Start all ranks alike: with what rank 0 has, from the beginning or from a checkpoint.
-
-        Returns:
-            The checkpoint's meta, empty at the beginning of a run.
-        """
-        meta = self.ranks.from_first(self._load() if self.rank == 0 else None)
-        self.ranks.copy_from_first(self.network.get_parameters())
-        if not meta:
-            return {}
-        self.ranks.copy_from_first(self.step.optimizer.get_parameters())
-        self.position = Position(**meta["position"])
-        self.scaler.restore(meta["loss_scaler"])
-        self.skipped, self.best = meta["skipped"], meta["best"]
-        if self.world_size == meta["world_size"]:
-            self.saved = (self.position.epoch, self.position.step)
-        return meta
-
-    def _load(self) -> dict[str, Any]:
-        """Load the checkpoint to go on from; return its meta and this run's `position`."""
-        start, self._start = self._start, None
-        if start is None:
-            if self.config.resume:
-                self.status.say(f"nothing to resume in {self.folder.resolve()}: a new run begins")
-            return {}
-        optimizer = self.step.optimizer
-        model = describe_model(self.config)
-        meta = load_training_state(self.network, optimizer, start, model, self._contract())
-        at = position_of(
-            start.path,
-            meta,
-            batch_size=self.config.batch_size,
-            world_size=self.world_size,
-            steps=self.steps,
-            epochs=self.epochs,
-        )
-        set_parameter(optimizer.global_step, np.array([at.global_step], np.int32))
-        for line in resumed_lines(start.path, meta, at, self.world_size):
-            self.status.say(line)
-        return {**meta, "position": vars(at)}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from src.training.progress import StatusLine
+from src.base.progress import Display, Part
 
 _PROGRAM = """
 import sys
@@ -74,12 +74,12 @@ class _Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-def test_a_status_line_outlives_its_stream(capsys):
+def test_a_display_outlives_its_stream(capsys):
     closed = io.StringIO()
     closed.close()
     for stream in (_Full(), closed):
-        status = StatusLine(stream)
+        display = Display(stream)
         for _ in range(3):
-            status.say("a line")
-            status.show("progress", keep=True)
+            display.say("a line")
+            display.show([Part("progress")], 1, 2, keep=True)
         assert capsys.readouterr().err.count("what cannot be printed is lost") == 1

@@ -22,8 +22,9 @@ from src.checkpoints.file import (
     read_checkpoint,
     save_checkpoint,
 )
-from src.checkpoints.loading import check_model, load_detector, load_training_state
+from src.checkpoints.loading import check_model
 from src.checkpoints.pretrained import load_pretrained
+from tests.helpers.checkpoint_files import load_detector_file, resume_file
 from tests.helpers.tiny_detector import (
     same_values,
     tiny_batch,
@@ -49,7 +50,7 @@ def saved(tmp_path):
 def test_round_trip_with_meta(saved):
     path, network = saved
     other = tiny_network(2)
-    meta, notes = load_detector(other, path, tiny_model())
+    notes, meta = load_detector_file(other, path, tiny_model()), read_checkpoint(path).meta
     assert same_values(values_of(network), values_of(other))
     assert meta["epoch"] == 3 and meta["class_names"] == ["cat", "dog", "fox"] and notes == []
     assert os.stat(path).st_mode & 0o200  # the next run may replace it
@@ -74,7 +75,7 @@ def test_training_state_continues_bit_for_bit(tmp_path):
     for i in (2, 3):
         step(Tensor(1.0, ms.float32), *tiny_batch(seed=i))
     other, other_optimizer, other_step = tiny_trained(seed=9, steps=0)
-    meta = load_training_state(other, other_optimizer, tmp_path / "a.ckpt", tiny_model(), CONTRACT)
+    meta = resume_file(other, other_optimizer, tmp_path / "a.ckpt", tiny_model(), CONTRACT)
     assert meta["global_step"] == 2 and int(other_optimizer.global_step.asnumpy()[0]) == 2
     for i in (2, 3):
         other_step(Tensor(1.0, ms.float32), *tiny_batch(seed=i))
@@ -85,7 +86,7 @@ def test_evaluation_reads_training_checkpoints(tmp_path):
     network, optimizer, _ = tiny_trained()
     save_checkpoint(tmp_path / "a.ckpt", network, optimizer, tiny_model())
     other = tiny_network(5)
-    load_detector(other, tmp_path / "a.ckpt", tiny_model())
+    load_detector_file(other, tmp_path / "a.ckpt", tiny_model())
     assert same_values(values_of(network), values_of(other))
 
 
@@ -100,7 +101,7 @@ def test_truncated_files_are_refused(saved, keep):
     network = tiny_network(4)
     before = values_of(network)
     with pytest.raises(UserError) as raised:
-        load_training_state(network, SimpleNamespace(), path, tiny_model(), {})
+        resume_file(network, SimpleNamespace(), path, tiny_model(), {})
     assert str(path) in str(raised.value)
     assert same_values(before, values_of(network))
 
@@ -113,7 +114,7 @@ def test_every_truncation_of_the_weights_is_refused(saved):
     for length in range(0, end, max(1, end // 40)):
         path.write_bytes(content[:length])
         with pytest.raises(UserError):
-            load_detector(network, path)
+            load_detector_file(network, path)
 
 
 def _prepare(kind, tmp_path, saved):
@@ -153,12 +154,9 @@ def test_files_that_are_no_checkpoint(kind, how, tmp_path, saved, capfd):
     path = _prepare(kind, tmp_path, saved)
     model = tiny_model()
     load, key = {
-        "detector": (lambda: load_detector(tiny_network(), path, model), "checkpoint_path"),
+        "detector": (lambda: load_detector_file(tiny_network(), path, model), "checkpoint_path"),
         "pretrained": (lambda: load_pretrained(tiny_network(), path, model), "pre_trained"),
-        "resume": (
-            lambda: load_training_state(tiny_network(), None, path, tiny_model(), {}),
-            "resume",
-        ),
+        "resume": (lambda: resume_file(tiny_network(), None, path, tiny_model(), {}), "resume"),
     }[how]
     message = (
         KINDS.get(kind)
@@ -190,7 +188,7 @@ def test_a_detector_of_another_configuration_is_refused(saved, changes, options,
     network = tiny_network(**options)
     before = values_of(network)
     with pytest.raises(UserError, match=message):
-        load_detector(network, saved[0], tiny_model(**changes))
+        load_detector_file(network, saved[0], tiny_model(**changes))
     assert same_values(before, values_of(network))
 
 
@@ -200,15 +198,15 @@ def test_a_detector_of_another_configuration_is_refused(saved, changes, options,
 def test_another_depth_is_refused_without_meta_too(tmp_path, depth, message):
     save_checkpoint(tmp_path / "a.ckpt", tiny_network(depth=3 - depth))
     with pytest.raises(UserError, match=message):
-        load_detector(tiny_network(depth=depth), tmp_path / "a.ckpt", tiny_model())
+        load_detector_file(tiny_network(depth=depth), tmp_path / "a.ckpt", tiny_model())
 
 
 def test_trainable_and_frozen_bn_are_the_same_weights(saved):
-    load_detector(tiny_network(), saved[0], tiny_model(norm="bn"))
+    load_detector_file(tiny_network(), saved[0], tiny_model(norm="bn"))
 
 
 def test_renamed_classes_are_pointed_out(saved):
-    _, notes = load_detector(
+    notes = load_detector_file(
         tiny_network(), saved[0], tiny_model(class_names=("cat", "puppy", "fox"))
     )
     assert notes == ["trained on the classes cat, dog, fox, used here for cat, puppy, fox"]
@@ -217,11 +215,11 @@ def test_renamed_classes_are_pointed_out(saved):
 def test_another_number_of_classes_is_refused_without_meta_too(tmp_path):
     save_checkpoint(tmp_path / "a.ckpt", tiny_network())
     with pytest.raises(UserError, match="rcnn.cls_scores.weight is .4, 8. .*coco_classes"):
-        load_detector(tiny_network(num_classes=3), tmp_path / "a.ckpt", tiny_model())
+        load_detector_file(tiny_network(num_classes=3), tmp_path / "a.ckpt", tiny_model())
 
 
 def test_other_pixels_are_pointed_out(saved):
-    _, notes = load_detector(tiny_network(), saved[0], tiny_model(channel_order="bgr"))
+    notes = load_detector_file(tiny_network(), saved[0], tiny_model(channel_order="bgr"))
     assert len(notes) == 1 and "channel_order rgb" in notes[0]
 
 
@@ -234,9 +232,7 @@ def test_resume_needs_the_same_run(tmp_path, contract, message):
     meta = tiny_run_meta(3)
     save_checkpoint(tmp_path / "a.ckpt", network, optimizer, meta)
     with pytest.raises(UserError, match=message):
-        load_training_state(
-            network, optimizer, tmp_path / "a.ckpt", tiny_model(), {**CONTRACT, **contract}
-        )
+        resume_file(network, optimizer, tmp_path / "a.ckpt", tiny_model(), {**CONTRACT, **contract})
 
 
 def test_resume_needs_the_optimizer_of_every_trained_parameter(tmp_path):
@@ -244,7 +240,7 @@ def test_resume_needs_the_optimizer_of_every_trained_parameter(tmp_path):
     save_checkpoint(tmp_path / "a.ckpt", network, optimizer, tiny_run_meta(3))
     other, other_optimizer, _ = tiny_trained(steps=0)
     with pytest.raises(UserError, match="no optimizer state for moments.backbone.conv1.weight"):
-        load_training_state(other, other_optimizer, tmp_path / "a.ckpt", tiny_model(), {})
+        resume_file(other, other_optimizer, tmp_path / "a.ckpt", tiny_model(), {})
 
 
 # ------------------------------------------------------------------ files in a folder
@@ -288,7 +284,7 @@ def test_check_model_accepts_files_without_meta(saved):
     "key, value", [("img_width", 96), ("keep_ratio", False), ("roi_align_finest_scale", 28)]
 )
 def test_another_use_of_the_image_is_pointed_out(saved, key, value):
-    _, notes = load_detector(tiny_network(), saved[0], tiny_model(**{key: value}))
+    notes = load_detector_file(tiny_network(), saved[0], tiny_model(**{key: value}))
     assert len(notes) == 1 and notes[0].startswith(f"trained with {key} ")
 
 
@@ -296,7 +292,7 @@ def test_weights_alone_are_not_resumed(tmp_path):
     network, optimizer, _ = tiny_trained(steps=0)
     save_checkpoint(tmp_path / "best.ckpt", network, meta={**tiny_model(), "global_step": 3})
     with pytest.raises(UserError, match="holds weights but no optimizer state.*pre_trained"):
-        load_training_state(network, optimizer, tmp_path / "best.ckpt", tiny_model(), {})
+        resume_file(network, optimizer, tmp_path / "best.ckpt", tiny_model(), {})
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pkl"])

@@ -17,12 +17,13 @@ from src.base.errors import UserError
 from src.checkpoints.file import describe_model, read_checkpoint, save_checkpoint, save_parameters
 from src.checkpoints.foreign import to_torchvision
 from src.checkpoints.foreign.parameters import detector_shapes
-from src.checkpoints.loading import check_model, load_detector
+from src.checkpoints.loading import check_model
 from src.checkpoints.pretrained import load_pretrained
 from src.convert_checkpoint import main
 from src.FasterRcnn.backbones import build_backbone
 from src.model_utils.config import load_config
 from tests.helpers import foreign_checkpoints as foreign
+from tests.helpers.checkpoint_files import load_detector_file
 from tests.helpers.paths import REPO
 from tests.helpers.recipe import make_weight
 from tests.helpers.tiny_detector import tiny_network
@@ -88,7 +89,7 @@ def test_it_loads_into_the_network(converted_file):
     meta = read_checkpoint(converted_file).meta
     config = config_of(meta, img_width=64, img_height=64)
     network = build_detector(config)
-    _, notes = load_detector(network, converted_file, describe_model(config))
+    notes = load_detector_file(network, converted_file, describe_model(config))
     assert notes == []
 
 

@@ -8,8 +8,8 @@ from mindspore import Parameter, Tensor, nn
 
 from src.base.errors import UserError
 from src.checkpoints.file import canonical_name, save_checkpoint, save_parameters
-from src.checkpoints.loading import load_detector
 from src.checkpoints.pretrained import load_pretrained
+from tests.helpers.checkpoint_files import load_detector_file
 from tests.helpers.tiny_detector import same_values, tiny_model, tiny_network, values_of
 
 
@@ -73,7 +73,7 @@ def test_older_names_of_a_detector(tmp_path):
         and not report.unused
         and not report.missing
     )
-    load_detector(tiny_network(3), tmp_path / "a.ckpt", tiny_model())
+    load_detector_file(tiny_network(3), tmp_path / "a.ckpt", tiny_model())
 
 
 def test_heads_of_other_classes_start_fresh_by_name(saved):

@@ -17,7 +17,6 @@ from src.base.one_at_a_time import beside
 from src.data import record_writer
 from src.data.mindrecord import ensure_mindrecord
 from src.data.record_index import read_index
-from src.data.record_writer import Progress
 from src.data.source import data_source
 from tests.helpers.data_helpers import (
     ANNO,
@@ -416,26 +415,3 @@ def test_validation_file_can_be_given(root):
     config = make_config(root, val_data_type="train2017", anno_path=str(other))
     assert data_source(config, "val").anno_path == str(other)
     assert data_source(config, "train").anno_path == str(root / ANNO)
-
-
-# ------------------------------------------------------------------ progress
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_shows_rate_and_time_left(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(record_writer.time, "monotonic", lambda: now[0])
-    for stream in (Terminal(), io.StringIO()):
-        progress = Progress(120, "converting", stream)
-        for _ in range(120):
-            now[0] += 1.0
-            progress.advance()
-        progress.finish()
-        lines = stream.getvalue().replace("\r", "\n").split("\n")
-        assert "converting: 30/120, 1 images/s, 0:01:30 left" in [line.rstrip() for line in lines]
-        assert "converting: 120/120, 1 images/s, 120.0 s" in [line.rstrip() for line in lines]
-        assert (len(lines) > 100) == stream.isatty()

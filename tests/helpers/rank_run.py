@@ -5,6 +5,7 @@ With TINY=1 the tiny detector is in the place of the real one. DIE_AT="RANK EPOC
 rank there, STOP_AT sends it a SIGTERM.
 """
 
+import functools
 import json
 import os
 import signal
@@ -18,28 +19,28 @@ from src.model_utils.device_adapter import prepare_environment
 def main(argv):
     config = load_config(argv)
     prepare_environment(config.device_target)
-    if os.environ.get("TINY"):
-        from tests.helpers.tiny_run import use_tiny_detector
-
-        use_tiny_detector()
+    from src.training.assembly import assemble_run
     from src.training.loop import run_training
-    from src.training.run import Run
+    from tests.helpers.tiny_training import WatchedGuard, assemble_tiny
 
-    original, steps = Run.check, []
+    def assemble(config):
+        run = assemble_tiny(config) if os.environ.get("TINY") else assemble_run(config)
+        run.guard = WatchedGuard(run.guard, functools.partial(note, run.ranks.rank))
+        return run
 
-    def check(self, losses, grad_norm, image_index):
-        at = (self.rank, self.position.epoch, self.position.step)
+    steps = []
+
+    def note(rank, step):
+        at = (rank, step.epoch, step.step_in_epoch)
         for name, number in (("DIE_AT", signal.SIGKILL), ("STOP_AT", signal.SIGTERM)):
             if os.environ.get(name) == "{} {} {}".format(*at):
                 os.kill(os.getpid(), number)
-        images = [self.data.image_ids[i] for i in image_index.asnumpy()]
-        steps.append([*at[1:], [float(loss) for loss in losses], grad_norm, images])
-        path = Path(config.output_dir, f"steps_{self.rank}.json")
+        losses = [float(loss) for loss in step.losses]
+        steps.append([*at[1:], losses, step.grad_norm, step.image_ids])
+        path = Path(config.output_dir, f"steps_{rank}.json")
         path.write_text(json.dumps(steps))
-        return original(self, losses, grad_norm, image_index)
 
-    Run.check = check
-    return run_training(config)
+    return run_training(config, assemble=assemble)
 
 
 if __name__ == "__main__":

@@ -83,18 +83,12 @@ def tiny_config(root, output_dir, **changes):
 
 
 def use_tiny_detector(setattr_=setattr):
-    """Put the tiny detector in the place of the real one."""
+    """Put the tiny detector in the place of the real one, for whole programs."""
     import src.detector
-    import src.training.assembly
-    import src.training.run
-    from tests.helpers.tiny_detector import TinyDetector, TinyWithLoss
+    from tests.helpers.tiny_training import build_tiny, build_tiny_loss
 
-    def build(config):
-        return TinyDetector(num_classes=config.num_classes)
-
-    setattr_(src.detector, "build_detector", build)
-    setattr_(src.training.run, "build_detector", build)
-    setattr_(src.training.assembly, "build_loss", lambda network, *settings: TinyWithLoss(network))
+    setattr_(src.detector, "build_detector", build_tiny)
+    setattr_(src.detector, "build_loss", build_tiny_loss)
 
 
 def _main(argv):
@@ -102,10 +96,9 @@ def _main(argv):
 
     config = load_config(argv)
     prepare_environment(config.device_target)
-    use_tiny_detector()
-    from src.training.loop import run_training
+    from tests.helpers.tiny_training import train_tiny
 
-    return run_training(config)
+    return train_tiny(config)
 
 
 if __name__ == "__main__":

@@ -34,10 +34,10 @@ pytestmark = pytest.mark.skipif(
 
 def test_alone_nothing_is_exchanged():
     ranks = Ranks()
-    assert ranks.total([1, 2.5]).tolist() == [1.0, 2.5]
-    assert ranks.from_first({"a": 1}) == {"a": 1} and ranks.gather("x") == ["x"]
+    assert ranks.all_reduce([1, 2.5]).tolist() == [1.0, 2.5]
+    assert ranks.broadcast({"a": 1}) == {"a": 1} and ranks.all_gather("x") == ["x"]
     parameter = Parameter(Tensor([1.0, 2.0], ms.float32))
-    ranks.copy_from_first([parameter])
+    ranks.broadcast_parameters([parameter])
     ranks.average([parameter])
     assert parameter.asnumpy().tolist() == [1.0, 2.0]
 
@@ -140,7 +140,7 @@ def test_a_rank_that_leaves_hands_back_what_it_has(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK_ID", "1")
     monkeypatch.setenv("RANK_SIZE", "2")
 
-    def run(config):
+    def assemble(config):
         def watch(limit, last_words):
             Path(config.output_dir, "a.ckpt").write_text("a")
             last_words()
@@ -149,9 +149,8 @@ def test_a_rank_that_leaves_hands_back_what_it_has(tmp_path, monkeypatch):
 
         return SimpleNamespace(ranks=SimpleNamespace(watch=watch))
 
-    monkeypatch.setattr("src.training.loop.Run", run)
     with modelarts(config) as outputs, pytest.raises(InterruptedError):
-        run_training(outputs.config, outputs)
+        run_training(outputs.config, outputs, assemble=assemble)
 
 
 # ------------------------------------------------------------------ two processes

@@ -33,13 +33,13 @@ class OneRank:
     def __init__(self, rank=0, told="", others=()):
         self.rank, self.told, self.others, self.folder = rank, told, list(others), None
 
-    def wait(self):
+    def barrier(self):
         pass
 
-    def from_first(self, content):
+    def broadcast(self, content):
         return self.told if self.rank else content
 
-    def gather(self, content):
+    def all_gather(self, content):
         return [content, *self.others]
 
 

@@ -7,8 +7,8 @@ from src.base.errors import UserError
 from src.checkpoints.file import read_checkpoint
 from src.model_utils.config import load_config
 from src.training.frozen_parts import settings_from_scratch, settings_of_run
-from src.training.loop import run_training
-from tests.helpers.tiny_run import make_data, tiny_config, use_tiny_detector
+from tests.helpers.tiny_run import make_data, tiny_config
+from tests.helpers.tiny_training import train_tiny
 
 CPU = ("--device_target", "CPU")
 DEEPER = ("--config_path", "default_config_101.yaml")
@@ -68,13 +68,12 @@ def test_a_run_goes_on_with_its_own():
         settings_of_run(load_config([*CPU, "--resume", "x"]), {"norm": "x"})
 
 
-def test_what_a_run_really_has_is_kept_and_gone_on_with(tmp_path, monkeypatch, capsys):
-    use_tiny_detector(monkeypatch.setattr)
+def test_what_a_run_really_has_is_kept_and_gone_on_with(tmp_path, capsys):
     root = make_data(tmp_path / "data")
 
     def run(output, **changes):
         config = tiny_config(root, tmp_path / output, steps_per_epoch_limit=1, **changes)
-        assert run_training(config) == 0
+        assert train_tiny(config) == 0
         saved = load_config(["--config_path", str(tmp_path / output / "config.yaml")])
         return (saved.norm, saved.frozen_stages), capsys.readouterr().out
 

@@ -16,18 +16,25 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-import src.training.run
 from src.base.errors import UserError
-from src.checkpoints.file import read_checkpoint
+from src.checkpoints.file import read_checkpoint, save_checkpoint
 from src.model_utils.config import load_config
+from src.network_define import LossScaler
+from src.processes.ranks import Ranks
 from src.training.checkpoint_keeper import CheckpointKeeper
-from src.training.divergence import MAX_SKIPPED_STEPS, TrainingDiverged
-from src.training.loop import EXIT_DIVERGED, run_training, train
+from src.training.divergence import (
+    MAX_SKIPPED_STEPS,
+    DivergenceGuard,
+    FinishedStep,
+    TrainingDiverged,
+)
+from src.training.loop import EXIT_DIVERGED, train
 from src.training.resume import open_start
-from src.training.run import Run
+from src.training.saving import CheckpointSaver
 from src.training.stop_signals import StopSignals
 from tests.helpers import tiny_run
-from tests.helpers.tiny_run import CLASS_NAMES, arguments, make_data, tiny_config, use_tiny_detector
+from tests.helpers.tiny_run import CLASS_NAMES, arguments, make_data, tiny_config
+from tests.helpers.tiny_training import assemble_tiny, train_tiny
 
 STEPS = 5
 
@@ -37,18 +44,11 @@ def root(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("training data"))
 
 
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    use_tiny_detector(monkeypatch.setattr)
-
-
 @pytest.fixture(scope="module")
 def whole_run(root, tmp_path_factory):
     """An uninterrupted run with evaluation after every epoch."""
     output = tmp_path_factory.mktemp("whole run")
-    with pytest.MonkeyPatch.context() as patch:
-        use_tiny_detector(patch.setattr)
-        assert run_training(tiny_config(root, output, eval_interval=1)) == 0
+    assert train_tiny(tiny_config(root, output, eval_interval=1)) == 0
     return output
 
 
@@ -64,16 +64,20 @@ def _log(output):
     return Path(output, "loss_0.log").read_text()
 
 
-def _stop_after(monkeypatch, epoch, step, number=signal.SIGTERM):
+def _signal_at(epoch, step_in_epoch, number=signal.SIGTERM):
     """Send ourselves a signal in the middle of a step."""
-    original = Run.check
 
-    def check(self, *args, **kwargs):
-        if (self.position.epoch, self.position.step) == (epoch, step):
+    def before_check(step):
+        if (step.epoch, step.step_in_epoch) == (epoch, step_in_epoch):
             os.kill(os.getpid(), number)
-        return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(Run, "check", check)
+    return before_check
+
+
+def _die(step):
+    """End the run in its ninth step as a kill would."""
+    if (step.epoch, step.step_in_epoch) == (2, 4):
+        raise MemoryError("killed")
 
 
 def test_what_a_run_leaves(whole_run):
@@ -106,14 +110,14 @@ def test_what_a_run_leaves(whole_run):
 
 def test_one_seed_one_run(root, whole_run, tmp_path, capsys):
     # Without evaluation and with other worker counts: neither touches the training.
-    assert run_training(tiny_config(root, tmp_path / "a", num_parallel_workers=1)) == 0
+    assert train_tiny(tiny_config(root, tmp_path / "a", num_parallel_workers=1)) == 0
     assert _log(tmp_path / "a") == _log(whole_run)
     assert _same(_arrays(tmp_path / "a"), _arrays(whole_run))
     out = capsys.readouterr().out
     assert "learning rate 0.05: base_lr 0.4 for 16 images a step, scaled to 2" in out
     assert re.search(r"epoch 3/3 step 4/5  lr 0\.050000 .* ms/step .* images/s  left 0:00:0", out)
     assert str(tmp_path / "a") in out
-    assert run_training(tiny_config(root, tmp_path / "b", seed=6)) == 0
+    assert train_tiny(tiny_config(root, tmp_path / "b", seed=6)) == 0
     assert _log(tmp_path / "b") != _log(whole_run)
 
 
@@ -126,56 +130,38 @@ def test_one_seed_one_run(root, whole_run, tmp_path, capsys):
         (signal.SIGHUP, {129}, 2, 1),
     ],
 )
-def test_stopped_and_resumed_is_the_same_run(
-    root, whole_run, tmp_path, monkeypatch, number, codes, epoch, step
-):
+def test_stopped_and_resumed_is_the_same_run(root, whole_run, tmp_path, number, codes, epoch, step):
     config = tiny_config(root, tmp_path, eval_interval=1)
-    with monkeypatch.context() as patch:
-        _stop_after(patch, epoch, step, number)
-        assert run_training(config) in codes
+    assert train_tiny(config, before_check=_signal_at(epoch, step, number)) in codes
     assert (tmp_path / "ckpt_0" / f"faster_rcnn-{epoch}_{step}.ckpt").is_file()
     assert _log(tmp_path) != _log(whole_run) or (epoch, step) == (3, 5)
-    assert run_training(config.replace(resume="auto")) == 0
+    assert train_tiny(config.replace(resume="auto")) == 0
     assert _log(tmp_path) == _log(whole_run)
     assert _same(_arrays(tmp_path), _arrays(whole_run))
     assert _same(_arrays(tmp_path, "best.ckpt"), _arrays(whole_run, "best.ckpt"))
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(root, whole_run, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_from_its_last_checkpoint(root, whole_run, tmp_path):
     config = tiny_config(root, tmp_path)
-
-    def die(self, losses, grad_norm, image_index):
-        if (self.position.epoch, self.position.step) == (2, 4):
-            raise MemoryError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "check", die)
-        with pytest.raises(MemoryError):
-            run_training(config)
+    with pytest.raises(MemoryError):
+        train_tiny(config, before_check=_die)
     (tmp_path / "ckpt_0" / ".saving-999999999-faster_rcnn-2_5.ckpt").write_bytes(b"half")
     (tmp_path / ".loss_0.log.999999999.tmp").write_bytes(b"half")
-    assert run_training(config.replace(resume=str(tmp_path / "ckpt_0"))) == 0
+    assert train_tiny(config.replace(resume=str(tmp_path / "ckpt_0"))) == 0
     assert _log(tmp_path) == _log(whole_run)
     assert _same(_arrays(tmp_path), _arrays(whole_run))
     assert not list((tmp_path / "ckpt_0").glob(".saving-*")) and not list(tmp_path.glob(".loss*"))
 
 
 def test_a_run_with_checkpoints_within_its_epochs_loses_no_more_than_their_distance(
-    root, whole_run, tmp_path, monkeypatch
+    root, whole_run, tmp_path
 ):
     config = tiny_config(root, tmp_path, save_checkpoint_steps=2, keep_checkpoint_max=1)
-
-    def die(self, losses, grad_norm, image_index):
-        if (self.position.epoch, self.position.step) == (2, 4):
-            raise MemoryError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "check", die)
-        with pytest.raises(MemoryError):
-            run_training(config)
+    with pytest.raises(MemoryError):
+        train_tiny(config, before_check=_die)
     names = ["faster_rcnn-1_5.ckpt", "faster_rcnn-2_3.ckpt"]  # after 8 of the 9 steps
     assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == names
-    assert run_training(config.replace(resume="auto", save_checkpoint_minutes=1e-9)) == 0
+    assert train_tiny(config.replace(resume="auto", save_checkpoint_minutes=1e-9)) == 0
     assert _log(tmp_path) == _log(whole_run)
     assert _same(_arrays(tmp_path), _arrays(whole_run))
     assert [path.name for path in (tmp_path / "ckpt_0").glob("*.ckpt")] == ["faster_rcnn-3_5.ckpt"]
@@ -185,23 +171,25 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_only_when_it_is_the_la
     root, whole_run, tmp_path, monkeypatch, capsys
 ):
     full = {"faster_rcnn-1_5.ckpt", "faster_rcnn-2_5.ckpt"}
-    save = src.training.run.save_checkpoint
 
-    def save_or_not(path, *rest):
-        if path.name in full:
-            raise UserError(f"{path}: cannot write the checkpoint (No space left on device)")
-        save(path, *rest)
+    def saver(run):
+        def write_or_not(path, with_optimizer, meta):
+            if path.name in full:
+                raise UserError(f"{path}: cannot write the checkpoint (No space left on device)")
+            optimizer = run.train_one_step.optimizer if with_optimizer else None
+            save_checkpoint(path, run.network, optimizer, meta)
 
-    monkeypatch.setattr(src.training.run, "save_checkpoint", save_or_not)
+        return CheckpointSaver(run.folder.keeper, write_or_not)
+
     monkeypatch.setattr("src.training.saving.is_terminal", lambda stream: False)
     config = tiny_config(root, tmp_path, eval_interval=1)
-    assert run_training(config) == 0
+    assert train_tiny(config, saver=saver) == 0
     assert capsys.readouterr().err.count("WARNING: ") == 2
     assert _log(tmp_path) == _log(whole_run)
     assert _same(_arrays(tmp_path), _arrays(whole_run))
     full.add("faster_rcnn-4_5.ckpt")
     with pytest.raises(UserError, match="faster_rcnn-4_5.ckpt: cannot write"):
-        run_training(config.replace(resume="auto", epoch_size=4))
+        train_tiny(config.replace(resume="auto", epoch_size=4), saver=saver)
     assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == ["faster_rcnn-3_5.ckpt"]
 
 
@@ -217,37 +205,37 @@ def test_stopping_during_evaluation(root, whole_run, tmp_path, monkeypatch):
     config = tiny_config(root, tmp_path, eval_interval=2, save_checkpoint_epochs=3)
     with monkeypatch.context() as patch:
         patch.setattr(src.evaluation.run, "detections_to_results", stop_then_write)
-        assert run_training(config) == 143
+        assert train_tiny(config) == 143
     # Saved although no checkpoint was due, and evaluated after all when the run goes on.
     assert (tmp_path / "ckpt_0" / "faster_rcnn-2_5.ckpt").is_file()
     assert not (tmp_path / "ckpt_0" / "best.ckpt").exists()
-    assert run_training(config.replace(resume="auto")) == 0
+    assert train_tiny(config.replace(resume="auto")) == 0
     assert (tmp_path / "ckpt_0" / "best.ckpt").is_file()
     assert _same(_arrays(tmp_path), _arrays(whole_run))
 
 
 def test_resume_auto_begins_and_ends(root, tmp_path, capsys):
     config = tiny_config(root, tmp_path, resume="auto", epoch_size=1)
-    assert run_training(config) == 0
+    assert train_tiny(config) == 0
     assert "a new run begins" in capsys.readouterr().out
     before = _arrays(tmp_path, "faster_rcnn-1_5.ckpt")
-    assert run_training(config) == 0
+    assert train_tiny(config) == 0
     assert "resumed" in capsys.readouterr().out
     assert _same(before, _arrays(tmp_path, "faster_rcnn-1_5.ckpt"))
-    assert run_training(config.replace(epoch_size=2)) == 0  # a longer run may go on
+    assert train_tiny(config.replace(epoch_size=2)) == 0  # a longer run may go on
     assert (tmp_path / "ckpt_0" / "faster_rcnn-2_5.ckpt").is_file()
 
 
 def test_only_so_many_checkpoints(root, tmp_path):
     config = tiny_config(root, tmp_path, epoch_size=4, keep_checkpoint_max=2)
-    assert run_training(config) == 0
+    assert train_tiny(config) == 0
     names = ["faster_rcnn-3_5.ckpt", "faster_rcnn-4_5.ckpt"]
     assert sorted(path.name for path in (tmp_path / "ckpt_0").glob("*.ckpt")) == names
     assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == names
 
 
 def test_steps_limit(root, tmp_path):
-    assert run_training(tiny_config(root, tmp_path, steps_per_epoch_limit=2, epoch_size=2)) == 0
+    assert train_tiny(tiny_config(root, tmp_path, steps_per_epoch_limit=2, epoch_size=2)) == 0
     assert (tmp_path / "ckpt_0" / "faster_rcnn-2_2.ckpt").is_file()
 
 
@@ -256,7 +244,7 @@ def test_fine_tuning_on_other_classes(root, whole_run, tmp_path, capsys):
     config = tiny_config(
         root, tmp_path, pre_trained=pre_trained, coco_classes="fox,cat", epoch_size=1, base_lr=1e-9
     )
-    assert run_training(config) == 0
+    assert train_tiny(config) == 0
     assert "starts fresh: rcnn.cls_scores.weight is (4, 8) in the file" in capsys.readouterr().out
     old, new = read_checkpoint(pre_trained).arrays, _arrays(tmp_path, "faster_rcnn-1_5.ckpt")
     np.testing.assert_allclose(
@@ -268,24 +256,25 @@ def test_fine_tuning_on_other_classes(root, whole_run, tmp_path, capsys):
 # ------------------------------------------------------------------ losses that are not finite
 
 
-def _poison(monkeypatch, at, loss=None, grad_norm=None):
-    """Let the step at position `at` of the run report another loss or gradient norm."""
-    original = Run.check
+def _poison(at, loss=None, grad_norm=None):
+    """Let the steps `at` of the run report another loss or gradient norm."""
 
-    def check(self, losses, norm, image_index):
-        if self.position.global_step in at:
-            losses = losses.copy()
-            losses[3] = losses[3] if loss is None else loss
-            norm = norm if grad_norm is None else grad_norm
-        return original(self, losses, norm, image_index)
+    def before_check(step):
+        if step.global_step not in at:
+            return step
+        losses = step.losses.copy()
+        losses[3] = losses[3] if loss is None else loss
+        return step._replace(
+            losses=losses, grad_norm=step.grad_norm if grad_norm is None else grad_norm
+        )
 
-    monkeypatch.setattr(Run, "check", check)
+    return before_check
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_stops_the_run(root, tmp_path, monkeypatch, capsys, value):
-    _poison(monkeypatch, {7}, loss=value)
-    assert run_training(tiny_config(root, tmp_path)) == EXIT_DIVERGED == 3
+def test_a_loss_that_is_not_finite_stops_the_run(root, tmp_path, capsys, value):
+    poison = _poison({7}, loss=value)
+    assert train_tiny(tiny_config(root, tmp_path), before_check=poison) == EXIT_DIVERGED == 3
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: a loss is not finite")
     assert "epoch 2 step 2 (step 7 of the run" in error
@@ -298,37 +287,37 @@ def test_a_loss_that_is_not_finite_stops_the_run(root, tmp_path, monkeypatch, ca
 
 def test_a_real_divergence(root, tmp_path, capsys):
     config = tiny_config(root, tmp_path, base_lr=1e30, warmup_step=0, grad_clip=False)
-    assert run_training(config) == EXIT_DIVERGED
+    assert train_tiny(config) == EXIT_DIVERGED
     assert "a loss is not finite at epoch 1" in capsys.readouterr().err
 
 
-def test_overflowed_gradients_are_skipped_and_halve_the_scale(root, tmp_path, monkeypatch, capsys):
-    _poison(monkeypatch, {2, 3}, grad_norm=float("inf"))
+def test_overflowed_gradients_are_skipped_and_halve_the_scale(root, tmp_path, capsys):
+    poison = _poison({2, 3}, grad_norm=float("inf"))
     config = tiny_config(root, tmp_path, loss_scale=1024, dynamic_loss_scale=True, epoch_size=1)
-    assert run_training(config) == 0
+    assert train_tiny(config, before_check=poison) == 0
     assert capsys.readouterr().out.count("gradients overflowed, step skipped") == 2
     meta = read_checkpoint(tmp_path / "ckpt_0" / "faster_rcnn-1_5.ckpt").meta
     assert meta["loss_scaler"] == {"scale": 256.0, "good_steps": 2}
 
 
-def test_a_dynamic_scale_is_resumed(root, whole_run, tmp_path, monkeypatch):
+def test_a_dynamic_scale_is_resumed(root, whole_run, tmp_path):
     config = tiny_config(root, tmp_path, loss_scale=1024, dynamic_loss_scale=True)
-    with monkeypatch.context() as patch:
-        _stop_after(patch, 2, 2)
-        assert run_training(config) == 143
-    run = Run(config.replace(resume="auto"))
-    assert run.scaler.state() == {"scale": 1024.0, "good_steps": 7}
+    assert train_tiny(config, before_check=_signal_at(2, 2)) == 143
+    run = assemble_tiny(config.replace(resume="auto"))
+    assert run.guard.scaler.state() == {"scale": 1024.0, "good_steps": 7}
     assert train(run, StopSignals()) == 0
     assert _same(_arrays(tmp_path), _arrays(whole_run))  # a power of two changes no bit
 
 
-def test_gradients_that_never_become_finite_stop_the_run(root, tmp_path):
-    run = Run(tiny_config(root, tmp_path))
-    index, losses = Tensor([0, 1], ms.int32), np.ones(6, np.float32)
+def test_gradients_that_never_become_finite_stop_the_run():
+    said = []
+    guard = DivergenceGuard(LossScaler(1.0), said.append)
+    step = FinishedStep(1, 2, 3, 0.1, np.ones(6, np.float32), float("nan"), [7])
     for _ in range(MAX_SKIPPED_STEPS):
-        run.check(losses, float("nan"), index)
+        guard.check(step)
     with pytest.raises(TrainingDiverged, match="gradients of 51 steps in a row"):
-        run.check(losses, float("nan"), index)
+        guard.check(step)
+    assert len(said) == MAX_SKIPPED_STEPS
 
 
 # ------------------------------------------------------------------ bad input
@@ -374,22 +363,22 @@ def test_what_cannot_be_trained(root, whole_run, tmp_path, changes, message):
     given = changes(tmp_path, whole_run)
     config = tiny_config(root, given.pop("output_dir", tmp_path / "out"), **given)
     with pytest.raises(UserError, match=message) as raised:
-        run_training(config)
+        train_tiny(config)
     assert "\n" not in str(raised.value)
 
 
 def test_what_a_resumed_run_does_otherwise_is_said(root, whole_run, tmp_path, capsys):
     shutil.copytree(whole_run, tmp_path / "out")
     again = tiny_config(root, tmp_path / "out", resume="auto", epoch_size=4, base_lr=0.2)
-    assert run_training(again) == 0
+    assert train_tiny(again) == 0
     out = capsys.readouterr().out
     assert "changed since the run's last start: base_lr 0.4 -> 0.2\n" in out
     assert "last start: epoch_size 3 -> 4\n" in out and "output_dir" not in out
     saved = ["--config_path", str(tmp_path / "out/config.yaml"), "--resume", "auto"]
-    assert run_training(load_config([*saved, "--epoch_size", "5"])) == 0
+    assert train_tiny(load_config([*saved, "--epoch_size", "5"])) == 0
     out = capsys.readouterr().out
     assert re.findall(r"last start: (.*)", out) == ["epoch_size 4 -> 5"] and "yours" not in out
-    assert run_training(load_config(saved)) == 0
+    assert train_tiny(load_config(saved)) == 0
     assert "changed" not in capsys.readouterr().out
 
 
@@ -398,9 +387,9 @@ def test_a_start_that_fails_keeps_the_list_of_checkpoints(root, whole_run, tmp_p
     index = tmp_path / "ckpt_0" / "checkpoints.json"
     index.write_text('{"checkpoints": ["gone.ckpt"]}')
     with pytest.raises(UserError, match="lower batch_size"):
-        run_training(tiny_config(root, tmp_path, batch_size=11))
+        train_tiny(tiny_config(root, tmp_path, batch_size=11))
     assert "gone" in index.read_text()
-    Run(tiny_config(root, tmp_path))
+    assemble_tiny(tiny_config(root, tmp_path))
     assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == []
 
 
@@ -411,32 +400,26 @@ def test_other_boxes_are_not_resumed_with(root, whole_run, tmp_path):
     data["annotations"][0]["bbox"][2] -= 1
     path.write_text(json.dumps(data))
     with pytest.raises(UserError, match="its run had annotations_sha256"):
-        run_training(tiny_config(other, tmp_path / "out", resume=_other_run(whole_run)))
+        train_tiny(tiny_config(other, tmp_path / "out", resume=_other_run(whole_run)))
 
 
 # ------------------------------------------------------------------ several ranks
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_one_rank_that_diverged_takes_the_others_along(root, tmp_path, monkeypatch, capsys, own):
+def test_one_rank_that_diverged_takes_the_others_along(root, tmp_path, capsys, own):
     votes = []
 
-    def vote(wishes):  # what AllReduce gives: our wishes, and those of another rank
-        if len(wishes) == 1:  # waits for the others at the end
-            return wishes
-        votes.append([float(wish) for wish in wishes])
-        return np.array(wishes, np.float32) + [0.0, float(not own and len(votes) == 3), 0.0]
+    class TwoRanks(Ranks):
+        def all_reduce(self, wishes):  # ours, and those of another rank
+            if len(wishes) == 1:  # the barrier at the end
+                return wishes
+            votes.append([float(wish) for wish in wishes])
+            return np.array(wishes, np.float32) + [0.0, float(not own and len(votes) == 3), 0.0]
 
-    original = Run.__init__
-
-    def init(self, config):
-        original(self, config)
-        self.ranks.total = vote
-
-    monkeypatch.setattr(Run, "__init__", init)
-    if own:
-        _poison(monkeypatch, {3}, loss=float("nan"))
-    assert run_training(tiny_config(root, tmp_path)) == EXIT_DIVERGED
+    poison = _poison({3}, loss=float("nan")) if own else None
+    code = train_tiny(tiny_config(root, tmp_path), before_check=poison, ranks=TwoRanks())
+    assert code == EXIT_DIVERGED
     error = capsys.readouterr().err
     assert ("a loss is not finite" if own else "another rank stopped at epoch 1 step 3") in error
     assert votes == [[0, 0, 0], [0, 0, 0], [0, float(own), 0]]  # every rank votes once a step
@@ -495,7 +478,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_loudly(root, whole_run, tmp_
     shutil.copytree(whole_run, tmp_path / "out")
     newest = tmp_path / "out" / "ckpt_0" / "faster_rcnn-3_5.ckpt"
     _damage(newest)
-    assert run_training(tiny_config(root, tmp_path / "out", resume="auto", eval_interval=1)) == 0
+    assert train_tiny(tiny_config(root, tmp_path / "out", resume="auto", eval_interval=1)) == 0
     out = capsys.readouterr().out
     assert f"WARNING: {newest}: not a MindSpore checkpoint, or a damaged one (" in out
     assert "faster_rcnn-2_5.ckpt after epoch 2 step 5" in out
@@ -525,7 +508,7 @@ def test_a_folder_of_damaged_checkpoints_begins_nothing_anew(root, whole_run, tm
     for path in (tmp_path / "out" / "ckpt_0").glob("faster_rcnn-*.ckpt"):
         _damage(path)
     with pytest.raises(UserError, match="none of its checkpoints can be used.*another output_dir"):
-        run_training(tiny_config(root, tmp_path / "out", resume="auto"))
+        train_tiny(tiny_config(root, tmp_path / "out", resume="auto"))
     assert capsys.readouterr().out.count("WARNING: ") == 3
 
 
