@@ -115,7 +115,7 @@ def test_the_installed_launcher_starts_the_installed_program(bin_folder, tmp_pat
     )
     log = (tmp_path / "run" / "train_parallel0" / "log.txt").read_text()
     assert done.returncode == 2, done.stdout + done.stderr
-    assert f"error: {tmp_path}/nowhere" in log, log
+    assert f"error: image folder {tmp_path}/nowhere/" in log, log
 
 
 @pytest.mark.slow
