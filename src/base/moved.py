@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
-    "annotations": "data.coco_annotations",
+    "annotations": "data.coco_annotations data.txt_annotations data.records",
     "arguments": "base.arguments",
     "checkpoint": "checkpoints.file",
     "checkpoint_families": "checkpoints.families",
@@ -27,7 +27,7 @@ MOVED = {
     "exported_model": "export.exported_model",
     "exporting": "export.run",
     "graph_digest": "graph_cache.graph_digest",
-    "image_ops": "images.ops",
+    "image_ops": "images.ops images.reading",
     "launch": "processes.launch",
     "loss_curve": "pictures.loss_curve",
     "mindrecord": "data.mindrecord",
@@ -75,17 +75,22 @@ class _OldNames:
         return ModuleSpec(fullname, self) if package == self.package and name in MOVED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        name = f"{self.package}.{MOVED[spec.name.partition('.')[2]]}"
+        names = [f"{self.package}.{name}" for name in MOVED[spec.name.partition(".")[2]].split()]
         warnings.warn(
-            f"{spec.name} is now {name}; the old name goes with version 1.0",
+            f"{spec.name} is now {', '.join(names)}; the old name goes with version 1.0",
             DeprecationWarning,
             stacklevel=2,
         )
-        module = importlib.import_module(name)
-        spec.loader_state = module.__spec__
+        parts = [importlib.import_module(name) for name in names]
+        spec.loader_state = parts[0].__spec__
+        if len(parts) == 1:
+            return parts[0]
+        module = ModuleType(spec.name, parts[0].__doc__)
+        for part in reversed(parts):
+            vars(module).update({n: v for n, v in vars(part).items() if not n.startswith("__")})
         return module
 
     def exec_module(self, module: ModuleType) -> None:
         spec = module.__spec__
-        if spec is not None and spec.loader is self:  # the import system has put the old name in
-            module.__spec__ = spec.loader_state
+        if spec is not None and spec.loader is self and module.__name__ != spec.name:
+            module.__spec__ = spec.loader_state  # the import system has put the old name in

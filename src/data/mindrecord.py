@@ -17,6 +17,7 @@ may remove what dead ones left.
 import contextlib
 import functools
 import os
+import re
 import time
 from collections.abc import Sequence
 
@@ -25,15 +26,18 @@ import numpy as np
 from ..base.digests import json_digest, parts_digest
 from ..base.errors import UserError
 from ..base.files import make_folder, remove_any, replacing_folder, write_json
+from ..base.messages import short_list
 from ..base.one_at_a_time import beside, exclusive, report_failure, say
 from .annotation_files import annotation_digest
 from .record_frame import frame_parts
-from .record_index import FINGERPRINT, write_index
+from .record_index import FINGERPRINT, INDEX, write_index
 from .record_set import MindRecordSet, forget_damage, open_set, stat_images
 from .record_writer import write_records, writing_to
 from .records import AnnotationReport, ImageRecord
 from .source import DataSource, data_source
 
+# Of the files in a record set; hidden ones come from the system (.DS_Store, .nfs...).
+_OWN_NAMES = re.compile(rf"\w+\.mindrecord\d+(\.db)?|{INDEX}|{FINGERPRINT}|\..*", re.DOTALL)
 _HEAD_START_SECONDS = 0.5  # for the first rank, so that its log shows the conversion
 
 
@@ -110,9 +114,32 @@ def _convert_guarded(
         raise
 
 
+def _refuse_what_is_not_ours(folder: str) -> None:
+    """Check that what a conversion replaces is a record set, or nothing.
+
+    Raises:
+        UserError: it is, or holds, something else.
+    """
+    try:
+        strange = [name for name in os.listdir(folder) if not _OWN_NAMES.fullmatch(name)]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(
+            f"{folder}: converted data belongs there ({error.strerror}); move what is there, or "
+            "set mindrecord_dir to another folder"
+        ) from None
+    if strange:
+        raise UserError(
+            f"{folder}: converted data belongs there, but it holds {short_list(sorted(strange))}; "
+            "move that, or set mindrecord_dir to another folder"
+        )
+
+
 def _convert(
     folder: str, source: DataSource, content: str, workers: int, damage: str
 ) -> MindRecordSet:
+    _refuse_what_is_not_ours(folder)
     records, report = source.read(max_boxes=0)
     # Taken before the images are read, so that a change during the conversion is noticed by the
     # next run.

@@ -87,10 +87,19 @@ def _read_start(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def newest_checkpoint(folder: Path) -> str:
+    """Return the name of the newest checkpoint in a run's folder; "" when there is none.
+
+    Args:
+        folder: `ckpt_0`; need not exist.
+    """
+    return next((path.name for path in _newest_first(folder)), "")
+
+
 def _newest_first(folder: Path) -> list[Path]:
-    """The run's checkpoints in a folder."""
+    """The run's checkpoints in a folder: those in its list, else those that lie there."""
     listed = CheckpointKeeper.read_index(folder)
-    if listed is None:
+    if not listed:  # lost, of another program, or not written before the first one was there
         return find_checkpoints(folder)[::-1]
     return [folder / name for name in reversed(listed)]
 

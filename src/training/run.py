@@ -9,6 +9,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ..base.errors import UserError
 from ..base.progress import Display
 from ..checkpoints.file import checkpoint_name, describe_model
 from ..data.record_set import MindRecordSet
@@ -113,6 +114,11 @@ class Run:
             for batch in iterate(dataset, records=self.data):
                 stop.listen()
                 yield batch
+        except UserError:  # an image or a record that has been damaged meanwhile
+            if self.ranks.world_size == 1:  # the others would be waited for in vain
+                self.save()
+                self.saver.finish()
+            raise
         except RuntimeError:
             if not stop.wanted():
                 raise

@@ -13,7 +13,7 @@ from ..model_utils.config import Config
 from ..processes.ranks import Ranks
 from ..processes.run_lock import hold_run_folder
 from .checkpoint_keeper import CheckpointKeeper
-from .resume import changed_lines, open_start
+from .resume import changed_lines, newest_checkpoint, open_start
 
 
 class RunFolder:
@@ -65,10 +65,10 @@ class RunFolder:
         """
         folder = self.keeper.folder
         goes_on_here = self.start and os.path.samefile(self.start.path.parent, folder)
-        listed = None if goes_on_here else CheckpointKeeper.read_index(folder)
-        if listed:
+        newest = "" if goes_on_here else newest_checkpoint(folder)
+        if newest:
             raise UserError(
-                f"{folder}: holds the checkpoints of another run (newest {listed[-1]}); go "
+                f"{folder}: holds the checkpoints of another run (newest {newest}); go "
                 "on with it by --resume auto, or choose another output_dir"
             )
 

@@ -415,3 +415,23 @@ def test_validation_file_can_be_given(root):
     config = make_config(root, val_data_type="train2017", anno_path=str(other))
     assert data_source(config, "val").anno_path == str(other)
     assert data_source(config, "train").anno_path == str(root / ANNO)
+
+
+@pytest.mark.parametrize("strange", ["precious.txt", "train.mindrecord0.txt", "folder"])
+def test_what_is_no_record_set_is_not_replaced(tmp_path, strange):
+    config = make_config(make_coco_root(tmp_path / "data"))
+    found = Path(ensure_mindrecord(config, "train").path)
+    (found / "index.npz").unlink()
+    if strange == "folder":
+        (found / strange).mkdir()
+    else:
+        (found / strange).write_text("mine")
+    before = sorted(found.iterdir())
+    with pytest.raises(UserError, match=f"converted data belongs there, but it holds {strange}"):
+        ensure_mindrecord(config, "train")
+    assert sorted(found.iterdir()) == before
+    shutil.rmtree(found)
+    found.write_text("a file")
+    with pytest.raises(UserError, match="converted data belongs there .Not a directory"):
+        ensure_mindrecord(config, "train")
+    assert found.read_text() == "a file"

@@ -425,6 +425,56 @@ def test_one_rank_that_diverged_takes_the_others_along(root, tmp_path, capsys, o
     assert votes == [[0, 0, 0], [0, 0, 0], [0, float(own), 0]]  # every rank votes once a step
 
 
+@pytest.mark.parametrize("index", [None, "{damaged", '{"checkpoints": []}'])
+def test_checkpoints_without_their_list_are_not_written_over(root, whole_run, tmp_path, index):
+    output = tmp_path / "copy"
+    shutil.copytree(whole_run, output)
+    listed = output / "ckpt_0" / "checkpoints.json"
+    listed.unlink()
+    if index is not None:
+        listed.write_text(index)
+    before = {path.name: path.read_bytes() for path in (output / "ckpt_0").glob("*.ckpt")}
+    config = tiny_config(root, output, epoch_size=1, seed=9)
+    with pytest.raises(UserError, match=r"holds the checkpoints .*newest faster_rcnn-3_5.ckpt\)"):
+        train_tiny(config)
+    assert {p.name: p.read_bytes() for p in (output / "ckpt_0").glob("*.ckpt")} == before
+    assert _log(output) == _log(whole_run)
+    again = tiny_config(root, output, epoch_size=4, eval_interval=1, resume="auto")
+    assert train_tiny(again) == 0
+    assert (output / "ckpt_0" / "faster_rcnn-4_5.ckpt").is_file()
+
+
+@pytest.mark.parametrize("epoch, step", [(2, 2), (3, 0)])
+def test_data_that_is_damaged_meanwhile_costs_no_step(
+    root, whole_run, tmp_path, monkeypatch, epoch, step
+):
+    from src.training import run as module
+
+    def damaged(dataset, records):
+        for number, batch in enumerate(iterate(dataset, records=records)):
+            if number == step and len(seen) == epoch:
+                break
+            yield batch
+        if len(seen) == epoch:
+            raise UserError("a record is damaged")
+
+    def counted(*arguments, **named):
+        seen.append(1)
+        return create(*arguments, **named)
+
+    seen, iterate, create = [], module.iterate, module.create_train_dataset
+    monkeypatch.setattr(module, "iterate", damaged)
+    monkeypatch.setattr(module, "create_train_dataset", counted)
+    config = tiny_config(root, tmp_path, eval_interval=1, save_checkpoint_epochs=4)
+    with pytest.raises(UserError, match="a record is damaged"):
+        train_tiny(config)
+    assert (tmp_path / "ckpt_0" / f"faster_rcnn-{epoch}_{step}.ckpt").is_file()
+    monkeypatch.undo()
+    assert train_tiny(config.replace(resume="auto")) == 0
+    assert _log(tmp_path) == _log(whole_run)
+    assert _same(_arrays(tmp_path), _arrays(whole_run))
+
+
 # ------------------------------------------------------------------ from the outside
 
 
