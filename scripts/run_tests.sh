@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Checks and tests: ruff, shellcheck, clang-format, then pytest with the arguments given here.
+# Checks and tests: ruff, mypy, shellcheck, clang-format, then pytest with the arguments given here.
 #   bash scripts/run_tests.sh                     everything
 #   bash scripts/run_tests.sh -m "not slow" -x    pytest's own options
 #   bash scripts/run_tests.sh -n 0 --pdb          in one process
@@ -14,6 +14,7 @@ ensure_environment "$REPO_ROOT/requirements-dev.txt"
 cd -- "$REPO_ROOT"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
+"$PYTHON" -m mypy
 shellcheck -x -P scripts scripts/*.sh .ci/run ascend310_infer/build.sh
 clang-format --dry-run --Werror src/native/kernels/*.{cc,h} ascend310_infer/src/*.{cc,h} \
     tests/resources/*.cc

@@ -129,9 +129,10 @@ def test_wrong_arguments_of_the_quickstart(bench, arguments, complaint):
 def test_the_tests_script(bench):
     done = bench.run("run_tests.sh", "-m", "not slow", "-x", cwd="/")
     assert done.returncode == 0, done.stderr
-    ruff, form, pytest = bench.calls
+    ruff, form, types, pytest = bench.calls
     assert ruff == ["-m", "ruff", "check", "."]
     assert form == ["-m", "ruff", "format", "--check", "."]
+    assert types == ["-m", "mypy"]
     shell, clang = Path(f"{bench.file}.linters").read_text().splitlines()
     assert shell.startswith("shellcheck ") and "scripts/run_tests.sh" in shell
     assert clang.startswith("clang-format --dry-run --Werror ")
