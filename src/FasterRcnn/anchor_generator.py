@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Anchors of a feature pyramid, computed once in NumPy."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -17,12 +19,23 @@ class AnchorGenerator:
             detectron2 does not.
     """
 
-    def __init__(self, stride, scales, ratios, offset, rounded=True):
+    def __init__(
+        self,
+        stride: int,
+        scales: Sequence[float],
+        ratios: Sequence[float],
+        offset: float,
+        rounded: bool = True,
+    ) -> None:
         self.stride = stride
         self.base_anchors = _base_anchors(stride, scales, ratios, offset, rounded)
 
-    def grid(self, height, width):
-        """Return (height * width * len(base_anchors), 4) float32 xyxy, row by row, anchor last."""
+    def grid(self, height: int, width: int) -> np.ndarray:
+        """Return (height * width * len(base_anchors), 4) float32 xyxy, row by row, anchor last.
+
+        Args:
+            height, width: of the level's feature map, cells.
+        """
         x = np.arange(width, dtype=np.float32) * self.stride
         y = np.arange(height, dtype=np.float32) * self.stride
         shift_x, shift_y = np.meshgrid(x, y)
@@ -30,19 +43,34 @@ class AnchorGenerator:
         return (shifts + self.base_anchors).reshape(-1, 4).astype(np.float32)
 
 
-def pyramid_anchors(feature_shapes, strides, scales, ratios, offset, rounded=True):
-    """Return a list with the (A_l, 4) float32 anchors of every level of `feature_shapes`."""
+def pyramid_anchors(
+    feature_shapes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    scales: Sequence[float],
+    ratios: Sequence[float],
+    offset: float,
+    rounded: bool = True,
+) -> list[np.ndarray]:
+    """Return a list with the (A_l, 4) float32 anchors of every level of `feature_shapes`.
+
+    Args:
+        feature_shapes: (rows, columns) of every level.
+        strides: of the levels, network-input pixels.
+        scales, ratios, offset, rounded: see `AnchorGenerator`.
+    """
     return [
         AnchorGenerator(stride, scales, ratios, offset, rounded).grid(*shape)
         for stride, shape in zip(strides, feature_shapes, strict=True)
     ]
 
 
-def _base_anchors(stride, scales, ratios, offset, rounded):
+def _base_anchors(
+    stride: int, scales: Sequence[float], ratios: Sequence[float], offset: float, rounded: bool
+) -> np.ndarray:
     root = np.sqrt(np.asarray(ratios, np.float64))
-    scales = np.asarray(scales, np.float64)
-    widths = (stride / root[:, None] * scales[None, :]).reshape(-1)
-    heights = (stride * root[:, None] * scales[None, :]).reshape(-1)
+    scale = np.asarray(scales, np.float64)
+    widths = (stride / root[:, None] * scale[None, :]).reshape(-1)
+    heights = (stride * root[:, None] * scale[None, :]).reshape(-1)
     centre = 0.5 * (stride - 1) if offset else 0.0
     half_w, half_h = 0.5 * (widths - offset), 0.5 * (heights - offset)
     anchors = np.stack([centre - half_w, centre - half_h, centre + half_w, centre + half_h], -1)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training targets of the first stage (RPN)."""
 
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
-from .box_ops import gather_rows, split_coordinates
-from .matcher import AnchorOverlaps
+from .box_ops import BoxCoder, gather_rows, split_coordinates
+from .matcher import AnchorOverlaps, Matcher
+from .sampling import BalancedSampler
 
 ANCHOR_FILTERS = ("inside", "centred", "all")
 
@@ -13,9 +14,9 @@ class BboxAssignSample(nn.Cell):
     """Choose anchors to train the RPN on and compute what it should say of them.
 
     Args:
-        matcher: `Matcher`.
-        sampler: `BalancedSampler`.
-        coder: `BoxCoder`.
+        matcher: says which anchors are positive and negative.
+        sampler: chooses among them.
+        coder: what the deltas mean.
         offset: see `box_ops`.
         anchor_filter: which anchors take part. "inside": those wholly inside the valid area
             (Faster R-CNN, section 3.3; the model zoo); "centred": those whose centre is in it;
@@ -25,7 +26,14 @@ class BboxAssignSample(nn.Cell):
         overlaps: `AnchorOverlaps` or a Cell with the same arguments.
     """
 
-    def __init__(self, matcher, sampler, coder, offset, anchor_filter):
+    def __init__(
+        self,
+        matcher: Matcher,
+        sampler: BalancedSampler,
+        coder: BoxCoder,
+        offset: float,
+        anchor_filter: str,
+    ) -> None:
         super().__init__()
         if anchor_filter not in ANCHOR_FILTERS:
             raise ValueError(f"anchor filter {anchor_filter!r} is none of {ANCHOR_FILTERS}")
@@ -36,7 +44,15 @@ class BboxAssignSample(nn.Cell):
         self.offset = offset
         self.anchor_filter = anchor_filter
 
-    def construct(self, anchors, height_width, gt_boxes, gt_valid, gt_crowd, sampling_key):
+    def construct(
+        self,
+        anchors: Tensor,
+        height_width: Tensor,
+        gt_boxes: Tensor,
+        gt_valid: Tensor,
+        gt_crowd: Tensor,
+        sampling_key: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Choose and compute.
 
         Args:
@@ -53,7 +69,9 @@ class BboxAssignSample(nn.Cell):
             targets: (B, T, 4) float32 deltas; of use where `is_object`.
         """
         usable = self._usable(anchors, height_width)
-        overlaps = self.overlaps(anchors, gt_boxes, gt_valid, gt_crowd, usable)
+        overlaps: tuple[Tensor, Tensor, Tensor, Tensor] = self.overlaps(
+            anchors, gt_boxes, gt_valid, gt_crowd, usable
+        )
         gt_index, positive, negative = self.matcher.decide(*overlaps, usable)
         index, is_object, chosen = self.sampler(positive, negative, sampling_key)
 

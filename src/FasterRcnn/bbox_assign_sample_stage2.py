@@ -5,8 +5,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from .box_ops import batched_iou, gather_rows
-from .matcher import hide_boxes
+from .box_ops import BoxCoder, batched_iou, gather_rows
+from .matcher import Matcher, hide_boxes
+from .sampling import BalancedSampler
 
 
 class BboxAssignSampleForRcnn(nn.Cell):
@@ -16,13 +17,15 @@ class BboxAssignSampleForRcnn(nn.Cell):
     from the first step on (as in every public implementation).
 
     Args:
-        matcher: `Matcher`.
-        sampler: `BalancedSampler`.
-        coder: `BoxCoder`.
+        matcher: says which proposals are positive and negative.
+        sampler: chooses among them.
+        coder: what the deltas mean.
         offset: see `box_ops`.
     """
 
-    def __init__(self, matcher, sampler, coder, offset):
+    def __init__(
+        self, matcher: Matcher, sampler: BalancedSampler, coder: BoxCoder, offset: float
+    ) -> None:
         super().__init__()
         self.matcher = matcher
         self.sampler = sampler
@@ -30,8 +33,15 @@ class BboxAssignSampleForRcnn(nn.Cell):
         self.offset = offset
 
     def construct(
-        self, proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key
-    ):
+        self,
+        proposals: Tensor,
+        proposal_valid: Tensor,
+        gt_boxes: Tensor,
+        gt_labels: Tensor,
+        gt_valid: Tensor,
+        gt_crowd: Tensor,
+        sampling_key: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Choose and compute.
 
         Args:

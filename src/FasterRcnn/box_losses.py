@@ -24,7 +24,12 @@ class SmoothL1Loss(nn.Cell):
         self.beta = beta
 
     def construct(self, deltas: Tensor, targets: Tensor) -> Tensor:
-        """(..., 4) float32 each -> (...) float32, one loss a box."""
+        """Return one loss a box, (...) float32.
+
+        Args:
+            deltas: (..., 4) float32, predicted: dx, dy, dw, dh.
+            targets: (..., 4) float32, what they should be.
+        """
         difference = ops.abs(deltas - targets)
         quadratic = difference * difference * (0.5 / self.beta)
         loss = ops.select(difference < self.beta, quadratic, difference - 0.5 * self.beta)
@@ -42,7 +47,11 @@ class L1Loss(nn.Cell):
         super().__init__()
 
     def construct(self, deltas: Tensor, targets: Tensor) -> Tensor:
-        """See `SmoothL1Loss.construct`."""
+        """See `SmoothL1Loss.construct`.
+
+        Args:
+            deltas, targets: (..., 4) float32.
+        """
         return ops.reduce_sum(ops.abs(deltas - targets), -1)
 
 

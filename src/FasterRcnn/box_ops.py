@@ -8,6 +8,7 @@ it; `pixel_offset` turns a convention's name into it.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -22,15 +23,27 @@ _IMAGES_AT_ONCE = 4
 
 
 def pixel_offset(convention: str) -> float:
-    """Return the width offset, 1.0 or 0.0, of a convention of `names.BOX_CONVENTIONS`."""
+    """Return the width offset, 1.0 or 0.0, of a convention of `names.BOX_CONVENTIONS`.
+
+    Args:
+        convention: "legacy" or "modern".
+
+    Raises:
+        ValueError: there is no such convention.
+    """
     if convention not in BOX_CONVENTIONS:
         raise ValueError(f"box convention {convention!r} is none of {', '.join(BOX_CONVENTIONS)}")
     return 1.0 if convention == LEGACY else 0.0
 
 
 @ops.constexpr
-def row_starts(batch, length):
-    """Return the (batch, 1) int32 index of every row's first element in the flattened batch."""
+def row_starts(batch: int, length: int) -> Tensor:
+    """Return the (batch, 1) int32 index of every row's first element in the flattened batch.
+
+    Args:
+        batch: number of rows.
+        length: elements of each row.
+    """
     return Tensor(np.arange(batch, dtype=np.int32)[:, None] * length)
 
 
@@ -46,7 +59,7 @@ def _own_pairs(batch, rows):
     return Tensor(((image * rows + row) * batch + image).astype(np.int32))
 
 
-def gather_rows(values, index):
+def gather_rows(values: Tensor, index: Tensor) -> Tensor:
     """Pick rows image by image.
 
     Args:
@@ -62,22 +75,30 @@ def gather_rows(values, index):
     return ops.reshape(ops.gather(flat, flat_index, 0), index.shape + values.shape[2:])
 
 
-def split_coordinates(boxes):
-    """Return x1, y1, x2, y2 of `boxes` (..., 4), each of shape (...)."""
+def split_coordinates(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return x1, y1, x2, y2, each of shape (...).
+
+    Args:
+        boxes: (..., 4) xyxy.
+    """
     return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
 
-def shrink_to_legacy(boxes, offset):
-    """Return boxes whose legacy widths are the widths of `boxes` (..., 4) in their own convention.
+def shrink_to_legacy(boxes: Tensor, offset: float) -> Tensor:
+    """Return boxes whose legacy widths are the widths of `boxes` in their own convention.
 
     MindSpore's IOU kernel always counts pixels (+1). Moving x2 and y2 in by `1 - offset` gives it
     the modern geometry exactly: intersections and areas then come out without the extra pixel.
+
+    Args:
+        boxes: (..., 4) float32.
+        offset: of the convention of `boxes`; see the module.
     """
     inset = 1.0 - offset
     return boxes - _row((0.0, 0.0, inset, inset))
 
 
-def shared_iou(anchors, boxes, offset, mode="iou"):
+def shared_iou(anchors: Tensor, boxes: Tensor, offset: float, mode: str = "iou") -> Tensor:
     """Overlap of the boxes of every image with anchors that all images share.
 
     Args:
@@ -99,7 +120,7 @@ def shared_iou(anchors, boxes, offset, mode="iou"):
     return ops.reshape(table, (batch, count, anchors.shape[0]))
 
 
-def batched_iou(candidates, boxes, offset, mode="iou"):
+def batched_iou(candidates: Tensor, boxes: Tensor, offset: float, mode: str = "iou") -> Tensor:
     """Overlap of candidates and boxes of the same image.
 
     Args:
@@ -110,7 +131,7 @@ def batched_iou(candidates, boxes, offset, mode="iou"):
     Returns:
         (B, G, N) float32.
     """
-    parts = ()
+    parts: tuple[Tensor, ...] = ()
     for start in range(0, boxes.shape[0], _IMAGES_AT_ONCE):
         end = start + _IMAGES_AT_ONCE
         parts += (_own_blocks(candidates[start:end], boxes[start:end], offset, mode),)
@@ -135,26 +156,34 @@ class BoxCoder(nn.Cell):
         offset: see the module.
     """
 
-    def __init__(self, means, stds, offset):
+    def __init__(self, means: Sequence[float], stds: Sequence[float], offset: float) -> None:
         super().__init__()
         self.means = Tensor(np.array(means, np.float32))
         self.stds = Tensor(np.array(stds, np.float32))
         self.offset = offset
 
-    def encode(self, references, boxes):
+    def encode(self, references: Tensor, boxes: Tensor) -> Tensor:
         """Return the (..., 4) float32 deltas dx, dy, dw, dh that carry `references` to `boxes`.
 
-        Both arguments are (..., 4) and must have positive sides; a caller replaces padding first.
+        All sides must be positive; a caller replaces padding first.
+
+        Args:
+            references: (..., 4) float32 xyxy, e.g. anchors or proposals.
+            boxes: (..., 4) float32 xyxy, e.g. their ground-truth boxes.
         """
         rx, ry, rw, rh = self._centre_size(references)
         bx, by, bw, bh = self._centre_size(boxes)
         deltas = ops.stack(((bx - rx) / rw, (by - ry) / rh, ops.log(bw / rw), ops.log(bh / rh)), -1)
         return (deltas - self.means) / self.stds
 
-    def decode(self, references, deltas):
-        """Inverse of `encode`: apply `deltas` (..., 4) to `references` (..., 4) -> boxes (..., 4).
+    def decode(self, references: Tensor, deltas: Tensor) -> Tensor:
+        """Inverse of `encode`: apply `deltas` to `references` -> boxes (..., 4) float32 xyxy.
 
         Log-sizes are capped at `MAX_LOG_SIZE`; the legacy family also caps them from below.
+
+        Args:
+            references: (..., 4) float32 xyxy.
+            deltas: (..., 4) float32: dx, dy, dw, dh.
         """
         rx, ry, rw, rh = self._centre_size(references)
         dx, dy, dw, dh = split_coordinates(deltas * self.stds + self.means)
@@ -172,11 +201,15 @@ class BoxCoder(nn.Cell):
         return ops.clamp(log_size, lowest, MAX_LOG_SIZE)
 
 
-def clip_to(boxes, height_width):
-    """Clip `boxes` (B, N, 4) to images of `height_width` (B, 2), in either convention.
+def clip_to(boxes: Tensor, height_width: Tensor) -> Tensor:
+    """Clip boxes to their images, in either convention.
 
     (Legacy coordinates end at size - 1 in mmdetection 1.x, but at the size in MindSpore's own
     decoding, which published checkpoints were trained with.)
+
+    Args:
+        boxes: (B, N, 4) float32 xyxy.
+        height_width: (B, 2) float32, of each image, px.
     """
     x1, y1, x2, y2 = split_coordinates(boxes)
     max_y, max_x = height_width[:, 0:1], height_width[:, 1:2]
@@ -192,7 +225,9 @@ def clip_to(boxes, height_width):
     )
 
 
-def is_sizeable(boxes, height_width, min_size, offset):
+def is_sizeable(
+    boxes: Tensor, height_width: Tensor, min_size: float | None, offset: float
+) -> Tensor:
     """Tell boxes from what clipping leaves of boxes in the padding.
 
     Args:

@@ -45,7 +45,9 @@ class DetectionSelector(nn.Cell):
         self.max_candidates = max_candidates
         self.max_per_image = max_per_image
 
-    def construct(self, logits, deltas, rois, roi_valid, height_width):
+    def construct(
+        self, logits: Tensor, deltas: Tensor, rois: Tensor, roi_valid: Tensor, height_width: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Detect.
 
         Args:
@@ -88,8 +90,13 @@ class DetectionSelector(nn.Cell):
         return boxes, scores, gather_rows(labels, order) * ops.cast(valid, ms.int32), valid
 
 
-def most_above(score_threshold, num_classes):
-    """Return how many classes of a RoI can be above a threshold: its scores sum up to 1."""
+def most_above(score_threshold: float, num_classes: int) -> int:
+    """Return how many classes of a RoI can be above a threshold: its scores sum up to 1.
+
+    Args:
+        score_threshold: 0 to 1; 0 for no threshold.
+        num_classes: C, without the background.
+    """
     return min(num_classes, int(1.0 / score_threshold)) if score_threshold else num_classes
 
 

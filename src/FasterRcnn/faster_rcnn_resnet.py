@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faster R-CNN: backbone, pyramid, RPN, proposals, RoIAlign, second stage."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import mindspore as ms
@@ -32,19 +33,19 @@ class FasterRcnn(nn.Cell):
 
     def __init__(
         self,
-        backbone,
-        fpn_neck,
-        rpn_with_loss,
-        rcnn,
-        anchors,
-        proposals,
-        roi_align,
-        detections,
+        backbone: nn.Cell,
+        fpn_neck: nn.Cell,
+        rpn_with_loss: nn.Cell,
+        rcnn: nn.Cell,
+        anchors: Sequence[np.ndarray],
+        proposals: nn.Cell,
+        roi_align: nn.Cell,
+        detections: nn.Cell,
         *,
-        num_roi_levels=4,
-        compute_dtype=ms.float32,
-        clip_to_canvas=False,
-    ):
+        num_roi_levels: int = 4,
+        compute_dtype: Any = ms.float32,
+        clip_to_canvas: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.fpn_neck = fpn_neck
@@ -60,7 +61,7 @@ class FasterRcnn(nn.Cell):
             for part in (backbone, fpn_neck, rpn_with_loss, rcnn):
                 compute_in(part, compute_dtype)
 
-    def construct(self, image, image_meta):
+    def construct(self, image: Tensor, image_meta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Detect.
 
         Args:
@@ -81,18 +82,33 @@ class FasterRcnn(nn.Cell):
         boxes, scores, labels, valid = self.detections(*head, rois, roi_valid, bounds)
         return boxes / _xyxy_scale(image_meta), scores, labels, valid
 
-    def extract(self, image):
-        """Return P2..P6 and the RPN's logits and deltas of each level."""
+    def extract(
+        self, image: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return P2..P6 and the RPN's logits and deltas of each level.
+
+        Args:
+            image: see `construct`.
+        """
         features = self.fpn_neck(self.backbone(image))
         logits, deltas = self.rpn_with_loss(features)
         return features, logits, deltas
 
-    def classify(self, features, rois):
-        """rois (B, R, 4) -> what `rcnn` returns: logits (B*R, 1 + C), deltas (B*R, C, 4)."""
+    def classify(self, features: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, ...]:
+        """Return what `rcnn` returns: logits (B*R, 1 + C), deltas (B*R, C, 4).
+
+        Args:
+            features: P2, P3, ... of `extract`; the first `num_roi_levels` are read.
+            rois: (B, R, 4) float32 xyxy in network-input pixels.
+        """
         return self.rcnn(self.roi_align(features[: self.num_roi_levels], rois))
 
-    def clip_bounds(self, image, image_meta):
-        """Return (B, 2): height and width that boxes are clipped to."""
+    def clip_bounds(self, image: Tensor, image_meta: Tensor) -> Tensor:
+        """Return (B, 2) float32: height and width that boxes are clipped to, px.
+
+        Args:
+            image, image_meta: see `construct`.
+        """
         if self.clip_to_canvas:
             return ops.zeros_like(image_meta[:, :2]) + _height_width(*image.shape[2:])
         return image_meta[:, :2]
@@ -113,16 +129,16 @@ class FasterRcnnWithLoss(nn.Cell):
 
     def __init__(
         self,
-        network,
-        proposals,
-        rpn_targets,
-        rpn_loss,
-        rcnn_targets,
-        rcnn_loss,
+        network: FasterRcnn,
+        proposals: nn.Cell,
+        rpn_targets: nn.Cell,
+        rpn_loss: nn.Cell,
+        rcnn_targets: nn.Cell,
+        rcnn_loss: nn.Cell,
         *,
-        rpn_weights=(1.0, 1.0),
-        rcnn_weights=(1.0, 1.0),
-    ):
+        rpn_weights: tuple[float, float] = (1.0, 1.0),
+        rcnn_weights: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.proposals = proposals
@@ -134,7 +150,16 @@ class FasterRcnnWithLoss(nn.Cell):
         self.rcnn_weights = rcnn_weights
         self.all_anchors = ops.concat(network.anchors, 0)
 
-    def construct(self, image, image_meta, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key):
+    def construct(
+        self,
+        image: Tensor,
+        image_meta: Tensor,
+        gt_boxes: Tensor,
+        gt_labels: Tensor,
+        gt_valid: Tensor,
+        gt_crowd: Tensor,
+        sampling_key: Tensor,
+    ) -> tuple[Tensor, ...]:
         """Compute the losses of a batch.
 
         Args:

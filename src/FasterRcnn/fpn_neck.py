@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Feature pyramid network (Lin et al. 2017)."""
 
-from mindspore import nn, ops
+from collections.abc import Sequence
+
+from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import XavierUniform
 
 from .layers import conv2d
@@ -15,7 +17,7 @@ class FeatPyramidNeck(nn.Cell):
         out_channels: of every P level.
     """
 
-    def __init__(self, in_channels, out_channels):
+    def __init__(self, in_channels: Sequence[int], out_channels: int) -> None:
         super().__init__()
         self.lateral_convs_list = nn.CellList(
             [
@@ -32,8 +34,13 @@ class FeatPyramidNeck(nn.Cell):
         self.merge = AddUpsampled()
         self.subsample = ops.MaxPool(1, 2, "same")
 
-    def construct(self, stages):
-        """C2..C5 (B, C_l, H_l, W_l) -> P2..P6 (B, out, H_l, W_l); P6 has half of P5's size."""
+    def construct(self, stages: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return P2 to P6, (B, out, H_l, W_l) each; P6 has half of P5's size.
+
+        Args:
+            stages: C2 to C5, (B, C_l, H_l, W_l) each; every stage has half the size of the one
+                before.
+        """
         laterals = [conv(stage) for conv, stage in zip(self.lateral_convs_list, stages)]
         merged = [laterals[-1]]
         for lateral in laterals[-2::-1]:
@@ -45,8 +52,13 @@ class FeatPyramidNeck(nn.Cell):
 class AddUpsampled(nn.Cell):
     """The sum of a level and the next coarser one, doubled by nearest neighbour."""
 
-    def construct(self, fine, coarse):
-        """(B, C, 2H, 2W) and (B, C, H, W) -> (B, C, 2H, 2W)."""
+    def construct(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Return the sum, (B, C, 2H, 2W).
+
+        Args:
+            fine: (B, C, 2H, 2W).
+            coarse: (B, C, H, W) of the same dtype.
+        """
         batch, channels, height, width = coarse.shape
         coarse = ops.reshape(coarse, (batch, channels, height, 1, width, 1))
         coarse = ops.broadcast_to(coarse, (batch, channels, height, 2, width, 2))

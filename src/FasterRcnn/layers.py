@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolutions, dense layers and losses that several parts of the network share."""
 
+from typing import Any
+
 import mindspore as ms
-from mindspore import Parameter, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeNormal, Initializer, XavierUniform, initializer
 
 
@@ -38,26 +40,41 @@ def conv2d(
 
 
 class Dense(nn.Cell):
-    """Fully connected layer whose weight is (in, out), as published checkpoints store it."""
+    """Fully connected layer whose weight is (in, out), as published checkpoints store it.
 
-    def __init__(self, in_channels, out_channels, init=None):
+    Args:
+        in_channels, out_channels: numbers an example before and after the layer.
+        init: of the weight; Xavier (uniform) unless given. The bias begins at zero.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, init: Initializer | None = None
+    ) -> None:
         super().__init__()
         shape = (in_channels, out_channels)
         self.weight = Parameter(initializer(init or XavierUniform(), shape, ms.float32))
         self.bias = Parameter(initializer("zeros", (out_channels,), ms.float32))
         self.matmul = ops.MatMul()  # ops.matmul's gradient transposes by copying
 
-    def construct(self, x):
-        """(N, in) -> (N, out)."""
+    def construct(self, x: Tensor) -> Tensor:
+        """Return (N, out) of the dtype of `x`.
+
+        Args:
+            x: (N, in).
+        """
         weight = ops.cast(self.weight, x.dtype)
         return ops.bias_add(self.matmul(x, weight), ops.cast(self.bias, x.dtype))
 
 
-def compute_in(part, dtype):
+def compute_in(part: nn.Cell, dtype: Any) -> None:
     """Let the convolutions and dense layers of a Cell compute in `dtype`, and BatchNorm in float32.
 
     On a GPU, BatchNorm takes parameters in float32 only, and with half-precision maps a network
     trained from scratch had no finite gradients.
+
+    Args:
+        part: searched with all Cells inside it; changed in place.
+        dtype: a MindSpore floating-point type, e.g. `ms.float16`. Parameters stay float32.
     """
     for _, layer in part.cells_and_names():
         if isinstance(layer, nn.Conv2d | Dense):
@@ -66,11 +83,20 @@ def compute_in(part, dtype):
             layer.to_float(ms.float32)
 
 
-def at_least_one(count):
-    """A number of samples, () float32, to divide a loss by."""
+def at_least_one(count: Tensor) -> Tensor:
+    """Return a number of samples to divide a loss by, () float32.
+
+    Args:
+        count: () float32; what is below 1 counts as 1.
+    """
     return ops.maximum(count, 1.0)
 
 
-def masked_sum(values, mask):
-    """Sum of `values` where `mask` (same shape, bool); a scalar."""
+def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the sum of the values that the mask shows, ().
+
+    Args:
+        values: of any shape, floating point.
+        mask: of the same shape, bool.
+    """
     return ops.reduce_sum(ops.select(mask, values, ops.zeros_like(values)))

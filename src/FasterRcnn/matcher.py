@@ -13,8 +13,13 @@ _NOWHERE = -1.0e5
 _CROWD_OVERLAP = 0.5
 
 
-def hide_boxes(boxes, shown):
-    """Return `boxes` (B, G, 4) with those that are not `shown` (B, G) moved out of reach."""
+def hide_boxes(boxes: Tensor, shown: Tensor) -> Tensor:
+    """Return the boxes with those that are not shown moved out of reach of every candidate.
+
+    Args:
+        boxes: (B, G, 4) float32 xyxy.
+        shown: (B, G) bool.
+    """
     shown = ops.broadcast_to(ops.expand_dims(shown, -1), boxes.shape)
     return ops.select(shown, boxes, ops.full_like(boxes, _NOWHERE))
 
@@ -35,14 +40,18 @@ class Matcher(nn.Cell):
             detectron2).
     """
 
-    def __init__(self, pos_iou_thr, neg_iou_thr, min_pos_iou, steal):
+    def __init__(
+        self, pos_iou_thr: float, neg_iou_thr: float, min_pos_iou: float | None, steal: bool
+    ) -> None:
         super().__init__()
         self.pos_iou_thr = pos_iou_thr
         self.neg_iou_thr = neg_iou_thr
         self.min_pos_iou = min_pos_iou
         self.steal = steal
 
-    def construct(self, overlaps, crowd_overlaps, usable):
+    def construct(
+        self, overlaps: Tensor, crowd_overlaps: Tensor, usable: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Match.
 
         Args:
@@ -57,8 +66,15 @@ class Matcher(nn.Cell):
         """
         return self.decide(*summarise(overlaps, crowd_overlaps, usable, self.min_pos_iou), usable)
 
-    def decide(self, best, gt_index, best_of, in_crowd, usable):
-        """The same from the numbers of `summarise`."""
+    def decide(
+        self, best: Tensor, gt_index: Tensor, best_of: Tensor, in_crowd: Tensor, usable: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Match, as `construct` does, from the numbers of `summarise`.
+
+        Args:
+            best, gt_index, best_of, in_crowd: what `summarise` returns.
+            usable: (B, N) bool, as for `construct`.
+        """
         positive = best >= self.pos_iou_thr
         if self.min_pos_iou is not None:
             is_best = best_of > 0
@@ -80,12 +96,14 @@ class AnchorOverlaps(nn.Cell):
         min_pos_iou: see `Matcher`.
     """
 
-    def __init__(self, offset, min_pos_iou):
+    def __init__(self, offset: float, min_pos_iou: float | None) -> None:
         super().__init__()
         self.offset = offset
         self.min_pos_iou = min_pos_iou
 
-    def construct(self, anchors, gt_boxes, gt_valid, gt_crowd, usable):
+    def construct(
+        self, anchors: Tensor, gt_boxes: Tensor, gt_valid: Tensor, gt_crowd: Tensor, usable: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compare every anchor with every box.
 
         Args:
@@ -102,7 +120,9 @@ class AnchorOverlaps(nn.Cell):
         return summarise(overlaps, crowd, usable, self.min_pos_iou)
 
 
-def summarise(overlaps, crowd_overlaps, usable, min_pos_iou):
+def summarise(
+    overlaps: Tensor, crowd_overlaps: Tensor, usable: Tensor, min_pos_iou: float | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Reduce tables of overlaps to what matching needs of every candidate.
 
     Args:

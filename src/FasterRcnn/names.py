@@ -90,5 +90,9 @@ LOSS_NAMES: tuple[str, ...] = Losses._fields
 
 
 def total_loss(losses: Sequence[Any]) -> Any:
-    """Return the sum that is trained on of losses in the order of `Losses`."""
+    """Return the sum that is trained on of losses in the order of `Losses`.
+
+    Args:
+        losses: at least the first two of `Losses`: numbers, or tensors of one shape.
+    """
     return losses[0] + losses[1]

@@ -16,8 +16,17 @@ NMS_KINDS = ("kernel", "matrix")
 _MOST_BOXES = 4_000
 
 
-def build_nms(kind, iou_threshold, extent):
-    """Return the NMS Cell of a `kind` (see `KernelNms`, `MatrixNms`)."""
+def build_nms(kind: str, iou_threshold: float, extent: float) -> nn.Cell:
+    """Return the NMS Cell of a `kind` (see `KernelNms`, `MatrixNms`).
+
+    Args:
+        kind: of `NMS_KINDS`.
+        iou_threshold: a box that overlaps a better one by more than this goes.
+        extent: upper bound of the coordinates, px; only "kernel" needs it.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
     if kind == "kernel":
         return KernelNms(iou_threshold, extent)
     if kind == "matrix":
@@ -95,24 +104,27 @@ class KernelNms(nn.Cell):
         extent: upper bound of the coordinates, px.
     """
 
-    def __init__(self, iou_threshold, extent):
+    def __init__(self, iou_threshold: float, extent: float) -> None:
         super().__init__()
         self.kernel = ops.NMSWithMask(iou_threshold)
         self.cell = float(extent) + 1.0
 
-    def construct(self, boxes, valid, groups=None, num_groups=1):
+    def construct(
+        self, boxes: Tensor, valid: Tensor, groups: Tensor | None = None, num_groups: int = 1
+    ) -> Tensor:
         """Suppress.
 
         Args:
             boxes: (B, N, 4) float32, best first, between 0 and `extent`.
             valid: (B, N) bool; other boxes neither stay nor suppress.
             groups: (B, N) int32 below `num_groups`, or None: boxes of different groups never meet.
+            num_groups: how many groups an image can have.
 
         Returns:
             (B, N) bool: the boxes to keep.
         """
         images = max(1, _MOST_BOXES // valid.shape[1])
-        kept = ()
+        kept: tuple[Tensor, ...] = ()
         for start in range(0, valid.shape[0], images):
             own = None if groups is None else groups[start : start + images]
             kept += (
@@ -140,14 +152,24 @@ class MatrixNms(nn.Cell):
     For devices whose kernel works in float16, where the grid of `KernelNms` would not resolve a
     pixel. A box stays if no better box that stays overlaps it: iterating this rule from "all
     stay" settles the first k boxes after k rounds, in practice all of them after a dozen.
+
+    Args:
+        iou_threshold: a box that overlaps a better one by more than this goes.
     """
 
-    def __init__(self, iou_threshold):
+    def __init__(self, iou_threshold: float) -> None:
         super().__init__()
         self.iou_threshold = iou_threshold
 
-    def construct(self, boxes, valid, groups=None, num_groups=1):
-        """See `KernelNms.construct`."""
+    def construct(
+        self, boxes: Tensor, valid: Tensor, groups: Tensor | None = None, num_groups: int = 1
+    ) -> Tensor:
+        """Suppress, with the result of `KernelNms.construct`.
+
+        Args:
+            boxes, valid, groups: as there; coordinates have no upper bound here.
+            num_groups: of no use here.
+        """
         suppresses = self._suppression(boxes, groups)
         candidates = ops.cast(valid, ms.float32)
         keep = candidates

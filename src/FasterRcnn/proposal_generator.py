@@ -2,9 +2,9 @@
 """From RPN outputs to proposals (Faster R-CNN, section 3.3; FPN, section 4.1)."""
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
-from .box_ops import clip_to, gather_rows, is_sizeable
+from .box_ops import BoxCoder, clip_to, gather_rows, is_sizeable
 
 _LOWEST = -1.0e30
 
@@ -22,7 +22,17 @@ class Proposal(nn.Cell):
         min_size: shorter boxes go, px; None: no box goes (see `is_sizeable`).
     """
 
-    def __init__(self, coder, nms, offset, *, nms_pre, nms_post, max_num, min_size):
+    def __init__(
+        self,
+        coder: BoxCoder,
+        nms: nn.Cell,
+        offset: float,
+        *,
+        nms_pre: int,
+        nms_post: int,
+        max_num: int,
+        min_size: float | None,
+    ) -> None:
         super().__init__()
         self.coder = coder
         self.nms = nms
@@ -32,7 +42,13 @@ class Proposal(nn.Cell):
         self.max_num = max_num
         self.min_size = min_size
 
-    def construct(self, logits, deltas, anchors, height_width):
+    def construct(
+        self,
+        logits: tuple[Tensor, ...],
+        deltas: tuple[Tensor, ...],
+        anchors: tuple[Tensor, ...],
+        height_width: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Propose.
 
         Args:
@@ -46,7 +62,8 @@ class Proposal(nn.Cell):
                 candidates in all, their number.
             valid: (B, N) bool.
         """
-        level_boxes, level_scores = (), ()
+        level_boxes: tuple[Tensor, ...] = ()
+        level_scores: tuple[Tensor, ...] = ()
         for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors):
             boxes, scores = self._of_level(level_logits, level_deltas, level_anchors, height_width)
             level_boxes += (boxes,)

@@ -21,17 +21,22 @@ class Rcnn(nn.Cell):
             (torchvision's COCO detectors have them.)
     """
 
-    def __init__(self, in_channels, hidden_channels, num_classes, unused_outputs=0):
+    def __init__(
+        self, in_channels: int, hidden_channels: int, num_classes: int, unused_outputs: int = 0
+    ) -> None:
         super().__init__()
         self.shared_fc_0 = Dense(in_channels, hidden_channels)
         self.shared_fc_1 = Dense(hidden_channels, hidden_channels)
         self.cls_scores = Dense(hidden_channels, num_classes + unused_outputs, Normal(0.01))
         self.reg_scores = Dense(hidden_channels, (num_classes - 1) * 4, Normal(0.001))
 
-    def construct(self, roi_features):
+    def construct(self, roi_features: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (N, num_classes + unused_outputs) and deltas (N, num_classes - 1, 4).
 
-        Both are float32; `roi_features` is (N, C, h, w).
+        Both are float32.
+
+        Args:
+            roi_features: (N, C, h, w), what RoIAlign has pooled; C * h * w is `in_channels`.
         """
         x = ops.reshape(roi_features, (roi_features.shape[0], -1))
         x = ops.relu(self.shared_fc_0(x))
@@ -56,11 +61,21 @@ class RcnnLoss(nn.Cell):
         self.box_loss = box_loss
         self.divisor = divisor
 
-    def construct(self, logits, deltas, labels, chosen, targets):
-        """Args: `Rcnn` outputs; labels (B, T), chosen (B, T), targets (B, T, 4).
+    def construct(
+        self, logits: Tensor, deltas: Tensor, labels: Tensor, chosen: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the losses.
+
+        Args:
+            logits: (B*T, 1 + C) float32, of `Rcnn`; outputs between the background's and the last
+                C are of no class.
+            deltas: (B*T, C, 4) float32, of `Rcnn`.
+            labels: (B, T) int32, 0 for background.
+            chosen: (B, T) bool; other RoIs do not count.
+            targets: (B, T, 4) float32; of use where labels > 0.
 
         Returns:
-            cls_loss, reg_loss.
+            cls_loss and reg_loss, () float32 each.
         """
         labels, chosen = ops.reshape(labels, (-1,)), ops.reshape(chosen, (-1,))
         is_object = labels > 0

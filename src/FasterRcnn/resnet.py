@@ -2,7 +2,7 @@
 """ResNet feature extractor (He et al. 2015) with the stages C2 to C5 as outputs."""
 
 import mindspore as ms
-from mindspore import Parameter, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from .layers import conv2d
@@ -13,11 +13,19 @@ NORMS = ("frozen_bn", "bn", "gn")
 _GROUPS = 32
 
 
-def norm_layer(kind, channels, eps):
+def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
     """Return the normalisation layer of a `kind`.
 
     "frozen_bn": BatchNorm with its stored statistics and fixed scale and shift; "bn": ordinary
     BatchNorm (statistics move by 0.1 a step); "gn": GroupNorm with 32 groups (Wu & He 2018).
+
+    Args:
+        kind: of `NORMS`.
+        channels: of the feature map.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: there is no such kind.
     """
     if kind == "gn":
         return GroupNorm(_GROUPS, channels, eps)
@@ -31,19 +39,27 @@ def norm_layer(kind, channels, eps):
 class FrozenBatchNorm(nn.BatchNorm2d):
     """BatchNorm with its stored statistics and fixed scale and shift: an affine map of a channel.
 
+    Args:
+        channels: of the feature map.
+        eps: added to the variance.
+
     Attributes:
         scale_filters: multiplies filters by the scales of their channels, `ScaleFilters` or a Cell
             with the same arguments.
     """
 
-    def __init__(self, channels, eps):
+    def __init__(self, channels: int, eps: float) -> None:
         super().__init__(channels, eps=eps, use_batch_statistics=False)
         self.gamma.requires_grad = False
         self.beta.requires_grad = False
         self.scale_filters = ScaleFilters()
 
-    def fold_into(self, weight):
-        """Return weights (O, I, h, w) and bias (O,) of the convolution that includes this norm."""
+    def fold_into(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights (O, I, h, w) and bias (O,) of the convolution that includes this norm.
+
+        Args:
+            weight: (O, I, h, w) float32, the filters of the convolution before this norm.
+        """
         scale = self.gamma / ops.sqrt(self.moving_variance + self.eps)
         return self.scale_filters(weight, scale), self.beta - self.moving_mean * scale
 
@@ -51,12 +67,17 @@ class FrozenBatchNorm(nn.BatchNorm2d):
 class ScaleFilters(nn.Cell):
     """Filters times a number for each output channel."""
 
-    def construct(self, weight, scale):
-        """weight (O, I, h, w), scale (O,) -> (O, I, h, w)."""
+    def construct(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """Return (O, I, h, w).
+
+        Args:
+            weight: (O, I, h, w).
+            scale: (O,).
+        """
         return weight * ops.reshape(scale, (-1, 1, 1, 1))
 
 
-def conv_norm(conv, norm, x, folds):
+def conv_norm(conv: nn.Conv2d, norm: nn.Cell, x: Tensor, folds: bool) -> Tensor:
     """Return norm(conv(x)), or the same with a frozen BatchNorm folded into the convolution.
 
     The result has the convolution's number format, whatever that of the norm is. Folding saves a
@@ -79,17 +100,26 @@ class GroupNorm(nn.Cell):
     """Group normalisation (Wu & He 2018) with MindSpore's operator in training.
 
     For inference it is written out, because the ONNX exporter lacks the operator.
+
+    Args:
+        num_groups: groups of channels that share a mean and a variance.
+        channels: of the feature map, a multiple of `num_groups`.
+        eps: added to the variance.
     """
 
-    def __init__(self, num_groups, channels, eps):
+    def __init__(self, num_groups: int, channels: int, eps: float) -> None:
         super().__init__()
         self.num_groups = num_groups
         self.eps = eps
         self.gamma = Parameter(initializer("ones", (channels,), ms.float32))
         self.beta = Parameter(initializer("zeros", (channels,), ms.float32))
 
-    def construct(self, x):
-        """(B, C, H, W) -> the same."""
+    def construct(self, x: Tensor) -> Tensor:
+        """Return the normalised map, of the shape and dtype of `x`.
+
+        Args:
+            x: (B, C, H, W).
+        """
         gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
         if self.training:
             return ops.group_norm(x, self.num_groups, gamma, beta, self.eps)
@@ -138,12 +168,20 @@ class Bottleneck(nn.Cell):
             self.bn_down_sample = norm_layer(norm, out_channels, eps)
 
     @staticmethod
-    def split_stride(stride):
-        """Return the strides of the first 1x1 and of the 3x3 convolution."""
+    def split_stride(stride: int) -> tuple[int, int]:
+        """Return the strides of the first 1x1 and of the 3x3 convolution.
+
+        Args:
+            stride: of the block.
+        """
         return 1, stride
 
-    def construct(self, x):
-        """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
+    def construct(self, x: Tensor) -> Tensor:
+        """Return (B, out, H / stride, W / stride).
+
+        Args:
+            x: (B, in, H, W).
+        """
         out = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds))
         out = ops.relu(conv_norm(self.conv2, self.bn2, out, self.folds))
         out = conv_norm(self.conv3, self.bn3, out, self.folds)
@@ -183,7 +221,8 @@ class ResNetFea(nn.Cell):
         self.bn1 = norm_layer(norm, STEM_CHANNELS, eps)
         self.symmetric_pool = stem_pool == "symmetric"
         self.maxpool = ops.MaxPool(3, 2, "valid" if self.symmetric_pool else "same")
-        channels, stages = STEM_CHANNELS, []
+        channels = STEM_CHANNELS
+        stages: list[nn.Cell] = []
         for out_channels, width, count in zip(STAGE_CHANNELS, plan.widths, plan.blocks):
             stride = 2 if stages else 1
             blocks = []
@@ -210,8 +249,12 @@ class ResNetFea(nn.Cell):
             if isinstance(layer, nn.BatchNorm2d):
                 layer.use_batch_statistics = False
 
-    def construct(self, x):
-        """(B, 3, H, W) normalised image -> C2, C3, C4, C5 with strides 4, 8, 16, 32."""
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return C2, C3, C4, C5 with strides 4, 8, 16, 32.
+
+        Args:
+            x: (B, 3, H, W), the normalised image; H and W are multiples of 32.
+        """
         x = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds))
         if self.symmetric_pool:
             x = _pad_top_left(x)

@@ -8,6 +8,10 @@ class BottleneckV1(Bottleneck):
     """`Bottleneck` with the stride in the first 1x1 convolution."""
 
     @staticmethod
-    def split_stride(stride):
-        """See `Bottleneck.split_stride`."""
+    def split_stride(stride: int) -> tuple[int, int]:
+        """See `Bottleneck.split_stride`.
+
+        Args:
+            stride: of the block.
+        """
         return stride, 1

@@ -80,8 +80,12 @@ class LevelChooser(nn.Cell):
         self.finest_scale = finest_scale
         self.offset = offset
 
-    def construct(self, rois):
-        """rois (R, 4) -> levels (R,) int32."""
+    def construct(self, rois: Tensor) -> Tensor:
+        """Return the level of each RoI, (R,) int32, counted from the finest one, 0.
+
+        Args:
+            rois: (R, 4) float32 xyxy in network-input pixels.
+        """
         x1, y1, x2, y2 = split_coordinates(rois)
         width, height = x2 - x1 + self.offset, y2 - y1 + self.offset
         scale = ops.sqrt(ops.relu(width * height)) / self.finest_scale
@@ -98,11 +102,23 @@ class GatherRoiAlign(nn.Cell):
     The cells of all levels are counted as rows of one table. A bin is a weighted sum of
     4 * sample_num ** 2 of them; the weights need no gradient.
 
+    Args:
+        choose_level: which level a RoI is pooled from.
+        strides, out_size, sample_num, offset, aligned: see `build_roi_align`.
+
     Attributes:
         pool: computes the sums, `GatherCells` or a Cell with the same arguments.
     """
 
-    def __init__(self, choose_level, strides, out_size, sample_num, offset, aligned):
+    def __init__(
+        self,
+        choose_level: LevelChooser,
+        strides: Sequence[int],
+        out_size: int,
+        sample_num: int,
+        offset: float,
+        aligned: bool,
+    ) -> None:
         super().__init__()
         self.choose_level = choose_level
         self.out_size = out_size
@@ -115,7 +131,7 @@ class GatherRoiAlign(nn.Cell):
         self.steps = Tensor(steps[None])
         self.pool = GatherCells()
 
-    def construct(self, features, rois):
+    def construct(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
         """Pool.
 
         Args:
@@ -187,7 +203,7 @@ class GatherRoiAlign(nn.Cell):
 class GatherCells(nn.Cell):
     """Weighted sums of cells by one gather and one batched matrix product."""
 
-    def construct(self, features, rows, weights):
+    def construct(self, features: tuple[Tensor, ...], rows: Tensor, weights: Tensor) -> Tensor:
         """Sum.
 
         Args:
@@ -201,7 +217,7 @@ class GatherCells(nn.Cell):
         table = _cell_table(features)
         number, bins, corners = rows.shape
         channels = table.shape[1]
-        pooled = ()
+        pooled: tuple[Tensor, ...] = ()
         for start in range(0, number, _CHUNK):
             chunk = rows[start : start + _CHUNK]
             cells = ops.gather(table, ops.reshape(chunk, (-1,)), 0)
@@ -213,9 +229,22 @@ class GatherCells(nn.Cell):
 
 
 class OperatorRoiAlign(nn.Cell):
-    """MindSpore's ROIAlign operator on every level; each RoI keeps the result of its own."""
+    """MindSpore's ROIAlign operator on every level; each RoI keeps the result of its own.
 
-    def __init__(self, choose_level, strides, out_size, sample_num, offset, aligned):
+    Args:
+        choose_level: which level a RoI is pooled from.
+        strides, out_size, sample_num, offset, aligned: see `build_roi_align`.
+    """
+
+    def __init__(
+        self,
+        choose_level: LevelChooser,
+        strides: Sequence[int],
+        out_size: int,
+        sample_num: int,
+        offset: float,
+        aligned: bool,
+    ) -> None:
         super().__init__()
         self.choose_level = choose_level
         self.offset = offset
@@ -223,8 +252,13 @@ class OperatorRoiAlign(nn.Cell):
         self.shortest = [None if aligned or offset else float(stride) for stride in strides]
         self.pools = [ops.ROIAlign(out_size, out_size, 1.0 / s, sample_num, 1) for s in strides]
 
-    def construct(self, features, rois):
-        """See `GatherRoiAlign.construct`."""
+    def construct(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+        """Pool, with the result of `GatherRoiAlign.construct`.
+
+        Args:
+            features: (B, C, H_l, W_l) of each level.
+            rois: (B, R, 4) float32 in network-input pixels.
+        """
         batch, number = rois.shape[:2]
         rois = ops.reshape(rois, (-1, 4))
         level = self.choose_level(rois)
@@ -242,7 +276,7 @@ class OperatorRoiAlign(nn.Cell):
 
 def _cell_table(features):
     """Return (sum of B*H_l*W_l, C) float32: all cells of all levels, level by level."""
-    tables = ()
+    tables: tuple[Tensor, ...] = ()
     for feature in features:
         cells = ops.transpose(ops.cast(feature, ms.float32), (0, 2, 3, 1))
         tables += (ops.reshape(cells, (-1, feature.shape[1])),)
@@ -250,7 +284,7 @@ def _cell_table(features):
 
 
 def _spatial_shapes(features):
-    shapes = ()
+    shapes: tuple[tuple[int, int], ...] = ()
     for feature in features:
         shapes += (feature.shape[2:],)
     return shapes

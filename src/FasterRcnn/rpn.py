@@ -12,16 +12,26 @@ from .layers import at_least_one, conv2d, masked_sum
 
 
 class RpnRegClsBlock(nn.Cell):
-    """A 3x3 convolution, then objectness and deltas of every anchor by 1x1 convolutions."""
+    """A 3x3 convolution, then objectness and deltas of every anchor by 1x1 convolutions.
 
-    def __init__(self, in_channels, feat_channels, num_anchors):
+    Args:
+        in_channels: of a pyramid level.
+        feat_channels: what the 3x3 convolution returns.
+        num_anchors: anchors a cell.
+    """
+
+    def __init__(self, in_channels: int, feat_channels: int, num_anchors: int) -> None:
         super().__init__()
         self.rpn_conv = conv2d(in_channels, feat_channels, 3, has_bias=True, init=Normal(0.01))
         self.rpn_cls = conv2d(feat_channels, num_anchors, 1, has_bias=True, init=Normal(0.01))
         self.rpn_reg = conv2d(feat_channels, num_anchors * 4, 1, has_bias=True, init=Normal(0.01))
 
-    def construct(self, x):
-        """(B, in, H, W) -> logits (B, H*W*anchors) and deltas (B, H*W*anchors, 4), float32."""
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, H*W*anchors) and deltas (B, H*W*anchors, 4), float32.
+
+        Args:
+            x: (B, in, H, W), one pyramid level.
+        """
         x = ops.relu(self.rpn_conv(x))
         logits = ops.transpose(ops.cast(self.rpn_cls(x), ms.float32), (0, 2, 3, 1))
         deltas = ops.transpose(ops.cast(self.rpn_reg(x), ms.float32), (0, 2, 3, 1))
@@ -37,14 +47,21 @@ class RPN(nn.Cell):
         num_anchors: anchors a cell.
     """
 
-    def __init__(self, in_channels, feat_channels, num_anchors):
+    def __init__(self, in_channels: int, feat_channels: int, num_anchors: int) -> None:
         super().__init__()
         # A list of one: checkpoints know the head as rpn_convs_list.0.
         self.rpn_convs_list = nn.CellList([RpnRegClsBlock(in_channels, feat_channels, num_anchors)])
 
-    def construct(self, features):
-        """P2..P6 -> tuples with the (B, A_l) logits and the (B, A_l, 4) deltas of each level."""
-        logits, deltas = (), ()
+    def construct(
+        self, features: tuple[Tensor, ...]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return tuples with the (B, A_l) logits and the (B, A_l, 4) deltas of each level.
+
+        Args:
+            features: P2 to P6, (B, in, H_l, W_l) each.
+        """
+        logits: tuple[Tensor, ...] = ()
+        deltas: tuple[Tensor, ...] = ()
         for feature in features:
             level_logits, level_deltas = self.rpn_convs_list[0](feature)
             logits += (level_logits,)
@@ -73,16 +90,36 @@ class RpnLoss(nn.Cell):
         self.expected = expected
         self.divisor = divisor
 
-    def construct(self, logits, deltas, index, is_object, chosen, targets):
-        """Args: `RPN` outputs and `BboxAssignSample` outputs. Returns cls_loss, reg_loss."""
-        logits = gather_rows(ops.concat(logits, 1), index)
-        deltas = gather_rows(ops.concat(deltas, 1), index)
+    def construct(
+        self,
+        logits: tuple[Tensor, ...],
+        deltas: tuple[Tensor, ...],
+        index: Tensor,
+        is_object: Tensor,
+        chosen: Tensor,
+        targets: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the losses.
+
+        Args:
+            logits, deltas: what `RPN` returns.
+            index: (B, T) int32, the chosen anchors among those of all levels.
+            is_object: (B, T) bool, the objectness target.
+            chosen: (B, T) bool; other places do not count.
+            targets: (B, T, 4) float32; of use where `is_object`.
+
+        Returns:
+            cls_loss and reg_loss, () float32 each.
+        """
+        own_logits = gather_rows(ops.concat(logits, 1), index)
+        own_deltas = gather_rows(ops.concat(deltas, 1), index)
         objectness = ops.cast(is_object, ms.float32)
-        entropy = ops.relu(logits) - logits * objectness + ops.log1p(ops.exp(-ops.abs(logits)))
-        distance = self.box_loss(deltas, targets)
+        entropy = ops.relu(own_logits) - own_logits * objectness
+        entropy = entropy + ops.log1p(ops.exp(-ops.abs(own_logits)))
+        distance = self.box_loss(own_deltas, targets)
 
         if self.expected is None:
             number = self.divisor(ops.reduce_sum(ops.cast(chosen, ms.float32)))
         else:
-            number = float(self.expected * logits.shape[0])
+            number = float(self.expected * own_logits.shape[0])
         return masked_sum(entropy, chosen) / number, masked_sum(distance, is_object) / number

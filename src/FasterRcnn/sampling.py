@@ -19,14 +19,20 @@ class BalancedSampler(nn.Cell):
     """Choose at most `num_total` candidates, of them at most `num_pos` positives.
 
     (Faster R-CNN, section 3.1.3: negatives fill up what positives leave free.)
+
+    Args:
+        num_pos: the most positives an image.
+        num_total: positives and negatives an image together.
     """
 
-    def __init__(self, num_pos, num_total):
+    def __init__(self, num_pos: int, num_total: int) -> None:
         super().__init__()
         self.num_pos = num_pos
         self.num_total = num_total
 
-    def construct(self, positive, negative, sampling_key):
+    def construct(
+        self, positive: Tensor, negative: Tensor, sampling_key: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Choose.
 
         Args:
