@@ -83,7 +83,11 @@ def make_parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Convert as the arguments say; return the exit code."""
+    """Convert as the arguments say; return the exit code.
+
+    Args:
+        argv: the command line without the program's name.
+    """
     options = make_parser().parse_args(argv)
     config = _read_config(options)
     output = _choose_output(options)
@@ -202,6 +206,10 @@ def make_meta(conversion: "Conversion", config: Config) -> dict[str, Any]:
     A detector has all that `describe_model` says of a configuration, and `settings`: the keys that
     have to be set for the weights' own numbers. A backbone only has its own part of that. Both have
     `source`.
+
+    Args:
+        conversion: what `convert` returned.
+        config: gives the keys that the conversion leaves open.
     """
     from .checkpoints.file import describe_model
 

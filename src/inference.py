@@ -58,7 +58,7 @@ class Detector:
         from .graph_cache.compile_cache import CompileCache
 
         init_device(config)
-        self._opened = open_detector(config, checkpoint_path)
+        self._opened = open_detector(config, os.fspath(checkpoint_path))
         self.config, self.notes = self._opened.config, self._opened.lines
         self.class_names: tuple[str, ...] = self.config.class_names
         self._cache = CompileCache(self.config)
@@ -150,7 +150,11 @@ class Detector:
         ]
 
     def network(self, height: int, width: int) -> Any:
-        """Return the network of a canvas, built when it is first asked for."""
+        """Return the network of a canvas, built when it is first asked for.
+
+        Args:
+            height, width: of the network's input, px.
+        """
         if (height, width) not in self._networks:
             network = self._opened.network(img_height=height, img_width=width)
             self._networks[height, width] = network

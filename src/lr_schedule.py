@@ -21,6 +21,11 @@ def scaled_rate(base_lr: float, *, global_batch: int, base_batch: int) -> float:
 
     >>> scaled_rate(0.02, global_batch=4, base_batch=16)
     0.005
+
+    Args:
+        base_lr: the rate for `base_batch` images a step.
+        global_batch: images a step over all ranks.
+        base_batch: images a step that `base_lr` was chosen for.
     """
     if global_batch < 1 or base_batch < 1:
         raise ValueError(f"batches must be positive, got {global_batch} and {base_batch}")
@@ -32,6 +37,11 @@ def warmup_factors(total_steps: int, *, warmup_steps: int, warmup_ratio: float) 
 
     The warm-up multiplies whatever schedule runs below it, so a run shorter than its warm-up is
     fine: it simply never reaches the full rate.
+
+    Args:
+        total_steps: steps of the run.
+        warmup_steps: from this step on the factor is 1; 0 for no warm-up.
+        warmup_ratio: the factor of the first step, 0 to 1.
     """
     if warmup_steps <= 0:
         return np.ones(total_steps)
@@ -45,6 +55,9 @@ def step_rates(
     """Return (total_steps,) float64: `rate`, times `STEP_DECAY` from every milestone on.
 
     Args:
+        rate: before the first milestone.
+        total_steps: steps of the run.
+        steps_per_epoch: turns milestones into steps.
         milestones: in epochs, fractions allowed: with 100 steps an epoch, 5.5 is the 551st step of
             the run.
     """
@@ -56,7 +69,14 @@ def step_rates(
 def cosine_rates(
     rate: float, *, total_steps: int, warmup_steps: int, min_ratio: float
 ) -> np.ndarray:
-    """Return (total_steps,) float64: half a cosine from `rate` to `rate * min_ratio`."""
+    """Return (total_steps,) float64: half a cosine from `rate` to `rate * min_ratio`.
+
+    Args:
+        rate: the highest one.
+        total_steps: steps of the run; the last one has the lowest rate.
+        warmup_steps: so long the rate stays at its highest, below the warm-up.
+        min_ratio: the lowest rate over the highest, 0 to 1.
+    """
     span = max(total_steps - 1 - warmup_steps, 1)
     progress = np.clip((np.arange(total_steps) - warmup_steps) / span, 0.0, 1.0)
     return rate * (min_ratio + (1.0 - min_ratio) * 0.5 * (1.0 + np.cos(np.pi * progress)))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One training step: losses, gradients, their checks, the update; and the loss scale."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -34,7 +35,11 @@ class LossScaler:
         self.good_steps = 0
 
     def update(self, finite: bool) -> None:
-        """Take note of how the last step's gradients were."""
+        """Take note of how the last step's gradients were.
+
+        Args:
+            finite: whether all of them were finite; if not, the step was skipped.
+        """
         if not self.dynamic:
             return
         if not finite:
@@ -48,8 +53,12 @@ class LossScaler:
         """Return what `restore` needs: plain numbers."""
         return {"scale": self.scale, "good_steps": self.good_steps}
 
-    def restore(self, state: dict) -> None:
-        """Continue from `state()` of another run; a static scale keeps the configured factor."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state()` of another run; a static scale keeps the configured factor.
+
+        Args:
+            state: what `state` returned.
+        """
         if self.dynamic:
             self.scale, self.good_steps = float(state["scale"]), int(state["good_steps"])
 
@@ -65,6 +74,8 @@ def make_optimizer(
     Args:
         parameters: those to train.
         rates: (steps,) float32, the rate of every step of the run.
+        momentum: 0 to 1.
+        weight_decay: this times a weight is added to its gradient.
     """
     return nn.Momentum(
         list(parameters),
@@ -101,14 +112,6 @@ class TrainOneStep(nn.Cell):
         optimizer: over the parameters to train.
         clip_norm: largest global L2 norm of the gradients; 0 leaves them as they are.
         world_size: number of ranks; above 1 the gradients are averaged over all of them.
-
-    Inputs:
-        - **loss_scale** () float32, a tensor.
-        - **batch** the inputs of `loss_net`.
-
-    Outputs:
-        losses (6,) float32, not scaled; grad_norm () float32, before clipping: not finite on
-        overflow, on every rank alike.
     """
 
     def __init__(
@@ -135,7 +138,17 @@ class TrainOneStep(nn.Cell):
         losses = self.loss_net(*batch)
         return total_loss(losses) * loss_scale, ops.stack(losses)
 
-    def construct(self, loss_scale, *batch):
+    def construct(self, loss_scale: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Make a step.
+
+        Args:
+            loss_scale: () float32, the factor on the loss that is differentiated.
+            batch: the arguments of `loss_net`.
+
+        Returns:
+            losses: (6,) float32, not scaled.
+            grad_norm: () float32, before clipping: not finite on overflow, on every rank alike.
+        """
         (_, losses), gradients = self.loss_and_grads(loss_scale, *batch)
         gradients = self.reducer(gradients)
         unscale = 1.0 / loss_scale
@@ -144,7 +157,7 @@ class TrainOneStep(nn.Cell):
         if self.clip_norm > 0:
             factor = factor * ops.minimum(self.clip_norm / (norm + 1e-6), Tensor(1.0, ms.float32))
         if ops.isfinite(norm):
-            update = ()
+            update: tuple[Tensor, ...] = ()
             for gradient in gradients:
                 update = update + (gradient * factor,)
             self.optimizer(update)
@@ -153,10 +166,13 @@ class TrainOneStep(nn.Cell):
         return losses, norm
 
 
-def global_norm(gradients):
-    """L2 norm over all tensors of a tuple; a float32 scalar.
+def global_norm(gradients: tuple[Tensor, ...]) -> Tensor:
+    """Return the L2 norm over all tensors together, () float32.
 
     Row by row first: MindSpore's sum over everything at once runs on one thread on a CPU.
+
+    Args:
+        gradients: of any shapes with at least one dimension.
     """
     squares = ops.zeros((), ms.float32)
     for gradient in gradients:

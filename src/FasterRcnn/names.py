@@ -6,7 +6,10 @@ project and not MindSpore.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # How widths and heights count: see `box_ops`.
 LEGACY, MODERN = "legacy", "modern"
@@ -89,7 +92,7 @@ class Losses(NamedTuple):
 LOSS_NAMES: tuple[str, ...] = Losses._fields
 
 
-def total_loss(losses: Sequence[Any]) -> Any:
+def total_loss(losses: "Sequence[Any] | np.ndarray") -> Any:
     """Return the sum that is trained on of losses in the order of `Losses`.
 
     Args:

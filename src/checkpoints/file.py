@@ -20,6 +20,7 @@ from mindspore import nn
 from ..base.errors import DamagedFileError, UserError
 from ..base.files import replacing
 from ..base.program import command
+from ..model_utils.config import Config
 from ..model_utils.configuration.derived import resolved
 from ..model_utils.configuration.weights import MODEL_KEYS
 from .families import FOREIGN_SUFFIXES
@@ -53,20 +54,33 @@ class Checkpoint:
     meta: dict[str, Any]
 
 
-def describe_model(config: Any) -> dict[str, Any]:
-    """Return what a checkpoint must say about the model it belongs to."""
+def describe_model(config: Config) -> dict[str, Any]:
+    """Return what a checkpoint must say about the model it belongs to.
+
+    Args:
+        config: of the run.
+    """
     described = {key: resolved(config, key) for key in MODEL_KEYS}
     described["class_names"] = config.class_names
     return {k: list(v) if isinstance(v, tuple) else v for k, v in described.items()}
 
 
 def checkpoint_name(epoch: int, step: int) -> str:
-    """Return the file name of the checkpoint after `step` steps of epoch `epoch` (both from 1)."""
+    """Return the file name of a checkpoint.
+
+    Args:
+        epoch: the epoch it is of, from 1.
+        step: steps of this epoch that are done.
+    """
     return f"{PREFIX}-{epoch}_{step}.ckpt"
 
 
 def checkpoint_position(name: str) -> tuple[int, int] | None:
-    """Return (epoch, step) of a checkpoint's file name, None for any other name."""
+    """Return (epoch, step) of a checkpoint's file name, None for any other name.
+
+    Args:
+        name: of a file, without its folder.
+    """
     match = _NAME.fullmatch(name)
     return (int(match[1]), int(match[2])) if match else None
 
@@ -81,6 +95,8 @@ def save_checkpoint(
 
     Args:
         path: ends in .ckpt; its folder is made when missing.
+        network: its parameters are written.
+        optimizer: its state is written too, if given.
         meta: plain JSON values.
 
     Raises:
@@ -99,7 +115,14 @@ def save_parameters(
     *,
     key: str = "output_dir",
 ) -> None:
-    """Write named parameters with `meta`, atomically; `key` named the file, for errors."""
+    """Write named parameters with `meta`, atomically.
+
+    Args:
+        path: ends in .ckpt; its folder is made when missing.
+        parameters: their names are unique.
+        meta: plain JSON values.
+        key: the setting that named the file, for errors.
+    """
     path = Path(path)
     entries = [{"name": p.name, "data": p} for p in parameters]
     try:
@@ -115,6 +138,10 @@ def save_parameters(
 
 def require_file(path: str | Path, key: str) -> Path:
     """Check, without reading it, that a setting names something that can be a checkpoint.
+
+    Args:
+        path: what the setting says.
+        key: the setting's name, for errors.
 
     Raises:
         UserError: when it does not.
@@ -145,6 +172,7 @@ def read_checkpoint(path: str | Path, key: str = "checkpoint_path") -> Checkpoin
     """Read a whole checkpoint file.
 
     Args:
+        path: a .ckpt file.
         key: the setting that named the file, for errors.
 
     Raises:
@@ -157,7 +185,11 @@ def read_checkpoint(path: str | Path, key: str = "checkpoint_path") -> Checkpoin
 
 
 def find_checkpoints(folder: str | Path) -> list[Path]:
-    """Return the checkpoints in `folder` by epoch and step, the newest one last."""
+    """Return the checkpoints in `folder` by epoch and step, the newest one last.
+
+    Args:
+        folder: searched without the folders in it.
+    """
     found = [
         (position, path)
         for path in Path(folder).glob(f"{PREFIX}-*.ckpt")
@@ -171,6 +203,9 @@ def canonical_name(name: str) -> str:
 
     >>> canonical_name("layer1.0.down_sample_layer.0.weight")
     'backbone.layer1.0.conv_down_sample.weight'
+
+    Args:
+        name: as any version of this project or the model zoo wrote it.
     """
     name = name.replace("fpn_ncek.", "fpn_neck.")
     name = re.sub(r"\.(?:down_sample_layer|down_sample)\.0\.", ".conv_down_sample.", name)
@@ -179,7 +214,11 @@ def canonical_name(name: str) -> str:
 
 
 def optimizer_state(optimizer: nn.Optimizer) -> list[ms.Parameter]:
-    """Return the optimizer's own parameters but the settings, which belong to the configuration."""
+    """Return the optimizer's own parameters but the settings, which belong to the configuration.
+
+    Args:
+        optimizer: `nn.Momentum` or another of MindSpore's.
+    """
     trained = {id(p) for p in optimizer.parameters}
     return [
         p

@@ -86,6 +86,10 @@ def load_detector(
 def require_training_state(checkpoint: Checkpoint, key: str = "resume") -> None:
     """Check that a run can go on from a checkpoint: it says where the run stood, and has its state.
 
+    Args:
+        checkpoint: what the file holds.
+        key: the setting that named the file, for errors.
+
     Raises:
         DamagedFileError: it does not.
     """
@@ -177,5 +181,10 @@ def _assign_all(network: nn.Cell, checkpoint: Checkpoint, key: str) -> None:
 
 
 def set_parameter(parameter: ms.Parameter, array: np.ndarray) -> None:
-    """Set the value of a parameter, keeping its dtype."""
+    """Set the value of a parameter, keeping its dtype.
+
+    Args:
+        parameter: changed in place.
+        array: of the parameter's shape.
+    """
     parameter.set_data(Tensor(array, parameter.dtype))

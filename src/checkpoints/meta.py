@@ -49,7 +49,11 @@ _FINITE = Rule("float")
 
 
 def dump_meta(meta: Mapping[str, Any]) -> str:
-    """Return the text of a meta entry; meta: plain JSON values."""
+    """Return the text of a meta entry.
+
+    Args:
+        meta: plain JSON values.
+    """
     return json.dumps({VERSION_KEY: META_VERSION, **meta})
 
 
@@ -98,6 +102,10 @@ def parse_meta(text: str | None, path: Path) -> dict[str, Any]:
 
 def require_run(meta: Mapping[str, Any], path: Path) -> None:
     """Check that a training checkpoint says all of where its run stood, and nothing impossible.
+
+    Args:
+        meta: what `parse_meta` returned.
+        path: the file, for errors.
 
     Raises:
         DamagedFileError: it does not.
@@ -148,6 +156,10 @@ def _class_names(value: Any) -> list[str]:
 
 def check_setting(key: str, value: Any) -> Any:
     """Check the value of a key that belongs to weights, and that somebody else's file sets.
+
+    Args:
+        key: the setting's name.
+        value: what the file says, of any type.
 
     Returns:
         the value in plain types.

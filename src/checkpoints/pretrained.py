@@ -65,6 +65,12 @@ def load_pretrained(
 
     The backbone fits entirely or is refused; any other parameter of another shape starts fresh.
 
+    Args:
+        network: gets the values.
+        path: a MindSpore .ckpt file.
+        expected: `describe_model` of the configuration; None: any model is taken.
+        key: the setting that named the file, for errors.
+
     Raises:
         UserError: for an unreadable file, another backbone or box convention, or nothing that
         matches.

@@ -72,6 +72,7 @@ def read_entries(path: Path, key: str, *, texts: tuple[str, ...] = ()) -> tuple[
     """Read all that a checkpoint file holds.
 
     Args:
+        path: a .ckpt file.
         key: the setting that named the file, for errors.
         texts: names of the text entries that are wanted; others are passed over.
 

@@ -26,6 +26,9 @@ _LARGEST = 300_000  # bytes; a run writes some 5,000, and the names of its class
 def read_unasked(path: str | Path) -> dict[str, Any]:
     """Return the first document of a YAML file, without the files that it extends; unchecked.
 
+    Args:
+        path: of the YAML file.
+
     Raises:
         UserError: it cannot be read, or is no configuration.
     """
@@ -40,6 +43,9 @@ def adopt_run_config(config: Config) -> tuple[Config, list[str]]:
     A run's folder holds `config.yaml` and `ckpt_0/`, so the file is looked for in the folder of
     `checkpoint_path` and in the one above; not at all where the user has given --config_path. Set
     keys stay, and the checkpoint's own settings go first (`Config.is_given` is false for these).
+
+    Args:
+        config: of the user.
 
     Returns:
         The configuration to use, and lines for the user that say what was taken and what not.

@@ -9,7 +9,11 @@ from ..model_utils.moxing_adapter import modelarts
 
 
 def main(argv: Sequence[str]) -> int:
-    """Evaluate as the arguments say; return the exit code."""
+    """Evaluate as the arguments say; return the exit code.
+
+    Args:
+        argv: the command line without the program's name.
+    """
     config = load_config(argv, description="Evaluate a Faster R-CNN detector with COCO's metrics.")
     prepare_environment(config.device_target)
     with modelarts(config, "checkpoint_path") as outputs:

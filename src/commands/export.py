@@ -16,7 +16,11 @@ goes in and comes out. The file is run once and compared with the network."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Export as the arguments say; return the exit code."""
+    """Export as the arguments say; return the exit code.
+
+    Args:
+        argv: the command line without the program's name.
+    """
     config = load_config(argv, description=DESCRIPTION)
     prepare_environment(config.device_target)
     with modelarts(config, "ckpt_file") as outputs:

@@ -16,7 +16,11 @@ coco_classes counts. Detections are written as COCO results to --result_file."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Score as the arguments say; return the exit code."""
+    """Score as the arguments say; return the exit code.
+
+    Args:
+        argv: the command line without the program's name.
+    """
     config = load_config(argv, description=DESCRIPTION)
     from ..evaluation.postprocessing import run_postprocess
 

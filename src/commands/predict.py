@@ -24,6 +24,9 @@ and predictions.json. All other keys:"""
 def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the command line into this program's own arguments and those of the configuration.
 
+    Args:
+        argv: the command line without the program's name.
+
     Returns:
         This program's (`input`, `recursive`, `min_score`), and the other arguments.
 
@@ -50,7 +53,11 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Predict as the arguments say; return the exit code."""
+    """Predict as the arguments say; return the exit code.
+
+    Args:
+        argv: the command line without the program's name.
+    """
     own, rest = parse_arguments(argv)
     # Only now: wrong arguments are answered without OpenCV.
     from ..images.listing import find_images

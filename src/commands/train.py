@@ -9,7 +9,11 @@ from ..model_utils.moxing_adapter import modelarts
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train as the arguments say; return the exit code."""
+    """Train as the arguments say; return the exit code.
+
+    Args:
+        argv: the command line without the program's name.
+    """
     config = load_config(argv, description="Train a Faster R-CNN detector.")
     prepare_environment(config.device_target)
     with modelarts(config, "pre_trained") as outputs:

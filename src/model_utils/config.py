@@ -90,10 +90,9 @@ class Config:
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
+    # This takes the hash away, as it should: roi_layer is a dict.
     def __eq__(self, other: object) -> bool:
         return self._values == other._values if isinstance(other, Config) else NotImplemented
-
-    __hash__ = None  # roi_layer is a dict
 
     def __repr__(self) -> str:
         return f"Config({self.to_dict()!r})"
@@ -105,17 +104,27 @@ class Config:
     def origin(self, key: str) -> str:
         """Where a key's value came from: a YAML file as it was named, "command line" or "program".
 
+        Args:
+            key: a key of the configuration.
+
         Raises:
             KeyError: no such key.
         """
         return self._origins[key]
 
     def is_given(self, key: str) -> bool:
-        """Whether the user, or a program that uses this one, has set a key."""
+        """Whether the user, or a program that uses this one, has set a key.
+
+        Args:
+            key: a key of the configuration.
+        """
         return self._origins[key] != DEFAULT_ORIGIN and key not in self._adopted
 
     def replace(self, **changes: Any) -> "Config":
         """A copy with some keys changed, checked like the original.
+
+        Args:
+            changes: key -> value, as YAML has it.
 
         Raises:
             UserError: an unknown key, a wrong value, a contradiction.
@@ -128,6 +137,10 @@ class Config:
     def adopt(self, changes: Mapping[str, Any], origin: str) -> "Config":
         """A copy with keys of a file that nobody has named; `is_given` stays false for them.
 
+        Args:
+            changes: key -> value.
+            origin: what `origin` says of them: the file's path.
+
         Raises:
             UserError: a wrong value, a contradiction.
         """
@@ -139,6 +152,9 @@ class Config:
 
     def save(self, path: str) -> None:
         """Write a YAML file that loads again to an equal configuration; atomic.
+
+        Args:
+            path: of the file; its folder exists.
 
         Raises:
             UserError: the file cannot be written.
@@ -153,6 +169,7 @@ class Config:
         """Where it belongs in a run's folder: never over a file of the user that was read.
 
         Args:
+            folder: the run's.
             name: the file's name; `effective_<name>` where it would replace a file of the user.
         """
         path = Path(folder, name)
@@ -162,6 +179,9 @@ class Config:
 
     def save_in(self, folder: str | Path, name: str = "config.yaml") -> Path:
         """Save at `path_in(folder, name)`, in a folder that is made when missing; return the file.
+
+        Args:
+            folder, name: see `path_in`.
 
         Raises:
             UserError: the file cannot be written.
@@ -226,7 +246,11 @@ def _read_default(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, 
 
 
 def is_saved(path: str | Path) -> bool:
-    """Say whether a file is what `Config.save` has written, and not a user's."""
+    """Say whether a file is what `Config.save` has written, and not a user's.
+
+    Args:
+        path: of the file; may be missing.
+    """
     try:
         first = read_bounded(path, yaml_files.MAX_BYTES).partition(b"\n")[0]
         return first.decode("utf-8").strip() == f"# {SAVED_BY_A_RUN}"

@@ -156,6 +156,9 @@ def compute_dtype(config: "Config") -> str:
     """Number format of the network's convolutions and dense layers: "float32" or "float16".
 
     `compute_type: auto` means float16 on Ascend and GPU and float32 on a CPU.
+
+    Args:
+        config: its `compute_type` and `device_target` are read.
     """
     if config.compute_type == "auto":
         return "float32" if config.device_target == "CPU" else "float16"
@@ -167,6 +170,9 @@ def cpu_library(config: "Config") -> "Library | None":
 
     None where they are of no use: on another device, in float16, with `cpu_kernels: off`, or when
     they cannot be compiled (said once); MindSpore's operators then compute the same, slower.
+
+    Args:
+        config: its `device_target`, `compute_type` and `cpu_kernels` are read.
     """
     if config.device_target != "CPU" or compute_dtype(config) != "float32":
         return None
@@ -184,7 +190,11 @@ def cpu_library(config: "Config") -> "Library | None":
 
 @functools.cache
 def say_once(line: str) -> None:
-    """Write a line to the standard error, once a process."""
+    """Write a line to the standard error, once a process.
+
+    Args:
+        line: without a newline at its end.
+    """
     print(line, file=sys.stderr, flush=True)
 
 
@@ -198,6 +208,9 @@ def give_back_memory() -> None:
 def nms_kind(device_target: str) -> str:
     """How non-maximum suppression runs on a device.
 
+    Args:
+        device_target: "CPU", "GPU" or "Ascend".
+
     Returns:
         "kernel" (CPU, GPU): one operator; "matrix" (Ascend): array operations.
     """
@@ -206,6 +219,9 @@ def nms_kind(device_target: str) -> str:
 
 def roi_align_kind(device_target: str) -> str:
     """How RoIAlign runs on a device.
+
+    Args:
+        device_target: "CPU", "GPU" or "Ascend".
 
     Returns:
         "gather" (CPU): reads one flat table of all levels; "operator" (GPU, Ascend): MindSpore's.

@@ -41,13 +41,21 @@ class Outputs:
         self._rank = local_adapter.get_rank()
 
     def after_epoch(self, epoch: int) -> None:
-        """Upload when it is due; a failure is said and not more, the next time may do better."""
+        """Upload when it is due; a failure is said and not more, the next time may do better.
+
+        Args:
+            epoch: the one that has ended, from 1.
+        """
         interval = self.config.upload_interval
         if interval and epoch % interval == 0:
             self.try_upload()
 
     def try_upload(self, *, everything: bool = False) -> bool:
-        """Upload what has changed; say whether that worked. `everything`: as in `upload`."""
+        """Upload what has changed; say whether that worked.
+
+        Args:
+            everything: as in `upload`.
+        """
         try:
             self.upload(everything=everything)
         except UserError as error:
@@ -111,8 +119,8 @@ def _wait_longer(seconds: float) -> None:
     """Let msrun's processes wait for each other as long as copying may take, and as long as they
     would have: the scheduler copies nothing and waits from the beginning. MindSpore reads this
     when it is set up."""
-    limit = os.environ.get("MS_TOPO_TIMEOUT", "")
-    limit = int(limit[:_MOST_DIGITS]) if limit.isdecimal() else _TOPO_TIMEOUT
+    given = os.environ.get("MS_TOPO_TIMEOUT", "")
+    limit = int(given[:_MOST_DIGITS]) if given.isdecimal() else _TOPO_TIMEOUT
     os.environ["MS_TOPO_TIMEOUT"] = str(limit + math.ceil(seconds))
 
 

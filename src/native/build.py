@@ -83,7 +83,7 @@ def _find_or_compile() -> Path:
     reason = NotBuilt("no C++ compiler")
     for compiler in _compilers():
         try:
-            return _compiled(compiler)
+            return _compiled(compiler, cache)
         except NotBuilt as error:
             reason = error
     raise reason
@@ -91,23 +91,25 @@ def _find_or_compile() -> Path:
 
 def _compilers() -> Iterator[list[str]]:
     """Yield the commands to try: $CXX, which may have arguments, and g++."""
-    yielded = []
+    yielded: list[list[str]] = []
     for words in (shlex.split(os.environ.get("CXX", "")), [_COMPILER]):
         found = shutil.which(words[0]) if words else None
-        command = [found, *words[1:]]
         # With an empty part in PATH, a program of that name in the current folder.
         is_meant = found and (os.path.isabs(found) or "/" in words[0])
-        if is_meant and command not in yielded:
+        if not found or not is_meant:
+            continue
+        command = [found, *words[1:]]
+        if command not in yielded:
             yielded.append(command)
             yield command
 
 
-def _compiled(compiler: list[str]) -> Path:
+def _compiled(compiler: list[str], cache: Path) -> Path:
     flags = (*_FLAGS, "-mcpu=native" if platform.machine() == "aarch64" else "-march=native")
     sources = sorted(_SOURCES.iterdir())
-    folder = user_cache() / f"{_FOLDER}{_digest(compiler, flags, sources)}"
+    folder = cache / f"{_FOLDER}{_digest(compiler, flags, sources)}"
     try:
-        folder = own_folder(folder, root=user_cache())
+        folder = own_folder(folder, root=cache)
         path = folder / _NAME
         if _is_whole(path):
             with contextlib.suppress(OSError):  # root's, or on a disk that is read only

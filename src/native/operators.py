@@ -16,6 +16,10 @@ def use_native_operators(network: nn.Cell, library: Library) -> int:
     """Let a network use the Cells below wherever they fit; returns in how many places.
 
     Parameters, their names and the network's structure stay as they are.
+
+    Args:
+        network: changed in place; Cells inside it get one of ours as an attribute.
+        library: of `native.build`.
     """
     places = 0
     for _, cell in network.cells_and_names():
@@ -33,6 +37,9 @@ class NativeConv3x3(nn.Cell):
 
     By Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2015): 2.25 times fewer
     multiplications than a plain matrix product, at two to three times its rounding error.
+
+    Args:
+        library: has the operators.
     """
 
     def __init__(self, library: Library) -> None:
@@ -41,12 +48,23 @@ class NativeConv3x3(nn.Cell):
         self.input_gradient = _operator(library, "conv3x3_input_gradient", _image_shape)
         self.weight_gradient = _operator(library, "conv3x3_weight_gradient", _weight_shape)
 
-    def construct(self, image, weight):
-        """image (B, I, H, W), weight (O, I, 3, 3) -> (B, O, H, W); all float32."""
+    def construct(self, image: Tensor, weight: Tensor) -> Tensor:
+        """Return (B, O, H, W) float32.
+
+        Args:
+            image: (B, I, H, W) float32.
+            weight: (O, I, 3, 3) float32.
+        """
         return self.forward(image, weight)
 
     def bprop(self, image, weight, result, gradient):
-        """Return the gradients of image and weight."""
+        """Return the gradients of image and weight.
+
+        Args:
+            image, weight: as for `construct`.
+            result: what it returned.
+            gradient: of the result, (B, O, H, W).
+        """
         return self.input_gradient(gradient, weight), self.weight_gradient(image, gradient)
 
 
@@ -55,6 +73,9 @@ class NativeStridedConv3x3(nn.Cell):
 
     As matrix products of the image's lines; MindSpore keeps a table of all windows for each of its
     three operators: 140 MB for the first of a ResNet-50 at 768x1280.
+
+    Args:
+        library: has the operators.
     """
 
     def __init__(self, library: Library) -> None:
@@ -65,36 +86,65 @@ class NativeStridedConv3x3(nn.Cell):
         )
         self.weight_gradient = _operator(library, "strided3x3_weight_gradient", _weight_shape)
 
-    def construct(self, image, weight):
-        """image (B, I, H, W), weight (O, I, 3, 3) -> (B, O, H / 2, W / 2), rounded up; float32."""
+    def construct(self, image: Tensor, weight: Tensor) -> Tensor:
+        """Return (B, O, H / 2, W / 2) float32, sizes rounded up.
+
+        Args:
+            image: (B, I, H, W) float32.
+            weight: (O, I, 3, 3) float32.
+        """
         return self.forward(image, weight)
 
     def bprop(self, image, weight, result, gradient):
-        """Return the gradients of image and weight."""
+        """Return the gradients of image and weight.
+
+        Args:
+            image, weight: as for `construct`.
+            result: what it returned.
+            gradient: of the result, of its shape.
+        """
         of_image = self.input_gradient(image, gradient, weight)
         return of_image, self.weight_gradient(image, gradient)
 
 
 class NativePoolCells(nn.Cell):
-    """What `GatherCells` computes, in one pass that keeps nothing for the gradient."""
+    """What `GatherCells` computes, in one pass that keeps nothing for the gradient.
+
+    Args:
+        library: has the operators.
+    """
 
     def __init__(self, library: Library) -> None:
         super().__init__()
         self.forward = _operator(library, "pool", _pooled_shape)
         self.map_gradients = _operator(library, "pool_gradient", _map_shapes, _map_types)
 
-    def construct(self, features, rows, weights):
-        """See `GatherCells.construct`."""
+    def construct(self, features: tuple[Tensor, ...], rows: Tensor, weights: Tensor) -> Tensor:
+        """Return the sums, as `GatherCells.construct` does.
+
+        Args:
+            features, rows, weights: as there.
+        """
         return self.forward(*features, rows, weights)
 
     def bprop(self, features, rows, weights, result, gradient):
-        """Return the gradients: of the maps; rows and weights have none."""
+        """Return the gradients: of the maps; rows and weights have none.
+
+        Args:
+            features, rows, weights: as for `construct`.
+            result: what it returned.
+            gradient: of the result, (R, C, bins).
+        """
         gradients = self.map_gradients(*features, rows, weights, gradient)
         return gradients, ops.zeros_like(rows), ops.zeros_like(weights)
 
 
 class NativeAddUpsampled(nn.Cell):
-    """What `fpn_neck.AddUpsampled` computes, without the doubled map in between."""
+    """What `fpn_neck.AddUpsampled` computes, without the doubled map in between.
+
+    Args:
+        library: has the operators.
+    """
 
     def __init__(self, library: Library) -> None:
         super().__init__()
@@ -103,28 +153,52 @@ class NativeAddUpsampled(nn.Cell):
             library, "add_upsampled_gradient", _half_shape, lambda gradient: gradient
         )
 
-    def construct(self, fine, coarse):
-        """See `fpn_neck.AddUpsampled.construct`."""
+    def construct(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Return the sum, as `fpn_neck.AddUpsampled.construct` does.
+
+        Args:
+            fine, coarse: as there.
+        """
         return self.forward(fine, coarse)
 
     def bprop(self, fine, coarse, result, gradient):
-        """Return the gradients of both."""
+        """Return the gradients of both.
+
+        Args:
+            fine, coarse: as for `construct`.
+            result: what it returned.
+            gradient: of the result, (B, C, 2H, 2W).
+        """
         return gradient, self.coarse_gradient(gradient)
 
 
 class NativeScaleFilters(nn.Cell):
-    """What `resnet.ScaleFilters` computes; MindSpore keeps a table four times as large for it."""
+    """What `resnet.ScaleFilters` computes; MindSpore keeps a table four times as large for it.
+
+    Args:
+        library: has the operators.
+    """
 
     def __init__(self, library: Library) -> None:
         super().__init__()
         self.scale = _operator(library, "scale_filters", lambda weight, scale: weight)
 
-    def construct(self, weight, scale):
-        """See `resnet.ScaleFilters.construct`."""
+    def construct(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """Return the scaled filters, as `resnet.ScaleFilters.construct` does.
+
+        Args:
+            weight, scale: as there.
+        """
         return self.scale(weight, scale)
 
     def bprop(self, weight, scale, result, gradient):
-        """Return the gradient of the weights; the scale is fixed."""
+        """Return the gradient of the weights; the scale is fixed.
+
+        Args:
+            weight, scale: as for `construct`.
+            result: what it returned.
+            gradient: of the result, (O, I, h, w).
+        """
         return self.scale(gradient, scale), ops.zeros_like(scale)
 
 
@@ -143,7 +217,11 @@ class NativeAnchorOverlaps(nn.Cell):
         self.match = _operator(library, "match_anchors", _match_shapes, _match_types)
 
     def construct(self, anchors, gt_boxes, gt_valid, gt_crowd, usable):
-        """See `matcher.AnchorOverlaps.construct`."""
+        """Compare, as `matcher.AnchorOverlaps.construct` does.
+
+        Args:
+            anchors, gt_boxes, gt_valid, gt_crowd, usable: as there.
+        """
         return self.match(
             shrink_to_legacy(anchors, self.offset),
             shrink_to_legacy(gt_boxes, self.offset),

@@ -73,7 +73,11 @@ class Plan:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the processes to their end; return the exit code of the one that failed first, or 0."""
+    """Run the processes to their end; return the exit code of the one that failed first, or 0.
+
+    Args:
+        argv: the launcher's own arguments, "--", and the command to run.
+    """
     parser = ArgumentParser(
         prog=command("launch"),
         description=__doc__,
@@ -220,7 +224,12 @@ def _read_config(argv: Sequence[str], size: int) -> Config:
 
 def with_absolute_paths(argv: Sequence[str], config: Config) -> list[str]:
     """Return the arguments with every relative path made absolute, in files and on the command
-    line: the processes have folders of their own."""
+    line: the processes have folders of their own.
+
+    Args:
+        argv: a program's arguments, without its name.
+        config: what they and the files that they name say.
+    """
     result, last = [], ""
     for text in argv:
         key, equals, value = text.partition("=")
@@ -230,10 +239,10 @@ def with_absolute_paths(argv: Sequence[str], config: Config) -> list[str]:
             result.append(_absolute(last, text))
         last = text
     for key, rule in RULES.items():
-        value = getattr(config, key, None) if rule.kind == "path" else None
-        if not value or os.path.isabs(value) or _is_no_path(key, value, config):
+        path = getattr(config, key, None) if rule.kind == "path" else None
+        if not path or os.path.isabs(path) or _is_no_path(key, path, config):
             continue
-        result += [f"--{key}", os.path.abspath(value)]
+        result += [f"--{key}", os.path.abspath(path)]
     return result
 
 

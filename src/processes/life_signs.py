@@ -29,7 +29,11 @@ class LifeSigns:
             self.own.unlink(missing_ok=True)
 
     def missing(self, seconds: float) -> list[int]:
-        """The ranks that have given no sign within so many seconds, by the clock of the files."""
+        """The ranks that have given no sign within so many seconds, by the clock of the files.
+
+        Args:
+            seconds: how old the newest sign may be.
+        """
         try:
             now = self.own.stat().st_mtime
         except OSError:

@@ -12,6 +12,9 @@ def birth(pid: int | str) -> str:
     """When a process was started, in ticks of this machine's clock; "" when it has ended.
 
     With the pid it tells a process from later ones.
+
+    Args:
+        pid: of a process of this machine.
     """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
@@ -22,12 +25,20 @@ def birth(pid: int | str) -> str:
 
 
 def die_with(parent: int) -> None:
-    """Have the system kill this process when its `parent` ends, also when that has ended by now."""
+    """Have the system kill this process when its `parent` ends, also when that has ended by now.
+
+    Args:
+        parent: its pid.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(128 + signal.SIGKILL)
 
 
 def shell_code(returncode: int) -> int:
-    """A shell's exit code for that of `subprocess`: 128 + the signal's number when killed."""
+    """A shell's exit code for that of `subprocess`: 128 + the signal's number when killed.
+
+    Args:
+        returncode: of `subprocess`: the negative number of the signal when killed.
+    """
     return returncode if returncode >= 0 else 128 - returncode

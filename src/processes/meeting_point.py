@@ -30,6 +30,12 @@ def whole_number(
 ) -> int:
     """Return a variable of the environment.
 
+    Args:
+        name: of the variable.
+        environment: of the process.
+        default: its value when it is not set.
+        lowest, highest: the range, both included.
+
     Raises:
         UserError: it is not a whole number in the range.
     """
@@ -45,6 +51,11 @@ def whole_number(
 
 def scheduler_address(environment: Mapping[str, str], *, several: bool, node: int) -> str:
     """Return MASTER_ADDR, by default this machine for a run on a single server.
+
+    Args:
+        environment: of the process.
+        several: whether the run has several servers.
+        node: number of this server, from 0; the scheduler runs on 0.
 
     Raises:
         UserError: it is missing, is not an address, is not known, or is not this server's though
@@ -75,6 +86,11 @@ def scheduler_port(
 ) -> int:
     """Return MASTER_PORT; on a single server a free one of our own choice by default.
 
+    Args:
+        environment: of the process.
+        address: of the scheduler.
+        several, node: as for `scheduler_address`.
+
     Raises:
         UserError: it is not a port, or it is in use though the scheduler is to run here.
     """
@@ -90,7 +106,14 @@ def scheduler_port(
 
 
 def own_port(address: str) -> int:
-    """Return a free port of this machine that hardly anybody else will want."""
+    """Return a free port of this machine that hardly anybody else will want.
+
+    Args:
+        address: of this machine.
+
+    Raises:
+        UserError: none was found.
+    """
     for port in random.SystemRandom().sample(_OWN_PORTS, 200):
         if is_free(address, port):
             return port
@@ -101,7 +124,12 @@ def own_port(address: str) -> int:
 
 
 def is_free(address: str, port: int) -> bool:
-    """Whether nobody on this machine listens there."""
+    """Whether nobody on this machine listens there.
+
+    Args:
+        address: a host name or an IP address.
+        port: 1 to 65535.
+    """
     return all(_bind_problem(number, port) != errno.EADDRINUSE for number in _numbers(address))
 
 
@@ -109,6 +137,7 @@ def wait_for_scheduler(address: str, port: int, limit: float) -> None:
     """Wait until the scheduler of another server can be reached, which may be started later.
 
     Args:
+        address, port: of the scheduler.
         limit: seconds, of CLUSTER_TIME_OUT.
 
     Raises:

@@ -332,7 +332,11 @@ def _seconds(name: str) -> float:
 
 
 def read_state(path: Path) -> dict:
-    """What a minder has noted, of numbers that can be right: others may have written the file."""
+    """What a minder has noted, of numbers that can be right: others may have written the file.
+
+    Args:
+        path: of the minder's file; may be missing.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             state = json.loads(file.read(4096))

@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from lifetime import birth, die_with, shell_code
 
@@ -33,8 +34,12 @@ _LOOK_SECONDS = 0.5
 _ORPHAN_SECONDS = 20.0
 
 
-def main(argv):
-    """Run the command; return its exit code, 128 + the signal's number when it was killed."""
+def main(argv: Sequence[str]) -> int:
+    """Run the command; return its exit code, 128 + the signal's number when it was killed.
+
+    Args:
+        argv: the run's folder, and the command.
+    """
     run_folder, command = argv[0], argv[1:]
     minder = _Minder()
     if os.environ.get("MS_ROLE") == "MS_SCHED":  # msrun's own log has what its scheduler prints
@@ -92,8 +97,12 @@ class _Minder:
         return self.launcher is not None and birth(self.launcher[0]) != self.launcher[1]
 
 
-def own_cpus(cpus):
-    """This process's share of the processors, at least one."""
+def own_cpus(cpus: list[int]) -> list[int]:
+    """This process's share of the processors, at least one.
+
+    Args:
+        cpus: the processors that all processes of this server share.
+    """
     size, local = int(os.environ.get("LOCAL_SIZE", "1")), int(_first_of(LOCAL_RANK_VARIABLES))
     share = cpus[local * len(cpus) // size : (local + 1) * len(cpus) // size]
     return share or [cpus[local % len(cpus)]]

@@ -37,6 +37,9 @@ class Device:
 def read_rank_table(path: str) -> list[Device]:
     """Return the devices of a run in the order of their ranks.
 
+    Args:
+        path: of the JSON file.
+
     Raises:
         UserError: the file cannot be read, is in neither form, or contradicts itself.
     """
@@ -110,7 +113,7 @@ def own_addresses() -> set[str]:
 
 
 def _from_servers(path: str, table: dict[str, Any]) -> list[Device]:
-    devices = []
+    devices: list[Device] = []
     servers = _list(path, "server_list", table["server_list"])
     _check_count(path, table, "server_count", len(servers))
     for number, server in enumerate(servers):
@@ -125,7 +128,7 @@ def _from_servers(path: str, table: dict[str, Any]) -> list[Device]:
 
 
 def _from_groups(path: str, table: dict[str, Any]) -> list[Device]:
-    devices = []
+    devices: list[Device] = []
     groups = _list(path, "group_list", table["group_list"])
     _check_count(path, table, "group_count", len(groups))
     for number, group in enumerate(groups):

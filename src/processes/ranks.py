@@ -190,8 +190,12 @@ class SharedCount(nn.Cell):
         self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
         self.share = 1.0 / world_size
 
-    def construct(self, count):
-        """count: () float32."""
+    def construct(self, count: Tensor) -> Tensor:
+        """Return the count over all ranks, at least 1, over the number of ranks; () float32.
+
+        Args:
+            count: () float32, of this rank.
+        """
         return ops.maximum(self.all_reduce(ops.stop_gradient(count)), 1.0) * self.share
 
 
@@ -207,7 +211,11 @@ class _AllReduce(nn.Cell):
 
 
 def moving_statistics(network: nn.Cell) -> list[Parameter]:
-    """Return BatchNorm's moving means and variances, which each rank takes of its own batches."""
+    """Return BatchNorm's moving means and variances, which each rank takes of its own batches.
+
+    Args:
+        network: searched with all Cells inside it.
+    """
     endings = (".moving_mean", ".moving_variance")
     return [p for p in network.get_parameters() if p.name.endswith(endings)]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import UnixFileLock
+from filelock import BaseFileLock
 
 from ..base.errors import UserError
 from ..base.folder_lock import Busy, holder_of, take
@@ -19,7 +19,7 @@ from ..base.folder_lock import Busy, holder_of, take
 if TYPE_CHECKING:
     from .ranks import Ranks
 
-_held: dict[str, UnixFileLock] = {}  # by the path: a process may train twice in one folder
+_held: dict[str, BaseFileLock] = {}  # by the path: a process may train twice in one folder
 
 
 def hold_run_folder(folder: Path, ranks: "Ranks") -> None:
@@ -27,6 +27,10 @@ def hold_run_folder(folder: Path, ranks: "Ranks") -> None:
 
     The folder is made when there is none. `released_at_the_end` gives it back, or the end of the
     process.
+
+    Args:
+        folder: the run's.
+        ranks: the processes of the run.
 
     Raises:
         UserError: on every rank: another run is at work in the folder, or it cannot be used.
@@ -45,7 +49,11 @@ def hold_run_folder(folder: Path, ranks: "Ranks") -> None:
 
 
 def rank_at_work(folder: Path) -> str:
-    """What is to be said when a rank of a run is at work in a folder; "" when none is."""
+    """What is to be said when a rank of a run is at work in a folder; "" when none is.
+
+    Args:
+        folder: a run's; may be missing.
+    """
     for path in sorted(folder.glob(".train_*.lock")):
         if str(path) not in _held and (holder := holder_of(path)):
             return busy_line(folder, holder)
@@ -53,7 +61,12 @@ def rank_at_work(folder: Path) -> str:
 
 
 def busy_line(folder: Path, holder: str) -> str:
-    """The one line for a folder that another run uses."""
+    """The one line for a folder that another run uses.
+
+    Args:
+        folder: the run's.
+        holder: who holds it, as `holder_of` says.
+    """
     return (
         f"{folder}: another run is at work in it ({holder}); wait until it has ended, or choose "
         "another output_dir"

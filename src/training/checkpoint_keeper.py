@@ -62,6 +62,7 @@ class CheckpointKeeper:
         The list may be somebody else's: only names of checkpoints in this very folder are taken.
 
         Args:
+            folder: where the checkpoints are; may be missing.
             say: told of entries that are passed over.
         """
         content = _read(folder)
@@ -94,11 +95,19 @@ class CheckpointKeeper:
             raise _unwritable(self.folder / self.INDEX, error) from error
 
     def path(self, name: str) -> Path:
-        """Return where a checkpoint of that name belongs."""
+        """Return where a checkpoint of that name belongs.
+
+        Args:
+            name: of `checkpoint_name`.
+        """
         return self.folder / name
 
     def added(self, name: str, *, within_epoch: bool = False) -> None:
         """Take a checkpoint, already written under `path(name)`, as the newest one.
+
+        Args:
+            name: its file's name.
+            within_epoch: whether it is from within an epoch.
 
         Raises:
             UserError: the list cannot be written; nothing has been deleted then.

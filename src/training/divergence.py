@@ -58,6 +58,9 @@ class DivergenceGuard:
     def check(self, step: FinishedStep) -> None:
         """Stop a run that has diverged; count the steps whose gradients overflowed.
 
+        Args:
+            step: the step that has just been made.
+
         Raises:
             TrainingDiverged: for a loss that is not finite, or more than `MAX_SKIPPED_STEPS`
                 skipped in a row.

@@ -47,6 +47,9 @@ def settings_from_scratch(config: Config) -> tuple[Config, list[str]]:
 
     What the user has set stays, with a warning where it freezes random weights.
 
+    Args:
+        config: of the user, without `pre_trained`.
+
     Returns:
         The configuration to use, and lines for the user.
     """
@@ -72,6 +75,7 @@ def settings_of_run(config: Config, meta: Mapping[str, Any]) -> Config:
     """Go on with what a run began with, where the user has not set it.
 
     Args:
+        config: of the user, with `resume`.
         meta: of the run's checkpoint, or the part of it that these keys are.
 
     Raises:

@@ -83,7 +83,12 @@ class LossLog:
             ) from error
 
     def update(self, epoch: int, step: int, losses: Sequence[float] | np.ndarray) -> str | None:
-        """Take the (6,) losses of a step; return the line that became due, if one did."""
+        """Take the losses of a step; return the line that became due, if one did.
+
+        Args:
+            epoch, step: from 1; the step counts within its epoch.
+            losses: (6,) in the order of `names.Losses`.
+        """
         self._sums += np.asarray(losses, np.float64)
         self._count += 1
         if step % self.interval and step != self.steps_per_epoch:
@@ -127,7 +132,11 @@ class LossLog:
         return {"sums": self._sums.tolist(), "count": self._count}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on with the unfinished average of `state()`."""
+        """Go on with the unfinished average of `state()`.
+
+        Args:
+            state: sums and count of the steps since the last line.
+        """
         self._sums = np.asarray(state["sums"], np.float64)
         self._count = int(state["count"])
 
@@ -137,6 +146,10 @@ def take_over(path: Path, position: tuple[int, int]) -> list[str]:
 
     A log that is no such file, or has lines that no run writes (a power cut, another program),
     is kept as `<name>.damaged`.
+
+    Args:
+        path: the log; may be missing.
+        position: (epoch, step), both from 1; later lines are left out.
 
     Raises:
         OSError: it cannot be read, or not be kept.
@@ -171,6 +184,10 @@ def take_over(path: Path, position: tuple[int, int]) -> list[str]:
 
 def append_whole(path: Path, text: str) -> None:
     """Append to a text file all of `text` or nothing; the file is made when it is gone.
+
+    Args:
+        path: the file.
+        text: whole lines.
 
     Raises:
         OSError: nothing could be appended.

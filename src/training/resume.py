@@ -214,7 +214,14 @@ def state_of(meta: Mapping[str, Any], world_size: int) -> dict[str, Any]:
 
 
 def resumed_lines(path: Path, meta: Mapping[str, Any], at: Position, world_size: int) -> list[str]:
-    """Say where a run goes on."""
+    """Say where a run goes on.
+
+    Args:
+        path: of the checkpoint.
+        meta: what it says of its run.
+        at: where this run stands.
+        world_size: number of ranks of this run.
+    """
     lines = [f"resumed {path} after epoch {meta['epoch']} step {meta['step_in_epoch']}"]
     if world_size != meta["world_size"]:
         lines.append(

@@ -124,7 +124,11 @@ class Run:
                 raise
 
     def train_on(self, batch: tuple[Tensor, ...]) -> FinishedStep:
-        """Make one step with the columns of a batch; return what it gave."""
+        """Make one step with the columns of a batch; return what it gave.
+
+        Args:
+            batch: what `batches` yields; the last column, the images' indices, stays here.
+        """
         self.saver.trained()
         scale = Tensor(self.guard.scaler.scale, ms.float32)
         losses, grad_norm = self.graphs(self.train_one_step, scale, *batch[:-1])
@@ -143,6 +147,9 @@ class Run:
     def check(self, step: FinishedStep) -> None:
         """Stop a run that has diverged.
 
+        Args:
+            step: the step that has just been made.
+
         Raises:
             TrainingDiverged: it has, on this rank; the others learn of it in their `agree`.
         """
@@ -153,12 +160,19 @@ class Run:
             raise
 
     def report(self, step: FinishedStep) -> None:
-        """Put a step into the loss log, and show it."""
+        """Put a step into the loss log, and show it.
+
+        Args:
+            step: what it gave.
+        """
         self.log.update(step.epoch, step.step_in_epoch, step.losses)
         self.step_report.show(step)
 
     def agree_to_stop(self, stop: StopSignals) -> bool:
         """Say whether to stop now: all ranks after the same step, once one is told to.
+
+        Args:
+            stop: knows whether this rank has been told to.
 
         Raises:
             TrainingDiverged: another rank has diverged, and leaves; so must this one, which would
@@ -244,6 +258,9 @@ class Run:
         """Evaluate after an epoch if it is due, keep the best weights; False means leave.
 
         Every rank looks at its share of the images; rank 0 judges them all.
+
+        Args:
+            stop: looked at while images are evaluated, and afterwards.
         """
         if self._is_due(self.config.eval_interval) and self.validation is not None:
             self._share_statistics()
@@ -279,6 +296,9 @@ class Run:
 
     def leave(self, stop: StopSignals) -> int:
         """Save a stopped run and say where it stands; return its exit code.
+
+        Args:
+            stop: has the exit code of the signal, if one came to this rank.
 
         Raises:
             UserError: it cannot be saved.

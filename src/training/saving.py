@@ -46,7 +46,11 @@ class CheckpointSaver:
         self._missing: dict[str, Callable[[], None]] = {}  # by name: what writes it
 
     def due(self, global_step: int) -> bool:
-        """Say whether to save after this step of the run."""
+        """Say whether to save after this step of the run.
+
+        Args:
+            global_step: from 1.
+        """
         if self._steps and global_step % self._steps == 0:
             return True
         passed = self._clock() - self._last
@@ -55,7 +59,13 @@ class CheckpointSaver:
         return self._seconds > 0 and passed >= self._seconds
 
     def save(self, name: str, meta: Mapping[str, Any], *, within_epoch: bool = False) -> bool:
-        """Write a training checkpoint and list it; say whether that worked."""
+        """Write a training checkpoint and list it; say whether that worked.
+
+        Args:
+            name: of `checkpoint_name`.
+            meta: what the checkpoint says of the model and the run; plain JSON values.
+            within_epoch: whether the epoch goes on after it (see `CheckpointKeeper`).
+        """
 
         def write() -> None:
             self._write(self.keeper.path(name), True, meta)
@@ -67,7 +77,12 @@ class CheckpointSaver:
         return done
 
     def save_weights(self, name: str, meta: Mapping[str, Any]) -> bool:
-        """Write a checkpoint without the optimizer's state; say whether that worked."""
+        """Write a checkpoint without the optimizer's state; say whether that worked.
+
+        Args:
+            name: the file's name.
+            meta: as for `save`.
+        """
         return self._try(name, functools.partial(self._write, self.keeper.path(name), False, meta))
 
     def trained(self) -> None:

@@ -19,6 +19,9 @@ class StopSignals:
     as without it. A second SIGHUP does not: a terminal that is closed sends one, and its shell
     another. SIGHUP stays ignored where it was (`nohup`). While MindSpore runs a graph it turns a
     Ctrl-C into a SIGTERM of its own; the exit code is SIGTERM's then.
+
+    Args:
+        say: told of the first signal; None: nothing is said.
     """
 
     def __init__(self, say: Callable[[str], None] | None = None) -> None:

@@ -34,16 +34,23 @@ class ClassPicker:
     origin: str
 
     def scores(self, array: np.ndarray) -> np.ndarray:
-        """(outputs, ...) of the file -> the background, the unused ones, the classes.
+        """Put a classifier's outputs in order: the background, the unused ones, the classes.
 
         Another length stays as it is.
+
+        Args:
+            array: (outputs, ...), weight or bias of the file.
         """
         if array.ndim == 0 or len(array) != self.total:
             return array
         return array[[self.background, *self.unused, *self.outputs]]
 
     def deltas(self, array: np.ndarray) -> np.ndarray:
-        """(outputs * 4, ...) of the file -> (C * 4, ...); a wrong length stays as it is."""
+        """Return the box deltas of the classes, (C * 4, ...); a wrong length stays as it is.
+
+        Args:
+            array: (outputs * 4, ...), weight or bias of the file.
+        """
         places = self.total if self.background_deltas else self.total - 1
         if array.ndim == 0 or len(array) != 4 * places:
             return array
@@ -72,6 +79,7 @@ def pick_classes(
     Args:
         path: the file, for errors.
         total: outputs of the box head's classifier, the background included.
+        options: has the classes that the user has given.
         background_first: or last.
         background_deltas: whether there are box deltas for the background.
         stored_names: the classes, when the file names them.

@@ -93,18 +93,30 @@ class ParameterPool:
         self.arrays = source.arrays
 
     def has(self, ours: str) -> bool:
-        """Return whether the file has our parameter and nobody has taken it."""
+        """Return whether the file has our parameter and nobody has taken it.
+
+        Args:
+            ours: our name of it.
+        """
         return self.name_in_file(ours) in self.left
 
     def look(self, ours: str) -> np.ndarray:
-        """Return the file's array of our parameter, which stays to be taken."""
+        """Return the file's array of our parameter, which stays to be taken.
+
+        Args:
+            ours: our name of it.
+        """
         name = self.name_in_file(ours)
         if name not in self.left:
             raise UserError(f"{self.path}: has no {name}, which becomes {ours}; is the file whole?")
         return self.arrays[self.left[name]]
 
     def drop(self, matches: Callable[[str], object]) -> list[str]:
-        """Take all names that `matches` is true of; return them as the file spells them."""
+        """Take all names that `matches` is true of; return them as the file spells them.
+
+        Args:
+            matches: name in the spelling of `name_in_file` -> whether to take it, as truth.
+        """
         found = [name for name in self.left if matches(name)]
         return [self.left.pop(name) for name in found]
 
@@ -154,6 +166,9 @@ class ParameterPool:
 def count_blocks(pool: ParameterPool) -> int:
     """Return the number of blocks in the third stage, which tells ResNets apart.
 
+    Args:
+        pool: the file's parameters; none is taken.
+
     Raises:
         UserError: no ResNet-50, 101 or 152.
     """
@@ -170,7 +185,9 @@ def choose_backbone(pool: ParameterPool, style: str, options: ConversionOptions)
     """Return the configuration's name of the file's backbone.
 
     Args:
+        pool: the file's parameters; none is taken.
         style: "torch" (stride in the 3x3 convolution) or "caffe" (in the first 1x1).
+        options: has the backbone that the user has given, if any.
 
     Raises:
         UserError: there is none, or the user's does not fit.
@@ -195,7 +212,11 @@ def choose_backbone(pool: ParameterPool, style: str, options: ConversionOptions)
 
 
 def group_names(names: Sequence[str]) -> str:
-    """Return names as one short text: the last part and how many of them."""
+    """Return names as one short text: the last part and how many of them.
+
+    Args:
+        names: of parameters, with points.
+    """
     endings = Counter(name.rpartition(".")[2] for name in names)
     if len(names) <= 3:
         return ", ".join(names)

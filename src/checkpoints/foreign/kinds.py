@@ -36,6 +36,10 @@ _TORCH_EPS = (
 def convert(source: Source, options: ConversionOptions) -> Conversion:
     """Recognise a checkpoint and give its parameters this project's names, shapes and settings.
 
+    Args:
+        source: the file as it was read.
+        options: what the user has said about it.
+
     Raises:
         UserError: it is of no known kind, or something is missing or left over.
     """

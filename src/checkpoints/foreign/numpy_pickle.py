@@ -7,7 +7,7 @@ short list.
 
 import io
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def _plain_dtype(code: Any) -> np.dtype:
     return dtype
 
 
-def _filled(shape: Any, dtype: np.dtype, order: str, data: Any) -> np.ndarray:
+def _filled(shape: Any, dtype: np.dtype, order: Literal["C", "F"], data: Any) -> np.ndarray:
     """An array of the bytes of a pickle, which it shares."""
     if isinstance(data, str):
         data = data.encode("latin1")  # Python 2's bytes

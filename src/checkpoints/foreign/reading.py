@@ -60,6 +60,9 @@ class Source:
 def require_source(path: str | Path) -> Path:
     """Check, without reading it, that a path can be a checkpoint of a known format.
 
+    Args:
+        path: what the user has given.
+
     Raises:
         UserError: when it cannot.
     """
@@ -87,6 +90,9 @@ def require_source(path: str | Path) -> Path:
 
 def read_source(path: str | Path) -> Source:
     """Read a checkpoint: MindSpore .ckpt, PyTorch .pth/.pt, .safetensors, or a .pkl of arrays.
+
+    Args:
+        path: its suffix says which format it is.
 
     Raises:
         UserError: no such file, another format, a damaged file, a pickle of more than arrays,

@@ -38,7 +38,11 @@ class Pending:
     nbytes = 0
 
     def build(self, state: Any) -> None:
-        """Take the state that the pickle gives the object."""
+        """Take the state that the pickle gives the object.
+
+        Args:
+            state: any value.
+        """
         raise NotOnlyArraysError("it gives a state to what has none")
 
     def finished(self) -> Any:
@@ -53,7 +57,11 @@ class Record(Pending):
         self.values: dict = {}
 
     def build(self, state: Any) -> None:
-        """Take the values."""
+        """Take the values.
+
+        Args:
+            state: a dict; anything else is refused.
+        """
         if not isinstance(state, dict):
             raise NotOnlyArraysError("it has a Namespace without names")
         self.values.update(state)
@@ -64,7 +72,11 @@ class Record(Pending):
 
 
 def ordered_dict(items: Any = ()) -> dict:
-    """Stands for `collections.OrderedDict`, empty or of pairs."""
+    """Stands for `collections.OrderedDict`, empty or of pairs.
+
+    Args:
+        items: pairs of key and value.
+    """
     if not isinstance(items, list | tuple):
         raise NotOnlyArraysError("it has a dict of an unknown layout")
     pairs = [pair for pair in items if isinstance(pair, list | tuple) and len(pair) == 2]
@@ -74,7 +86,11 @@ def ordered_dict(items: Any = ()) -> dict:
 
 
 def counter(counts: Any = None) -> dict:
-    """Stands for `collections.Counter`: schedules keep their milestones in one."""
+    """Stands for `collections.Counter`: schedules keep their milestones in one.
+
+    Args:
+        counts: a dict; None for an empty one.
+    """
     if not isinstance(counts, dict | None):
         raise NotOnlyArraysError("it has a Counter of an unknown layout")
     return dict(counts or {})
@@ -90,7 +106,11 @@ CONTAINERS: Known = {
 def load_pickle(
     file: BinaryIO, size: int, known: Known, persistent: Callable[[Any], Any] | None = None
 ) -> Any:
-    """Return what a pickle holds: `finished(run_pickle(...))`."""
+    """Return what a pickle holds: `finished(run_pickle(...))`.
+
+    Args:
+        file, size, known, persistent: see `run_pickle`.
+    """
     return finished(run_pickle(file, size, known, persistent))
 
 
@@ -126,6 +146,9 @@ def run_pickle(
 
 def finished(value: Any) -> Any:
     """Return dicts, lists, numbers, texts and arrays, once it is seen that there is nothing else.
+
+    Args:
+        value: what `run_pickle` returned.
 
     Raises:
         NotOnlyArraysError: there is.

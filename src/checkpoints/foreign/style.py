@@ -25,6 +25,8 @@ def choose_style(
     """Tell Caffe's weights (BGR, std 1, stride in the 1x1) from torchvision's.
 
     Args:
+        pool: the file's parameters; none is taken.
+        options: has the style that the user has given, if any.
         stored: what the file itself says of the pixels.
         stored_style: the style by its name, where the file has it.
 
@@ -47,6 +49,10 @@ def pixel_settings(style: str, stored: Settings) -> Settings:
     """Return pixel_mean, pixel_std and channel_order: the file's own, else the style's.
 
     The blue mean of photographs is lower than the red one, which tells the order of channels.
+
+    Args:
+        style: `names.TORCH_STYLE` or `CAFFE_STYLE`.
+        stored: what the file itself says of the pixels.
     """
     settings = {**PIXELS[style], **stored}
     mean = stored.get("pixel_mean")
@@ -67,7 +73,11 @@ def _is_folded(pool: ParameterPool) -> bool:
 
 
 def read_config_text(text: Any) -> tuple[str | None, Settings]:
-    """Return the style and the pixel settings in the text of an mmdetection configuration."""
+    """Return the style and the pixel settings in the text of an mmdetection configuration.
+
+    Args:
+        text: Python source; anything but a text counts as empty.
+    """
     text = text if isinstance(text, str) else ""
     style = re.search(r"style\W{1,4}(pytorch|caffe)\b", text)
     settings: Settings = {}

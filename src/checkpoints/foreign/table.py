@@ -21,6 +21,7 @@ def conversion_lines(
     """Yield the lines that describe a conversion to people.
 
     Args:
+        conversion: what to describe.
         defaults: the configuration's; settings that agree with it are only counted.
         full: one row for every parameter instead of one for every part.
     """
@@ -39,8 +40,13 @@ def conversion_lines(
 
 
 def rows_lines(rows: Sequence[Row], *, full: bool = False) -> Iterator[str]:
-    """Yield the table of `rows`: from, to, number of parameters, shape, note."""
-    cells = [("from", "to", "count", "shape", "note")]
+    """Yield the table: from, to, number of parameters, shape, note.
+
+    Args:
+        rows: one a parameter.
+        full: one line for every parameter instead of one for every part.
+    """
+    cells: list[tuple[str, ...]] = [("from", "to", "count", "shape", "note")]
     parts: dict[str, list[Row]] = {}
     for row in rows:
         parts.setdefault(row.target if full else _part(row.target), []).append(row)
@@ -58,10 +64,10 @@ def rows_lines(rows: Sequence[Row], *, full: bool = False) -> Iterator[str]:
                     "; ".join(notes),
                 )
             )
-    widths = [max(len(row[column]) for row in cells) for column in range(4)]
-    for row in cells:
-        padded = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
-        yield f"  {'  '.join((*padded, row[4]))}".rstrip()
+    widths = [max(len(line[column]) for line in cells) for column in range(4)]
+    for line in cells:
+        padded = [cell.ljust(width) for cell, width in zip(line[:4], widths, strict=True)]
+        yield f"  {'  '.join((*padded, line[4]))}".rstrip()
     yield f"  {len(rows)} parameters in all, none missing, none left over"
 
 

@@ -59,6 +59,9 @@ def to_torchvision(source: Source) -> Conversion:
     COCO's 80 classes go to their places among 91 outputs, other classes to 1 + C outputs in their
     order.
 
+    Args:
+        source: a checkpoint of this project.
+
     Returns:
         a conversion whose `rows` lead from our names to torchvision's.
 
@@ -174,6 +177,7 @@ def write_state_dict(path: Path, suffix: str, arrays: dict[str, np.ndarray]) -> 
     Args:
         path: whatever its name.
         suffix: ".safetensors", or ".pth" and ".pt", which need PyTorch.
+        arrays: name -> array.
 
     Raises:
         UserError: PyTorch is not installed.
@@ -200,6 +204,9 @@ def write_state_dict(path: Path, suffix: str, arrays: dict[str, np.ndarray]) -> 
 
 def require_torch(path: Path) -> None:
     """Refuse a .pth file where PyTorch is missing.
+
+    Args:
+        path: the file to write, for the error.
 
     Raises:
         UserError: it is.

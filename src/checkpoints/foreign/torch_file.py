@@ -55,6 +55,9 @@ def load_torch(path: Path) -> Any:
 
     bfloat16 becomes float32. An `argparse.Namespace` becomes a dict.
 
+    Args:
+        path: of either of PyTorch's two formats.
+
     Raises:
         NotOnlyArraysError: it holds or asks for anything else, or is damaged.
         OSError: it cannot be read.
@@ -68,6 +71,9 @@ def load_torch(path: Path) -> Any:
 
 def is_zip(path: Path) -> bool:
     """Say whether a file begins like a zip archive.
+
+    Args:
+        path: of the file.
 
     Raises:
         OSError: it cannot be read.

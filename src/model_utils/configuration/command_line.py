@@ -21,7 +21,7 @@ COMMAND_LINE = "command line"  # where the values come from
 class UnknownArgumentError(Exception):
     """An option that is not a key.
 
-    Attributes:
+    Args:
         key: the option's name, without the dashes.
     """
 

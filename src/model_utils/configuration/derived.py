@@ -50,7 +50,7 @@ def as_auto(values: Values) -> dict[str, Any]:
     Args:
         values: some keys and their values; without a box_convention, all stay as they are.
     """
-    convention = values.get("box_convention")
+    convention = values.get("box_convention", "")
     return {
         key: AUTO if BY_CONVENTION.get(key, {}).get(convention) == value else value
         for key, value in values.items()
@@ -63,12 +63,20 @@ def _feature_shapes(values: Values) -> tuple[tuple[int, int], ...]:
 
 
 def num_anchors(values: Values) -> int:
-    """Anchors at one position of a feature map."""
+    """Anchors at one position of a feature map.
+
+    Args:
+        values: all keys of a configuration.
+    """
     return len(values["anchor_scales"]) * len(values["anchor_ratios"])
 
 
 def num_bboxes(values: Values) -> int:
-    """Anchors of one image over all levels."""
+    """Anchors of one image over all levels.
+
+    Args:
+        values: all keys of a configuration.
+    """
     return num_anchors(values) * sum(height * width for height, width in _feature_shapes(values))
 
 
@@ -110,6 +118,9 @@ _MOST_NMS_BOXES = 40_000
 
 def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
     """The first combination of values that cannot be.
+
+    Args:
+        values: all keys of a configuration.
 
     Returns:
         None, or the keys that do not go together and what is wrong with the first one's value.

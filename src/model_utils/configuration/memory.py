@@ -58,6 +58,9 @@ _PARTS: tuple[tuple[Callable[[Values, int], int], tuple[str, ...]], ...] = (
 def too_large(values: Values) -> tuple[tuple[str, ...], str] | None:
     """What no device has the memory for.
 
+    Args:
+        values: all keys of a configuration.
+
     Returns:
         None, or the keys that ask for it and what is wrong with the first one's value.
     """

@@ -35,7 +35,11 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
 
 
 def without_effect(config: Any) -> list[str]:
-    """Return a line for each setting of the command line that training does not look at."""
+    """Return a line for each setting of the command line that training does not look at.
+
+    Args:
+        config: of a training run.
+    """
     return [
         f"note: {key} has no effect here, it needs {need}"
         for keys, has_effect, need in _NEEDS

@@ -51,12 +51,20 @@ _LIST_ELEMENT = {"ints": "int", "floats": "float", "classes": "str"}
 
 
 def is_list(kind: str) -> bool:
-    """Whether values of this kind are lists."""
+    """Whether values of this kind are lists.
+
+    Args:
+        kind: of a `Rule`.
+    """
     return kind in _LIST_ELEMENT
 
 
 def element_kind(kind: str) -> str:
-    """Kind of a list's elements; a kind that is not a list is its own."""
+    """Kind of a list's elements; a kind that is not a list is its own.
+
+    Args:
+        kind: of a `Rule`.
+    """
     return _LIST_ELEMENT.get(kind, kind)
 
 
@@ -66,6 +74,10 @@ def coerce(rule: Rule, value: Any) -> Any:
     Whole numbers become floats where a float is wanted; lists become tuples; a null text becomes
     ""; a path's leading `~` becomes the home folder; `classes` become a tuple of names that starts
     with "background".
+
+    Args:
+        rule: says what the value must be.
+        value: as YAML or JSON has it.
 
     Raises:
         ValueError: the value is of another type or out of its range; the text says what is wrong

@@ -123,6 +123,9 @@ for _class in (_StrictLoader, _StrictDumper):
 def parse_text(text: str) -> Any:
     """Parse one YAML value, such as an argument of the command line.
 
+    Args:
+        text: YAML, untrusted.
+
     Raises:
         yaml.YAMLError: when `text` is not YAML.
     """
@@ -131,6 +134,9 @@ def parse_text(text: str) -> Any:
 
 def read_documents(path: str) -> list[dict[str, Any]]:
     """Return the documents of a YAML file, each a mapping.
+
+    Args:
+        path: of the file.
 
     Raises:
         UserError: the file is missing, unreadable, larger than `MAX_BYTES`, not UTF-8, not YAML,

@@ -81,6 +81,10 @@ def same_value(given: Any, wanted: Any) -> bool:
 
     Lists compare with tuples, whole numbers with floats, null with ""; numbers never with truth
     values.
+
+    Args:
+        given: as YAML has it.
+        wanted: what it is compared with.
     """
     if isinstance(wanted, tuple | list):
         return (
