@@ -134,7 +134,7 @@ class TrainOneStep(nn.Cell):
         )
         self.one_step = Tensor([1], ms.int32)
 
-    def _scaled_loss(self, loss_scale, *batch):
+    def _scaled_loss(self, loss_scale: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
         losses = self.loss_net(*batch)
         return total_loss(losses) * loss_scale, ops.stack(losses)
 

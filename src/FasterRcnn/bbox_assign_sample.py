@@ -81,7 +81,7 @@ class BboxAssignSample(nn.Cell):
         targets = self.coder.encode(references, ops.select(is_box, own_gt, references))
         return index, is_object, chosen, targets
 
-    def _usable(self, anchors, height_width):
+    def _usable(self, anchors: Tensor, height_width: Tensor) -> Tensor:
         """Return (B, A) bool."""
         x1, y1, x2, y2 = split_coordinates(ops.expand_dims(anchors, 0))
         height, width = height_width[:, 0:1], height_width[:, 1:2]

@@ -79,10 +79,10 @@ class BboxAssignSampleForRcnn(nn.Cell):
 
 
 @ops.constexpr
-def _own_index(batch, count):
+def _own_index(batch: int, count: int) -> Tensor:
     return Tensor(np.tile(np.arange(count, dtype=np.int32), (batch, 1)))
 
 
 @ops.constexpr
-def _unit_box():
+def _unit_box() -> Tensor:
     return Tensor(np.array([0, 0, 1, 1], np.float32))

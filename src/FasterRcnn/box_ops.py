@@ -48,12 +48,12 @@ def row_starts(batch: int, length: int) -> Tensor:
 
 
 @ops.constexpr
-def _row(values):
+def _row(values: Sequence[float]) -> Tensor:
     return Tensor(np.array(values, np.float32))
 
 
 @ops.constexpr
-def _own_pairs(batch, rows):
+def _own_pairs(batch: int, rows: int) -> Tensor:
     """Return the int32 rows of a (batch * rows, batch) table that pair an image with itself."""
     image, row = np.divmod(np.arange(batch * rows), rows)
     return Tensor(((image * rows + row) * batch + image).astype(np.int32))
@@ -138,7 +138,7 @@ def batched_iou(candidates: Tensor, boxes: Tensor, offset: float, mode: str = "i
     return parts[0] if len(parts) == 1 else ops.concat(parts, 0)
 
 
-def _own_blocks(candidates, boxes, offset, mode):
+def _own_blocks(candidates: Tensor, boxes: Tensor, offset: float, mode: str) -> Tensor:
     """`batched_iou` of a few images: one kernel call computes the pairs of all of them, of which
     each image's own block is of use."""
     batch, number = candidates.shape[:2]
@@ -192,11 +192,11 @@ class BoxCoder(nn.Cell):
         half_h = 0.5 * (rh * ops.exp(self._cap_log_size(dh)) - self.offset)
         return ops.stack((cx - half_w, cy - half_h, cx + half_w, cy + half_h), -1)
 
-    def _centre_size(self, boxes):
+    def _centre_size(self, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x1, y1, x2, y2 = split_coordinates(boxes)
         return 0.5 * (x1 + x2), 0.5 * (y1 + y2), x2 - x1 + self.offset, y2 - y1 + self.offset
 
-    def _cap_log_size(self, log_size):
+    def _cap_log_size(self, log_size: Tensor) -> Tensor:
         lowest = -MAX_LOG_SIZE if self.offset else -math.inf
         return ops.clamp(log_size, lowest, MAX_LOG_SIZE)
 
@@ -247,5 +247,5 @@ def is_sizeable(
     return ops.logical_and(inside, ops.logical_and(shorter > 0, shorter >= min_size))
 
 
-def _between(values, low, high):
+def _between(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return ops.maximum(ops.minimum(values, high), low)

@@ -83,7 +83,9 @@ class DetectionSelector(nn.Cell):
         scores = self.suppression(boxes, scores, valid, group, num_classes)
         return self._best(boxes, scores, group + 1)
 
-    def _best(self, boxes, scores, labels):
+    def _best(
+        self, boxes: Tensor, scores: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         scores, order = ops.topk(scores, min(self.max_per_image, scores.shape[1]))
         valid = scores > 0
         boxes = gather_rows(boxes, order) * ops.expand_dims(ops.cast(valid, ms.float32), -1)
@@ -101,7 +103,7 @@ def most_above(score_threshold: float, num_classes: int) -> int:
 
 
 @ops.constexpr
-def _roi_of_pair(num_rois, num_classes):
+def _roi_of_pair(num_rois: int, num_classes: int) -> Tensor:
     """Return (R * C,) int32: the RoI of every (RoI, class) pair.
 
     A table, because runtimes may compute floats in 8 or 11 bits, and ONNX divides floats only.

@@ -194,7 +194,7 @@ class FasterRcnnWithLoss(nn.Cell):
         return (rpn_loss, rcnn_loss) + rpn_losses + rcnn_losses
 
 
-def _weighted(losses, weights):
+def _weighted(losses: tuple[Tensor, ...], weights: tuple[float, float]) -> Tensor:
     """Return the weighted sum; a loss that a stage adds behind those with weights counts once."""
     total = weights[0] * losses[0] + weights[1] * losses[1]
     for loss in losses[2:]:
@@ -203,11 +203,11 @@ def _weighted(losses, weights):
 
 
 @ops.constexpr
-def _height_width(height, width):
+def _height_width(height: int, width: int) -> Tensor:
     return Tensor(np.array([height, width], np.float32))
 
 
-def _xyxy_scale(image_meta):
+def _xyxy_scale(image_meta: Tensor) -> Tensor:
     """Return (B, 1, 4): network-input pixels per image pixel of x1, y1, x2, y2."""
     scale_y, scale_x = image_meta[:, 2], image_meta[:, 3]
     return ops.expand_dims(ops.stack((scale_x, scale_y, scale_x, scale_y), 1), 1)

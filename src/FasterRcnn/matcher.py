@@ -147,7 +147,7 @@ def summarise(
     return best, gt_index, ops.cast(best_of, ms.int32), in_crowd
 
 
-def _best_candidates(overlaps, min_pos_iou):
+def _best_candidates(overlaps: Tensor, min_pos_iou: float) -> Tensor:
     """Return (B, N) float32: 1 + the last ground-truth box a candidate is the best of, or 0."""
     top = ops.reduce_max(overlaps, 2)
     counts = ops.logical_and(top >= min_pos_iou, top > 0)
@@ -159,5 +159,5 @@ def _best_candidates(overlaps, min_pos_iou):
 
 
 @ops.constexpr
-def _one_based(count):
+def _one_based(count: int) -> Tensor:
     return Tensor(np.arange(1, count + 1, dtype=np.float32)[None])

@@ -134,10 +134,12 @@ class KernelNms(nn.Cell):
             )
         return kept[0] if len(kept) == 1 else ops.concat(kept, 0)
 
-    def _suppress(self, boxes, valid, groups, num_groups):
+    def _suppress(
+        self, boxes: Tensor, valid: Tensor, groups: Tensor | None, num_groups: int
+    ) -> Tensor:
         batch, number = valid.shape
         boxes = ops.select(_to_boxes(valid), _without_negative_sides(boxes), ops.zeros_like(boxes))
-        spread = boxes + _grid_shift(batch, number, groups, num_groups, self.cell)
+        spread = boxes + _grid_shift(batch, groups, num_groups, self.cell)
         # Rank-major order: the made-up scores then fall from row to row, so that the kernel's
         # own sorting leaves every row where it is.
         ranked = ops.reshape(ops.transpose(spread, (1, 0, 2)), (number * batch, 4))
@@ -180,7 +182,7 @@ class MatrixNms(nn.Cell):
             keep = candidates * ops.cast(hits < 0.5, ms.float32)
         return keep > 0.5
 
-    def _suppression(self, boxes, groups):
+    def _suppression(self, boxes: Tensor, groups: Tensor | None) -> Tensor:
         """Return (B, N, N) float32: 1 where the column's box is better and overlaps the row's."""
         x1, y1, x2, y2 = split_coordinates(_without_negative_sides(boxes))
         width = ops.relu(_pairs(ops.minimum, x2) - _pairs(ops.maximum, x1))
@@ -194,7 +196,7 @@ class MatrixNms(nn.Cell):
         return ops.cast(hit, ms.float32)
 
 
-def _without_negative_sides(boxes):
+def _without_negative_sides(boxes: Tensor) -> Tensor:
     """Let boxes that end before they start be empty where they start: they overlap nothing.
 
     (The kernel does the same with them, but an exported one may swap their corners.)
@@ -203,15 +205,15 @@ def _without_negative_sides(boxes):
     return ops.concat((start, ops.maximum(boxes[..., 2:], start)), -1)
 
 
-def _pairs(operation, values):
+def _pairs(operation: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
     return operation(ops.expand_dims(values, 2), ops.expand_dims(values, 1))
 
 
-def _to_boxes(mask):
+def _to_boxes(mask: Tensor) -> Tensor:
     return ops.broadcast_to(ops.expand_dims(mask, -1), mask.shape + (4,))
 
 
-def _grid_shift(batch, number, groups, num_groups, cell):
+def _grid_shift(batch: int, groups: Tensor | None, num_groups: int, cell: float) -> Tensor:
     """Return (B, 1 or N, 4) float32: where each box's group lies on the grid."""
     side = math.ceil(math.sqrt(batch * num_groups))
     if groups is None:
@@ -222,26 +224,26 @@ def _grid_shift(batch, number, groups, num_groups, cell):
 
 
 @ops.constexpr
-def _image_shift(batch, side, cell):
+def _image_shift(batch: int, side: int, cell: float) -> Tensor:
     return Tensor(_grid(batch, side, cell)[:, None])
 
 
 @ops.constexpr
-def _cells(count, side, cell):
+def _cells(count: int, side: int, cell: float) -> Tensor:
     return Tensor(_grid(count, side, cell))
 
 
-def _grid(count, side, cell):
+def _grid(count: int, side: int, cell: float) -> np.ndarray:
     """Return (count, 4) float32: what moves a box into each cell of a grid of `side` columns."""
     row, column = np.divmod(np.arange(count), side)
     return np.stack([column, row, column, row], -1).astype(np.float32) * np.float32(cell)
 
 
 @ops.constexpr
-def _falling_scores(count):
+def _falling_scores(count: int) -> Tensor:
     return Tensor(-np.arange(count, dtype=np.float32)[:, None])
 
 
 @ops.constexpr
-def _is_better(number):
+def _is_better(number: int) -> Tensor:
     return Tensor(np.tril(np.ones((1, number, number), np.bool_), -1))

@@ -72,7 +72,9 @@ class Proposal(nn.Cell):
         scores, order = ops.topk(scores, min(self.max_num, scores.shape[1]))
         return ops.stop_gradient(gather_rows(boxes, order)), ops.stop_gradient(scores > _LOWEST)
 
-    def _of_level(self, logits, deltas, anchors, height_width):
+    def _of_level(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, height_width: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return boxes (B, K, 4) and scores (B, K), `_LOWEST` for those that went."""
         scores, order = ops.topk(logits, min(self.nms_pre, logits.shape[1]))
         boxes = self.coder.decode(ops.gather(anchors, order, 0), gather_rows(deltas, order))

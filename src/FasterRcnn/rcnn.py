@@ -92,7 +92,7 @@ class RcnnLoss(nn.Cell):
         return cls_loss, reg_loss
 
 
-def _pick(values, column):
+def _pick(values: Tensor, column: Tensor) -> Tensor:
     """Return (N, D): of `values` (N, C, D) in every row the `column` (N,) int32."""
     rows, columns, depth = values.shape
     flat = ops.reshape(values, (rows * columns, depth))

@@ -236,7 +236,7 @@ class ResNetFea(nn.Cell):
         self.frozen_stages = frozen_stages
         self._freeze((self.conv1, self.bn1), *((stage,) for stage in stages))
 
-    def _freeze(self, *stages):
+    def _freeze(self, *stages: tuple[nn.Cell, ...]) -> None:
         for cells in stages[: self.frozen_stages]:
             for cell in cells:
                 for parameter in cell.trainable_params():
@@ -244,7 +244,7 @@ class ResNetFea(nn.Cell):
                 self._fix_statistics(cell)
 
     @staticmethod
-    def _fix_statistics(cell):
+    def _fix_statistics(cell: nn.Cell) -> None:
         for _, layer in cell.cells_and_names():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.use_batch_statistics = False
@@ -265,12 +265,12 @@ class ResNetFea(nn.Cell):
         c5 = self._detach_frozen(self.layer4(c4), 5)
         return c2, c3, c4, c5
 
-    def _detach_frozen(self, x, stage):
+    def _detach_frozen(self, x: Tensor, stage: int) -> Tensor:
         """Stop the gradient behind the last frozen stage: nothing there would use it."""
         return ops.stop_gradient(x) if stage == self.frozen_stages else x
 
 
-def _pad_top_left(x):
+def _pad_top_left(x: Tensor) -> Tensor:
     """Add a row of zeros above and a column to the left of (B, C, H, W); H and W are even.
 
     This is all that symmetric padding does for pooling with stride 2: the windows end inside. After

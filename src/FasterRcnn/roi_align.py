@@ -151,7 +151,9 @@ class GatherRoiAlign(nn.Cell):
         pooled = self.pool(features, rows, weights)
         return ops.reshape(pooled, (batch * number, -1, self.out_size, self.out_size))
 
-    def _corners_of(self, rois, image, shapes, batch):
+    def _corners_of(
+        self, rois: Tensor, image: Tensor, shapes: tuple[tuple[int, int], ...], batch: int
+    ) -> tuple[Tensor, Tensor]:
         """Return table rows (int32) and weights (float32), both (R, bins, corners ** 2)."""
         level = self.choose_level(rois)
         scale = ops.gather(self.scales, level, 0)
@@ -172,7 +174,9 @@ class GatherRoiAlign(nn.Cell):
             weight = weight * ops.reshape(_has_place(x1, x2), (-1, 1, 1))
         return self._by_bin(index), ops.stop_gradient(self._by_bin(weight))
 
-    def _axis(self, low, high, scale, size):
+    def _axis(
+        self, low: Tensor, high: Tensor, scale: Tensor, size: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the cells (R, bins * corners) that one axis of the bins reads, and weights."""
         start = low * scale - self.half_cell
         length = (high + self.offset) * scale - self.half_cell - start
@@ -191,7 +195,7 @@ class GatherRoiAlign(nn.Cell):
         flat = (position.shape[0], 2 * self.samples)
         return ops.reshape(cells, flat), ops.reshape(weights, flat)
 
-    def _by_bin(self, values):
+    def _by_bin(self, values: Tensor) -> Tensor:
         """(R, bins * corners, bins * corners) -> (R, bins ** 2, corners ** 2)."""
         number = values.shape[0]
         bins, corners = self.out_size, self.corners
@@ -274,7 +278,7 @@ class OperatorRoiAlign(nn.Cell):
         return pooled
 
 
-def _cell_table(features):
+def _cell_table(features: tuple[Tensor, ...]) -> Tensor:
     """Return (sum of B*H_l*W_l, C) float32: all cells of all levels, level by level."""
     tables: tuple[Tensor, ...] = ()
     for feature in features:
@@ -283,7 +287,7 @@ def _cell_table(features):
     return ops.concat(tables, 0)
 
 
-def _spatial_shapes(features):
+def _spatial_shapes(features: tuple[Tensor, ...]) -> tuple[tuple[int, int], ...]:
     shapes: tuple[tuple[int, int], ...] = ()
     for feature in features:
         shapes += (feature.shape[2:],)
@@ -291,7 +295,9 @@ def _spatial_shapes(features):
 
 
 @ops.constexpr
-def _level_constants(shapes, batch):
+def _level_constants(
+    shapes: tuple[tuple[int, int], ...], batch: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return of each level, (L,): height and width float32, cells and first table row int32.
 
     Raises:
@@ -313,11 +319,11 @@ def _level_constants(shapes, batch):
 
 
 @ops.constexpr
-def _image_of_roi(batch, number):
+def _image_of_roi(batch: int, number: int) -> Tensor:
     return Tensor(np.repeat(np.arange(batch, dtype=np.int32), number))
 
 
-def _operator_rois(rois, offset, shift, shortest):
+def _operator_rois(rois: Tensor, offset: float, shift: float, shortest: float | None) -> Tensor:
     """Return `rois` (R, 4) as the ROIAlign operator must be told them.
 
     Its gradient knows the legacy convention only, whatever `roi_end_mode` is: a RoI ends one pixel
@@ -333,7 +339,7 @@ def _operator_rois(rois, offset, shift, shortest):
     return read + (1.0 - has_place) * (2.0 * _NO_PLACE)
 
 
-def _has_place(x1, x2):
+def _has_place(x1: Tensor, x2: Tensor) -> Tensor:
     """Return (R,) float32: 0 for RoIs (x1, x2: (R,), px) of no width at the left border, else 1.
 
     In the legacy convention these pool to zeros: the padding (0, 0, 0, 0), and what is left of

@@ -62,29 +62,29 @@ class BalancedSampler(nn.Cell):
         return index, is_positive, slot < num_pos + num_neg
 
 
-def _random_priority(sampling_key, number):
+def _random_priority(sampling_key: Tensor, number: int) -> Tensor:
     """Return (B, number) float32: multiply-add hashing of the key, in wrapping int32 arithmetic."""
     bias, stride = _hash_constants(number)
     return ops.cast(bias + ops.expand_dims(sampling_key, 1) * stride, ms.float32)
 
 
-def _best(priority, candidate, k):
+def _best(priority: Tensor, candidate: Tensor, k: int) -> Tensor:
     lowest = ops.fill(ms.float32, priority.shape, _LOWEST)
     return ops.topk(ops.select(candidate, priority, lowest), k)[1]
 
 
-def _count(mask):
+def _count(mask: Tensor) -> Tensor:
     """Return (B, 1) int32."""
     return ops.cast(ops.reduce_sum(ops.cast(mask, ms.float32), 1), ms.int32).expand_dims(1)
 
 
 @ops.constexpr
-def _hash_constants(number):
+def _hash_constants(number: int) -> tuple[Tensor, Tensor]:
     rng = np.random.Generator(np.random.PCG64(number))
     values = rng.integers(-(2**31), 2**31, size=(2, 1, number), dtype=np.int64).astype(np.int32)
     return Tensor(values[0]), Tensor(values[1] | 1)
 
 
 @ops.constexpr
-def _slots(total):
+def _slots(total: int) -> Tensor:
     return Tensor(np.arange(total, dtype=np.int32)[None])

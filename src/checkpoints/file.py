@@ -58,7 +58,7 @@ def describe_model(config: Config) -> dict[str, Any]:
     """Return what a checkpoint must say about the model it belongs to.
 
     Args:
-        config: of the run.
+        config: its `MODEL_KEYS`, derived values and class names are taken.
     """
     described = {key: resolved(config, key) for key in MODEL_KEYS}
     described["class_names"] = config.class_names

@@ -27,7 +27,7 @@ def read_unasked(path: str | Path) -> dict[str, Any]:
     """Return the first document of a YAML file, without the files that it extends; unchecked.
 
     Args:
-        path: of the YAML file.
+        path: of a file that somebody else may have written.
 
     Raises:
         UserError: it cannot be read, or is no configuration.

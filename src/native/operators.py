@@ -19,7 +19,7 @@ def use_native_operators(network: nn.Cell, library: Library) -> int:
 
     Args:
         network: changed in place; Cells inside it get one of ours as an attribute.
-        library: of `native.build`.
+        library: our compiled operators, of `build.library()`.
     """
     places = 0
     for _, cell in network.cells_and_names():
@@ -39,7 +39,7 @@ class NativeConv3x3(nn.Cell):
     multiplications than a plain matrix product, at two to three times its rounding error.
 
     Args:
-        library: has the operators.
+        library: our compiled operators, of `build.library()`.
     """
 
     def __init__(self, library: Library) -> None:
@@ -75,7 +75,7 @@ class NativeStridedConv3x3(nn.Cell):
     three operators: 140 MB for the first of a ResNet-50 at 768x1280.
 
     Args:
-        library: has the operators.
+        library: our compiled operators, of `build.library()`.
     """
 
     def __init__(self, library: Library) -> None:
@@ -111,7 +111,7 @@ class NativePoolCells(nn.Cell):
     """What `GatherCells` computes, in one pass that keeps nothing for the gradient.
 
     Args:
-        library: has the operators.
+        library: our compiled operators, of `build.library()`.
     """
 
     def __init__(self, library: Library) -> None:
@@ -143,7 +143,7 @@ class NativeAddUpsampled(nn.Cell):
     """What `fpn_neck.AddUpsampled` computes, without the doubled map in between.
 
     Args:
-        library: has the operators.
+        library: our compiled operators, of `build.library()`.
     """
 
     def __init__(self, library: Library) -> None:
@@ -176,7 +176,7 @@ class NativeScaleFilters(nn.Cell):
     """What `resnet.ScaleFilters` computes; MindSpore keeps a table four times as large for it.
 
     Args:
-        library: has the operators.
+        library: our compiled operators, of `build.library()`.
     """
 
     def __init__(self, library: Library) -> None:
@@ -216,7 +216,9 @@ class NativeAnchorOverlaps(nn.Cell):
         self.least = Tensor([min_pos_iou], mstype.float32)
         self.match = _operator(library, "match_anchors", _match_shapes, _match_types)
 
-    def construct(self, anchors, gt_boxes, gt_valid, gt_crowd, usable):
+    def construct(
+        self, anchors: Tensor, gt_boxes: Tensor, gt_valid: Tensor, gt_crowd: Tensor, usable: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compare, as `matcher.AnchorOverlaps.construct` does.
 
         Args:

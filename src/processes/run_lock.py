@@ -29,8 +29,8 @@ def hold_run_folder(folder: Path, ranks: "Ranks") -> None:
     process.
 
     Args:
-        folder: the run's.
-        ranks: the processes of the run.
+        folder: the run's output folder.
+        ranks: the processes of the run; gets the folder.
 
     Raises:
         UserError: on every rank: another run is at work in the folder, or it cannot be used.

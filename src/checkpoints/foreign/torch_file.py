@@ -73,7 +73,7 @@ def is_zip(path: Path) -> bool:
     """Say whether a file begins like a zip archive.
 
     Args:
-        path: of the file.
+        path: only its first bytes are read.
 
     Raises:
         OSError: it cannot be read.

@@ -66,7 +66,7 @@ def num_anchors(values: Values) -> int:
     """Anchors at one position of a feature map.
 
     Args:
-        values: all keys of a configuration.
+        values: anchor_scales and anchor_ratios, at least.
     """
     return len(values["anchor_scales"]) * len(values["anchor_ratios"])
 
@@ -75,7 +75,7 @@ def num_bboxes(values: Values) -> int:
     """Anchors of one image over all levels.
 
     Args:
-        values: all keys of a configuration.
+        values: those and img_height, img_width, at least.
     """
     return num_anchors(values) * sum(height * width for height, width in _feature_shapes(values))
 

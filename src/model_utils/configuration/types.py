@@ -54,7 +54,7 @@ def is_list(kind: str) -> bool:
     """Whether values of this kind are lists.
 
     Args:
-        kind: of a `Rule`.
+        kind: see `Rule`, e.g. "int" or "ints".
     """
     return kind in _LIST_ELEMENT
 
@@ -63,7 +63,7 @@ def element_kind(kind: str) -> str:
     """Kind of a list's elements; a kind that is not a list is its own.
 
     Args:
-        kind: of a `Rule`.
+        kind: see `Rule`, e.g. "int" or "ints".
     """
     return _LIST_ELEMENT.get(kind, kind)
 

@@ -136,7 +136,7 @@ def read_documents(path: str) -> list[dict[str, Any]]:
     """Return the documents of a YAML file, each a mapping.
 
     Args:
-        path: of the file.
+        path: as the user has given it; errors name it so.
 
     Raises:
         UserError: the file is missing, unreadable, larger than `MAX_BYTES`, not UTF-8, not YAML,
