@@ -8,7 +8,7 @@ entry, `META_KEY`, which `checkpoint_meta` describes.
 import contextlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ def optimizer_state(optimizer: nn.Optimizer) -> list[ms.Parameter]:
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Keep MindSpore from logging what is raised as an error of ours anyway."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -129,7 +129,7 @@ def _split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [sys.executable, str(script)], list(words[1:])
 
 
-def _make_plan(options, environment: Mapping[str, str]) -> Plan:
+def _make_plan(options: argparse.Namespace, environment: Mapping[str, str]) -> Plan:
     if options.how == "table":
         return _by_table(options.table, environment)
     return _by_program(options, environment)
@@ -154,7 +154,7 @@ def _by_table(table: str, environment: Mapping[str, str]) -> Plan:
     return Plan(len(devices), starts, [device.rank for device in own])
 
 
-def _by_program(options, environment: Mapping[str, str]) -> Plan:
+def _by_program(options: argparse.Namespace, environment: Mapping[str, str]) -> Plan:
     """msrun or mpirun, which start the processes."""
     local = options.processes
     if local < 1:

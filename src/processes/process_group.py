@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..base.errors import UserError
 from ..base.folder_lock import Busy, take
@@ -223,11 +224,11 @@ class ProcessGroup:
         self._scheduler_ended = min(self._scheduler_ended, now)
         return code if now - self._scheduler_ended >= _RANKS_TELL_SECONDS else 0
 
-    def _state(self, rank: int) -> dict:
+    def _state(self, rank: int) -> dict[str, Any]:
         return read_state(self.folders[rank] / "process.json")
 
     @staticmethod
-    def _minder_is_alive(state: dict) -> bool:
+    def _minder_is_alive(state: dict[str, Any]) -> bool:
         born = birth(state.get("minder", 0))
         return bool(born) and born == state.get("born", born)
 
@@ -331,7 +332,7 @@ def _seconds(name: str) -> float:
         return _SECONDS[name]
 
 
-def read_state(path: Path) -> dict:
+def read_state(path: Path) -> dict[str, Any]:
     """What a minder has noted, of numbers that can be right: others may have written the file.
 
     Args:

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from lifetime import birth, die_with, shell_code
 
@@ -50,21 +51,28 @@ def main(argv: Sequence[str]) -> int:
     folder = os.path.join(run_folder, f"train_parallel{_first_of(RANK_VARIABLES)}")
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "log.txt"), "ab") as log:
-        output = {"cwd": folder, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        output: dict[str, Any] = {
+            "cwd": folder,
+            "stdin": subprocess.DEVNULL,
+            "stdout": log,
+            "stderr": log,
+        }
         return minder.run(command, os.path.join(folder, "process.json"), **output)
 
 
 class _Minder:
     """Waits for a command, and for the end of those that this process lives for."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.parent, self.until, self.told = os.getppid(), float("inf"), False
         launcher, _, born = os.environ.get("LAUNCHER_PROCESS", "").partition(":")
         self.launcher = (launcher, born) if launcher.isdecimal() else None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._told_to_end)
 
-    def run(self, command, state_file, *, tell=True, **output):
+    def run(
+        self, command: Sequence[str], state_file: str, *, tell: bool = True, **output: Any
+    ) -> int:
         """Start the command and wait; its state is kept in a file."""
         own = os.getpid()
         process = subprocess.Popen(command, preexec_fn=lambda: die_with(own), **output)
@@ -88,10 +96,10 @@ class _Minder:
         _write(state_file, {**state, "exit_code": code, "ended": time.time()})
         return code
 
-    def _told_to_end(self, _number, _frame):
+    def _told_to_end(self, _number: int, _frame: object) -> None:
         self.told = True
 
-    def _is_alone(self):
+    def _is_alone(self) -> bool:
         if self.told or os.getppid() != self.parent:
             return True
         return self.launcher is not None and birth(self.launcher[0]) != self.launcher[1]
@@ -108,18 +116,18 @@ def own_cpus(cpus: list[int]) -> list[int]:
     return share or [cpus[local % len(cpus)]]
 
 
-def _first_of(names):
+def _first_of(names: Sequence[str]) -> str:
     return next((os.environ[name] for name in names if os.environ.get(name)), "0")
 
 
-def _seconds(name):
+def _seconds(name: str) -> float:
     try:
         return max(0.0, float(os.environ[name]))
     except (KeyError, ValueError):
         return _ORPHAN_SECONDS
 
 
-def _write(path, state):
+def _write(path: str, state: dict[str, Any]) -> None:
     """Note how the command stands; a full disk is no reason to leave it alone."""
     try:
         with open(f"{path}.part", "w", encoding="utf-8") as file:
