@@ -74,7 +74,8 @@ def cosine_rates(
     Args:
         rate: the highest one.
         total_steps: steps of the run; the last one has the lowest rate.
-        warmup_steps: so long the rate stays at its highest, below the warm-up.
+        warmup_steps: before the cosine begins; they have the highest rate, which the warm-up
+            multiplies.
         min_ratio: the lowest rate over the highest, 0 to 1.
     """
     span = max(total_steps - 1 - warmup_steps, 1)

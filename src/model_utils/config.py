@@ -154,7 +154,7 @@ class Config:
         """Write a YAML file that loads again to an equal configuration; atomic.
 
         Args:
-            path: of the file; its folder exists.
+            path: of the file; its folder is made when missing.
 
         Raises:
             UserError: the file cannot be written.
