@@ -76,7 +76,12 @@ class Augmentation:
 
     @classmethod
     def from_config(cls, config, epoch: int) -> "Augmentation":
-        """Take the settings from the keys flip_ratio, expand_ratio, photometric, ..."""
+        """Take the settings from the configuration.
+
+        Args:
+            config: the configuration.
+            epoch: number of the epoch.
+        """
         return cls(
             flip_ratio=float(config.flip_ratio),
             expand_ratio=float(config.expand_ratio),
@@ -90,8 +95,12 @@ class Augmentation:
 
 
 def steps_per_epoch(config, mindrecord_set: MindRecordSet, world_size: int = 1) -> int:
-    """Batches a rank in one epoch: whole global batches only, at most steps_per_epoch_limit (0 =
-    all).
+    """Return the batches a rank in one epoch: whole global batches only.
+
+    Args:
+        config: uses batch_size and steps_per_epoch_limit, the most batches (0: all).
+        mindrecord_set: of the training split.
+        world_size: processes of the run.
 
     Raises:
         UserError: fewer images than one global batch.
@@ -172,11 +181,16 @@ def create_train_dataset(
 def create_eval_dataset(
     config, mindrecord_set: MindRecordSet, *, rank: int = 0, world_size: int = 1
 ):
-    """Batches that hold every image exactly once, in record order (rank r gets images r, r +
-    world_size, ...).
+    """Batches that hold every image exactly once, in record order.
 
     All ranks get the same number of batches. Places that are left over repeat an image and have
     image_index -1. With max_val_images, only the first so many images.
+
+    Args:
+        config: the configuration.
+        mindrecord_set: of the validation split.
+        rank, world_size: this process among those of the run; it gets the images rank, rank +
+            world_size, ...
 
     Returns:
         A MindSpore dataset with EVAL_COLUMNS, B = test_batch_size: image (B, 3, H, W) float32,
@@ -252,7 +266,16 @@ def _decode(
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
-    """(num_images,) the images of an epoch in the order of the global batches."""
+    """Return the images of an epoch in the order of the global batches.
+
+    Args:
+        num_images: of the record set.
+        seed: of the run.
+        epoch: number of the epoch.
+
+    Returns:
+        (num_images,) int64, each position in the record set once.
+    """
     return np.random.default_rng([_ORDER_STREAM, seed, epoch]).permutation(num_images)
 
 
@@ -273,6 +296,8 @@ def make_train_sample(
         labels: (N,) int32; 0 marks the dummy box of an image without any.
         crowd: (N,) int32 or bool.
         image_index: position in the record set.
+        target: what the network's input looks like.
+        augmentation: the random changes, and where their random numbers begin.
 
     Returns:
         image, image_meta, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key as in

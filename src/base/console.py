@@ -54,13 +54,22 @@ def _refused() -> int:
 
 
 def lost_output(title: str, error: Exception) -> str:
-    """Return the note on output that cannot be written."""
+    """Return the note on output that cannot be written.
+
+    Args:
+        title: what the stream is called, as "standard output".
+        error: why it cannot.
+    """
     reason = getattr(error, "strerror", None) or error
     return f"note: the {title} cannot be written ({reason}); what cannot be printed is lost"
 
 
 def warn(line: str) -> None:
-    """Print a line on the standard error; never fails."""
+    """Print a line on the standard error; never fails.
+
+    Args:
+        line: its breaks become spaces, and a long one loses its middle.
+    """
     while unfinished_lines:
         unfinished_lines.pop()()
     for stream in (sys.stdout, sys.stderr):  # in the order of what happened
@@ -72,7 +81,11 @@ def warn(line: str) -> None:
 
 
 def is_terminal(stream) -> bool:
-    """Say whether a user sits at a stream; False for one that is closed or missing."""
+    """Say whether a user sits at a stream; False for one that is closed or missing.
+
+    Args:
+        stream: a file, or what stands for one.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):
         return bool(stream.isatty())
     return False

@@ -7,6 +7,9 @@ from typing import Any
 def whole_number(value: Any) -> int | None:
     """Return a whole number as an int, also one that a table program wrote as 1.0; None for others.
 
+    Args:
+        value: as JSON was read; True and False are no numbers.
+
     >>> whole_number(1.0), whole_number(True), whole_number(1.5)
     (1, None, None)
     """
@@ -17,5 +20,9 @@ def whole_number(value: Any) -> int | None:
 
 
 def identifier(value: Any) -> int | str | None:
-    """Return an id (of an image, of a category): a text or a whole number; None for others."""
+    """Return an id (of an image, of a category): a text or a whole number; None for others.
+
+    Args:
+        value: as JSON was read.
+    """
     return value if isinstance(value, str) else whole_number(value)

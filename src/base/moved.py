@@ -58,7 +58,11 @@ MOVED = {
 
 
 def admit_old_names(package: str) -> None:
-    """Let `import` find the modules of `package` under their old names, when it finds no other."""
+    """Let `import` find the modules of `package` under their old names, when it finds no other.
+
+    Args:
+        package: its name, "src" or "faster_rcnn".
+    """
     sys.meta_path.append(_OldNames(package))
 
 

@@ -55,7 +55,11 @@ class Display:
         self.terminal = is_terminal(self._stream)
 
     def say(self, text: str) -> None:
-        """Print a line of its own; a bar that is open stays as it is, above it."""
+        """Print a line of its own; a bar that is open stays as it is, above it.
+
+        Args:
+            text: its breaks become spaces.
+        """
         with self._lock:
             self.end_bar()
             self._print(one_line(text))
@@ -202,7 +206,11 @@ class Progress:
         self._first = 0
 
     def advance(self, count: int = 1) -> None:
-        """Take note of `count` more that are done."""
+        """Take note of `count` more that are done.
+
+        Args:
+            count: of the things since the last call.
+        """
         self._now = self._clock()
         self.done += count
         if self._first_at == self._start:
@@ -271,6 +279,10 @@ class _Unfailing:
 def fitting(parts: Sequence[Part], columns: int) -> str:
     """Return the parts as one line, without the least important ones where they do not fit.
 
+    Args:
+        parts: in the order in which they stand.
+        columns: most characters of the line.
+
     >>> fitting([Part("step 3/8"), Part("lr 0.02", 2), Part("left 0:01:10", 1)], 25)
     'step 3/8  left 0:01:10'
     """
@@ -285,6 +297,9 @@ def fitting(parts: Sequence[Part], columns: int) -> str:
 
 def clock_time(seconds: float) -> str:
     """Return h:mm:ss.
+
+    Args:
+        seconds: a duration; rounded to whole ones.
 
     >>> clock_time(3725)
     '1:02:05'

@@ -93,7 +93,11 @@ class MindRecordSet:
         return f"record {row}, of image {short(record.file_name)}, is not what was converted"
 
     def damaged(self, what: str) -> UserError:
-        """Leave a mark beside the set, so that the next start converts anew; return the error."""
+        """Leave a mark beside the set, so that the next start converts anew; return the error.
+
+        Args:
+            what: the damage, in words.
+        """
         text = f"the records in {self.path} are damaged ({what})"
         try:
             write_json(_mark(self.path), {"fingerprint": self.fingerprint, "message": what})
@@ -104,6 +108,9 @@ class MindRecordSet:
 
 def open_alone(folder: str) -> MindRecordSet:
     """Open a record set without its source, to look at its records.
+
+    Args:
+        folder: of the set.
 
     Raises:
         ValueError: it is damaged.
@@ -137,6 +144,7 @@ def open_set(
 
     Args:
         folder: of the set.
+        source: what the set should have been made from, and how.
         content: digest of the annotation file.
 
     Returns:
@@ -209,7 +217,11 @@ def _found_before(folder: str, fingerprint: str) -> str | None:
 
 
 def forget_damage(folder: str) -> None:
-    """Take away the mark of a set that has been converted anew."""
+    """Take away the mark of a set that has been converted anew.
+
+    Args:
+        folder: of the set.
+    """
     with contextlib.suppress(OSError):
         os.remove(_mark(folder))
 
@@ -243,7 +255,14 @@ def _make_set(folder: str, image_dir: str, anno_path: str, index: dict) -> MindR
 
 
 def stat_images(paths: Sequence[str]) -> np.ndarray:
-    """(N, 2) int64: size and modification time in ns; -1 for a missing file."""
+    """Return the state of N files, to notice later that one has changed.
+
+    Args:
+        paths: of the files.
+
+    Returns:
+        (N, 2) int64: size in bytes and modification time in ns; -1 for a missing file.
+    """
     result = np.full((len(paths), 2), -1, np.int64)
     for row, path in enumerate(paths):
         with contextlib.suppress(OSError, ValueError):

@@ -258,7 +258,11 @@ class _Writer:
 
 
 class writing_to:
-    """Turns a failed write (disk full, no permission) into one line."""
+    """Turns a failed write (disk full, no permission) into one line.
+
+    Args:
+        folder: that is written to, for the error.
+    """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder

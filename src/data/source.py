@@ -133,6 +133,10 @@ def data_source(config, split: str) -> DataSource:
     in coco_root/<data type>; for "val", anno_path replaces the annotation file if given. Otherwise:
     TXT, anno_path and image_dir, in both of which {} stands for the split's data type too.
 
+    Args:
+        config: the configuration.
+        split: "train" or "val".
+
     Raises:
         UserError: a needed key is empty or its folder is missing.
     """

@@ -349,7 +349,14 @@ def _generate(output: Path, parameters: SyntheticParameters) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    """Command line: ``--output DIR`` and one option for each field of `SyntheticParameters`."""
+    """Run the command line: ``--output DIR`` and an option for each field of `SyntheticParameters`.
+
+    Args:
+        argv: the arguments after the program's name.
+
+    Returns:
+        The exit code.
+    """
     parser = ArgumentParser(
         prog=command("synthetic"),
         description="Make a COCO-layout data set of drawn shapes.",

@@ -76,7 +76,13 @@ def category_ids_of(
 def absent_classes_note(
     category_ids: Sequence[int | str | None], class_names: Sequence[str], source: str | Path
 ) -> str | None:
-    """What to say of classes that the ground truth has no category for; None without any."""
+    """What to say of classes that the ground truth has no category for; None without any.
+
+    Args:
+        category_ids: (C,) as `category_ids_of` gives them, None for a class without a category.
+        class_names: (C,) names without the background.
+        source: what to call the ground truth.
+    """
     names = [name for name, id_ in zip(class_names, category_ids, strict=True) if id_ is None]
     if not names:
         return None
@@ -118,5 +124,9 @@ def coco_from_records(records: Sequence[Any], class_names: Sequence[str]) -> dic
 
 
 def known_ids(data: Mapping[str, Any]) -> list[int | str]:
-    """Return the ids of all images of a COCO annotation dict, in its order."""
+    """Return the ids of all images of a COCO annotation dict, in its order.
+
+    Args:
+        data: has a list `images`, each with an id.
+    """
     return [image["id"] for image in data["images"]]

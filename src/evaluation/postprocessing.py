@@ -22,6 +22,10 @@ def run_postprocess(config: Any) -> int:
 
     Images without a result count as images without detections, and are reported.
 
+    Args:
+        config: uses result_path, ann_file, class_names (where the results do not tell their own),
+            result_file, output_dir and test_max_per_img.
+
     Returns:
         The exit code.
 
@@ -68,6 +72,7 @@ def collect_results(
     """Read the detections of all images of an annotation file, found by their file names.
 
     Args:
+        folder: the result files.
         data: COCO annotation dict.
         category_ids: (C,) the file's category id of labels 1..C, None where it has none.
         source: the file's name, for errors.

@@ -75,7 +75,10 @@ class ResultFolder:
         return self.path / MODEL if MODEL in self._names else None
 
     def read(self, image_name: str) -> ImageResult | None:
-        """Read the detections of the image file `image_name` (without folder); None without any.
+        """Read the detections of an image; None where it has no result.
+
+        Args:
+            image_name: the image's file name, without folders.
 
         Raises:
             UserError: its files are incomplete or damaged.

@@ -44,7 +44,11 @@ _OUTPUT_MEANING = {
 
 
 def card_path(model: str | Path) -> Path:
-    """The JSON file of a model file: its name with .json appended."""
+    """The JSON file of a model file: its name with .json appended.
+
+    Args:
+        model: the model file; need not exist.
+    """
     model = Path(model)
     return model.with_name(model.name + ".json")
 
@@ -61,6 +65,7 @@ def make_card(
     """Describe an exported model.
 
     Args:
+        config: the configuration of the network that was exported.
         target: device whose operators the graph is made of.
         inputs, outputs: name in this project -> (name in the model, array of the tensor's shape
             and dtype), in the model's order.
@@ -108,6 +113,9 @@ def _tensors(arrays: Mapping[str, Any], meanings: Mapping[str, str]) -> list[dic
 
 def read_card(path: str | Path) -> dict[str, Any]:
     """Read the JSON file of a model; class names and preprocessing are checked.
+
+    Args:
+        path: of the JSON file.
 
     Raises:
         UserError: it is missing, not JSON, or not such a file.

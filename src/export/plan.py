@@ -32,6 +32,10 @@ class ExportPlan:
 def plan_export(config: Any) -> ExportPlan:
     """Decide what an export writes.
 
+    Args:
+        config: uses ckpt_file or checkpoint_path, file_name, file_format, export_target,
+            device_target and check.
+
     Raises:
         UserError: it cannot be done here, or a needed setting is empty.
     """

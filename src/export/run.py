@@ -39,6 +39,10 @@ _RANDOM_INPUTS = 4  # how many are tried for one that the network finds somethin
 def run_export(config: Any, plan: ExportPlan) -> int:
     """Export as export.py does; the report goes to the standard output.
 
+    Args:
+        config: of the user; what the checkpoint brings along is added.
+        plan: of `plan_export`.
+
     Returns:
         The exit code.
 

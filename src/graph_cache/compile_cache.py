@@ -232,7 +232,11 @@ def _program_files() -> list[str]:
 
 
 def tidy(folder: Path) -> None:
-    """Remove graphs that are too old or too many, and what killed processes left."""
+    """Remove graphs that are too old or too many, and what killed processes left.
+
+    Args:
+        folder: of the graphs; what else is in it stays.
+    """
     remove_leftovers(folder)
     now = time.time()
     ours = [path for path in folder.iterdir() if _OURS(path.name)]

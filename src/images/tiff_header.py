@@ -36,6 +36,9 @@ _MOST_ENTRIES = 4096
 def read_tiff(data: bytes) -> dict:
     """What the file says of its first picture.
 
+    Args:
+        data: the whole file.
+
     Returns:
         height, width, memory, bits, transparent, raw and premultiplied of `ImageHeader`.
 

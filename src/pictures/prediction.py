@@ -30,7 +30,14 @@ _LONGEST_STEM = 200  # bytes; file systems take 255, and a number or an ending m
 
 
 def picture_names(paths: Sequence[Path]) -> list[str]:
-    """File names for the drawn pictures: ``<stem>.png``, made unique where stems repeat."""
+    """File names for the drawn pictures: ``<stem>.png``, made unique where stems repeat.
+
+    Args:
+        paths: of the images.
+
+    Returns:
+        A name for each image, in their order.
+    """
     taken: Counter[str] = Counter()
     names = []
     for path in paths:
@@ -45,7 +52,11 @@ def picture_names(paths: Sequence[Path]) -> list[str]:
 
 
 def refuse_to_overwrite(paths: Sequence[Path], output: Path) -> None:
-    """Make sure that no result goes where an image of `paths` is.
+    """Make sure that no result goes where an image is.
+
+    Args:
+        paths: of the images.
+        output: the folder of the results; need not exist.
 
     Raises:
         UserError: one would, or `output` cannot be looked at.
@@ -104,8 +115,12 @@ def read_pictures(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (position in `paths`, (H, W, 3) uint8 RGB) of each image that can be read.
 
-    The others are reported and put into `unreadable`. Images of 16 bits that come out nearly black
-    are named.
+    The others are reported. Images of 16 bits that come out nearly black are named.
+
+    Args:
+        paths: of the images.
+        unreadable: gets the paths of the others.
+        max_pixels: larger images are not read.
     """
     for position, path in enumerate(paths):
         try:
@@ -158,7 +173,17 @@ def entry_of(
 def draw_entry(
     entry: dict[str, Any], rgb: np.ndarray, class_names: Sequence[str], png: Path
 ) -> None:
-    """Write the image with its detections drawn into it."""
+    """Write the image with its detections drawn into it.
+
+    Args:
+        entry: of the image, as `entry_of` makes it.
+        rgb: (H, W, 3) uint8, the image; left as it is.
+        class_names: of labels 1..C; decide the colours.
+        png: the picture to write.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     detections = entry["detections"]
     boxes = Boxes(
         xyxy=np.array([d["box"] for d in detections], np.float32).reshape(-1, 4),

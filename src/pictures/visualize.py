@@ -182,7 +182,17 @@ def _boxes(entries: list[Mapping[str, Any]], names: Mapping[Any, str], source: s
 
 
 def main(argv: list[str]) -> int:
-    """Command line: see the module's docstring."""
+    """Run the command line; see the module's docstring.
+
+    Args:
+        argv: the arguments after the program's name.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: the options do not fit together, or name files that cannot be drawn.
+    """
     parser = ArgumentParser(
         prog=command("visualize"),
         description="Draw the loss curve of a run and boxes on validation images.",

@@ -43,6 +43,9 @@ DAMAGE = (
 def open_zip(archive: Path) -> zipfile.ZipFile:
     """Open a zip file whose list of entries is of a size that can be read.
 
+    Args:
+        archive: the file.
+
     Raises:
         zipfile.BadZipFile: it is none, or its list is too long.
         OSError: it cannot be read.

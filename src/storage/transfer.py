@@ -160,6 +160,11 @@ class Uploader:
 def repeated(once: Callable[[], _T], problem: str, key: str) -> _T:
     """Call something until it does not fail, at most `ATTEMPTS` times.
 
+    Args:
+        once: what is called; its result is returned.
+        problem: what did not work, for errors.
+        key: of the configuration, for errors.
+
     Raises:
         UserError: it failed every time, or for a reason that will stay.
     """
@@ -254,7 +259,11 @@ def _require_space(folder: Path, needed: int, url: str, key: str) -> None:
 
 
 def read_marker(path: Path) -> dict[str, list]:
-    """Return what this program has noted beside the files that it copied or unpacked."""
+    """Return what this program has noted beside the files that it copied or unpacked.
+
+    Args:
+        path: of the note; need not exist.
+    """
     try:
         known = read_json(path, _LARGEST_MARKER)
     except (OSError, ValueError):
