@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ from .images.ops import (
     scale_boxes,
 )
 from .images.reading import DEFAULT_MAX_PIXELS, decode_image
+from .model_utils.config import Config
 
 TRAIN_COLUMNS = (
     "image",
@@ -47,6 +49,8 @@ EVAL_COLUMNS = ("image", "image_meta", "image_index")
 _ORDER_STREAM, _SAMPLE_STREAM = 1, 2
 # Batches that wait in each stage of the pipeline. MindSpore's 16 would hold 16 x 24 MB at 1280x768.
 _PREFETCH = 4
+
+Sample = tuple[np.ndarray | np.generic, ...]  # the columns of one image
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Augmentation:
     max_pixels: int = DEFAULT_MAX_PIXELS
 
     @classmethod
-    def from_config(cls, config, epoch: int) -> "Augmentation":
+    def from_config(cls, config: Config, epoch: int) -> "Augmentation":
         """Take the settings from the configuration.
 
         Args:
@@ -94,7 +98,7 @@ class Augmentation:
         )
 
 
-def steps_per_epoch(config, mindrecord_set: MindRecordSet, world_size: int = 1) -> int:
+def steps_per_epoch(config: Config, mindrecord_set: MindRecordSet, world_size: int = 1) -> int:
     """Return the batches a rank in one epoch: whole global batches only.
 
     Args:
@@ -118,14 +122,14 @@ def steps_per_epoch(config, mindrecord_set: MindRecordSet, world_size: int = 1) 
 
 
 def create_train_dataset(
-    config,
+    config: Config,
     mindrecord_set: MindRecordSet,
     *,
     epoch: int,
     rank: int = 0,
     world_size: int = 1,
     skip_steps: int = 0,
-):
+) -> ds.Dataset:
     """Batches of one epoch, shuffled by (seed, epoch).
 
     The batches of all ranks at one step together are the batch that a single process with
@@ -161,7 +165,13 @@ def create_train_dataset(
     augmentation = Augmentation.from_config(config, epoch)
     max_pixels = int(config.max_image_pixels)
 
-    def prepare(image, boxes, labels, crowd, image_index):
+    def prepare(
+        image: np.ndarray,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        crowd: np.ndarray,
+        image_index: np.ndarray,
+    ) -> Sample:
         index = int(image_index.item())
         rgb = _decode(mindrecord_set, max_pixels, index, image, boxes, labels, crowd)
         sample = make_train_sample(rgb, boxes, labels, crowd, index, target, augmentation)
@@ -179,8 +189,8 @@ def create_train_dataset(
 
 
 def create_eval_dataset(
-    config, mindrecord_set: MindRecordSet, *, rank: int = 0, world_size: int = 1
-):
+    config: Config, mindrecord_set: MindRecordSet, *, rank: int = 0, world_size: int = 1
+) -> ds.Dataset:
     """Batches that hold every image exactly once, in record order.
 
     All ranks get the same number of batches. Places that are left over repeat an image and have
@@ -206,7 +216,7 @@ def create_eval_dataset(
     target = InputFormat.from_config(config)
     max_pixels = int(config.max_image_pixels)
 
-    def prepare(image, image_index, number):
+    def prepare(image: np.ndarray, image_index: np.ndarray, number: np.ndarray) -> Sample:
         rgb = _decode(mindrecord_set, max_pixels, int(image_index.item()), image)
         return (*preprocess_image(rgb, target), np.int32(number.item()))
 
@@ -224,8 +234,8 @@ def create_eval_dataset(
 
 
 def iterate(
-    dataset, *, output_numpy: bool = False, records: MindRecordSet | None = None
-) -> Iterator[tuple]:
+    dataset: ds.Dataset, *, output_numpy: bool = False, records: MindRecordSet | None = None
+) -> Iterator[tuple[Any, ...]]:
     """Go through a dataset once, as tuples in column order.
 
     MindSpore wraps what goes wrong in a worker into a page of text; here a UserError comes out as
@@ -242,10 +252,9 @@ def iterate(
         messages = re.findall(r"UserError: (?!Traceback)(.+)", str(error))
         if messages:
             raise UserError(messages[-1]) from None
-        damage = records and find_damage(records)
-        if not damage:
-            raise
-        raise records.damaged(damage) from None
+        if records is not None and (damage := find_damage(records)):
+            raise records.damaged(damage) from None
+        raise
 
 
 def _decode(
@@ -287,7 +296,7 @@ def make_train_sample(
     image_index: int,
     target: InputFormat,
     augmentation: Augmentation,
-) -> tuple[np.ndarray, ...]:
+) -> Sample:
     """Augment one image and bring it into the network's form.
 
     Args:
@@ -336,7 +345,9 @@ def make_train_sample(
     return (normalize_and_pad(rgb, target), meta, *padded, sampling_key)
 
 
-def _pad_ground_truth(boxes, labels, crowd, max_boxes) -> tuple[np.ndarray, ...]:
+def _pad_ground_truth(
+    boxes: np.ndarray, labels: np.ndarray, crowd: np.ndarray, max_boxes: int
+) -> tuple[np.ndarray, ...]:
     count = min(len(labels), max_boxes)
     gt_boxes = np.zeros((max_boxes, 4), np.float32)
     gt_labels = np.zeros(max_boxes, np.int32)
@@ -349,7 +360,9 @@ def _pad_ground_truth(boxes, labels, crowd, max_boxes) -> tuple[np.ndarray, ...]
     return gt_boxes, gt_labels, gt_valid, gt_crowd
 
 
-def _open_rows(config, mindrecord_set: MindRecordSet, columns: list[str], order: np.ndarray):
+def _open_rows(
+    config: Config, mindrecord_set: MindRecordSet, columns: list[str], order: np.ndarray
+) -> ds.Dataset:
     """A MindDataset that gives the rows `order` of a record set, in that order."""
     mindrecord_set.check_unchanged()
     cv2.setNumThreads(0)  # the pipeline's own threads use the processors
@@ -368,5 +381,5 @@ def _open_rows(config, mindrecord_set: MindRecordSet, columns: list[str], order:
     return parts[0] if len(parts) == 1 else ds.ConcatDataset(parts)
 
 
-def _num_workers(config) -> int:
+def _num_workers(config: Config) -> int:
     return min(max(1, int(config.num_parallel_workers)), os.cpu_count() or 1)

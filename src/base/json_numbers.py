@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers as JSON files have them, whichever program wrote the file."""
 
-from typing import Any
 
-
-def whole_number(value: Any) -> int | None:
+def whole_number(value: object) -> int | None:
     """Return a whole number as an int, also one that a table program wrote as 1.0; None for others.
 
     Args:
@@ -19,7 +17,7 @@ def whole_number(value: Any) -> int | None:
     return int(value) if isinstance(value, int) or value.is_integer() else None
 
 
-def identifier(value: Any) -> int | str | None:
+def identifier(value: object) -> int | str | None:
     """Return an id (of an image, of a category): a text or a whole number; None for others.
 
     Args:

@@ -7,7 +7,6 @@ Values, names and libraries' messages come from files that others made.
 import re
 import reprlib
 from collections.abc import Sequence
-from typing import Any
 
 LINE_LIMIT = 1000  # characters of a line: two long paths and what is to be said of them
 _VALUE_LIMIT = 80
@@ -63,7 +62,7 @@ def is_plain(text: str, most: int = 300) -> bool:
     return len(text) <= most and text.isprintable()
 
 
-def _escaped(found: re.Match) -> str:
+def _escaped(found: re.Match[str]) -> str:
     return found.group().encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
@@ -74,7 +73,7 @@ def _without_middle(text: str, limit: int) -> str:
     return text[: limit - len(_CUT) - tail] + _CUT + text[len(text) - tail :]
 
 
-def short(value: Any, limit: int = _VALUE_LIMIT) -> str:
+def short(value: object, limit: int = _VALUE_LIMIT) -> str:
     """Return `repr`, cut short, also where a small file has made a huge or endless value.
 
     Args:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 
 from .console import is_terminal, lost_output, unfinished_lines, warn
 from .messages import one_line
@@ -50,7 +50,7 @@ class Display:
             stream = open(os.devnull, "w")  # noqa: SIM115 (it stays open)
         self._stream = _Unfailing(stream or sys.stdout)
         self._seconds = seconds
-        self._bar: tqdm | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._lock = threading.RLock()  # `busy` draws from a thread of its own
         self.terminal = is_terminal(self._stream)
 
@@ -157,7 +157,7 @@ class Display:
         else:
             bar.update(done - bar.n)
 
-    def _open_bar(self, total: int | None) -> "tqdm":
+    def _open_bar(self, total: int | None) -> "tqdm[NoReturn]":
         from tqdm import tqdm
 
         self._bar = tqdm(

@@ -178,7 +178,7 @@ def _check_described(index: Mapping[str, Any]) -> None:
     require(all_are(index.get("file_names"), str), "file_names")
     require(all_are(index.get("image_ids"), int | str), "image_ids")
     require(len(index["image_ids"]) == len(index["file_names"]), "image_ids")
-    files = index.get("files")
+    files = index.get("files", {})
     require(isinstance(files, dict) and bool(files), "files")
     for name, known in files.items():
         require(bool(_FILE_NAME.fullmatch(name)) and _is_file_entry(known), "files")
@@ -223,7 +223,12 @@ def _is_report(report: Any) -> bool:
 
 def _check_arrays(index: Mapping[str, Any]) -> None:
     images = len(index["image_ids"])
-    known = {"N": images, "N+1": images + 1, "S": len(index["made_from"]), "B": None}
+    known: dict[str | int, int | None] = {
+        "N": images,
+        "N+1": images + 1,
+        "S": len(index["made_from"]),
+        "B": None,
+    }
     for name, (kind, shape) in _ARRAYS.items():
         array = index[name]
         if known["B"] is None and shape[0] == "B":

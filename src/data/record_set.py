@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ class MindRecordSet:
         known: Sequence[np.ndarray] = (record.boxes, record.labels, record.crowd)
         if not len(record.labels):
             known = np.zeros((1, 4)), np.zeros(1), np.zeros(1)
-        if zlib.crc32(image) == self.checksums[row] and all(map(np.array_equal, truth, known)):
+        if zlib.crc32(image.data) == self.checksums[row] and all(map(np.array_equal, truth, known)):
             return None
         return f"record {row}, of image {short(record.file_name)}, is not what was converted"
 
@@ -182,7 +183,7 @@ def open_set(
     return _make_set(folder, source.image_dir, source.anno_path, index), "", False
 
 
-def _read_whole(folder: str, source: DataSource) -> tuple[dict | None, str]:
+def _read_whole(folder: str, source: DataSource) -> tuple[dict[str, Any] | None, str]:
     """The index of a set that is whole; otherwise None and what is damaged."""
     if not os.path.isdir(folder):
         return None, "it is no folder"
@@ -226,7 +227,7 @@ def forget_damage(folder: str) -> None:
         os.remove(_mark(folder))
 
 
-def _make_set(folder: str, image_dir: str, anno_path: str, index: dict) -> MindRecordSet:
+def _make_set(folder: str, image_dir: str, anno_path: str, index: dict[str, Any]) -> MindRecordSet:
     offsets = index["offsets"]
     records = tuple(
         ImageRecord(

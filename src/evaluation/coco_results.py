@@ -11,9 +11,10 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import write_json
+from ..model_utils.config import Config
 
 
-def result_path_of(config: Any) -> Path:
+def result_path_of(config: Config) -> Path:
     """Return where the results JSON goes.
 
     Args:

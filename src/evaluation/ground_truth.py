@@ -12,6 +12,7 @@ from ..base.errors import UserError
 from ..base.messages import short_list
 from ..data.coco_annotations import like_name
 from ..data.coco_file import CocoFile
+from ..data.records import ImageRecord
 
 
 def load_ground_truth(
@@ -97,14 +98,15 @@ def _category(name: str) -> str:
     return f'{{"id": ..., "name": "{name}"}}'
 
 
-def coco_from_records(records: Sequence[Any], class_names: Sequence[str]) -> dict[str, Any]:
+def coco_from_records(records: Sequence[ImageRecord], class_names: Sequence[str]) -> dict[str, Any]:
     """Build a COCO annotation dict from image records, for data that has no COCO file.
 
     Args:
-        records: objects with image_id, file_name, boxes (N, 4) xyxy, labels (N,) 1..C, crowd (N,).
+        records: the images, boxes and labels 1..C.
         class_names: (C,); they get the category ids 1..C.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for record in records:
         images.append({"id": record.image_id, "file_name": record.file_name})
         for box, label, crowd in zip(record.boxes, record.labels, record.crowd, strict=True):

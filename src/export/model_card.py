@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..base.errors import UserError
 from ..base.foreign_files import read_json
 from ..base.program import program
+from ..model_utils.config import Config
 from ..model_utils.configuration.schema import RULES
 from ..model_utils.configuration.types import coerce, coerce_classes
 
 FORMAT, VERSION = "faster_rcnn_model", 1
+Tensor = tuple[str, np.ndarray]  # name in the model, an array of its dtype and shape
 _LARGEST = 1 << 24  # bytes
 
 # What is said of preprocessing -> the configuration's key with the same range.
@@ -54,11 +58,11 @@ def card_path(model: str | Path) -> Path:
 
 
 def make_card(
-    config: Any,
+    config: Config,
     *,
     target: str,
-    inputs: Mapping[str, Any],
-    outputs: Mapping[str, Any],
+    inputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
     checkpoint: Mapping[str, Any],
     checked: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def make_card(
     }
 
 
-def _tensors(arrays: Mapping[str, Any], meanings: Mapping[str, str]) -> list[dict[str, Any]]:
+def _tensors(arrays: Mapping[str, Tensor], meanings: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,

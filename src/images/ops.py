@@ -7,6 +7,7 @@ and prediction all go through the functions it is made of.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,6 +22,18 @@ _THINNEST_BOX = 0.01
 
 
 # --------------------------------------------------------------------------- network input
+
+
+class InputSettings(Protocol):
+    """What of the configuration says what the network's input looks like."""
+
+    img_height: int
+    img_width: int
+    keep_ratio: bool
+    pixel_mean: Sequence[float]
+    pixel_std: Sequence[float]
+    channel_order: str
+    pad_before_normalize: bool
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class InputFormat:
         object.__setattr__(self, "table", table.astype(np.float32))
 
     @classmethod
-    def from_config(cls, config) -> "InputFormat":
+    def from_config(cls, config: InputSettings) -> "InputFormat":
         """Take the format from the configuration.
 
         Args:
@@ -128,7 +141,9 @@ def normalize_and_pad(rgb: np.ndarray, target: InputFormat) -> np.ndarray:
     return result
 
 
-def preprocess_image(rgb: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
+def preprocess_image(
+    rgb: np.ndarray, config: InputSettings | InputFormat
+) -> tuple[np.ndarray, np.ndarray]:
     """An image as evaluation and prediction feed it to the network.
 
     Args:
@@ -244,7 +259,7 @@ def distort_colours(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     contrast, saturation = rng.uniform(0.5, 1.5, 2)
 
     def distorted(part: np.ndarray) -> np.ndarray:
-        image = part.astype(np.float32)
+        image: np.ndarray = part.astype(np.float32)
         if use[0]:
             image += np.float32(brightness)
         if use[1] and contrast_first:

@@ -187,7 +187,8 @@ def inspect_image(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) 
     with _memory_for(header, data, name):
         size = _jpeg_size(data, header) if header.kind == "JPEG" else None
         if size is None:
-            size = _decode(data, header, name).shape[:2]
+            height, width = _decode(data, header, name).shape[:2]
+            size = height, width
         return Inspection(size, narrow_depth(data, header), _zeros_at_the_end(data, header))
 
 

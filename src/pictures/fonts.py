@@ -14,7 +14,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -115,7 +115,9 @@ class Lettering:
             at = (place[0] + start, place[1] + self._ascent())
             pen.text(at, run, fill=color, font=font, anchor="ls")
 
-    def _placed(self, pen: Any, text: str) -> list[tuple[float, str, ImageFont.FreeTypeFont]]:
+    def _placed(
+        self, pen: ImageDraw.ImageDraw, text: str
+    ) -> list[tuple[float, str, ImageFont.FreeTypeFont]]:
         """Parts of a text with one font each, and where they start."""
         start, parts = 0.0, []
         for run, path in _runs(printable(text, _LONGEST_TEXT)):
@@ -128,7 +130,7 @@ class Lettering:
         return _open(_default_font(), self.size).getmetrics()[0]
 
 
-def import_matplotlib() -> Any:
+def import_matplotlib() -> ModuleType:
     """Import matplotlib; its cache goes into a temporary folder where the user has no home.
 
     (It would say on every start that it has done so.)

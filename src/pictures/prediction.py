@@ -18,6 +18,7 @@ from ..base.messages import one_line
 from ..checkpoints.run_config import adopt_run_config
 from ..images.ops import preprocess_image
 from ..images.reading import DEFAULT_MAX_PIXELS, ImageError, decode_image, narrow_depth, read_bytes
+from ..model_utils.config import Config
 from .drawing import Boxes, class_color, draw_boxes
 from .fonts import class_labels
 
@@ -77,7 +78,7 @@ def refuse_to_overwrite(paths: Sequence[Path], output: Path) -> None:
 
 
 def batches_of(
-    pictures: Iterator[tuple[int, np.ndarray]], config: Any, size: int
+    pictures: Iterator[tuple[int, np.ndarray]], config: Config, size: int
 ) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray, np.ndarray]]:
     """Images prepared, `size` at a time, fewer where they are very large.
 
@@ -200,7 +201,7 @@ def draw_entry(
     save_whole(png, lambda name: picture.save(name, format="PNG"), sync=False)
 
 
-def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
+def run_prediction(config: Config, paths: Sequence[Path], min_score: float) -> int:
     """Detect in `paths` as predict.py does.
 
     Args:
@@ -243,7 +244,7 @@ def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
 
 def write_predictions(
     detect: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]],
-    config: Any,
+    config: Config,
     paths: Sequence[Path],
     min_score: float,
 ) -> int:
@@ -283,6 +284,6 @@ def write_predictions(
     return EXIT_USER_ERROR if unreadable else 0
 
 
-def _write_json(path: str | os.PathLike[str], content: Any) -> None:
+def _write_json(path: str | os.PathLike[str], content: object) -> None:
     with open(path, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)

@@ -121,7 +121,8 @@ class S3Store:
 
     def list(self) -> dict[str, Item]:
         """Return name in the folder -> item; an object that is named itself stands alone."""
-        found, token = {}, {}
+        found: dict[str, Item] = {}
+        token: dict[str, str] = {}
         while len(found) <= MOST_OBJECTS:
             with _errors_sorted():
                 page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, **token)

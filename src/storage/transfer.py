@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..base.errors import UserError
 from ..base.files import remove_leftovers, replacing, write_json
@@ -211,7 +211,7 @@ def _for_each(work: Callable[[str], None], names: list[str], *, stop_early: bool
         raise errors[0]
 
 
-def _is_there(folder: Path, name: str, item: Item, known: dict, keep: bool) -> bool:
+def _is_there(folder: Path, name: str, item: Item, known: dict[str, list[Any]], keep: bool) -> bool:
     try:
         size = (folder / name).stat().st_size
     except (OSError, ValueError):  # ValueError: a name that `_inside` refuses
@@ -258,7 +258,7 @@ def _require_space(folder: Path, needed: int, url: str, key: str) -> None:
         )
 
 
-def read_marker(path: Path) -> dict[str, list]:
+def read_marker(path: Path) -> dict[str, list[Any]]:
     """Return what this program has noted beside the files that it copied or unpacked.
 
     Args:
