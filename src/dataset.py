@@ -9,7 +9,7 @@ alone: worker threads, ranks and resuming in the middle change nothing.
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,13 +179,7 @@ def create_train_dataset(
 
     source = ["image", "boxes", "labels", "crowd", "image_index"]
     rows = _open_rows(config, mindrecord_set, source, order)
-    rows = rows.map(
-        prepare,
-        input_columns=source,
-        output_columns=list(TRAIN_COLUMNS),
-        num_parallel_workers=_num_workers(config),
-    )
-    return rows.project(list(TRAIN_COLUMNS)).batch(batch_size, drop_remainder=True)
+    return _batches(config, rows, prepare, source, TRAIN_COLUMNS, batch_size)
 
 
 def create_eval_dataset(
@@ -224,13 +218,8 @@ def create_eval_dataset(
     # (N, 1): MindSpore 2.10 cannot hand over scalars with numpy 2
     numbered = ds.NumpySlicesDataset({"number": numbers[:, None]}, shuffle=False)
     rows = ds.zip((rows, numbered))
-    rows = rows.map(
-        prepare,
-        input_columns=["image", "image_index", "number"],
-        output_columns=list(EVAL_COLUMNS),
-        num_parallel_workers=_num_workers(config),
-    )
-    return rows.project(list(EVAL_COLUMNS)).batch(batch_size, drop_remainder=True)
+    source = ["image", "image_index", "number"]
+    return _batches(config, rows, prepare, source, EVAL_COLUMNS, batch_size)
 
 
 def iterate(
@@ -379,6 +368,24 @@ def _open_rows(
         for start in range(0, len(order), mindrecord_set.num_images)
     ]
     return parts[0] if len(parts) == 1 else ds.ConcatDataset(parts)
+
+
+def _batches(
+    config: Config,
+    rows: ds.Dataset,
+    prepare: Callable[..., Sample],
+    source: list[str],
+    columns: Sequence[str],
+    batch_size: int,
+) -> ds.Dataset:
+    """Whole batches of what `prepare` makes of each row: its columns `source` become `columns`."""
+    rows = rows.map(
+        prepare,
+        input_columns=source,
+        output_columns=list(columns),
+        num_parallel_workers=_num_workers(config),
+    )
+    return rows.project(list(columns)).batch(batch_size, drop_remainder=True)
 
 
 def _num_workers(config: Config) -> int:
