@@ -83,7 +83,8 @@ class Augmentation:
         """Take the settings from the configuration.
 
         Args:
-            config: the configuration.
+            config: uses flip_ratio, expand_ratio, photometric, box_convention, num_gts, seed and
+                max_image_pixels.
             epoch: number of the epoch.
         """
         return cls(
@@ -136,7 +137,7 @@ def create_train_dataset(
     `world_size` times the batch size gets at that step.
 
     Args:
-        config: the configuration.
+        config: uses batch_size, seed and the keys of `InputFormat` and `Augmentation`.
         mindrecord_set: of the training split.
         epoch: number of the epoch; another one shuffles and augments differently.
         rank, world_size: this process among those of the run.
@@ -191,7 +192,7 @@ def create_eval_dataset(
     image_index -1. With max_val_images, only the first so many images.
 
     Args:
-        config: the configuration.
+        config: uses test_batch_size, max_val_images and the keys of `InputFormat`.
         mindrecord_set: of the validation split.
         rank, world_size: this process among those of the run; it gets the images rank, rank +
             world_size, ...

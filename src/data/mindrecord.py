@@ -53,7 +53,7 @@ def ensure_mindrecord(
     config.convert_timeout seconds.
 
     Args:
-        config: the configuration.
+        config: uses the keys of `data_source`, num_parallel_workers and convert_timeout.
         split: "train" or "val"; "val" keeps every image and every box.
         rank, world_size: this process among those of the run.
 

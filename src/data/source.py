@@ -136,7 +136,8 @@ def data_source(config: Config, split: str) -> DataSource:
     TXT, anno_path and image_dir, in both of which {} stands for the split's data type too.
 
     Args:
-        config: the configuration.
+        config: uses dataset, the keys of the data's place, class_names, num_gts, skip_empty_images,
+            skip_bad_images, max_image_pixels and mindrecord_dir.
         split: "train" or "val".
 
     Raises:

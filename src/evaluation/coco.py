@@ -249,9 +249,9 @@ def _index(
     for entry in entries:
         if entry["image_id"] not in position or entry["category_id"] not in category:
             continue
-        sides = [_finite(value) for value in entry["bbox"]]
-        bbox = [number for number in sides if number is not None]
-        if len(sides) != 4 or len(bbox) != 4:
+        found = [_finite(value) for value in entry["bbox"]]
+        bbox = [value for value in found if value is not None]
+        if len(found) != 4 or len(bbox) != 4:
             continue
         item: Entry = {
             "id": len(chosen) + 1,

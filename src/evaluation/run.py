@@ -209,7 +209,7 @@ def run_evaluation(config: Config) -> int:
     """Evaluate `checkpoint_path` as eval.py does: report on the standard output, results as JSON.
 
     Args:
-        config: of the user.
+        config: of the user; its defaults give way to the checkpoint's settings.
 
     Returns:
         The exit code.

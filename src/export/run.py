@@ -43,7 +43,7 @@ def run_export(config: Config, plan: ExportPlan) -> int:
     """Export as export.py does; the report goes to the standard output.
 
     Args:
-        config: of the user; what the checkpoint brings along is added.
+        config: of the user; its defaults give way to the checkpoint's settings.
         plan: of `plan_export`.
 
     Returns:

@@ -25,7 +25,7 @@ _THINNEST_BOX = 0.01
 
 
 class InputSettings(Protocol):
-    """What of the configuration says what the network's input looks like."""
+    """The keys of the configuration that `InputFormat` takes; see default_config.yaml."""
 
     img_height: int
     img_width: int
@@ -71,7 +71,7 @@ class InputFormat:
         """Take the format from the configuration.
 
         Args:
-            config: the configuration.
+            config: its keys of the size and of the values of the network's input.
         """
         return cls(
             height=int(config.img_height),
