@@ -9,8 +9,9 @@ alone: worker threads, ranks and resuming in the middle change nothing.
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ from .images.ops import (
     scale_boxes,
 )
 from .images.reading import DEFAULT_MAX_PIXELS, decode_image
+from .model_utils.config import Config
 
 TRAIN_COLUMNS = (
     "image",
@@ -47,6 +49,8 @@ EVAL_COLUMNS = ("image", "image_meta", "image_index")
 _ORDER_STREAM, _SAMPLE_STREAM = 1, 2
 # Batches that wait in each stage of the pipeline. MindSpore's 16 would hold 16 x 24 MB at 1280x768.
 _PREFETCH = 4
+
+Sample = tuple[np.ndarray | np.generic, ...]  # the columns of one image
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,14 @@ class Augmentation:
     max_pixels: int = DEFAULT_MAX_PIXELS
 
     @classmethod
-    def from_config(cls, config, epoch: int) -> "Augmentation":
-        """Take the settings from the keys flip_ratio, expand_ratio, photometric, ..."""
+    def from_config(cls, config: Config, epoch: int) -> "Augmentation":
+        """Take the settings from the configuration.
+
+        Args:
+            config: uses flip_ratio, expand_ratio, photometric, box_convention, num_gts, seed and
+                max_image_pixels.
+            epoch: number of the epoch.
+        """
         return cls(
             flip_ratio=float(config.flip_ratio),
             expand_ratio=float(config.expand_ratio),
@@ -89,9 +99,13 @@ class Augmentation:
         )
 
 
-def steps_per_epoch(config, mindrecord_set: MindRecordSet, world_size: int = 1) -> int:
-    """Batches a rank in one epoch: whole global batches only, at most steps_per_epoch_limit (0 =
-    all).
+def steps_per_epoch(config: Config, mindrecord_set: MindRecordSet, world_size: int = 1) -> int:
+    """Return the batches a rank in one epoch: whole global batches only.
+
+    Args:
+        config: uses batch_size and steps_per_epoch_limit, the most batches (0: all).
+        mindrecord_set: of the training split.
+        world_size: processes of the run.
 
     Raises:
         UserError: fewer images than one global batch.
@@ -109,21 +123,21 @@ def steps_per_epoch(config, mindrecord_set: MindRecordSet, world_size: int = 1) 
 
 
 def create_train_dataset(
-    config,
+    config: Config,
     mindrecord_set: MindRecordSet,
     *,
     epoch: int,
     rank: int = 0,
     world_size: int = 1,
     skip_steps: int = 0,
-):
+) -> ds.Dataset:
     """Batches of one epoch, shuffled by (seed, epoch).
 
     The batches of all ranks at one step together are the batch that a single process with
     `world_size` times the batch size gets at that step.
 
     Args:
-        config: the configuration.
+        config: uses batch_size, seed and the keys of `InputFormat` and `Augmentation`.
         mindrecord_set: of the training split.
         epoch: number of the epoch; another one shuffles and augments differently.
         rank, world_size: this process among those of the run.
@@ -152,7 +166,13 @@ def create_train_dataset(
     augmentation = Augmentation.from_config(config, epoch)
     max_pixels = int(config.max_image_pixels)
 
-    def prepare(image, boxes, labels, crowd, image_index):
+    def prepare(
+        image: np.ndarray,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        crowd: np.ndarray,
+        image_index: np.ndarray,
+    ) -> Sample:
         index = int(image_index.item())
         rgb = _decode(mindrecord_set, max_pixels, index, image, boxes, labels, crowd)
         sample = make_train_sample(rgb, boxes, labels, crowd, index, target, augmentation)
@@ -160,23 +180,22 @@ def create_train_dataset(
 
     source = ["image", "boxes", "labels", "crowd", "image_index"]
     rows = _open_rows(config, mindrecord_set, source, order)
-    rows = rows.map(
-        prepare,
-        input_columns=source,
-        output_columns=list(TRAIN_COLUMNS),
-        num_parallel_workers=_num_workers(config),
-    )
-    return rows.project(list(TRAIN_COLUMNS)).batch(batch_size, drop_remainder=True)
+    return _batches(config, rows, prepare, source, TRAIN_COLUMNS, batch_size)
 
 
 def create_eval_dataset(
-    config, mindrecord_set: MindRecordSet, *, rank: int = 0, world_size: int = 1
-):
-    """Batches that hold every image exactly once, in record order (rank r gets images r, r +
-    world_size, ...).
+    config: Config, mindrecord_set: MindRecordSet, *, rank: int = 0, world_size: int = 1
+) -> ds.Dataset:
+    """Batches that hold every image exactly once, in record order.
 
     All ranks get the same number of batches. Places that are left over repeat an image and have
     image_index -1. With max_val_images, only the first so many images.
+
+    Args:
+        config: uses test_batch_size, max_val_images and the keys of `InputFormat`.
+        mindrecord_set: of the validation split.
+        rank, world_size: this process among those of the run; it gets the images rank, rank +
+            world_size, ...
 
     Returns:
         A MindSpore dataset with EVAL_COLUMNS, B = test_batch_size: image (B, 3, H, W) float32,
@@ -192,7 +211,7 @@ def create_eval_dataset(
     target = InputFormat.from_config(config)
     max_pixels = int(config.max_image_pixels)
 
-    def prepare(image, image_index, number):
+    def prepare(image: np.ndarray, image_index: np.ndarray, number: np.ndarray) -> Sample:
         rgb = _decode(mindrecord_set, max_pixels, int(image_index.item()), image)
         return (*preprocess_image(rgb, target), np.int32(number.item()))
 
@@ -200,18 +219,13 @@ def create_eval_dataset(
     # (N, 1): MindSpore 2.10 cannot hand over scalars with numpy 2
     numbered = ds.NumpySlicesDataset({"number": numbers[:, None]}, shuffle=False)
     rows = ds.zip((rows, numbered))
-    rows = rows.map(
-        prepare,
-        input_columns=["image", "image_index", "number"],
-        output_columns=list(EVAL_COLUMNS),
-        num_parallel_workers=_num_workers(config),
-    )
-    return rows.project(list(EVAL_COLUMNS)).batch(batch_size, drop_remainder=True)
+    source = ["image", "image_index", "number"]
+    return _batches(config, rows, prepare, source, EVAL_COLUMNS, batch_size)
 
 
 def iterate(
-    dataset, *, output_numpy: bool = False, records: MindRecordSet | None = None
-) -> Iterator[tuple]:
+    dataset: ds.Dataset, *, output_numpy: bool = False, records: MindRecordSet | None = None
+) -> Iterator[tuple[Any, ...]]:
     """Go through a dataset once, as tuples in column order.
 
     MindSpore wraps what goes wrong in a worker into a page of text; here a UserError comes out as
@@ -228,10 +242,9 @@ def iterate(
         messages = re.findall(r"UserError: (?!Traceback)(.+)", str(error))
         if messages:
             raise UserError(messages[-1]) from None
-        damage = records and find_damage(records)
-        if not damage:
-            raise
-        raise records.damaged(damage) from None
+        if records is not None and (damage := find_damage(records)):
+            raise records.damaged(damage) from None
+        raise
 
 
 def _decode(
@@ -252,7 +265,16 @@ def _decode(
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
-    """(num_images,) the images of an epoch in the order of the global batches."""
+    """Return the images of an epoch in the order of the global batches.
+
+    Args:
+        num_images: of the record set.
+        seed: of the run.
+        epoch: number of the epoch.
+
+    Returns:
+        (num_images,) int64, each position in the record set once.
+    """
     return np.random.default_rng([_ORDER_STREAM, seed, epoch]).permutation(num_images)
 
 
@@ -264,7 +286,7 @@ def make_train_sample(
     image_index: int,
     target: InputFormat,
     augmentation: Augmentation,
-) -> tuple[np.ndarray, ...]:
+) -> Sample:
     """Augment one image and bring it into the network's form.
 
     Args:
@@ -273,6 +295,8 @@ def make_train_sample(
         labels: (N,) int32; 0 marks the dummy box of an image without any.
         crowd: (N,) int32 or bool.
         image_index: position in the record set.
+        target: what the network's input looks like.
+        augmentation: the random changes, and where their random numbers begin.
 
     Returns:
         image, image_meta, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key as in
@@ -311,7 +335,9 @@ def make_train_sample(
     return (normalize_and_pad(rgb, target), meta, *padded, sampling_key)
 
 
-def _pad_ground_truth(boxes, labels, crowd, max_boxes) -> tuple[np.ndarray, ...]:
+def _pad_ground_truth(
+    boxes: np.ndarray, labels: np.ndarray, crowd: np.ndarray, max_boxes: int
+) -> tuple[np.ndarray, ...]:
     count = min(len(labels), max_boxes)
     gt_boxes = np.zeros((max_boxes, 4), np.float32)
     gt_labels = np.zeros(max_boxes, np.int32)
@@ -324,7 +350,9 @@ def _pad_ground_truth(boxes, labels, crowd, max_boxes) -> tuple[np.ndarray, ...]
     return gt_boxes, gt_labels, gt_valid, gt_crowd
 
 
-def _open_rows(config, mindrecord_set: MindRecordSet, columns: list[str], order: np.ndarray):
+def _open_rows(
+    config: Config, mindrecord_set: MindRecordSet, columns: list[str], order: np.ndarray
+) -> ds.Dataset:
     """A MindDataset that gives the rows `order` of a record set, in that order."""
     mindrecord_set.check_unchanged()
     cv2.setNumThreads(0)  # the pipeline's own threads use the processors
@@ -343,5 +371,23 @@ def _open_rows(config, mindrecord_set: MindRecordSet, columns: list[str], order:
     return parts[0] if len(parts) == 1 else ds.ConcatDataset(parts)
 
 
-def _num_workers(config) -> int:
+def _batches(
+    config: Config,
+    rows: ds.Dataset,
+    prepare: Callable[..., Sample],
+    source: list[str],
+    columns: Sequence[str],
+    batch_size: int,
+) -> ds.Dataset:
+    """Whole batches of what `prepare` makes of each row: its columns `source` become `columns`."""
+    rows = rows.map(
+        prepare,
+        input_columns=source,
+        output_columns=list(columns),
+        num_parallel_workers=_num_workers(config),
+    )
+    return rows.project(list(columns)).batch(batch_size, drop_remainder=True)
+
+
+def _num_workers(config: Config) -> int:
     return min(max(1, int(config.num_parallel_workers)), os.cpu_count() or 1)

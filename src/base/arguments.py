@@ -11,5 +11,9 @@ class ArgumentParser(argparse.ArgumentParser):
     """An argument parser that complains with a `UserError`: one line instead of the usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise the complaint."""
+        """Raise the complaint.
+
+        Args:
+            message: what argparse finds wrong.
+        """
         raise UserError(f"command line: {message}; see --help")

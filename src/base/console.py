@@ -7,8 +7,12 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from .messages import one_line
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 # What ends the line that is being rewritten on a terminal, so that a warning begins one of its own.
 unfinished_lines: set[Callable[[], None]] = set()
@@ -28,7 +32,7 @@ class _DroppingFile(io.FileIO):
         super().__init__(descriptor, "w", closefd=False)
         self._title = title
 
-    def write(self, data) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         left = memoryview(data).cast("B")
         length = len(left)
         while left:
@@ -54,13 +58,22 @@ def _refused() -> int:
 
 
 def lost_output(title: str, error: Exception) -> str:
-    """Return the note on output that cannot be written."""
+    """Return the note on output that cannot be written.
+
+    Args:
+        title: what the stream is called, as "standard output".
+        error: why it cannot.
+    """
     reason = getattr(error, "strerror", None) or error
     return f"note: the {title} cannot be written ({reason}); what cannot be printed is lost"
 
 
 def warn(line: str) -> None:
-    """Print a line on the standard error; never fails."""
+    """Print a line on the standard error; never fails.
+
+    Args:
+        line: its breaks become spaces, and a long one loses its middle.
+    """
     while unfinished_lines:
         unfinished_lines.pop()()
     for stream in (sys.stdout, sys.stderr):  # in the order of what happened
@@ -71,8 +84,12 @@ def warn(line: str) -> None:
         print(one_line(line), file=sys.stderr, flush=True)
 
 
-def is_terminal(stream) -> bool:
-    """Say whether a user sits at a stream; False for one that is closed or missing."""
+def is_terminal(stream: Any) -> bool:
+    """Say whether a user sits at a stream; False for one that is closed or missing.
+
+    Args:
+        stream: a file, or what stands for one.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):
         return bool(stream.isatty())
     return False
@@ -111,14 +128,14 @@ def _open_null(number: int) -> bool:
         return True
 
 
-def _number(stream) -> int | None:
+def _number(stream: Any) -> int | None:
     try:
         return stream.fileno()
     except (OSError, ValueError, AttributeError):
         return None
 
 
-def _guarded(stream, number: int, title: str) -> io.TextIOWrapper:
+def _guarded(stream: Any, number: int, title: str) -> io.TextIOWrapper:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         stream.flush()
     file = _DroppingFile(number, title)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from .foreign_files import open_regular
 
@@ -15,7 +15,7 @@ _PIECE = 1 << 20  # bytes
 Part = tuple[int, int]  # of a file: offset, length; bytes
 
 
-def json_digest(content: Any) -> str:
+def json_digest(content: object) -> str:
     """Return the digest of something that JSON can hold.
 
     Args:
@@ -70,7 +70,7 @@ def parts_digest(path: str | os.PathLike[str], parts: Iterable[Part]) -> str:
     return total.hexdigest()
 
 
-def _add(total: Any, file: BinaryIO, left: int | None) -> None:
+def _add(total: "hashlib._Hash", file: BinaryIO, left: int | None) -> None:
     """Add the next `left` bytes of a file, or all that follow."""
     while left is None or left > 0:
         piece = file.read(_PIECE if left is None else min(left, _PIECE))

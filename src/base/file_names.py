@@ -7,7 +7,11 @@ from functools import lru_cache
 
 
 def one_form(text: str) -> str:
-    """Return a text in Unicode's composed form (NFC): a Mac writes an e with an accent as two."""
+    """Return a text in Unicode's composed form (NFC): a Mac writes an e with an accent as two.
+
+    Args:
+        text: a name, or a part of one.
+    """
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 

@@ -16,7 +16,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from .errors import UserError
 
@@ -117,7 +116,7 @@ def write_text_atomic(path: StrPath, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: StrPath, content: Any, indent: int | None = 1) -> None:
+def write_json(path: StrPath, content: object, indent: int | None = 1) -> None:
     """Write a JSON file whole or not at all.
 
     Args:
@@ -131,7 +130,7 @@ def write_json(path: StrPath, content: Any, indent: int | None = 1) -> None:
     write_text_atomic(path, json.dumps(content, indent=indent))
 
 
-def save_whole(path: StrPath, write: Callable[[Path], Any], *, sync: bool = True) -> None:
+def save_whole(path: StrPath, write: Callable[[Path], object], *, sync: bool = True) -> None:
     """Have a file written by a function, whole or not at all.
 
     Args:
@@ -321,7 +320,7 @@ def remove_leftovers(folder: StrPath) -> int:
     return removed
 
 
-def _writer_is_gone(entry: os.DirEntry, pid: str | None, host: str | None) -> bool:
+def _writer_is_gone(entry: os.DirEntry[str], pid: str | None, host: str | None) -> bool:
     import psutil  # only now: entry scripts answer --help without it
 
     written = entry.stat(follow_symlinks=False).st_mtime

@@ -41,6 +41,7 @@ def take(path: str | os.PathLike[str], *, or_marker: bool = False) -> BaseFileLo
     """Take the lock `path`, a file that is made when there is none, and leave this process's name.
 
     Args:
+        path: the lock file; its folder must be there.
         or_marker: where the file system has no locks, have a file's existence be the lock: for a
             piece of work that must not be done twice, with waiters whose patience has an end. (One
             that a dead process of this machine has left is passed over.)
@@ -74,7 +75,11 @@ def take(path: str | os.PathLike[str], *, or_marker: bool = False) -> BaseFileLo
 
 
 def holder_of(path: str | os.PathLike[str]) -> str:
-    """Who holds the lock `path`; "" when nobody does, or when that cannot be known."""
+    """Who holds the lock `path`; "" when nobody does, or when that cannot be known.
+
+    Args:
+        path: the lock file; need not exist.
+    """
     if not os.path.exists(path):
         return ""
     try:

@@ -38,7 +38,13 @@ def require_memory(path: str | Path, needed: int) -> None:
 
 
 def too_little_memory(path: str | Path, needed: int, available: int | None = None) -> UserError:
-    """Return the error for a file that is whole, but too much for this machine's memory."""
+    """Return the error for a file that is whole, but too much for this machine's memory.
+
+    Args:
+        path: the file.
+        needed: bytes that reading it takes.
+        available: bytes that there are, None where that is not known.
+    """
     found = "" if available is None else f" and {available / 1e9:.2f} GB are available"
     return UserError(
         f"{path}: too little memory to read it ({needed / 1e9:.2f} GB are needed{found}); end "

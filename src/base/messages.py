@@ -7,7 +7,6 @@ Values, names and libraries' messages come from files that others made.
 import re
 import reprlib
 from collections.abc import Sequence
-from typing import Any
 
 LINE_LIMIT = 1000  # characters of a line: two long paths and what is to be said of them
 _VALUE_LIMIT = 80
@@ -29,6 +28,10 @@ _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
 def one_line(text: object, limit: int = LINE_LIMIT) -> str:
     r"""Return a text as one line: breaks become spaces, a long one loses its middle.
 
+    Args:
+        text: anything; `str` makes a text of it.
+        limit: most characters of the line.
+
     >>> one_line("a.json: \x1b[31mbad\n  line 3")
     'a.json: \\x1b[31mbad line 3'
     """
@@ -40,16 +43,26 @@ def one_line(text: object, limit: int = LINE_LIMIT) -> str:
 
 
 def shown(text: object, most: int = _VALUE_LIMIT) -> str:
-    """Return a text out of somebody else's file as `one_line` has it, short enough to be quoted."""
+    """Return a text out of somebody else's file as `one_line` has it, short enough to be quoted.
+
+    Args:
+        text: anything; `str` makes a text of it.
+        most: characters that are left of it.
+    """
     return one_line(text, most)
 
 
 def is_plain(text: str, most: int = 300) -> bool:
-    """Say whether a text is short and has no control characters, as names have."""
+    """Say whether a text is short and has no control characters, as names have.
+
+    Args:
+        text: such as a name in a file that somebody else made.
+        most: characters that it may have.
+    """
     return len(text) <= most and text.isprintable()
 
 
-def _escaped(found: re.Match) -> str:
+def _escaped(found: re.Match[str]) -> str:
     return found.group().encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
@@ -60,8 +73,13 @@ def _without_middle(text: str, limit: int) -> str:
     return text[: limit - len(_CUT) - tail] + _CUT + text[len(text) - tail :]
 
 
-def short(value: Any, limit: int = _VALUE_LIMIT) -> str:
-    """Return `repr`, cut short, also where a small file has made a huge or endless value."""
+def short(value: object, limit: int = _VALUE_LIMIT) -> str:
+    """Return `repr`, cut short, also where a small file has made a huge or endless value.
+
+    Args:
+        value: such as JSON or YAML gives.
+        limit: most characters.
+    """
     try:
         text = _SHORT.repr(value)
     except ValueError:  # a number of more digits than Python writes out
@@ -71,6 +89,10 @@ def short(value: Any, limit: int = _VALUE_LIMIT) -> str:
 
 def short_list(names: Sequence[object], most: int = 4) -> str:
     """Join names with commas, the first few of many.
+
+    Args:
+        names: each is cut where it is long.
+        most: how many are shown.
 
     >>> short_list(["a", "b", "c"], most=2)
     'a, b, ...'

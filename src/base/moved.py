@@ -8,6 +8,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -58,11 +59,15 @@ MOVED = {
 
 
 def admit_old_names(package: str) -> None:
-    """Let `import` find the modules of `package` under their old names, when it finds no other."""
+    """Let `import` find the modules of `package` under their old names, when it finds no other.
+
+    Args:
+        package: its name, "src" or "faster_rcnn".
+    """
     sys.meta_path.append(_OldNames(package))
 
 
-class _OldNames:
+class _OldNames(Loader):
     """A finder and loader: gives the module of today where one of before is asked for."""
 
     def __init__(self, package: str) -> None:

@@ -89,7 +89,12 @@ def exclusive(
 
 
 def report_failure(folder: str, error: BaseException) -> None:
-    """Tell the processes that wait for `folder` why this one, which holds the lock, gave up."""
+    """Tell the processes that wait for `folder` why this one, which holds the lock, gave up.
+
+    Args:
+        folder: as `exclusive` was given it.
+        error: what ended the work.
+    """
     message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError):
         write_json(beside(folder, "failed"), {"time": time.time(), "message": message})
@@ -105,11 +110,20 @@ def _failure_since(folder: str, started: float) -> str:
 
 
 def beside(folder: str, purpose: str) -> str:
-    """Path of a hidden sibling of `folder`, e.g. its lock."""
+    """Path of a hidden sibling of `folder`, e.g. its lock.
+
+    Args:
+        folder: need not exist.
+        purpose: the ending that tells its siblings apart, as "lock".
+    """
     parent, name = os.path.split(folder)
     return os.path.join(parent, f".{name}.{purpose}")
 
 
 def say(line: str) -> None:
-    """A line to the user about how things go; stderr is for what ends the program."""
+    """A line to the user about how things go; stderr is for what ends the program.
+
+    Args:
+        line: what is said; it is shown as one line.
+    """
     print(one_line(line), file=sys.stdout, flush=True)

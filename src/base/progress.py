@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 
 from .console import is_terminal, lost_output, unfinished_lines, warn
 from .messages import one_line
@@ -50,12 +50,16 @@ class Display:
             stream = open(os.devnull, "w")  # noqa: SIM115 (it stays open)
         self._stream = _Unfailing(stream or sys.stdout)
         self._seconds = seconds
-        self._bar: tqdm | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._lock = threading.RLock()  # `busy` draws from a thread of its own
         self.terminal = is_terminal(self._stream)
 
     def say(self, text: str) -> None:
-        """Print a line of its own; a bar that is open stays as it is, above it."""
+        """Print a line of its own; a bar that is open stays as it is, above it.
+
+        Args:
+            text: its breaks become spaces.
+        """
         with self._lock:
             self.end_bar()
             self._print(one_line(text))
@@ -153,7 +157,7 @@ class Display:
         else:
             bar.update(done - bar.n)
 
-    def _open_bar(self, total: int | None) -> "tqdm":
+    def _open_bar(self, total: int | None) -> "tqdm[NoReturn]":
         from tqdm import tqdm
 
         self._bar = tqdm(
@@ -202,7 +206,11 @@ class Progress:
         self._first = 0
 
     def advance(self, count: int = 1) -> None:
-        """Take note of `count` more that are done."""
+        """Take note of `count` more that are done.
+
+        Args:
+            count: of the things since the last call.
+        """
         self._now = self._clock()
         self.done += count
         if self._first_at == self._start:
@@ -271,6 +279,10 @@ class _Unfailing:
 def fitting(parts: Sequence[Part], columns: int) -> str:
     """Return the parts as one line, without the least important ones where they do not fit.
 
+    Args:
+        parts: in the order in which they stand.
+        columns: most characters of the line.
+
     >>> fitting([Part("step 3/8"), Part("lr 0.02", 2), Part("left 0:01:10", 1)], 25)
     'step 3/8  left 0:01:10'
     """
@@ -285,6 +297,9 @@ def fitting(parts: Sequence[Part], columns: int) -> str:
 
 def clock_time(seconds: float) -> str:
     """Return h:mm:ss.
+
+    Args:
+        seconds: a duration; rounded to whole ones.
 
     >>> clock_time(3725)
     '1:02:05'

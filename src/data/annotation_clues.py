@@ -26,7 +26,12 @@ class WritingClues:
         self._read = self._kept = self._fractions_kept = self._reversed = 0
 
     def look(self, written: ImageRecord, kept: ImageRecord) -> None:
-        """Look at an image's boxes as they are written, and without those that are no boxes."""
+        """Look at an image's boxes as they are written, and without those that are no boxes.
+
+        Args:
+            written: the image with all its boxes, (N, 4) xyxy of any floating type.
+            kept: the same image without the boxes that `clean_boxes` drops.
+        """
         boxes, name = written.boxes, written.file_name
         self._read += len(boxes)
         self._kept += len(kept.boxes)
@@ -70,7 +75,12 @@ class FrameClues:
         self._boxes = self._suspects = self._contradictions = 0
 
     def look(self, record: ImageRecord, height: int, width: int) -> None:
-        """Look at the cleaned boxes of an image of this size before they are clipped to it."""
+        """Look at the cleaned boxes of an image of this size before they are clipped to it.
+
+        Args:
+            record: the image with its boxes.
+            height, width: of the image as a viewer shows it, pixels.
+        """
         boxes = record.boxes
         self._boxes += len(boxes)
         if not len(boxes):

@@ -17,6 +17,9 @@ LONGEST_ROW = 1 << 20  # characters: some 25,000 boxes
 def read_text(path: str) -> str:
     """Return the content of an annotation file, without a byte order mark.
 
+    Args:
+        path: the file, UTF-8.
+
     Raises:
         UserError: it is missing, no file, too large or not UTF-8.
     """
@@ -42,6 +45,9 @@ def annotation_digest(path: str) -> str:
 
 def read_rows(path: str) -> Iterator[tuple[int, str]]:
     """Yield the rows of an annotation file that are not blank, with their numbers from 1.
+
+    Args:
+        path: the file, UTF-8.
 
     Raises:
         UserError: as `read_text`, or a row is too long.

@@ -20,6 +20,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from ..base.errors import UserError
 from ..base.files import make_folder, remove_any, replacing_folder, write_json
 from ..base.messages import short_list
 from ..base.one_at_a_time import beside, exclusive, report_failure, say
+from ..model_utils.config import Config
 from .annotation_files import annotation_digest
 from .record_frame import frame_parts
 from .record_index import FINGERPRINT, INDEX, write_index
@@ -41,7 +43,9 @@ _OWN_NAMES = re.compile(rf"\w+\.mindrecord\d+(\.db)?|{INDEX}|{FINGERPRINT}|\..*"
 _HEAD_START_SECONDS = 0.5  # for the first rank, so that its log shows the conversion
 
 
-def ensure_mindrecord(config, split: str, rank: int = 0, world_size: int = 1) -> MindRecordSet:
+def ensure_mindrecord(
+    config: Config, split: str, rank: int = 0, world_size: int = 1
+) -> MindRecordSet:
     """Return the record set of a split, converted anew if there is none, its source changed or it
     is damaged.
 
@@ -49,7 +53,7 @@ def ensure_mindrecord(config, split: str, rank: int = 0, world_size: int = 1) ->
     config.convert_timeout seconds.
 
     Args:
-        config: the configuration.
+        config: uses the keys of `data_source`, num_parallel_workers and convert_timeout.
         split: "train" or "val"; "val" keeps every image and every box.
         rank, world_size: this process among those of the run.
 
@@ -213,7 +217,7 @@ def _existing(
     return np.flatnonzero(stats[:, 0] >= 0)
 
 
-def _describe_files(folder: str, files: Sequence[str]) -> dict[str, dict]:
+def _describe_files(folder: str, files: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Name -> size, and the parts that are no images with their digest; indices included."""
     described = {}
     for name in (part for base in files for part in (base, base + ".db")):
@@ -224,7 +228,9 @@ def _describe_files(folder: str, files: Sequence[str]) -> dict[str, dict]:
     return described
 
 
-def _write_index(folder: str, described: dict, records: Sequence[ImageRecord], **arrays) -> None:
+def _write_index(
+    folder: str, described: dict[str, Any], records: Sequence[ImageRecord], **arrays: np.ndarray
+) -> None:
     write_index(folder, described, records, **arrays)
     summary = {key: described[key] for key in ("fingerprint", "settings", "content")}
     summary["num_images"] = len(records)

@@ -48,7 +48,14 @@ class RecordBuilder:
         rows: Sequence[Row],
         stated_size: tuple[int, int] | None = None,
     ) -> None:
-        """Add an image with all its boxes."""
+        """Add an image with all its boxes.
+
+        Args:
+            image_id: the id in the annotation file.
+            file_name: as it is written there, folders included.
+            rows: its boxes as corners in pixels, not checked yet, with label and crowd flag.
+            stated_size: (height, width) that the file gives, pixels; None where it gives none.
+        """
         record = ImageRecord(
             image_id=image_id,
             file_name=file_name,

@@ -24,6 +24,9 @@ _COLUMNS = ["image", "boxes", "labels", "crowd", "image_index"]
 def find_damage(records: MindRecordSet) -> str | None:
     """Read all records, in their order, and compare them with what was converted.
 
+    Args:
+        records: an opened record set.
+
     Returns:
         What is damaged first, None if nothing is.
     """
@@ -46,7 +49,14 @@ def find_damage(records: MindRecordSet) -> str | None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line.
+
+    Args:
+        argv: the arguments after the program's name.
+
+    Returns:
+        The exit code: 1 when something is damaged.
+    """
     parser = ArgumentParser(prog=command("check"), description=__doc__.partition("\n\n")[2])
     parser.add_argument(
         "folders", nargs="+", metavar="DIR", help="a record set, or a folder of record sets"

@@ -44,6 +44,7 @@ def write_index(
     """Write the index of a record set, its fingerprint file excepted.
 
     Args:
+        folder: of the record set; exists.
         described: what JSON can hold; see `read_index`.
         records: the images' boxes.
         arrays: sizes, checksums and source_stats.
@@ -62,6 +63,9 @@ def write_index(
 
 def read_index(folder: str) -> dict[str, Any]:
     """Read and check the index of a record set.
+
+    Args:
+        folder: of the set.
 
     Returns:
         settings: what the records depend on besides their source; content: digest of the annotation
@@ -92,7 +96,11 @@ def read_index(folder: str) -> dict[str, Any]:
 
 
 def current_fingerprint(folder: str) -> Any:
-    """What the fingerprint file of a record set holds at this moment; None if it is none."""
+    """What the fingerprint file of a record set holds at this moment; None if it is none.
+
+    Args:
+        folder: of the set.
+    """
     try:
         content = read_json(os.path.join(folder, FINGERPRINT), _LARGEST_FINGERPRINT)
         return content["fingerprint"]
@@ -102,6 +110,10 @@ def current_fingerprint(folder: str) -> Any:
 
 def find_file_damage(folder: str, files: Mapping[str, Any]) -> str | None:
     """Look at the record files' sizes and at the parts of them that are not images.
+
+    Args:
+        folder: of the record set.
+        files: name -> {size, parts, digest}, as `read_index` gives them.
 
     Returns:
         What is damaged, None if nothing is.
@@ -166,7 +178,7 @@ def _check_described(index: Mapping[str, Any]) -> None:
     require(all_are(index.get("file_names"), str), "file_names")
     require(all_are(index.get("image_ids"), int | str), "image_ids")
     require(len(index["image_ids"]) == len(index["file_names"]), "image_ids")
-    files = index.get("files")
+    files = index.get("files", {})
     require(isinstance(files, dict) and bool(files), "files")
     for name, known in files.items():
         require(bool(_FILE_NAME.fullmatch(name)) and _is_file_entry(known), "files")
@@ -211,7 +223,12 @@ def _is_report(report: Any) -> bool:
 
 def _check_arrays(index: Mapping[str, Any]) -> None:
     images = len(index["image_ids"])
-    known = {"N": images, "N+1": images + 1, "S": len(index["made_from"]), "B": None}
+    known: dict[str | int, int | None] = {
+        "N": images,
+        "N+1": images + 1,
+        "S": len(index["made_from"]),
+        "B": None,
+    }
     for name, (kind, shape) in _ARRAYS.items():
         array = index[name]
         if known["B"] is None and shape[0] == "B":

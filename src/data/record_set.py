@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -88,12 +89,16 @@ class MindRecordSet:
         known: Sequence[np.ndarray] = (record.boxes, record.labels, record.crowd)
         if not len(record.labels):
             known = np.zeros((1, 4)), np.zeros(1), np.zeros(1)
-        if zlib.crc32(image) == self.checksums[row] and all(map(np.array_equal, truth, known)):
+        if zlib.crc32(image.data) == self.checksums[row] and all(map(np.array_equal, truth, known)):
             return None
         return f"record {row}, of image {short(record.file_name)}, is not what was converted"
 
     def damaged(self, what: str) -> UserError:
-        """Leave a mark beside the set, so that the next start converts anew; return the error."""
+        """Leave a mark beside the set, so that the next start converts anew; return the error.
+
+        Args:
+            what: the damage, in words.
+        """
         text = f"the records in {self.path} are damaged ({what})"
         try:
             write_json(_mark(self.path), {"fingerprint": self.fingerprint, "message": what})
@@ -104,6 +109,9 @@ class MindRecordSet:
 
 def open_alone(folder: str) -> MindRecordSet:
     """Open a record set without its source, to look at its records.
+
+    Args:
+        folder: of the set.
 
     Raises:
         ValueError: it is damaged.
@@ -137,6 +145,7 @@ def open_set(
 
     Args:
         folder: of the set.
+        source: what the set should have been made from, and how.
         content: digest of the annotation file.
 
     Returns:
@@ -174,7 +183,7 @@ def open_set(
     return _make_set(folder, source.image_dir, source.anno_path, index), "", False
 
 
-def _read_whole(folder: str, source: DataSource) -> tuple[dict | None, str]:
+def _read_whole(folder: str, source: DataSource) -> tuple[dict[str, Any] | None, str]:
     """The index of a set that is whole; otherwise None and what is damaged."""
     if not os.path.isdir(folder):
         return None, "it is no folder"
@@ -209,12 +218,16 @@ def _found_before(folder: str, fingerprint: str) -> str | None:
 
 
 def forget_damage(folder: str) -> None:
-    """Take away the mark of a set that has been converted anew."""
+    """Take away the mark of a set that has been converted anew.
+
+    Args:
+        folder: of the set.
+    """
     with contextlib.suppress(OSError):
         os.remove(_mark(folder))
 
 
-def _make_set(folder: str, image_dir: str, anno_path: str, index: dict) -> MindRecordSet:
+def _make_set(folder: str, image_dir: str, anno_path: str, index: dict[str, Any]) -> MindRecordSet:
     offsets = index["offsets"]
     records = tuple(
         ImageRecord(
@@ -243,7 +256,14 @@ def _make_set(folder: str, image_dir: str, anno_path: str, index: dict) -> MindR
 
 
 def stat_images(paths: Sequence[str]) -> np.ndarray:
-    """(N, 2) int64: size and modification time in ns; -1 for a missing file."""
+    """Return the state of N files, to notice later that one has changed.
+
+    Args:
+        paths: of the files.
+
+    Returns:
+        (N, 2) int64: size in bytes and modification time in ns; -1 for a missing file.
+    """
     result = np.full((len(paths), 2), -1, np.int64)
     for row, path in enumerate(paths):
         with contextlib.suppress(OSError, ValueError):

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import TracebackType
 
 import numpy as np
 from mindspore.mindrecord import FileWriter
@@ -157,7 +158,7 @@ def _probe_all(
             return _Probed(problem=error)
         return _Probed(data, seen)
 
-    ahead: deque[tuple[ImageRecord, int, Future]] = deque()
+    ahead: deque[tuple[ImageRecord, int, Future[_Probed]]] = deque()
     bytes_ahead = 0
     for record, size in zip(records, image_bytes, strict=True):
         while ahead and (len(ahead) >= _IMAGES_AHEAD or bytes_ahead + size > _BYTES_AHEAD):
@@ -193,9 +194,9 @@ class _Writer:
         while self._page < min(largest_row + _PAGE_RESERVE, _MAX_PAGE):
             self._page *= 2
         self._names: list[str] = []
-        self._file = None
+        self._file: FileWriter | None = None
         self._file_bytes = 0
-        self._rows: list[dict] = []
+        self._rows: list[dict[str, object]] = []
         self._row_bytes = 0
 
     def add(self, index: int, record: ImageRecord, data: bytes) -> None:
@@ -245,7 +246,7 @@ class _Writer:
             self._file.add_index(["image_index"])  # by default of every scalar
 
     def _flush(self) -> None:
-        if self._rows:
+        if self._file is not None and self._rows:
             with writing_to(self._folder):
                 self._file.write_raw_data(self._rows)
         self._rows, self._row_bytes = [], 0
@@ -258,7 +259,11 @@ class _Writer:
 
 
 class writing_to:
-    """Turns a failed write (disk full, no permission) into one line."""
+    """Turns a failed write (disk full, no permission) into one line.
+
+    Args:
+        folder: that is written to, for the error.
+    """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -266,7 +271,12 @@ class writing_to:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if isinstance(error, OSError | RuntimeError):
             lines = [line.strip() for line in str(error).splitlines()]
             reason = next((line for line in lines if line.startswith("[ERROR]")), lines[0])

@@ -92,7 +92,11 @@ class ImageRecord:
     stated_size: tuple[int, int] | None = None
 
     def select(self, index: np.ndarray) -> "ImageRecord":
-        """This record with only the boxes that `index` (mask or positions) selects."""
+        """Return this record with some of its boxes.
+
+        Args:
+            index: of the boxes that stay: (N,) bool mask, or (M,) positions in their new order.
+        """
         if index.dtype == bool and index.all():
             return self
         return replace(
@@ -133,7 +137,16 @@ class AnnotationReport:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, finding: str, example: str = "", count: int = 1) -> None:
-        """Count a finding; keep `example` if it is among the first."""
+        """Count a finding.
+
+        Args:
+            finding: a key of FINDINGS.
+            example: one of them in words, kept if it is among the first.
+            count: how many there are; nothing happens below 1.
+
+        Raises:
+            KeyError: there is no such finding.
+        """
         if finding not in FINDINGS:
             raise KeyError(finding)
         if count <= 0:
@@ -144,18 +157,29 @@ class AnnotationReport:
             shown.append(one_line(example, _EXAMPLE_LIMIT))
 
     def discard(self, finding: str) -> None:
-        """Forget a finding."""
+        """Forget a finding.
+
+        Args:
+            finding: a key of FINDINGS, reported or not.
+        """
         self.counts.pop(finding, None)
         self.examples.pop(finding, None)
 
     def set_totals(self, records: Sequence[ImageRecord]) -> None:
-        """Take the totals from the records that were kept."""
+        """Take the totals from the records that were kept.
+
+        Args:
+            records: the ones that are kept.
+        """
         self.num_images = len(records)
         self.num_boxes = sum(len(record.labels) for record in records)
         self.num_crowd = sum(int(record.crowd.sum()) for record in records)
 
     def require_usable(self, records: Sequence[ImageRecord]) -> None:
         """Take the totals, and refuse what nothing can be learned from or compared with.
+
+        Args:
+            records: the ones that are kept.
 
         Raises:
             UserError: no image is left, or there were boxes and none is left.
@@ -168,7 +192,11 @@ class AnnotationReport:
         raise self.unusable("none of its images has a usable box")
 
     def unusable(self, what: str) -> UserError:
-        """Return the error for data that cannot be used, with all that was found as its reasons."""
+        """Return the error for data that cannot be used, with all that was found as its reasons.
+
+        Args:
+            what: is wrong, before the reasons.
+        """
         reasons = [line.strip() for line in self.lines()[1:]]
         if not self.num_read and not self.counts.get("bad_image"):
             reasons.insert(
@@ -243,6 +271,11 @@ def limit_boxes(record: ImageRecord, max_boxes: int, report: AnnotationReport) -
     """Keep the `max_boxes` largest boxes, in their original order; 0 = no limit.
 
     Crowd regions are large and teach nothing: they give way to objects first.
+
+    Args:
+        record: an image with its boxes.
+        max_boxes: how many may stay.
+        report: gets the count and the first examples.
     """
     report.max_boxes = max_boxes
     report.most_boxes = max(report.most_boxes, len(record.labels))
@@ -257,5 +290,9 @@ def limit_boxes(record: ImageRecord, max_boxes: int, report: AnnotationReport) -
 
 
 def box_text(box: np.ndarray) -> str:
-    """A box as it reads in a report."""
+    """A box as it reads in a report.
+
+    Args:
+        box: (4,) numbers.
+    """
     return "[" + ", ".join(f"{float(value):g}" for value in box) + "]"

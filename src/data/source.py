@@ -4,11 +4,13 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..base.digests import json_digest
 from ..base.errors import UserError
 from ..base.file_names import one_form
 from ..base.messages import short
+from ..model_utils.config import Config
 from .coco_annotations import read_coco
 from .records import AnnotationReport, ImageRecord
 from .txt_annotations import read_txt
@@ -80,7 +82,7 @@ class DataSource:
     place: str = ""
     notes: tuple[str, ...] = ()
 
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
         """Everything but the content that decides what the records are."""
         settings = {
             "format_version": FORMAT_VERSION,
@@ -126,12 +128,17 @@ class DataSource:
         return _KINDS[self.kind].corners
 
 
-def data_source(config, split: str) -> DataSource:
+def data_source(config: Config, split: str) -> DataSource:
     """The source of split "train" or "val" as the configuration describes it.
 
     dataset coco: coco_root/<instance_set with {} = the split's data type, or its last part>, images
     in coco_root/<data type>; for "val", anno_path replaces the annotation file if given. Otherwise:
     TXT, anno_path and image_dir, in both of which {} stands for the split's data type too.
+
+    Args:
+        config: uses dataset, the keys of the data's place, class_names, num_gts, skip_empty_images,
+            skip_bad_images, max_image_pixels and mindrecord_dir.
+        split: "train" or "val".
 
     Raises:
         UserError: a needed key is empty or its folder is missing.
@@ -180,7 +187,7 @@ def data_source(config, split: str) -> DataSource:
     return source
 
 
-def _without_effect(config, kind: str, split: str) -> tuple[str, ...]:
+def _without_effect(config: Config, kind: str, split: str) -> tuple[str, ...]:
     """Say which keys are given that this kind of data set does not look at."""
     notes = [
         f"note: {key} {short(getattr(config, key))} has no effect with dataset {config.dataset}: "
@@ -213,7 +220,7 @@ def _is_utf8(path: str) -> bool:
     return True
 
 
-def _needed(config, key: str, meaning: str) -> str:
+def _needed(config: Config, key: str, meaning: str) -> str:
     value = getattr(config, key)
     if not value:
         raise UserError(f"{key} is empty; set it to {meaning}")

@@ -13,8 +13,10 @@ The folder appears whole or not at all, and a later call with the same parameter
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -201,7 +203,7 @@ def _random_mask(
     mask = np.zeros((parameters.height, parameters.width), np.uint8)
     shift = 4
     fixed = np.round(points * (1 << shift)).astype(np.int32)
-    cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, shift)
+    cv2.fillPoly(mask, [fixed], (255,), cv2.LINE_AA, shift)
     return mask
 
 
@@ -249,7 +251,8 @@ def _write_split(folder: Path, split: str, parameters: SyntheticParameters) -> N
     is_train = split == "train2017"
     count = parameters.train if is_train else parameters.val
     (folder / split).mkdir()
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index in range(count):
         # One stream an image: its content does not depend on how many are made.
         rng = np.random.default_rng([parameters.seed, int(is_train), index])
@@ -348,8 +351,15 @@ def _generate(output: Path, parameters: SyntheticParameters) -> bool:
     return True
 
 
-def main(argv: list[str]) -> int:
-    """Command line: ``--output DIR`` and one option for each field of `SyntheticParameters`."""
+def main(argv: Sequence[str]) -> int:
+    """Run the command line: ``--output DIR`` and an option for each field of `SyntheticParameters`.
+
+    Args:
+        argv: the arguments after the program's name.
+
+    Returns:
+        The exit code.
+    """
     parser = ArgumentParser(
         prog=command("synthetic"),
         description="Make a COCO-layout data set of drawn shapes.",

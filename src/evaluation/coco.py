@@ -6,15 +6,20 @@ import io
 import math
 import numbers
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..base.errors import UserError
+from ..data.coco_file import Entry, Id
 from .ground_truth import absent_classes_note, category_ids_of, known_ids, load_ground_truth
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 AP, AP50 = 0, 1  # where they stand among the twelve numbers
 COCO_MAX_DETECTIONS = 100  # of a class in an image that count in COCO's table
@@ -145,7 +150,13 @@ def _evaluated_images(
     return wanted
 
 
-def _run_pycocotools(truth, found, position, num_classes, counted):
+def _run_pycocotools(
+    truth: list[Entry],
+    found: list[Entry],
+    position: Mapping[Id, int],
+    num_classes: int,
+    counted: int,
+) -> "COCOeval":
     """Return the finished COCOeval."""
     from pycocotools.cocoeval import COCOeval
 
@@ -161,7 +172,7 @@ def _run_pycocotools(truth, found, position, num_classes, counted):
 
 
 # (is it a precision, IoU threshold, area, most detections where it is not all that count)
-_TWELVE = (
+_TWELVE: tuple[tuple[bool, float | None, str, int | None], ...] = (
     (True, None, "all", None),
     (True, 0.5, "all", None),
     (True, 0.75, "all", None),
@@ -177,7 +188,7 @@ _TWELVE = (
 )
 
 
-def _summarize(evaluation, counted):
+def _summarize(evaluation: "COCOeval", counted: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the twelve numbers and their lines, as pycocotools prints them.
 
     Its own `summarize` can do so for 100 detections an image only.
@@ -194,7 +205,9 @@ def _summarize(evaluation, counted):
     return np.asarray(stats, np.float64), tuple(lines)
 
 
-def _mean_of(evaluation, is_precision, threshold, area, most):
+def _mean_of(
+    evaluation: "COCOeval", is_precision: bool, threshold: float | None, area: str, most: int
+) -> float:
     """Return a number of the table; -1 where nothing can be said."""
     parameters = evaluation.params
     # (IoU, recall, class, area, most detections), or without the recall
@@ -206,7 +219,7 @@ def _mean_of(evaluation, is_precision, threshold, area, most):
     return float(np.mean(values)) if values.size else -1.0
 
 
-def _counting_note(evaluation, found, counted):
+def _counting_note(evaluation: "COCOeval", found: list[Entry], counted: int) -> str | None:
     """What to say where the numbers are not COCO's, or leave out detections; None otherwise."""
     if counted > COCO_MAX_DETECTIONS:
         ap = _mean_of(evaluation, True, None, "all", COCO_MAX_DETECTIONS)
@@ -224,16 +237,23 @@ def _counting_note(evaluation, found, counted):
     )
 
 
-def _index(entries, position, category, *, with_score):
+def _index(
+    entries: Iterable[Mapping[str, Any]],
+    position: Mapping[Id, int],
+    category: Mapping[Id, int],
+    *,
+    with_score: bool,
+) -> list[Entry]:
     """Return copies of the entries that take part, with inner ids and all keys COCO reads."""
-    chosen = []
+    chosen: list[Entry] = []
     for entry in entries:
         if entry["image_id"] not in position or entry["category_id"] not in category:
             continue
-        bbox = [_finite(value) for value in entry["bbox"]]
-        if len(bbox) != 4 or None in bbox:
+        found = [_finite(value) for value in entry["bbox"]]
+        bbox = [value for value in found if value is not None]
+        if len(found) != 4 or len(bbox) != 4:
             continue
-        item = {
+        item: Entry = {
             "id": len(chosen) + 1,
             "image_id": position[entry["image_id"]],
             "category_id": category[entry["category_id"]],
@@ -251,7 +271,7 @@ def _index(entries, position, category, *, with_score):
     return chosen
 
 
-def _finite(value):
+def _finite(value: object) -> float | None:
     """Return the number as a float, None for anything that is no finite number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
@@ -261,7 +281,7 @@ def _finite(value):
         return None
 
 
-def _as_coco(annotations, position, num_classes):
+def _as_coco(annotations: list[Entry], position: Mapping[Id, int], num_classes: int) -> "COCO":
     """Return a pycocotools COCO object of entries from `_index`, which it adds keys to."""
     from pycocotools.coco import COCO
 
@@ -275,12 +295,14 @@ def _as_coco(annotations, position, num_classes):
     return coco
 
 
-def _per_class(evaluation, truth, found, class_names):
+def _per_class(
+    evaluation: "COCOeval", truth: list[Entry], found: list[Entry], class_names: Sequence[str]
+) -> tuple[ClassResult, ...]:
     """Return the rows of the per-class table."""
     # (IoU, recall, class, area, most detections) -> all areas, most detections
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
 
-    def mean(values):
+    def mean(values: np.ndarray) -> float:
         values = values[values > -1]
         return float(values.mean()) if values.size else -1.0
 

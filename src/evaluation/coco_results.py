@@ -11,10 +11,15 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import write_json
+from ..model_utils.config import Config
 
 
-def result_path_of(config: Any) -> Path:
-    """Return where the results JSON goes: `result_file`, or results.json in `output_dir`."""
+def result_path_of(config: Config) -> Path:
+    """Return where the results JSON goes.
+
+    Args:
+        config: uses result_file, or where that is empty results.json in output_dir.
+    """
     return Path(config.result_file or Path(config.output_dir, "results.json"))
 
 
@@ -67,6 +72,10 @@ def detections_to_results(
 def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
     """Write a COCO results file whole or not at all.
 
+    Args:
+        path: the file; its folder is made when missing.
+        results: as `detections_to_results` makes them.
+
     Raises:
         UserError: when the folder cannot be written.
     """
@@ -79,6 +88,9 @@ def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
 
 def check_result_path(path: str | Path) -> None:
     """Make sure, before results are computed, that `write_results` will be able to write them.
+
+    Args:
+        path: the file; neither it nor its folder need exist.
 
     Raises:
         UserError: it will not.

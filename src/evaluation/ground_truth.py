@@ -12,6 +12,7 @@ from ..base.errors import UserError
 from ..base.messages import short_list
 from ..data.coco_annotations import like_name
 from ..data.coco_file import CocoFile
+from ..data.records import ImageRecord
 
 
 def load_ground_truth(
@@ -76,7 +77,13 @@ def category_ids_of(
 def absent_classes_note(
     category_ids: Sequence[int | str | None], class_names: Sequence[str], source: str | Path
 ) -> str | None:
-    """What to say of classes that the ground truth has no category for; None without any."""
+    """What to say of classes that the ground truth has no category for; None without any.
+
+    Args:
+        category_ids: (C,) as `category_ids_of` gives them, None for a class without a category.
+        class_names: (C,) names without the background.
+        source: what to call the ground truth.
+    """
     names = [name for name, id_ in zip(class_names, category_ids, strict=True) if id_ is None]
     if not names:
         return None
@@ -91,14 +98,15 @@ def _category(name: str) -> str:
     return f'{{"id": ..., "name": "{name}"}}'
 
 
-def coco_from_records(records: Sequence[Any], class_names: Sequence[str]) -> dict[str, Any]:
+def coco_from_records(records: Sequence[ImageRecord], class_names: Sequence[str]) -> dict[str, Any]:
     """Build a COCO annotation dict from image records, for data that has no COCO file.
 
     Args:
-        records: objects with image_id, file_name, boxes (N, 4) xyxy, labels (N,) 1..C, crowd (N,).
+        records: the images, boxes and labels 1..C.
         class_names: (C,); they get the category ids 1..C.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for record in records:
         images.append({"id": record.image_id, "file_name": record.file_name})
         for box, label, crowd in zip(record.boxes, record.labels, record.crowd, strict=True):
@@ -118,5 +126,9 @@ def coco_from_records(records: Sequence[Any], class_names: Sequence[str]) -> dic
 
 
 def known_ids(data: Mapping[str, Any]) -> list[int | str]:
-    """Return the ids of all images of a COCO annotation dict, in its order."""
+    """Return the ids of all images of a COCO annotation dict, in its order.
+
+    Args:
+        data: has a list `images`, each with an id.
+    """
     return [image["id"] for image in data["images"]]

@@ -10,6 +10,7 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.messages import one_line, short_list
 from ..export.model_card import read_card
+from ..model_utils.config import Config
 from ..model_utils.configuration.schema import MOST_DETECTIONS
 from .coco import evaluate_results
 from .coco_results import check_result_path, detections_to_results, result_path_of, write_results
@@ -17,10 +18,14 @@ from .ground_truth import category_ids_of, load_ground_truth
 from .result_files import ResultFolder
 
 
-def run_postprocess(config: Any) -> int:
+def run_postprocess(config: Config) -> int:
     """Score the result files in `result_path`; the report goes to the standard output.
 
     Images without a result count as images without detections, and are reported.
+
+    Args:
+        config: uses result_path, ann_file, class_names (where the results do not tell their own),
+            result_file, output_dir and test_max_per_img.
 
     Returns:
         The exit code.
@@ -53,7 +58,7 @@ def run_postprocess(config: Any) -> int:
     return 0
 
 
-def _class_names(config: Any, folder: ResultFolder) -> Sequence[str]:
+def _class_names(config: Config, folder: ResultFolder) -> Sequence[str]:
     if folder.model_path is None:
         return config.class_names
     return read_card(folder.model_path)["class_names"]
@@ -68,6 +73,7 @@ def collect_results(
     """Read the detections of all images of an annotation file, found by their file names.
 
     Args:
+        folder: the result files.
         data: COCO annotation dict.
         category_ids: (C,) the file's category id of labels 1..C, None where it has none.
         source: the file's name, for errors.
@@ -108,7 +114,8 @@ def collect_results(
                 "in an image; infer this image again"
             )
         arrays = (found.boxes, found.scores, found.labels, found.valid)
-        results += detections_to_results([image["id"]], *(a[None] for a in arrays), category_ids)
+        boxes, scores, labels, valid = (array[None] for array in arrays)
+        results += detections_to_results([image["id"]], boxes, scores, labels, valid, category_ids)
     return results, missing
 
 
@@ -117,7 +124,7 @@ def _base_name(file_name: str) -> str:
     return PurePosixPath(file_name.replace("\\", "/")).name
 
 
-def _report_missing(missing: Sequence[str], total: int, config: Any) -> None:
+def _report_missing(missing: Sequence[str], total: int, config: Config) -> None:
     if not missing:
         return
     if len(missing) == total:

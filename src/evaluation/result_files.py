@@ -57,7 +57,7 @@ class ResultFolder:
             raise UserError(
                 f"{self.path}: {error.strerror}; set result_path to the folder result_Files"
             ) from None
-        self._sidecars = {}
+        self._sidecars: dict[str, dict[str, Any]] = {}  # by the image's name
         for name in sorted(self._names):
             if name.endswith(SIDECAR):
                 sidecar = _read_sidecar(self.path / name)
@@ -75,7 +75,10 @@ class ResultFolder:
         return self.path / MODEL if MODEL in self._names else None
 
     def read(self, image_name: str) -> ImageResult | None:
-        """Read the detections of the image file `image_name` (without folder); None without any.
+        """Read the detections of an image; None where it has no result.
+
+        Args:
+            image_name: the image's file name, without folders.
 
         Raises:
             UserError: its files are incomplete or damaged.
@@ -108,7 +111,7 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     return sidecar
 
 
-def _is_output(output: Any, dtypes: tuple[str, ...]) -> bool:
+def _is_output(output: object, dtypes: tuple[str, ...]) -> bool:
     """Whether this can be what a sidecar says of a file beside it."""
     if not isinstance(output, dict):
         return False

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -208,7 +209,7 @@ def run_evaluation(config: Config) -> int:
     """Evaluate `checkpoint_path` as eval.py does: report on the standard output, results as JSON.
 
     Args:
-        config: of the user.
+        config: of the user; its defaults give way to the checkpoint's settings.
 
     Returns:
         The exit code.
@@ -250,8 +251,15 @@ def run_evaluation(config: Config) -> int:
         )
         ranks.barrier()
     summary, detections = outcome or (None, None)
-    if summary is None or detections is None:  # rank 0 sees to the results
-        return 0
+    if summary is not None and detections is not None:  # rank 0 sees to the results
+        _report(config, summary, detections, result_path, display)
+    return 0
+
+
+def _report(
+    config: Config, summary: CocoSummary, detections: Detections, path: Path, display: Display
+) -> None:
+    """Show COCO's numbers; write the results, and the configuration beside them."""
     for line in summary.report():
         display.say(line)
     display.say(
@@ -259,9 +267,8 @@ def run_evaluation(config: Config) -> int:
         f"{detections.images_per_second:.2f} images/s (device_target {config.device_target}, "
         f"MindSpore {ms.__version__})"
     )
-    write_results(result_path, detections.results)
-    display.say(f"results: {result_path.resolve()}")
+    write_results(path, detections.results)
+    display.say(f"results: {path.resolve()}")
     # Under a name of its own: results may go into the folder of a training run.
-    saved = config.save_in(result_path.parent, "eval_config.yaml")
+    saved = config.save_in(path.parent, "eval_config.yaml")
     display.say(f"configuration: {saved.resolve()}")
-    return 0

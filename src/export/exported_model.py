@@ -55,6 +55,7 @@ def open_onnx(path: str | Path, threads: int = 0) -> tuple[Model, list[str], lis
     """Open an ONNX file in onnxruntime, on the CPU.
 
     Args:
+        path: the file.
         threads: 0 leaves the choice to onnxruntime.
 
     Returns:
@@ -88,13 +89,20 @@ def open_onnx(path: str | Path, threads: int = 0) -> tuple[Model, list[str], lis
 
 
 def runtime_of(file_format: str) -> str:
-    """Name and version of what opens a file of the format here: "onnxruntime 1.32.0"."""
+    """Name and version of what opens a file of the format here: "onnxruntime 1.32.0".
+
+    Args:
+        file_format: "ONNX" or "MINDIR".
+    """
     package = "onnxruntime" if file_format == "ONNX" else "mindspore"
     return f"{package} {importlib.import_module(package).__version__}"
 
 
 def open_mindir(path: str | Path) -> Model:
     """Open a MINDIR file in MindSpore, on the device that was chosen.
+
+    Args:
+        path: the file.
 
     Returns:
         (image, image_meta) -> boxes, scores, labels, valid.
@@ -124,9 +132,13 @@ def _require_memory(path: str | Path) -> None:
 
 
 def compare(expected: Outputs, found: Outputs) -> Comparison:
-    """Compare two models' boxes (B, K, 4), scores, labels and valid (B, K) of the same images.
+    """Compare what two models find in the same images.
 
     Detections are compared as sets: where scores nearly tie, their order may differ.
+
+    Args:
+        expected: boxes (B, K, 4) xyxy, px; scores, labels and valid (B, K) of the first model.
+        found: the same of the second one.
     """
     if any(a.shape != b.shape for a, b in zip(expected, found, strict=True)):
         return Comparison(int(expected[3].sum()), expected[3].size, np.inf, np.inf, False)

@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..base.errors import UserError
 from ..base.foreign_files import read_json
 from ..base.program import program
+from ..model_utils.config import Config
 from ..model_utils.configuration.schema import RULES
 from ..model_utils.configuration.types import coerce, coerce_classes
 
 FORMAT, VERSION = "faster_rcnn_model", 1
+Tensor = tuple[str, np.ndarray]  # name in the model, an array of its dtype and shape
 _LARGEST = 1 << 24  # bytes
 
 # What is said of preprocessing -> the configuration's key with the same range.
@@ -44,23 +48,28 @@ _OUTPUT_MEANING = {
 
 
 def card_path(model: str | Path) -> Path:
-    """The JSON file of a model file: its name with .json appended."""
+    """The JSON file of a model file: its name with .json appended.
+
+    Args:
+        model: the model file; need not exist.
+    """
     model = Path(model)
     return model.with_name(model.name + ".json")
 
 
 def make_card(
-    config: Any,
+    config: Config,
     *,
     target: str,
-    inputs: Mapping[str, Any],
-    outputs: Mapping[str, Any],
+    inputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
     checkpoint: Mapping[str, Any],
     checked: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Describe an exported model.
 
     Args:
+        config: the configuration of the network that was exported.
         target: device whose operators the graph is made of.
         inputs, outputs: name in this project -> (name in the model, array of the tensor's shape
             and dtype), in the model's order.
@@ -93,7 +102,7 @@ def make_card(
     }
 
 
-def _tensors(arrays: Mapping[str, Any], meanings: Mapping[str, str]) -> list[dict[str, Any]]:
+def _tensors(arrays: Mapping[str, Tensor], meanings: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
@@ -108,6 +117,9 @@ def _tensors(arrays: Mapping[str, Any], meanings: Mapping[str, str]) -> list[dic
 
 def read_card(path: str | Path) -> dict[str, Any]:
     """Read the JSON file of a model; class names and preprocessing are checked.
+
+    Args:
+        path: of the JSON file.
 
     Raises:
         UserError: it is missing, not JSON, or not such a file.

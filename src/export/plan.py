@@ -5,9 +5,9 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..base.errors import UserError
+from ..model_utils.config import Config
 
 ENDINGS = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
 
@@ -29,8 +29,12 @@ class ExportPlan:
     target: str
 
 
-def plan_export(config: Any) -> ExportPlan:
+def plan_export(config: Config) -> ExportPlan:
     """Decide what an export writes.
+
+    Args:
+        config: uses ckpt_file or checkpoint_path, file_name, file_format, export_target,
+            device_target and check.
 
     Raises:
         UserError: it cannot be done here, or a needed setting is empty.
@@ -57,7 +61,7 @@ def plan_export(config: Any) -> ExportPlan:
     return ExportPlan(checkpoint, key, _model_path(config), _target(config))
 
 
-def _target(config: Any) -> str:
+def _target(config: Config) -> str:
     target = config.export_target
     if target == "auto":
         return "CPU" if config.file_format == "ONNX" else config.device_target
@@ -69,7 +73,7 @@ def _target(config: Any) -> str:
     return target
 
 
-def _model_path(config: Any) -> Path:
+def _model_path(config: Config) -> Path:
     """The file to write: `file_name` with the format's ending, in a folder that exists."""
     ending = ENDINGS[config.file_format]
     name = os.path.expanduser(config.file_name)

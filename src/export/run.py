@@ -4,7 +4,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..base.messages import one_line
 from ..checkpoints.file import require_file
 from ..detector import open_detector
 from ..images.ops import InputFormat, normalize_and_pad
+from ..model_utils.config import Config
 from ..model_utils.device_adapter import compute_dtype, init_device
 from .exported_model import (
     OUTPUT_NAMES,
@@ -32,12 +33,18 @@ from .exported_model import (
 from .model_card import card_path, make_card
 from .plan import ENDINGS, ExportPlan
 
+_Names = Mapping[str, Sequence[str]]  # "inputs" and "outputs" -> the tensors' names in the file
+
 _INPUT_NAMES = ("image", "image_meta")
 _RANDOM_INPUTS = 4  # how many are tried for one that the network finds something in
 
 
-def run_export(config: Any, plan: ExportPlan) -> int:
+def run_export(config: Config, plan: ExportPlan) -> int:
     """Export as export.py does; the report goes to the standard output.
+
+    Args:
+        config: of the user; its defaults give way to the checkpoint's settings.
+        plan: of `plan_export`.
 
     Returns:
         The exit code.
@@ -58,7 +65,7 @@ def run_export(config: Any, plan: ExportPlan) -> int:
 
     with _folder_beside(plan.path) as folder:
         written = _export(network, config, image, image_meta, folder)
-        names = {"inputs": _INPUT_NAMES, "outputs": OUTPUT_NAMES}
+        names: _Names = {"inputs": _INPUT_NAMES, "outputs": OUTPUT_NAMES}
         checked = None
         if config.file_format == "AIR":
             print("not compared with the network: MindSpore cannot load AIR again")
@@ -82,9 +89,9 @@ def run_export(config: Any, plan: ExportPlan) -> int:
     return 0
 
 
-def _reference(network: ms.nn.Cell, config: Any) -> tuple[np.ndarray, np.ndarray, Outputs]:
+def _reference(network: ms.nn.Cell, config: Config) -> tuple[np.ndarray, np.ndarray, Outputs]:
     """Return a random input, in which the network finds something if it can, and its outputs."""
-    best = None
+    best: tuple[np.ndarray, np.ndarray, Outputs] | None = None
     for seed in range(_RANDOM_INPUTS):
         image, image_meta = _random_input(config, seed)
         outputs = [o.asnumpy() for o in network(Tensor(image), Tensor(image_meta))]
@@ -92,10 +99,11 @@ def _reference(network: ms.nn.Cell, config: Any) -> tuple[np.ndarray, np.ndarray
             best = image, image_meta, outputs
         if outputs[3].any(1).all():
             break
+    assert best is not None  # one is tried at least
     return best
 
 
-def _random_input(config: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _random_input(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pictures of random blobs in random colours, of a random size inside the canvas.
 
     Returns:
@@ -120,7 +128,9 @@ def _random_input(config: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images), np.array(metas, np.float32)
 
 
-def _export(network, config, image, image_meta, folder: Path) -> Path:
+def _export(
+    network: ms.nn.Cell, config: Config, image: np.ndarray, image_meta: np.ndarray, folder: Path
+) -> Path:
     """Write the model file into a folder."""
     # Not under the user's name and from inside: MindSpore refuses letters that file systems take.
     path = folder / f"model{ENDINGS[config.file_format]}"
@@ -149,7 +159,7 @@ def _export(network, config, image, image_meta, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _working_folder(folder: Path):
+def _working_folder(folder: Path) -> Iterator[None]:
     before = os.getcwd()
     os.chdir(folder)
     try:
@@ -158,7 +168,9 @@ def _working_folder(folder: Path):
         os.chdir(before)
 
 
-def _run(path: Path, file_format: str, image, image_meta, names: dict) -> tuple[Outputs, dict]:
+def _run(
+    path: Path, file_format: str, image: np.ndarray, image_meta: np.ndarray, names: _Names
+) -> tuple[Outputs, _Names]:
     """Run the written file once; returns its outputs and the names of its tensors."""
     if file_format == "ONNX":
         run, inputs, outputs = open_onnx(path)
@@ -182,7 +194,9 @@ def _verdict(plan: ExportPlan, result: Comparison) -> str:
     )
 
 
-def _named(own_names, model_names, arrays) -> dict[str, tuple[str, np.ndarray]]:
+def _named(
+    own_names: Sequence[str], model_names: Sequence[str], arrays: Sequence[np.ndarray]
+) -> dict[str, tuple[str, np.ndarray]]:
     pairs = zip(model_names, arrays, strict=True)
     return dict(zip(own_names, pairs, strict=True))
 

@@ -25,6 +25,7 @@ from ..base.files import remove_leftovers
 from ..base.own_files import NotOwnError, own_folder
 from ..base.user_cache import user_cache
 from ..model_utils import local_adapter
+from ..model_utils.config import Config
 from ..model_utils.device_adapter import cpu_library, give_back_memory
 from .graph_entries import GraphEntry, names_other_files, secret_key
 
@@ -56,14 +57,14 @@ class CompileCache:
 
     def __init__(
         self,
-        config: Any,
+        config: Config,
         say: Callable[[str], None] = print,
-        compiling: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+        compiling: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._config, self._say, self._compiling = config, say, compiling
         self._folder = _folder_of(config)
         self._is_usual = config.compile_cache == AUTO
-        self._seen: set[tuple] = set()
+        self._seen: set[tuple[object, ...]] = set()
 
     def __call__(self, cell: nn.Cell, *inputs: Tensor) -> Any:
         """Return `cell(*inputs)`."""
@@ -77,15 +78,15 @@ class CompileCache:
         with self._compiling():
             if self._config.device_target == "CPU":
                 if self._folder is not None:
-                    self._compile(cell, inputs)
+                    self._compile(self._folder, cell, inputs)
                 cell.compile(*inputs)  # unless it is by now
                 give_back_memory()
             return cell(*inputs)
 
-    def _compile(self, cell: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
+    def _compile(self, folder: Path, cell: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
         """Compile with the cache; whatever is wrong with it, the cell can be called afterwards."""
         try:
-            entry = self._entry(cell, inputs)
+            entry = self._entry(folder, cell, inputs)
             scratch = _ScratchFolder.of_process(entry.path.parent)
             found = entry.read()
             scratch.fill(found)
@@ -105,14 +106,15 @@ class CompileCache:
             return
         try:
             made = scratch.empty()
-            is_new = made is not None and made != found
-            if is_new and not names_other_files(made[_HEX:], entry.library):
+            if made is None or made == found:
+                return
+            if not names_other_files(made[_HEX:], entry.library):
                 entry.write(made)
                 tidy(entry.path.parent)
         except OSError as error:
             self._give_up(error)
 
-    def _entry(self, cell: nn.Cell, inputs: tuple[Tensor, ...]) -> GraphEntry:
+    def _entry(self, folder: Path, cell: nn.Cell, inputs: tuple[Tensor, ...]) -> GraphEntry:
         """Where the graph belongs, in a folder that others cannot write to.
 
         Raises:
@@ -124,7 +126,7 @@ class CompileCache:
         if cache is None:
             raise NotOwnError("there is no home folder for the key of the cache; set HOME")
         key = secret_key(cache)
-        folder = own_folder(self._folder, cache if self._is_usual else None)
+        folder = own_folder(folder, cache if self._is_usual else None)
         operators = cpu_library(self._config)
         return GraphEntry(
             folder / (graph_digest(self._config, cell, inputs) + _ENTRY),
@@ -209,7 +211,7 @@ class _ScratchFolder:
             path.unlink()
 
 
-def _folder_of(config: Any) -> Path | None:
+def _folder_of(config: Config) -> Path | None:
     """The cache's folder, None where there is none."""
     if config.compile_cache == OFF or config.device_target != "CPU":
         return None
@@ -232,7 +234,11 @@ def _program_files() -> list[str]:
 
 
 def tidy(folder: Path) -> None:
-    """Remove graphs that are too old or too many, and what killed processes left."""
+    """Remove graphs that are too old or too many, and what killed processes left.
+
+    Args:
+        folder: of the graphs; what else is in it stays.
+    """
     remove_leftovers(folder)
     now = time.time()
     ours = [path for path in folder.iterdir() if _OURS(path.name)]

@@ -13,7 +13,6 @@ import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -22,6 +21,7 @@ from mindspore._c_expression import typing as mstypes
 from mindspore.ops import Primitive
 
 from ..base.digests import texts_digest
+from ..model_utils.config import Config
 
 _SOURCES = Path(__file__).resolve().parents[1]
 _PACKAGE = __name__.partition(".")[0]  # this project's, under either name
@@ -62,7 +62,7 @@ _PLAIN = (bool, int, float, str, bytes, type(None))
 _OF_ALL_CELLS = frozenset(vars(nn.Cell())) - {"training", "requires_grad", "_amp_level"}
 
 
-def graph_digest(config: Any, cell: nn.Cell, inputs: Iterable[Tensor]) -> str:
+def graph_digest(config: Config, cell: nn.Cell, inputs: Iterable[Tensor]) -> str:
     """Return the fingerprint of the graph that calling `cell` with `inputs` compiles.
 
     Args:
@@ -79,7 +79,7 @@ def graph_digest(config: Any, cell: nn.Cell, inputs: Iterable[Tensor]) -> str:
     return texts_digest(_parts(config, cell, inputs))
 
 
-def _parts(config: Any, cell: nn.Cell, inputs: Iterable[Tensor]) -> Iterator[str | bytes]:
+def _parts(config: Config, cell: nn.Cell, inputs: Iterable[Tensor]) -> Iterator[str | bytes]:
     yield f"{ms.__version__} {sys.version} {platform.machine()} {np.__version__}"
     for key, value in sorted(os.environ.items()):
         if key.startswith(_ENVIRONMENT):
@@ -111,7 +111,7 @@ def _source_files() -> Iterator[str | bytes]:
         yield path.read_bytes()
 
 
-def _value(value: Any, depth: int = 0) -> Iterator[str | bytes]:
+def _value(value: object, depth: int = 0) -> Iterator[str | bytes]:
     """What of a cell's attribute can get into a graph; kinds of things that cannot, by type."""
     if isinstance(value, _PLAIN):
         yield _ADDRESS.sub("", repr(value))

@@ -76,6 +76,9 @@ class GraphEntry:
     def write(self, content: bytes) -> None:
         """Write a graph, whole or not at all; one that is too large is left out.
 
+        Args:
+            content: the digest of the program's files, then the graph, as `read` gives them.
+
         Raises:
             OSError: it cannot be written.
         """
@@ -96,6 +99,7 @@ def names_other_files(graph: bytes, library: Path | None) -> bool:
 
     Args:
         graph: MindIR; what is none counts as one that does.
+        library: of the operators, None where there is none.
     """
     from google.protobuf.message import DecodeError
     from mindspore.train.mind_ir_pb2 import ModelProto

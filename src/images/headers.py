@@ -13,21 +13,8 @@ from dataclasses import dataclass, replace
 from .tiff_header import read_tiff
 
 # Names of files that can be decoded, and of pictures that cannot.
-IMAGE_SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".bmp",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".jp2",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-)
+_JPEGS, _PNMS = (".jpg", ".jpeg", ".jpe", ".jfif"), (".ppm", ".pgm", ".pbm")
+IMAGE_SUFFIXES = (*_JPEGS, ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", *_PNMS)
 OTHER_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".exr", ".hdr", ".psd", ".svg", ".jxl")
 
 CUT_OFF = "it ends before its picture does"
@@ -85,6 +72,9 @@ class ImageHeader:
 
 def read_header(data: bytes) -> ImageHeader:
     """Read an image file's header and check that the file holds all that it promises.
+
+    Args:
+        data: the whole file.
 
     Raises:
         ImageProblem: it is no picture of a known kind, damaged, or cut off.
@@ -216,6 +206,10 @@ def for_decoder(data: bytes, header: ImageHeader) -> bytes:
 
     OpenCV 4.11 reads animated PNG, and dies of some that are damaged; OpenJPEG 2.5.0 died where
     the boxes around a codestream contradicted it.
+
+    Args:
+        data: the whole file.
+        header: what `read_header` says of it.
     """
     if header.animated:
         kept = (data[start:end] for kind, start, end in _png_chunks(data) if kind not in _ANIMATION)

@@ -7,6 +7,7 @@ and prediction all go through the functions it is made of.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,6 +22,18 @@ _THINNEST_BOX = 0.01
 
 
 # --------------------------------------------------------------------------- network input
+
+
+class InputSettings(Protocol):
+    """The keys of the configuration that `InputFormat` takes; see default_config.yaml."""
+
+    img_height: int
+    img_width: int
+    keep_ratio: bool
+    pixel_mean: Sequence[float]
+    pixel_std: Sequence[float]
+    channel_order: str
+    pad_before_normalize: bool
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,12 @@ class InputFormat:
         object.__setattr__(self, "table", table.astype(np.float32))
 
     @classmethod
-    def from_config(cls, config) -> "InputFormat":
-        """Take the format from the keys img_height, img_width, keep_ratio, pixel_mean, ..."""
+    def from_config(cls, config: InputSettings) -> "InputFormat":
+        """Take the format from the configuration.
+
+        Args:
+            config: its keys of the size and of the values of the network's input.
+        """
         return cls(
             height=int(config.img_height),
             width=int(config.img_width),
@@ -68,7 +85,12 @@ class InputFormat:
 
 
 def resized_size(height: int, width: int, target: InputFormat) -> tuple[int, int]:
-    """(height, width) of an image inside the canvas."""
+    """(height, width) of an image inside the canvas.
+
+    Args:
+        height, width: of the image, pixels.
+        target: the canvas, and whether the image keeps its shape.
+    """
     if not target.keep_ratio:
         return target.height, target.width
     scale = min(target.height / height, target.width / width)
@@ -82,6 +104,7 @@ def resize_image(rgb: np.ndarray, target: InputFormat) -> tuple[np.ndarray, np.n
 
     Args:
         rgb: (H, W, 3) uint8.
+        target: the canvas, and whether the image keeps its shape.
 
     Returns:
         The resized image (h, w, 3) uint8, and meta (4,) float32: h, w, h/H, w/W (network pixels per
@@ -97,7 +120,15 @@ def resize_image(rgb: np.ndarray, target: InputFormat) -> tuple[np.ndarray, np.n
 
 
 def normalize_and_pad(rgb: np.ndarray, target: InputFormat) -> np.ndarray:
-    """(h, w, 3) uint8 RGB, at most as large as the canvas -> (3, H, W) float32 network input."""
+    """Bring an image's values into the network's range, and fill the canvas up.
+
+    Args:
+        rgb: (h, w, 3) uint8, at most as large as the canvas.
+        target: the canvas, the values and the order of the channels.
+
+    Returns:
+        (3, H, W) float32 network input.
+    """
     height, width = rgb.shape[:2]
     result = np.empty((3, target.height, target.width), np.float32)
     if (height, width) != (target.height, target.width):
@@ -110,7 +141,9 @@ def normalize_and_pad(rgb: np.ndarray, target: InputFormat) -> np.ndarray:
     return result
 
 
-def preprocess_image(rgb: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
+def preprocess_image(
+    rgb: np.ndarray, config: InputSettings | InputFormat
+) -> tuple[np.ndarray, np.ndarray]:
     """An image as evaluation and prediction feed it to the network.
 
     Args:
@@ -130,7 +163,15 @@ def preprocess_image(rgb: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scale_boxes(boxes: np.ndarray, scale_h: float, scale_w: float) -> np.ndarray:
-    """(N, 4) xyxy boxes, multiplied by the image's scale."""
+    """Multiply boxes by their image's scale.
+
+    Args:
+        boxes: (N, 4) float32 xyxy in image pixels.
+        scale_h, scale_w: network pixels per image pixel, vertically and horizontally.
+
+    Returns:
+        (N, 4) float32 xyxy in network pixels.
+    """
     return boxes * np.array([scale_w, scale_h, scale_w, scale_h], np.float32)
 
 
@@ -141,6 +182,11 @@ def clip_boxes(
 
     The last coordinate is `width` in the modern convention (x2 is an edge) and `width - 1` in the
     legacy one (x2 is the last pixel).
+
+    Args:
+        boxes: (N, 4) xyxy in the image's pixels.
+        height, width: of the image, pixels.
+        convention: "legacy" or "modern".
 
     Returns:
         Clipped boxes, and keep (N,) bool: False for those that are thinner than a hundredth of a
@@ -157,6 +203,11 @@ def flip_boxes(boxes: np.ndarray, width: float, convention: str) -> np.ndarray:
     """Mirror (N, 4) xyxy boxes left to right in an image of `width`; twice gives them back.
 
     Modern: x1' = width - x2. Legacy, where x2 is the last pixel: x1' = width - 1 - x2.
+
+    Args:
+        boxes: (N, 4) xyxy in the image's pixels; left as they are.
+        width: of the image, pixels.
+        convention: "legacy" or "modern".
     """
     edge = width - 1 if convention == LEGACY else width
     flipped = boxes.copy()
@@ -171,7 +222,17 @@ def flip_boxes(boxes: np.ndarray, width: float, convention: str) -> np.ndarray:
 def expand_image(
     rgb: np.ndarray, ratio: float, top: int, left: int, fill: Sequence[float]
 ) -> np.ndarray:
-    """Put an image at (top, left) of a canvas `ratio` times its size, filled with one colour."""
+    """Put an image on a larger canvas, filled with one colour.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        ratio: the canvas' height and width are H and W times this, rounded down.
+        top, left: where on the canvas the image starts, pixels.
+        fill: red, green and blue of the canvas, 0..255.
+
+    Returns:
+        The canvas, (H * ratio, W * ratio, 3) uint8.
+    """
     height, width = rgb.shape[:2]
     canvas = np.empty((int(height * ratio), int(width * ratio), 3), np.uint8)
     canvas[:] = np.clip(np.round(np.asarray(fill, np.float64)), 0, 255).astype(np.uint8)
@@ -187,6 +248,7 @@ def distort_colours(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Args:
         rgb: (H, W, 3) uint8.
+        rng: gives the random values.
 
     Returns:
         (H, W, 3) uint8, rounded once at the end.
@@ -197,7 +259,7 @@ def distort_colours(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     contrast, saturation = rng.uniform(0.5, 1.5, 2)
 
     def distorted(part: np.ndarray) -> np.ndarray:
-        image = part.astype(np.float32)
+        image: np.ndarray = part.astype(np.float32)
         if use[0]:
             image += np.float32(brightness)
         if use[1] and contrast_first:

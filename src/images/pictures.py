@@ -2,7 +2,7 @@
 """What programs give as a picture: the path of an image file, a PIL image, or an array."""
 
 import os
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, Union
 
 import numpy as np
 
@@ -17,7 +17,7 @@ Picture: TypeAlias = Union[str, os.PathLike[str], np.ndarray, "Image"]
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
-def is_picture(given: Any) -> bool:
+def is_picture(given: object) -> bool:
     """Say whether `given` is one picture and not several: an array of four dimensions is several.
 
     Args:
@@ -102,7 +102,7 @@ def load_picture(given: Picture, name: str, max_pixels: int = DEFAULT_MAX_PIXELS
         raise UserError(f"{name}: cannot be read ({error})") from None
 
 
-def _is_pil(given: Any) -> bool:
+def _is_pil(given: object) -> TypeGuard["Image"]:
     return any(kind.__module__ == "PIL.Image" for kind in type(given).__mro__)
 
 

@@ -79,12 +79,21 @@ class Inspection:
 
 
 def read_image(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
-    """Read an image file; see `decode_image`."""
+    """Read an image file; see `decode_image`.
+
+    Args:
+        path: of the file.
+        max_pixels: larger images are refused.
+    """
     return decode_image(read_bytes(path, max_pixels), path, max_pixels)
 
 
 def read_bytes(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIXELS) -> bytes:
     """The bytes of an image file.
+
+    Args:
+        path: of the file.
+        max_pixels: of an image; a file of more than four bytes for each is refused.
 
     Raises:
         ImageError: it is missing, cannot be read, is no regular file (which might never end), or
@@ -145,6 +154,11 @@ def decode_image(
 def probe_image(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
     """Check that an encoded image decodes, and get its size as a viewer shows it.
 
+    Args:
+        data: the file's bytes.
+        name: the file's name, for the error.
+        max_pixels: larger images are refused by their header.
+
     Returns:
         (height, width) in pixels, the shape of `decode_image`'s result.
 
@@ -160,6 +174,11 @@ def inspect_image(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) 
     A JPEG is decoded at an eighth of its size (three times as fast). That says whether EXIF turns
     it; the exact size comes from its header.
 
+    Args:
+        data: the file's bytes.
+        name: the file's name, for the error.
+        max_pixels: larger images are refused by their header.
+
     Raises:
         ImageError: as `decode_image`.
     """
@@ -168,7 +187,8 @@ def inspect_image(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) 
     with _memory_for(header, data, name):
         size = _jpeg_size(data, header) if header.kind == "JPEG" else None
         if size is None:
-            size = _decode(data, header, name).shape[:2]
+            height, width = _decode(data, header, name).shape[:2]
+            size = height, width
         return Inspection(size, narrow_depth(data, header), _zeros_at_the_end(data, header))
 
 
@@ -345,7 +365,11 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def row_strips(picture: np.ndarray) -> Iterator[slice]:
-    """Slices of the rows of a picture (H, W, ...), each a few million pixels."""
+    """Return slices of a picture's rows, each a few million pixels.
+
+    Args:
+        picture: (H, W, ...), of any type; W is at least 1.
+    """
     height, width = picture.shape[:2]
     step = max(1, _STRIP // width)
     return (slice(top, top + step) for top in range(0, height, step))

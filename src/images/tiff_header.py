@@ -5,6 +5,7 @@ TIFF 6.0, sections 2 and 8; BigTIFF.
 """
 
 import struct
+from typing import Any
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _ROWS, _STRIP_BYTES = 273, 277, 278, 279
@@ -33,8 +34,11 @@ _MOST_SAMPLES = 16  # a pixel
 _MOST_ENTRIES = 4096
 
 
-def read_tiff(data: bytes) -> dict:
+def read_tiff(data: bytes) -> dict[str, Any]:
     """What the file says of its first picture.
+
+    Args:
+        data: the whole file.
 
     Returns:
         height, width, memory, bits, transparent, raw and premultiplied of `ImageHeader`.

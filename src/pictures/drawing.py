@@ -39,7 +39,14 @@ class Boxes:
 
 
 def read_picture(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
-    """Read an image file to draw on: (H, W, 3) uint8 RGB, as a viewer shows it.
+    """Read an image file to draw on, as a viewer shows it.
+
+    Args:
+        path: the file.
+        max_pixels: larger images are refused.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
 
     Raises:
         UserError: the file is missing, cannot be read, is no picture, or has more than `max_pixels`
@@ -52,7 +59,11 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIX
 
 
 def class_color(index: int) -> str:
-    """A colour ``#RRGGBB`` for the class at `index`; the first seven are chosen by hand."""
+    """A colour ``#RRGGBB`` for the class at `index`; the first seven are chosen by hand.
+
+    Args:
+        index: of the class, from 0.
+    """
     if index < len(_PALETTE):
         return _PALETTE[index]
     # Steps of the golden ratio spread any number of hues evenly.

@@ -14,7 +14,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -29,7 +29,12 @@ _STYLED = ("bold", "italic", "oblique", "black", "thin", "light", "mono", "conde
 
 
 def printable(text: str, longest: int = _LONGEST_NAME) -> str:
-    """A text as it can be drawn: one line of printable letters, not too long."""
+    """A text as it can be drawn: one line of printable letters, not too long.
+
+    Args:
+        text: any.
+        longest: most letters.
+    """
     cut = text if len(text) <= longest else text[: longest - 3] + "..."
     return "".join(x if x.isprintable() or x in _JOINERS else "?" for x in cut)
 
@@ -39,6 +44,9 @@ def class_labels(names: tuple[str, ...]) -> dict[str, str]:
     """Class name -> what is drawn for it: the name, or its number where no font has its letters.
 
     The numbers and what they stand for are said on the standard output, once.
+
+    Args:
+        names: of all classes without the background, in label order.
     """
     labels, replaced = {}, []
     fonts = _fonts_of("".join(map(printable, names)))
@@ -70,7 +78,11 @@ class Lettering:
         self.size = size
 
     def box(self, text: str) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of a text's ink that is drawn at (0, 0), pixels."""
+        """Left, top, right and bottom of a text's ink that is drawn at (0, 0), pixels.
+
+        Args:
+            text: any; what is too long for a picture is cut.
+        """
         pen = ImageDraw.Draw(Image.new("1", (1, 1)))
         left, top, right, bottom = 0.0, float(self.size), 0.0, 0.0
         for start, run, font in self._placed(pen, text):
@@ -81,18 +93,31 @@ class Lettering:
         return int(left), int(top + ascent), int(right + 1), int(bottom + ascent)
 
     def length(self, text: str) -> int:
-        """How far a text reaches to the right, pixels."""
+        """How far a text reaches to the right, pixels.
+
+        Args:
+            text: as in `box`.
+        """
         return self.box(text)[2]
 
     def draw(
         self, pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, color: str
     ) -> None:
-        """Draw a text with its top left corner at `place`, all of its letters on one baseline."""
+        """Draw a text, all of its letters on one baseline.
+
+        Args:
+            pen: of the picture to draw on.
+            place: x and y of the text's top left corner, pixels.
+            text: as in `box`.
+            color: ``#RRGGBB``.
+        """
         for start, run, font in self._placed(pen, text):
             at = (place[0] + start, place[1] + self._ascent())
             pen.text(at, run, fill=color, font=font, anchor="ls")
 
-    def _placed(self, pen: Any, text: str) -> list[tuple[float, str, ImageFont.FreeTypeFont]]:
+    def _placed(
+        self, pen: ImageDraw.ImageDraw, text: str
+    ) -> list[tuple[float, str, ImageFont.FreeTypeFont]]:
         """Parts of a text with one font each, and where they start."""
         start, parts = 0.0, []
         for run, path in _runs(printable(text, _LONGEST_TEXT)):
@@ -105,7 +130,7 @@ class Lettering:
         return _open(_default_font(), self.size).getmetrics()[0]
 
 
-def import_matplotlib() -> Any:
+def import_matplotlib() -> ModuleType:
     """Import matplotlib; its cache goes into a temporary folder where the user has no home.
 
     (It would say on every start that it has done so.)

@@ -85,7 +85,15 @@ def global_steps(lines: Sequence[LossLine]) -> tuple[np.ndarray, int]:
 
 
 def smooth(values: np.ndarray, width: int) -> np.ndarray:
-    """Centred moving average over at most `width` of the (N,) values, shorter at both ends."""
+    """Return the centred moving average, over fewer values at both ends.
+
+    Args:
+        values: (N,) numbers.
+        width: how many are averaged; an even number counts as the next odd one.
+
+    Returns:
+        (N,) float64.
+    """
     half = max(0, width // 2)
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     index = np.arange(len(values))

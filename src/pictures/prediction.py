@@ -18,6 +18,7 @@ from ..base.messages import one_line
 from ..checkpoints.run_config import adopt_run_config
 from ..images.ops import preprocess_image
 from ..images.reading import DEFAULT_MAX_PIXELS, ImageError, decode_image, narrow_depth, read_bytes
+from ..model_utils.config import Config
 from .drawing import Boxes, class_color, draw_boxes
 from .fonts import class_labels
 
@@ -30,7 +31,14 @@ _LONGEST_STEM = 200  # bytes; file systems take 255, and a number or an ending m
 
 
 def picture_names(paths: Sequence[Path]) -> list[str]:
-    """File names for the drawn pictures: ``<stem>.png``, made unique where stems repeat."""
+    """File names for the drawn pictures: ``<stem>.png``, made unique where stems repeat.
+
+    Args:
+        paths: of the images.
+
+    Returns:
+        A name for each image, in their order.
+    """
     taken: Counter[str] = Counter()
     names = []
     for path in paths:
@@ -45,7 +53,11 @@ def picture_names(paths: Sequence[Path]) -> list[str]:
 
 
 def refuse_to_overwrite(paths: Sequence[Path], output: Path) -> None:
-    """Make sure that no result goes where an image of `paths` is.
+    """Make sure that no result goes where an image is.
+
+    Args:
+        paths: of the images.
+        output: the folder of the results; need not exist.
 
     Raises:
         UserError: one would, or `output` cannot be looked at.
@@ -66,7 +78,7 @@ def refuse_to_overwrite(paths: Sequence[Path], output: Path) -> None:
 
 
 def batches_of(
-    pictures: Iterator[tuple[int, np.ndarray]], config: Any, size: int
+    pictures: Iterator[tuple[int, np.ndarray]], config: Config, size: int
 ) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray, np.ndarray]]:
     """Images prepared, `size` at a time, fewer where they are very large.
 
@@ -104,8 +116,12 @@ def read_pictures(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (position in `paths`, (H, W, 3) uint8 RGB) of each image that can be read.
 
-    The others are reported and put into `unreadable`. Images of 16 bits that come out nearly black
-    are named.
+    The others are reported. Images of 16 bits that come out nearly black are named.
+
+    Args:
+        paths: of the images.
+        unreadable: gets the paths of the others.
+        max_pixels: larger images are not read.
     """
     for position, path in enumerate(paths):
         try:
@@ -158,7 +174,17 @@ def entry_of(
 def draw_entry(
     entry: dict[str, Any], rgb: np.ndarray, class_names: Sequence[str], png: Path
 ) -> None:
-    """Write the image with its detections drawn into it."""
+    """Write the image with its detections drawn into it.
+
+    Args:
+        entry: of the image, as `entry_of` makes it.
+        rgb: (H, W, 3) uint8, the image; left as it is.
+        class_names: of labels 1..C; decide the colours.
+        png: the picture to write.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     detections = entry["detections"]
     boxes = Boxes(
         xyxy=np.array([d["box"] for d in detections], np.float32).reshape(-1, 4),
@@ -175,7 +201,7 @@ def draw_entry(
     save_whole(png, lambda name: picture.save(name, format="PNG"), sync=False)
 
 
-def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
+def run_prediction(config: Config, paths: Sequence[Path], min_score: float) -> int:
     """Detect in `paths` as predict.py does.
 
     Args:
@@ -218,7 +244,7 @@ def run_prediction(config: Any, paths: Sequence[Path], min_score: float) -> int:
 
 def write_predictions(
     detect: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]],
-    config: Any,
+    config: Config,
     paths: Sequence[Path],
     min_score: float,
 ) -> int:
@@ -258,6 +284,6 @@ def write_predictions(
     return EXIT_USER_ERROR if unreadable else 0
 
 
-def _write_json(path: str | os.PathLike[str], content: Any) -> None:
+def _write_json(path: str | os.PathLike[str], content: object) -> None:
     with open(path, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)

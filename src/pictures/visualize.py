@@ -11,7 +11,7 @@ import math
 import os
 import reprlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -33,26 +33,26 @@ _LARGEST_RESULTS = 1 << 30  # bytes; 5,000 images with 100 detections have 60 MB
 _FARTHEST = 1e9  # pixels; sums and multiples of larger numbers may overflow
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     try:
         return isinstance(value, Real) and math.isfinite(value)
     except OverflowError:  # an integer beyond all floats
         return False
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: object) -> bool:
     return isinstance(value, str) or _is_number(value)
 
 
-def _is_file_name(value: Any) -> bool:
+def _is_file_name(value: object) -> bool:
     return isinstance(value, str) and value != "" and "\0" not in value
 
 
-def _is_bbox(value: Any) -> bool:
+def _is_bbox(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) == 4 and all(map(_is_number, value))
 
 
-_Check = tuple[Callable[[Any], bool], str]
+_Check = tuple[Callable[[object], bool], str]
 _ID: _Check = (_is_id, "a number or a text")
 _BOX: dict[str, _Check] = {
     "image_id": _ID,
@@ -145,7 +145,7 @@ def _read_results(source: str | os.PathLike[str] | list[dict[str, Any]]) -> list
     return content
 
 
-def _check_entries(entries: list[Any], kind: str, source: str) -> None:
+def _check_entries(entries: Sequence[object], kind: str, source: str) -> None:
     """Raise `UserError` for the first of the entries that misses what `_FIELDS[kind]` names."""
     for index, entry in enumerate(entries):
         place = f"{source}: {kind}[{index}]"
@@ -181,8 +181,18 @@ def _boxes(entries: list[Mapping[str, Any]], names: Mapping[Any, str], source: s
     )
 
 
-def main(argv: list[str]) -> int:
-    """Command line: see the module's docstring."""
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; see the module's docstring.
+
+    Args:
+        argv: the arguments after the program's name.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: the options do not fit together, or name files that cannot be drawn.
+    """
     parser = ArgumentParser(
         prog=command("visualize"),
         description="Draw the loss curve of a run and boxes on validation images.",

@@ -54,10 +54,20 @@ class Store(Protocol):
         """Return name in the folder -> item."""
 
     def get(self, name: str, path: Path) -> None:
-        """Write an object's content to the file `path`."""
+        """Write an object's content to the file `path`.
+
+        Args:
+            name: of the object, in the folder.
+            path: the file to write.
+        """
 
     def put(self, path: Path, name: str) -> None:
-        """Send a file and make sure that all of it is there."""
+        """Send a file and make sure that all of it is there.
+
+        Args:
+            path: the file to send.
+            name: of the object, in the folder.
+        """
 
 
 def open_store(url: str, key: str, environment: Mapping[str, str] = os.environ) -> Store:
@@ -111,7 +121,8 @@ class S3Store:
 
     def list(self) -> dict[str, Item]:
         """Return name in the folder -> item; an object that is named itself stands alone."""
-        found, token = {}, {}
+        found: dict[str, Item] = {}
+        token: dict[str, str] = {}
         while len(found) <= MOST_OBJECTS:
             with _errors_sorted():
                 page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, **token)
@@ -138,7 +149,12 @@ class S3Store:
         return f"{self.prefix}/{name}" if self.prefix else name
 
     def get(self, name: str, path: Path) -> None:
-        """Write an object's content to a file and make sure that it is whole."""
+        """Write an object's content to a file and make sure that it is whole.
+
+        Args:
+            name: of the object, in the folder.
+            path: the file to write.
+        """
         digest = hashlib.md5(usedforsecurity=False)
         with _errors_sorted():
             answer = self.client.get_object(Bucket=self.bucket, Key=self._key(name))
@@ -157,7 +173,12 @@ class S3Store:
             raise OSError("the content does not have the checksum it should have")
 
     def put(self, path: Path, name: str) -> None:
-        """Send a file and make sure that all of it is there."""
+        """Send a file and make sure that all of it is there.
+
+        Args:
+            path: the file to send.
+            name: of the object, in the folder.
+        """
         key, size = f"{self.prefix}/{name}" if self.prefix else name, path.stat().st_size
         with _errors_sorted():
             if size <= _AT_ONCE:
@@ -246,12 +267,22 @@ class MoxingStore:
         return {name: Item(self.files.get_size(f"{self.url}/{name}"), "") for name in names}
 
     def get(self, name: str, path: Path) -> None:
-        """Write an object's content to a file."""
+        """Write an object's content to a file.
+
+        Args:
+            name: of the object, in the folder.
+            path: the file to write.
+        """
         alone = self.url.rpartition("/")[2] == name and not self.files.is_directory(self.url)
         self.files.copy(self.url if alone else f"{self.url}/{name}", str(path))
 
     def put(self, path: Path, name: str) -> None:
-        """Send a file and make sure that all of it is there."""
+        """Send a file and make sure that all of it is there.
+
+        Args:
+            path: the file to send.
+            name: of the object, in the folder.
+        """
         size = path.stat().st_size
         self.files.copy(str(path), f"{self.url}/{name}")
         there = self.files.get_size(f"{self.url}/{name}")
@@ -281,10 +312,20 @@ class FolderStore:
         return found
 
     def get(self, name: str, path: Path) -> None:
-        """Write a file's content to another one."""
+        """Write a file's content to another one.
+
+        Args:
+            name: of the file, in the folder.
+            path: the file to write.
+        """
         shutil.copyfile(self.folder if self.folder.is_file() else self.folder / name, path)
 
     def put(self, path: Path, name: str) -> None:
-        """Write a file into the folder whole or not at all."""
+        """Write a file into the folder whole or not at all.
+
+        Args:
+            path: the file to copy.
+            name: of the new file, in the folder.
+        """
         with replacing(self.folder / name, sync=False) as part:
             shutil.copyfile(path, part)

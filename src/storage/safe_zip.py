@@ -10,6 +10,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from zipfile import _ECD_SIZE, _EndRecData  # type: ignore[attr-defined]
 
 from ..base.errors import UserError
 from ..base.files import remove_leftovers, replacing
@@ -43,6 +44,9 @@ DAMAGE = (
 def open_zip(archive: Path) -> zipfile.ZipFile:
     """Open a zip file whose list of entries is of a size that can be read.
 
+    Args:
+        archive: the file.
+
     Raises:
         zipfile.BadZipFile: it is none, or its list is too long.
         OSError: it cannot be read.
@@ -52,9 +56,9 @@ def open_zip(archive: Path) -> zipfile.ZipFile:
             raise zipfile.BadZipFile("it is no file")
         with open(archive, "rb") as file:
             # zipfile reads the whole list; how long it is stands at the file's end.
-            end = zipfile._EndRecData(file)
-        if end and end[zipfile._ECD_SIZE] > LARGEST_LIST:
-            raise zipfile.BadZipFile(f"a list of entries of {end[zipfile._ECD_SIZE]} bytes")
+            end = _EndRecData(file)
+        if end and end[_ECD_SIZE] > LARGEST_LIST:
+            raise zipfile.BadZipFile(f"a list of entries of {end[_ECD_SIZE]} bytes")
         return zipfile.ZipFile(archive)
     except DAMAGE as error:
         raise zipfile.BadZipFile(shown(error)) from None

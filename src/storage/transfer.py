@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..base.errors import UserError
 from ..base.files import remove_leftovers, replacing, write_json
@@ -160,6 +160,11 @@ class Uploader:
 def repeated(once: Callable[[], _T], problem: str, key: str) -> _T:
     """Call something until it does not fail, at most `ATTEMPTS` times.
 
+    Args:
+        once: what is called; its result is returned.
+        problem: what did not work, for errors.
+        key: of the configuration, for errors.
+
     Raises:
         UserError: it failed every time, or for a reason that will stay.
     """
@@ -206,7 +211,7 @@ def _for_each(work: Callable[[str], None], names: list[str], *, stop_early: bool
         raise errors[0]
 
 
-def _is_there(folder: Path, name: str, item: Item, known: dict, keep: bool) -> bool:
+def _is_there(folder: Path, name: str, item: Item, known: dict[str, list[Any]], keep: bool) -> bool:
     try:
         size = (folder / name).stat().st_size
     except (OSError, ValueError):  # ValueError: a name that `_inside` refuses
@@ -253,8 +258,12 @@ def _require_space(folder: Path, needed: int, url: str, key: str) -> None:
         )
 
 
-def read_marker(path: Path) -> dict[str, list]:
-    """Return what this program has noted beside the files that it copied or unpacked."""
+def read_marker(path: Path) -> dict[str, list[Any]]:
+    """Return what this program has noted beside the files that it copied or unpacked.
+
+    Args:
+        path: of the note; need not exist.
+    """
     try:
         known = read_json(path, _LARGEST_MARKER)
     except (OSError, ValueError):
