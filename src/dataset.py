@@ -305,7 +305,7 @@ def make_train_sample(
     stream = [_SAMPLE_STREAM, augmentation.seed, augmentation.epoch, image_index]
     rng = np.random.default_rng(stream)
     # All decisions are drawn first, so that switching one augmentation on leaves the others as they
-    # are.
+    # are. A new one takes its numbers last, or old seeds give other pictures.
     sampling_key = np.int32(rng.integers(-(2**31), 2**31))
     flip = rng.random() < augmentation.flip_ratio
     expand, growth, across, down = rng.random(4)

@@ -8,9 +8,12 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:  # at run time it would cost 30 ms of every start
+    from importlib.abc import Loader
 
 MOVED = {
     "annotations": "data.coco_annotations data.txt_annotations data.records",
@@ -67,7 +70,7 @@ def admit_old_names(package: str) -> None:
     sys.meta_path.append(_OldNames(package))
 
 
-class _OldNames(Loader):
+class _OldNames:
     """A finder and loader: gives the module of today where one of before is asked for."""
 
     def __init__(self, package: str) -> None:
@@ -77,7 +80,11 @@ class _OldNames(Loader):
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         package, _, name = fullname.partition(".")
-        return ModuleSpec(fullname, self) if package == self.package and name in MOVED else None
+        return (
+            ModuleSpec(fullname, cast("Loader", self))
+            if package == self.package and name in MOVED
+            else None
+        )
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         names = [f"{self.package}.{name}" for name in MOVED[spec.name.partition(".")[2]].split()]
@@ -97,5 +104,9 @@ class _OldNames(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         spec = module.__spec__
-        if spec is not None and spec.loader is self and module.__name__ != spec.name:
+        if (
+            spec is not None
+            and spec.loader is cast("Loader", self)
+            and module.__name__ != spec.name
+        ):
             module.__spec__ = spec.loader_state  # the import system has put the old name in

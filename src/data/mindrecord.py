@@ -30,7 +30,6 @@ from ..base.files import make_folder, remove_any, replacing_folder, write_json
 from ..base.messages import short_list
 from ..base.one_at_a_time import beside, exclusive, report_failure, say
 from ..model_utils.config import Config
-from .annotation_files import annotation_digest
 from .record_frame import frame_parts
 from .record_index import FINGERPRINT, INDEX, write_index
 from .record_set import MindRecordSet, forget_damage, open_set, stat_images
@@ -66,7 +65,7 @@ def ensure_mindrecord(
     if rank == 0:
         for note in source.notes:
             _say_once(note)
-    content = annotation_digest(source.anno_path)
+    content = source.digest()
     folder = os.path.join(source.mindrecord_dir, source.name())
     found, *_ = open_set(folder, source, content)
     if found is None:
@@ -122,17 +121,12 @@ def _refuse_what_is_not_ours(folder: str) -> None:
     """Check that what a conversion replaces is a record set, or nothing.
 
     Raises:
-        UserError: it is, or holds, something else.
+        UserError: it holds something else.
     """
     try:
         strange = [name for name in os.listdir(folder) if not _OWN_NAMES.fullmatch(name)]
-    except FileNotFoundError:
+    except OSError:  # nothing is there, or no folder
         return
-    except OSError as error:
-        raise UserError(
-            f"{folder}: converted data belongs there ({error.strerror}); move what is there, or "
-            "set mindrecord_dir to another folder"
-        ) from None
     if strange:
         raise UserError(
             f"{folder}: converted data belongs there, but it holds {short_list(sorted(strange))}; "

@@ -36,6 +36,7 @@ class MindRecordSet:
         checksums: (N,) uint32, CRC-32 of the images' bytes.
         class_names: without the background.
         anno_path: the annotation file it was made from.
+        content: digest of its annotations when they were read.
         report: what was found while converting.
     """
 
@@ -47,6 +48,7 @@ class MindRecordSet:
     checksums: np.ndarray = field(repr=False)
     class_names: tuple[str, ...]
     anno_path: str
+    content: str
     report: AnnotationReport = field(repr=False)
 
     @property
@@ -251,6 +253,7 @@ def _make_set(folder: str, image_dir: str, anno_path: str, index: dict[str, Any]
         checksums=index["checksums"],
         class_names=tuple(index["settings"]["class_names"]),
         anno_path=anno_path,
+        content=index["content"],
         report=AnnotationReport(**index["report"]),
     )
 

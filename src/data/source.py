@@ -4,13 +4,14 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..base.digests import json_digest
 from ..base.errors import UserError
 from ..base.file_names import one_form
 from ..base.messages import short
 from ..model_utils.config import Config
+from .annotation_files import annotation_digest
 from .coco_annotations import read_coco
 from .records import AnnotationReport, ImageRecord
 from .txt_annotations import read_txt
@@ -26,11 +27,53 @@ class _Kind:
         read: an annotation file -> records and report; `read_coco` says what it is given.
         corners: boxes are written as corners (not as a corner, width and height).
         without_effect: keys that it does not look at, and what it takes instead.
+        locate: (config, data type, split) -> where its files are.
+        digest: of the content of the annotations at a path: when it differs, records are made anew.
     """
 
     read: Callable[..., tuple[list[ImageRecord], AnnotationReport]]
     corners: bool
     without_effect: Mapping[str, str]
+    locate: Callable[[Config, str, str], "_Place"]
+    digest: Callable[[str], str] = annotation_digest
+
+
+class _Place(NamedTuple):
+    """Where the files of a split are.
+
+    Attributes:
+        root: folder of the data set.
+        anno_path: the annotations.
+        image_dir: what file names start from.
+        default_dir: for record sets, where mindrecord_dir is not set.
+        keys: that name the folder of images, for errors.
+    """
+
+    root: str
+    anno_path: str
+    image_dir: str
+    default_dir: str
+    keys: str
+
+
+def _locate_coco(config: Config, data_type: str, split: str) -> _Place:
+    root = _needed(config, "coco_root", "the folder with images and annotations")
+    anno_path = os.path.join(root, config.instance_set.replace("{}", data_type))
+    last = os.path.join(root, config.instance_set.replace("{}", os.path.basename(data_type)))
+    if os.path.isfile(last) and not os.path.isfile(anno_path):
+        anno_path = last  # images/Train has annotations/instances_Train.json
+    if split == "val" and config.anno_path:
+        anno_path = config.anno_path
+    folder = os.path.join(root, "MindRecord_COCO")
+    keys = f"coco_root and {split}_data_type"
+    return _Place(root, anno_path, os.path.join(root, data_type), folder, keys)
+
+
+def _locate_txt(config: Config, data_type: str, split: str) -> _Place:
+    named = _needed(config, "image_dir", "the folder that the rows' file names start from")
+    anno_path = _needed(config, "anno_path", "the TXT file").replace("{}", data_type)
+    root, image_dir = named.split("{}")[0], named.replace("{}", data_type)
+    return _Place(root, anno_path, image_dir, os.path.join(root, "MindRecord_TXT"), "image_dir")
 
 
 _KINDS = {
@@ -41,13 +84,18 @@ _KINDS = {
             "image_dir": "images are in coco_root, in the folder that train_data_type or "
             "val_data_type names (which may be a path, as images/Train)"
         },
+        locate=_locate_coco,
     ),
     "txt": _Kind(
         read_txt,
         corners=True,
         without_effect={"coco_root": "images are in image_dir and the rows in anno_path"},
+        locate=_locate_txt,
     ),
 }
+
+
+_OTHER_NAMES = {"other": "txt"}  # the model zoo's
 
 
 @dataclass(frozen=True)
@@ -122,6 +170,14 @@ class DataSource:
             to_learn=self.split == "train",
         )
 
+    def digest(self) -> str:
+        """Return the digest of the annotations' content.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        return _KINDS[self.kind].digest(self.anno_path)
+
     @property
     def corners(self) -> bool:
         """Whether boxes are written as corners (not as a corner, width and height)."""
@@ -144,23 +200,11 @@ def data_source(config: Config, split: str) -> DataSource:
         UserError: a needed key is empty or its folder is missing.
     """
     data_type = config.train_data_type if split == "train" else config.val_data_type
-    if str(config.dataset).lower() == "coco":
-        root = _needed(config, "coco_root", "the folder with images and annotations")
-        anno_path = os.path.join(root, config.instance_set.replace("{}", data_type))
-        last = os.path.join(root, config.instance_set.replace("{}", os.path.basename(data_type)))
-        if os.path.isfile(last) and not os.path.isfile(anno_path):
-            anno_path = last  # images/Train has annotations/instances_Train.json
-        if split == "val" and config.anno_path:
-            anno_path = config.anno_path
-        kind, image_dir, folder_keys = "coco", os.path.join(root, data_type), "coco_root"
-        folder_keys += f" and {split}_data_type"
-        default_dir = os.path.join(root, "MindRecord_COCO")
-    else:
-        root = _needed(config, "image_dir", "the folder that the rows' file names start from")
-        anno_path = _needed(config, "anno_path", "the TXT file").replace("{}", data_type)
-        kind, image_dir, folder_keys = "txt", root.replace("{}", data_type), "image_dir"
-        default_dir = os.path.join(root.split("{}")[0], "MindRecord_TXT")
-    folder = os.path.abspath(config.mindrecord_dir or default_dir)
+    named = str(config.dataset).lower()
+    kind = _OTHER_NAMES.get(named, named)
+    place = _KINDS[kind].locate(config, data_type, split)
+    anno_path, image_dir = place.anno_path, place.image_dir
+    folder = os.path.abspath(config.mindrecord_dir or place.default_dir)
     if not _is_utf8(folder) or not _is_utf8(os.path.basename(anno_path)):
         raise UserError(
             f"mindrecord_dir {folder}: MindRecord files need a path in UTF-8; set mindrecord_dir "
@@ -177,13 +221,13 @@ def data_source(config: Config, split: str) -> DataSource:
         skip_bad_images=bool(config.skip_bad_images),
         max_image_pixels=int(config.max_image_pixels),
         mindrecord_dir=folder,
-        place=_place(anno_path, root.split("{}")[0]),
+        place=_place(anno_path, place.root),
         notes=_without_effect(config, kind, split),
     )
     # Records hold all of their images: they may have been brought here without them.
     if not os.path.isdir(image_dir) and not os.path.isdir(os.path.join(folder, source.name())):
         notes = "".join(f" ({note})" for note in source.notes)
-        raise UserError(f"image folder {image_dir} does not exist; check {folder_keys}{notes}")
+        raise UserError(f"image folder {image_dir} does not exist; check {place.keys}{notes}")
     return source
 
 

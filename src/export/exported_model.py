@@ -2,7 +2,6 @@
 """Run an exported model in Python, and compare what it finds with what the network finds."""
 
 import contextlib
-import importlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,16 +85,6 @@ def open_onnx(path: str | Path, threads: int = 0) -> tuple[Model, list[str], lis
         return session.run(outputs, dict(zip(inputs, (image, image_meta), strict=True)))
 
     return run, inputs, outputs
-
-
-def runtime_of(file_format: str) -> str:
-    """Name and version of what opens a file of the format here: "onnxruntime 1.32.0".
-
-    Args:
-        file_format: "ONNX" or "MINDIR".
-    """
-    package = "onnxruntime" if file_format == "ONNX" else "mindspore"
-    return f"{package} {importlib.import_module(package).__version__}"
 
 
 def open_mindir(path: str | Path) -> Model:

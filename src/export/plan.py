@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ..base.errors import UserError
 from ..model_utils.config import Config
-
-ENDINGS = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
+from .formats import FORMATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def _target(config: Config) -> str:
 
 def _model_path(config: Config) -> Path:
     """The file to write: `file_name` with the format's ending, in a folder that exists."""
-    ending = ENDINGS[config.file_format]
+    ending = FORMATS[config.file_format].ending
     name = os.path.expanduser(config.file_name)
     if name.lower().endswith(ending):
         name = name[: -len(ending)]

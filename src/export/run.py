@@ -21,17 +21,10 @@ from ..detector import open_detector
 from ..images.ops import InputFormat, normalize_and_pad
 from ..model_utils.config import Config
 from ..model_utils.device_adapter import compute_dtype, init_device
-from .exported_model import (
-    OUTPUT_NAMES,
-    Comparison,
-    Outputs,
-    compare,
-    open_mindir,
-    open_onnx,
-    runtime_of,
-)
+from .exported_model import OUTPUT_NAMES, Comparison, Outputs, compare
+from .formats import FORMATS
 from .model_card import card_path, make_card
-from .plan import ENDINGS, ExportPlan
+from .plan import ExportPlan
 
 _Names = Mapping[str, Sequence[str]]  # "inputs" and "outputs" -> the tensors' names in the file
 
@@ -67,13 +60,15 @@ def run_export(config: Config, plan: ExportPlan) -> int:
         written = _export(network, config, image, image_meta, folder)
         names: _Names = {"inputs": _INPUT_NAMES, "outputs": OUTPUT_NAMES}
         checked = None
-        if config.file_format == "AIR":
-            print("not compared with the network: MindSpore cannot load AIR again")
+        if FORMATS[config.file_format].open is None:
+            print(
+                f"not compared with the network: MindSpore cannot load {config.file_format} again"
+            )
         elif config.check:
             found, names = _run(written, config.file_format, image, image_meta, names)
             print(_verdict(plan, compare(expected, found)))
             precision = compute_dtype(config.replace(device_target=plan.target))
-            checked = {"runtime": runtime_of(config.file_format), "precision": precision}
+            checked = {"runtime": FORMATS[config.file_format].runtime(), "precision": precision}
         card = make_card(
             config,
             target=plan.target,
@@ -133,16 +128,10 @@ def _export(
 ) -> Path:
     """Write the model file into a folder."""
     # Not under the user's name and from inside: MindSpore refuses letters that file systems take.
-    path = folder / f"model{ENDINGS[config.file_format]}"
+    path = folder / f"model{FORMATS[config.file_format].ending}"
     try:
         with _working_folder(folder):
-            ms.export(
-                network,
-                Tensor(image),
-                Tensor(image_meta),
-                file_name=path.name,
-                file_format=config.file_format,
-            )
+            FORMATS[config.file_format].write(network, image, image_meta, path.name)
     except Exception as error:  # one class for unsupported operators, full disks and the rest
         first = str(error).strip().splitlines()[0][:300]
         raise UserError(
@@ -172,10 +161,11 @@ def _run(
     path: Path, file_format: str, image: np.ndarray, image_meta: np.ndarray, names: _Names
 ) -> tuple[Outputs, _Names]:
     """Run the written file once; returns its outputs and the names of its tensors."""
-    if file_format == "ONNX":
-        run, inputs, outputs = open_onnx(path)
-        return run(image, image_meta), {"inputs": inputs, "outputs": outputs}
-    return open_mindir(path)(image, image_meta), names
+    opener = FORMATS[file_format].open
+    assert opener is not None
+    run, inputs, outputs = opener(path)
+    found = run(image, image_meta)
+    return found, {"inputs": inputs, "outputs": outputs} if inputs else names
 
 
 def _verdict(plan: ExportPlan, result: Comparison) -> str:

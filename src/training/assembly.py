@@ -13,7 +13,6 @@ from .. import detector
 from ..base.progress import Display
 from ..checkpoints.file import describe_model, save_checkpoint
 from ..checkpoints.pretrained import load_pretrained
-from ..data.annotation_files import annotation_digest
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
 from ..dataset import steps_per_epoch
@@ -126,11 +125,7 @@ def contract_of(config: Config, data: MindRecordSet) -> dict[str, Any]:
         config: uses seed.
         data: the training images.
     """
-    return {
-        "num_images": data.num_images,
-        "seed": config.seed,
-        "annotations_sha256": annotation_digest(data.anno_path),
-    }
+    return {"num_images": data.num_images, "seed": config.seed, "annotations_sha256": data.content}
 
 
 def run_rates(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exporting: the real network in every format, and what happens when a step fails."""
 
+import dataclasses
 import json
 import os
 
@@ -14,6 +15,7 @@ from src.base.errors import UserError
 from src.checkpoints.file import describe_model, save_checkpoint
 from src.detector import build_detector
 from src.export.exported_model import Comparison, compare, open_mindir, open_onnx
+from src.export.formats import FORMATS
 from src.export.model_card import read_card
 from src.export.plan import plan_export
 from src.FasterRcnn.resnet import norm_layer
@@ -129,7 +131,8 @@ def test_an_interrupted_export_leaves_nothing(small, tmp_path, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporting, "open_mindir", interrupt)
+    replaced = dataclasses.replace(FORMATS["MINDIR"], open=interrupt)
+    monkeypatch.setitem(FORMATS, "MINDIR", replaced)
     with pytest.raises(KeyboardInterrupt):
         _export(small)
     assert _files(tmp_path) == []

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The formats of exported models: how each is written, and how it is opened again."""
+
+import functools
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .exported_model import Model, open_mindir, open_onnx
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+_Opened = tuple[Model, Sequence[str], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of exported models.
+
+    Attributes:
+        ending: of its files, in small letters: MindSpore loads no other.
+        write: (network, image, image_meta, name) writes the file of that name in the working
+            folder.
+        open: path -> the model and the names of its inputs and outputs (empty: those that the
+            network has here); None when it cannot be opened here.
+        package: what opens it.
+    """
+
+    ending: str
+    write: Callable[["nn.Cell", np.ndarray, np.ndarray, str], None]
+    open: Callable[[Path], _Opened] | None
+    package: str = "mindspore"
+
+    def runtime(self) -> str:
+        """Return the name and version of what opens it here: "onnxruntime 1.32.0"."""
+        return f"{self.package} {importlib.import_module(self.package).__version__}"
+
+
+def _write(
+    file_format: str, network: "nn.Cell", image: np.ndarray, image_meta: np.ndarray, name: str
+) -> None:
+    import mindspore as ms  # only now: a plan is made without it
+
+    inputs = ms.Tensor(image), ms.Tensor(image_meta)
+    ms.export(network, *inputs, file_name=name, file_format=file_format)
+
+
+FORMATS = {
+    "MINDIR": Format(
+        ".mindir", functools.partial(_write, "MINDIR"), lambda path: (open_mindir(path), (), ())
+    ),
+    "ONNX": Format(".onnx", functools.partial(_write, "ONNX"), open_onnx, "onnxruntime"),
+    "AIR": Format(".air", functools.partial(_write, "AIR"), None),
+}
