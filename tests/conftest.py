@@ -2,6 +2,7 @@
 """What every test shares: the environment MindSpore needs, the import path, the real data sets."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_sessionstart(session) -> None:
+    """Undo `nohup`, whose programs leave SIGHUP alone; then choose the device."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    _choose_device(session)
+
+
+def _choose_device(session) -> None:
     """Choose the device before any test runs an operator: afterwards MindSpore refuses to."""
     if session.config.getoption("numprocesses", None):
         return  # this process hands the tests to others and runs none
