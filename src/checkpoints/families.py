@@ -89,16 +89,6 @@ FAMILIES: dict[str, Settings] = {
     MMDETECTION_1: {**_COMMON, **TORCH_PIXELS, "anchor_rounding": True, "box_convention": LEGACY},
 }
 
-# Width and height of the canvas whose images come nearest to the published evaluation's: 1333 x 800
-# but for the model zoo. A recommendation for landscape pictures, not a part of the model.
-CANVASES = {
-    MODEL_ZOO: (1280, 768),
-    TORCHVISION: (1344, 800),
-    DETECTRON2: (1344, 800),
-    MMDETECTION: (1344, 800),
-    MMDETECTION_1: (1344, 800),
-}
-
 # A classifier's settings: how its backbone was trained.
 BACKBONE_KEYS = ("norm", "bn_eps", "stem_pool", "channel_order", "pixel_mean", "pixel_std")
 

@@ -34,11 +34,11 @@ class _Kind:
     read: Callable[..., tuple[list[ImageRecord], AnnotationReport]]
     corners: bool
     without_effect: Mapping[str, str]
-    locate: Callable[[Config, str, str], "_Place"]
+    locate: Callable[[Config, str, str], "_Location"]
     digest: Callable[[str], str] = annotation_digest
 
 
-class _Place(NamedTuple):
+class _Location(NamedTuple):
     """Where the files of a split are.
 
     Attributes:
@@ -56,7 +56,7 @@ class _Place(NamedTuple):
     keys: str
 
 
-def _locate_coco(config: Config, data_type: str, split: str) -> _Place:
+def _locate_coco(config: Config, data_type: str, split: str) -> _Location:
     root = _needed(config, "coco_root", "the folder with images and annotations")
     anno_path = os.path.join(root, config.instance_set.replace("{}", data_type))
     last = os.path.join(root, config.instance_set.replace("{}", os.path.basename(data_type)))
@@ -66,14 +66,14 @@ def _locate_coco(config: Config, data_type: str, split: str) -> _Place:
         anno_path = config.anno_path
     folder = os.path.join(root, "MindRecord_COCO")
     keys = f"coco_root and {split}_data_type"
-    return _Place(root, anno_path, os.path.join(root, data_type), folder, keys)
+    return _Location(root, anno_path, os.path.join(root, data_type), folder, keys)
 
 
-def _locate_txt(config: Config, data_type: str, split: str) -> _Place:
+def _locate_txt(config: Config, data_type: str, split: str) -> _Location:
     named = _needed(config, "image_dir", "the folder that the rows' file names start from")
     anno_path = _needed(config, "anno_path", "the TXT file").replace("{}", data_type)
     root, image_dir = named.split("{}")[0], named.replace("{}", data_type)
-    return _Place(root, anno_path, image_dir, os.path.join(root, "MindRecord_TXT"), "image_dir")
+    return _Location(root, anno_path, image_dir, os.path.join(root, "MindRecord_TXT"), "image_dir")
 
 
 _KINDS = {
@@ -202,9 +202,9 @@ def data_source(config: Config, split: str) -> DataSource:
     data_type = config.train_data_type if split == "train" else config.val_data_type
     named = str(config.dataset).lower()
     kind = _OTHER_NAMES.get(named, named)
-    place = _KINDS[kind].locate(config, data_type, split)
-    anno_path, image_dir = place.anno_path, place.image_dir
-    folder = os.path.abspath(config.mindrecord_dir or place.default_dir)
+    location = _KINDS[kind].locate(config, data_type, split)
+    anno_path, image_dir = location.anno_path, location.image_dir
+    folder = os.path.abspath(config.mindrecord_dir or location.default_dir)
     if not _is_utf8(folder) or not _is_utf8(os.path.basename(anno_path)):
         raise UserError(
             f"mindrecord_dir {folder}: MindRecord files need a path in UTF-8; set mindrecord_dir "
@@ -221,13 +221,13 @@ def data_source(config: Config, split: str) -> DataSource:
         skip_bad_images=bool(config.skip_bad_images),
         max_image_pixels=int(config.max_image_pixels),
         mindrecord_dir=folder,
-        place=_place(anno_path, place.root),
+        place=_place(anno_path, location.root),
         notes=_without_effect(config, kind, split),
     )
     # Records hold all of their images: they may have been brought here without them.
     if not os.path.isdir(image_dir) and not os.path.isdir(os.path.join(folder, source.name())):
         notes = "".join(f" ({note})" for note in source.notes)
-        raise UserError(f"image folder {image_dir} does not exist; check {place.keys}{notes}")
+        raise UserError(f"image folder {image_dir} does not exist; check {location.keys}{notes}")
     return source
 
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 
 from .tiff_header import read_tiff
 
-# Names of files that can be decoded, and of pictures that cannot.
+# Names of files that can be decoded.
 _JPEGS, _PNMS = (".jpg", ".jpeg", ".jpe", ".jfif"), (".ppm", ".pgm", ".pbm")
 IMAGE_SUFFIXES = (*_JPEGS, ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", *_PNMS)
-OTHER_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".exr", ".hdr", ".psd", ".svg", ".jxl")
 
 CUT_OFF = "it ends before its picture does"
 _MOST_SEGMENTS = 10_000  # of a JPEG, before its data

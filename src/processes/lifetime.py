@@ -6,6 +6,9 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
+# Seconds. One wish to stop may come twice at once: from a service manager or a terminal to every
+# process of a run, and from a launcher that passes on what it got.
+REPEAT_SECONDS = 1.0
 
 
 def birth(pid: int | str) -> str:

@@ -17,10 +17,9 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..base.folder_lock import Busy, take
-from .lifetime import birth, die_with, shell_code
+from .lifetime import REPEAT_SECONDS, birth, die_with, shell_code
 from .run_lock import busy_line, rank_at_work
 
-_REPEAT_SECONDS = 1.0
 _POLL_SECONDS = 0.2
 # Of the environment, with what they are by default. Ranks that leave together (told to, or
 # diverged) do so within the first; one that waits for a rank that is gone never does. The second is
@@ -285,7 +284,7 @@ class ProcessGroup:
         now = time.monotonic()
         if self.signals:
             # One wish may come twice at once, and a closed terminal sends two: see StopSignals.
-            if number != signal.SIGHUP and now - self._first_signal >= _REPEAT_SECONDS:
+            if number != signal.SIGHUP and now - self._first_signal >= REPEAT_SECONDS:
                 self.signals += 1
             return
         self.signals, self.signal_number, self._first_signal = 1, number, now

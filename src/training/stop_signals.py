@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# One wish may come twice at once: from a service manager or a terminal to every process of a run,
-# and from a launcher that passes on what it got.
-REPEAT_SECONDS = 1.0
+from ..processes.lifetime import REPEAT_SECONDS
 
 
 class StopSignals:
