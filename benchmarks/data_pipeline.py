@@ -104,9 +104,10 @@ def measure_stages(config: Any, data: Any) -> dict[str, Any]:
         ticks = [before, time.perf_counter()]
         rgb = decode_image(encoded.tobytes(), data.image_paths[index])
         ticks.append(time.perf_counter())
-        resized, _ = resize_image(rgb, target)
+        canvas = target.rule.canvas_of(*rgb.shape[:2])
+        resized, _ = resize_image(rgb, target.rule.size_on(canvas, *rgb.shape[:2]))
         ticks.append(time.perf_counter())
-        image = normalize_and_pad(resized, target)
+        image = normalize_and_pad(resized, target, target.rule.canvases[canvas])
         ticks.append(time.perf_counter())
         make_train_sample(rgb, boxes, labels, crowd, index, target, augmentation)
         ticks.append(time.perf_counter())

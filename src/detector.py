@@ -11,7 +11,7 @@ from mindspore import nn
 from .checkpoints.file import Checkpoint, describe_model
 from .checkpoints.loading import load_detector
 from .checkpoints.settings import adopt_settings, open_checkpoint
-from .FasterRcnn.anchor_generator import pyramid_anchors
+from .FasterRcnn.anchor_generator import PyramidAnchors
 from .FasterRcnn.backbones import build_backbone
 from .FasterRcnn.bbox_assign_sample import BboxAssignSample
 from .FasterRcnn.bbox_assign_sample_stage2 import BboxAssignSampleForRcnn
@@ -22,7 +22,7 @@ from .FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
 from .FasterRcnn.fpn_neck import FeatPyramidNeck
 from .FasterRcnn.layers import at_least_one
 from .FasterRcnn.matcher import Matcher
-from .FasterRcnn.names import ROI_STRIDES, STAGE_CHANNELS, feature_shapes
+from .FasterRcnn.names import ROI_STRIDES, STAGE_CHANNELS
 from .FasterRcnn.nms import build_nms, build_suppression
 from .FasterRcnn.proposal_generator import Proposal
 from .FasterRcnn.rcnn import Rcnn, RcnnLoss
@@ -64,8 +64,7 @@ def build_detector(config: Config) -> FasterRcnn:
             config.num_classes,
             config.unused_outputs,
         ),
-        anchors=pyramid_anchors(
-            feature_shapes(config.img_height, config.img_width, config.anchor_strides),
+        anchors=PyramidAnchors(
             config.anchor_strides,
             config.anchor_scales,
             config.anchor_ratios,
@@ -215,9 +214,7 @@ def _rcnn_coder(config: Config, offset: float) -> BoxCoder:
 
 
 def _nms(config: Config, threshold: float) -> nn.Cell:
-    return build_nms(
-        nms_kind(config.device_target), threshold, max(config.img_height, config.img_width)
-    )
+    return build_nms(nms_kind(config.device_target), threshold)
 
 
 def _proposals(config: Config, offset: float, *, training: bool) -> Proposal:

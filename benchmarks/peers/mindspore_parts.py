@@ -11,6 +11,8 @@ from typing import NamedTuple
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from benchmarks.peers.protocol import seconds_of
+from src.FasterRcnn.anchor_generator import pyramid_anchors
+from src.FasterRcnn.names import feature_shapes
 from src.network_define import global_norm
 
 
@@ -50,13 +52,25 @@ class _Grouped(nn.Cell):
 class _Propose(nn.Cell):
     """Logits and deltas of all levels, then what boxes are clipped to -> proposals."""
 
-    def __init__(self, proposals, anchors):
+    def __init__(self, proposals, anchors, extent):
         super().__init__(auto_prefix=False)
         self.proposals, self.anchors, self.levels = proposals, anchors, len(anchors)
+        self.extent = extent
 
     def construct(self, *tensors):
         logits, deltas = tensors[: self.levels], tensors[self.levels : 2 * self.levels]
-        return self.proposals(logits, deltas, self.anchors, tensors[-1])
+        return self.proposals(logits, deltas, self.anchors, tensors[-1], self.extent)
+
+
+class _Detect(nn.Cell):
+    """What `DetectionSelector` is given of one batch -> detections."""
+
+    def __init__(self, detections, extent):
+        super().__init__(auto_prefix=False)
+        self.detections, self.extent = detections, extent
+
+    def construct(self, *inputs):
+        return self.detections(*inputs, self.extent)
 
 
 class _Pool(nn.Cell):
@@ -108,19 +122,26 @@ class _Update(nn.Cell):
         return norm
 
 
+def _anchors(network, image):
+    """The anchors of each level on the canvas of `image`."""
+    shapes = feature_shapes(*image.shape[2:])
+    return tuple(Tensor(level) for level in pyramid_anchors(shapes, *network.anchors.settings))
+
+
 def inference_parts(network, batch):
     """Return the parts of (image, image_meta) -> boxes; computes their inputs on the way."""
     image, meta = batch
     bounds = meta[:, :2] + 0
     parts, extracted = _extraction(network, image)
     features, logits, deltas = extracted
-    parts.append(
-        Part("proposals", _Propose(network.proposals, network.anchors), (*logits, *deltas, bounds))
-    )
+    extent = max(image.shape[2:])
+    propose = _Propose(network.proposals, _anchors(network, image), extent)
+    parts.append(Part("proposals", propose, (*logits, *deltas, bounds)))
     rois, valid = _outputs(parts[-1])
     parts += _second_stage(network, features, rois)
     head = _outputs(parts[-1])
-    parts.append(Part("detections", network.detections, (*head, rois, valid, bounds)))
+    detect = _Detect(network.detections, extent)
+    parts.append(Part("detections", detect, (*head, rois, valid, bounds)))
     return parts
 
 
@@ -130,10 +151,11 @@ def training_parts(loss, optimizer, batch):
     image, meta, gt_boxes, gt_labels, gt_valid, gt_crowd, key = batch
     bounds = meta[:, :2] + 0
     parts, (features, logits, deltas) = _extraction(network, image)
+    anchors = _anchors(network, image)
     parts.append(
         Part(
             "RPN targets",
-            _RpnTargets(loss.rpn_targets, loss.all_anchors),
+            _RpnTargets(loss.rpn_targets, ops.concat(anchors, 0)),
             (bounds, gt_boxes, gt_valid, gt_crowd, key),
         )
     )
@@ -147,9 +169,8 @@ def training_parts(loss, optimizer, batch):
             trained=True,
         )
     )
-    parts.append(
-        Part("proposals", _Propose(loss.proposals, network.anchors), (*logits, *deltas, bounds))
-    )
+    propose = _Propose(loss.proposals, anchors, max(image.shape[2:]))
+    parts.append(Part("proposals", propose, (*logits, *deltas, bounds)))
     proposals = _outputs(parts[-1])
     parts.append(
         Part(

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Anchors of a feature pyramid, computed once in NumPy."""
+"""Anchors of a feature pyramid, computed in NumPy when a graph is compiled."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from mindspore import Tensor, nn, ops
 
 
 class AnchorGenerator:
@@ -41,6 +42,50 @@ class AnchorGenerator:
         shift_x, shift_y = np.meshgrid(x, y)
         shifts = np.stack([shift_x, shift_y, shift_x, shift_y], axis=-1).reshape(-1, 1, 4)
         return (shifts + self.base_anchors).reshape(-1, 4).astype(np.float32)
+
+
+class PyramidAnchors(nn.Cell):
+    """The anchors of feature maps of any size: constants of the graph that is compiled for it.
+
+    Args:
+        strides: of the levels, network-input pixels.
+        scales, ratios, offset, rounded: see `AnchorGenerator`.
+    """
+
+    def __init__(
+        self,
+        strides: Sequence[int],
+        scales: Sequence[float],
+        ratios: Sequence[float],
+        offset: float,
+        rounded: bool = True,
+    ) -> None:
+        super().__init__()
+        self.settings = (tuple(strides), tuple(scales), tuple(ratios), offset, rounded)
+
+    def construct(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the (A_l, 4) float32 xyxy anchors of each level, in network-input pixels.
+
+        Args:
+            features: (B, C, H_l, W_l) of each level.
+        """
+        shapes: tuple[tuple[int, int], ...] = ()
+        for feature in features:
+            shapes += (feature.shape[2:],)
+        return _constant_anchors(shapes, *self.settings)
+
+
+@ops.constexpr
+def _constant_anchors(
+    shapes: tuple[tuple[int, int], ...],
+    strides: tuple[int, ...],
+    scales: tuple[float, ...],
+    ratios: tuple[float, ...],
+    offset: float,
+    rounded: bool,
+) -> tuple[Tensor, ...]:
+    levels = pyramid_anchors(shapes, strides, scales, ratios, offset, rounded)
+    return tuple(Tensor(level) for level in levels)
 
 
 def pyramid_anchors(

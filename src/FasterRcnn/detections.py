@@ -46,7 +46,13 @@ class DetectionSelector(nn.Cell):
         self.max_per_image = max_per_image
 
     def construct(
-        self, logits: Tensor, deltas: Tensor, rois: Tensor, roi_valid: Tensor, height_width: Tensor
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        rois: Tensor,
+        roi_valid: Tensor,
+        height_width: Tensor,
+        extent: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Detect.
 
@@ -57,6 +63,7 @@ class DetectionSelector(nn.Cell):
             rois: (B, R, 4).
             roi_valid: (B, R) bool.
             height_width: (B, 2), what boxes are clipped to.
+            extent: the longer side of the network's input, px.
 
         Returns:
             boxes (B, K, 4) float32 in network-input pixels, scores (B, K) float32, labels (B, K)
@@ -80,7 +87,7 @@ class DetectionSelector(nn.Cell):
             scores > self.score_threshold,
             is_sizeable(boxes, height_width, self.min_size, self.offset),
         )
-        scores = self.suppression(boxes, scores, valid, group, num_classes)
+        scores = self.suppression(boxes, scores, valid, extent, group, num_classes)
         return self._best(boxes, scores, group + 1)
 
     def _best(

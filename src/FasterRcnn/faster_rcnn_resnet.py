@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faster R-CNN: backbone, pyramid, RPN, proposals, RoIAlign, second stage."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import mindspore as ms
@@ -20,7 +19,7 @@ class FasterRcnn(nn.Cell):
         rpn_with_loss: P2..P6 -> logits and deltas of the anchors. (The name is that of published
             checkpoints.)
         rcnn: RoI features -> class logits and deltas.
-        anchors: (A_l, 4) float32 arrays, one a level.
+        anchors: P2..P6 -> the anchors of each level.
         proposals: `Proposal`.
         roi_align: a Cell of `roi_align.py`.
         detections: `DetectionSelector`.
@@ -37,7 +36,7 @@ class FasterRcnn(nn.Cell):
         fpn_neck: nn.Cell,
         rpn_with_loss: nn.Cell,
         rcnn: nn.Cell,
-        anchors: Sequence[np.ndarray],
+        anchors: nn.Cell,
         proposals: nn.Cell,
         roi_align: nn.Cell,
         detections: nn.Cell,
@@ -51,7 +50,7 @@ class FasterRcnn(nn.Cell):
         self.fpn_neck = fpn_neck
         self.rpn_with_loss = rpn_with_loss
         self.rcnn = rcnn
-        self.anchors = tuple(Tensor(level) for level in anchors)
+        self.anchors = anchors
         self.proposals = proposals
         self.roi_align = roi_align
         self.detections = detections
@@ -77,9 +76,10 @@ class FasterRcnn(nn.Cell):
         """
         features, logits, deltas = self.extract(image)
         bounds = self.clip_bounds(image, image_meta)
-        rois, roi_valid = self.proposals(logits, deltas, self.anchors, bounds)
+        extent = max(image.shape[2:])
+        rois, roi_valid = self.proposals(logits, deltas, self.anchors(features), bounds, extent)
         head = self.classify(features, rois)
-        boxes, scores, labels, valid = self.detections(*head, rois, roi_valid, bounds)
+        boxes, scores, labels, valid = self.detections(*head, rois, roi_valid, bounds, extent)
         return boxes / _xyxy_scale(image_meta), scores, labels, valid
 
     def extract(
@@ -148,7 +148,6 @@ class FasterRcnnWithLoss(nn.Cell):
         self.rcnn_loss = rcnn_loss
         self.rpn_weights = rpn_weights
         self.rcnn_weights = rcnn_weights
-        self.all_anchors = ops.concat(network.anchors, 0)
 
     def construct(
         self,
@@ -174,15 +173,18 @@ class FasterRcnnWithLoss(nn.Cell):
             float32 scalars in the order of `names.Losses`.
         """
         features, logits, deltas = self.network.extract(image)
+        anchors = self.network.anchors(features)
         index, is_object, chosen, targets = self.rpn_targets(
-            self.all_anchors, image_meta[:, :2], gt_boxes, gt_valid, gt_crowd, sampling_key
+            ops.concat(anchors, 0), image_meta[:, :2], gt_boxes, gt_valid, gt_crowd, sampling_key
         )
         rpn_losses = self.rpn_loss(
             logits, deltas, ops.stop_gradient(index), is_object, chosen, ops.stop_gradient(targets)
         )
 
         bounds = self.network.clip_bounds(image, image_meta)
-        proposals, proposal_valid = self.proposals(logits, deltas, self.network.anchors, bounds)
+        proposals, proposal_valid = self.proposals(
+            logits, deltas, anchors, bounds, max(image.shape[2:])
+        )
         rois, labels, chosen, targets = self.rcnn_targets(
             proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key
         )

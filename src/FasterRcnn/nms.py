@@ -16,19 +16,18 @@ NMS_KINDS = ("kernel", "matrix")
 _MOST_BOXES = 4_000
 
 
-def build_nms(kind: str, iou_threshold: float, extent: float) -> nn.Cell:
+def build_nms(kind: str, iou_threshold: float) -> nn.Cell:
     """Return the NMS Cell of a `kind` (see `KernelNms`, `MatrixNms`).
 
     Args:
         kind: of `NMS_KINDS`.
         iou_threshold: a box that overlaps a better one by more than this goes.
-        extent: upper bound of the coordinates, px; only "kernel" needs it.
 
     Raises:
         ValueError: there is no such kind.
     """
     if kind == "kernel":
-        return KernelNms(iou_threshold, extent)
+        return KernelNms(iou_threshold)
     if kind == "matrix":
         return MatrixNms(iou_threshold)
     raise ValueError(f"NMS kind {kind!r} is none of {', '.join(NMS_KINDS)}")
@@ -48,7 +47,13 @@ class HardNms(nn.Cell):
         self.per_class = per_class
 
     def construct(
-        self, boxes: Tensor, scores: Tensor, valid: Tensor, classes: Tensor, num_classes: int
+        self,
+        boxes: Tensor,
+        scores: Tensor,
+        valid: Tensor,
+        extent: int,
+        classes: Tensor,
+        num_classes: int,
     ) -> Tensor:
         """Suppress.
 
@@ -56,6 +61,7 @@ class HardNms(nn.Cell):
             boxes: (B, N, 4) float32, best first.
             scores: (B, N) float32.
             valid: (B, N) bool; other boxes neither stay nor suppress.
+            extent: upper bound of the coordinates, px.
             classes: (B, N) int32 below `num_classes`.
             num_classes: how many there are.
 
@@ -63,9 +69,9 @@ class HardNms(nn.Cell):
             (B, N) float32, the new scores.
         """
         if self.per_class:
-            keep = self.nms(boxes, valid, classes, num_classes)
+            keep = self.nms(boxes, valid, extent, classes, num_classes)
         else:
-            keep = self.nms(boxes, valid)
+            keep = self.nms(boxes, valid, extent)
         return ops.select(keep, scores, ops.zeros_like(scores))
 
 
@@ -101,22 +107,26 @@ class KernelNms(nn.Cell):
 
     Args:
         iou_threshold: a box that overlaps a better one by more than this goes.
-        extent: upper bound of the coordinates, px.
     """
 
-    def __init__(self, iou_threshold: float, extent: float) -> None:
+    def __init__(self, iou_threshold: float) -> None:
         super().__init__()
         self.kernel = ops.NMSWithMask(iou_threshold)
-        self.cell = float(extent) + 1.0
 
     def construct(
-        self, boxes: Tensor, valid: Tensor, groups: Tensor | None = None, num_groups: int = 1
+        self,
+        boxes: Tensor,
+        valid: Tensor,
+        extent: int,
+        groups: Tensor | None = None,
+        num_groups: int = 1,
     ) -> Tensor:
         """Suppress.
 
         Args:
             boxes: (B, N, 4) float32, best first, between 0 and `extent`.
             valid: (B, N) bool; other boxes neither stay nor suppress.
+            extent: upper bound of the coordinates, px.
             groups: (B, N) int32 below `num_groups`, or None: boxes of different groups never meet.
             num_groups: how many groups an image can have.
 
@@ -129,17 +139,21 @@ class KernelNms(nn.Cell):
             own = None if groups is None else groups[start : start + images]
             kept += (
                 self._suppress(
-                    boxes[start : start + images], valid[start : start + images], own, num_groups
+                    boxes[start : start + images],
+                    valid[start : start + images],
+                    extent + 1.0,
+                    own,
+                    num_groups,
                 ),
             )
         return kept[0] if len(kept) == 1 else ops.concat(kept, 0)
 
     def _suppress(
-        self, boxes: Tensor, valid: Tensor, groups: Tensor | None, num_groups: int
+        self, boxes: Tensor, valid: Tensor, cell: float, groups: Tensor | None, num_groups: int
     ) -> Tensor:
         batch, number = valid.shape
         boxes = ops.select(_to_boxes(valid), _without_negative_sides(boxes), ops.zeros_like(boxes))
-        spread = boxes + _grid_shift(batch, groups, num_groups, self.cell)
+        spread = boxes + _grid_shift(batch, groups, num_groups, cell)
         # Rank-major order: the made-up scores then fall from row to row, so that the kernel's
         # own sorting leaves every row where it is.
         ranked = ops.reshape(ops.transpose(spread, (1, 0, 2)), (number * batch, 4))
@@ -164,13 +178,18 @@ class MatrixNms(nn.Cell):
         self.iou_threshold = iou_threshold
 
     def construct(
-        self, boxes: Tensor, valid: Tensor, groups: Tensor | None = None, num_groups: int = 1
+        self,
+        boxes: Tensor,
+        valid: Tensor,
+        extent: int,
+        groups: Tensor | None = None,
+        num_groups: int = 1,
     ) -> Tensor:
         """Suppress, with the result of `KernelNms.construct`.
 
         Args:
-            boxes, valid, groups: as there; coordinates have no upper bound here.
-            num_groups: of no use here.
+            boxes, valid, groups: as there.
+            extent, num_groups: of no use here.
         """
         suppresses = self._suppression(boxes, groups)
         candidates = ops.cast(valid, ms.float32)

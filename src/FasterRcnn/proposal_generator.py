@@ -48,6 +48,7 @@ class Proposal(nn.Cell):
         deltas: tuple[Tensor, ...],
         anchors: tuple[Tensor, ...],
         height_width: Tensor,
+        extent: int,
     ) -> tuple[Tensor, Tensor]:
         """Propose.
 
@@ -56,6 +57,7 @@ class Proposal(nn.Cell):
             deltas: (B, A_l, 4) of each level.
             anchors: (A_l, 4) of each level.
             height_width: (B, 2), what boxes are clipped to.
+            extent: the longer side of the network's input, px.
 
         Returns:
             proposals: (B, N, 4) float32, best first; N is max_num or, if there are fewer
@@ -65,7 +67,9 @@ class Proposal(nn.Cell):
         level_boxes: tuple[Tensor, ...] = ()
         level_scores: tuple[Tensor, ...] = ()
         for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors):
-            boxes, scores = self._of_level(level_logits, level_deltas, level_anchors, height_width)
+            boxes, scores = self._of_level(
+                level_logits, level_deltas, level_anchors, height_width, extent
+            )
             level_boxes += (boxes,)
             level_scores += (scores,)
         boxes, scores = ops.concat(level_boxes, 1), ops.concat(level_scores, 1)
@@ -73,13 +77,14 @@ class Proposal(nn.Cell):
         return ops.stop_gradient(gather_rows(boxes, order)), ops.stop_gradient(scores > _LOWEST)
 
     def _of_level(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor, height_width: Tensor
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, height_width: Tensor, extent: int
     ) -> tuple[Tensor, Tensor]:
         """Return boxes (B, K, 4) and scores (B, K), `_LOWEST` for those that went."""
         scores, order = ops.topk(logits, min(self.nms_pre, logits.shape[1]))
         boxes = self.coder.decode(ops.gather(anchors, order, 0), gather_rows(deltas, order))
         boxes = clip_to(boxes, height_width)
-        keep = self.nms(boxes, is_sizeable(boxes, height_width, self.min_size, self.offset))
+        sizeable = is_sizeable(boxes, height_width, self.min_size, self.offset)
+        keep = self.nms(boxes, sizeable, extent)
         scores = ops.select(keep, scores, ops.fill(ms.float32, scores.shape, _LOWEST))
         if self.nms_post < scores.shape[1]:  # not by CumSum, which the ONNX exporter lacks
             scores, order = ops.topk(scores, self.nms_post)

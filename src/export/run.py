@@ -106,10 +106,11 @@ def _random_input(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """
     rng = np.random.default_rng(seed)
     target = InputFormat.from_config(config)
+    canvas = target.rule.largest
     images, metas = [], []
     for _ in range(config.test_batch_size):
-        height = int(rng.integers(target.height * 3 // 4, target.height + 1))
-        width = int(rng.integers(target.width * 3 // 4, target.width + 1))
+        height = int(rng.integers(canvas[0] * 3 // 4, canvas[0] + 1))
+        width = int(rng.integers(canvas[1] * 3 // 4, canvas[1] + 1))
         rgb = np.full((height, width, 3), rng.integers(100, 256, 3), np.uint8)
         for _ in range(30):
             centre = rng.integers(0, (width, height)).tolist()
@@ -118,7 +119,7 @@ def _random_input(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray]:
             cv2.ellipse(rgb, centre, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1)
         noise = rng.normal(0, 8, rgb.shape)
         rgb = np.clip(rgb + noise, 0, 255).astype(np.uint8)
-        images.append(normalize_and_pad(rgb, target))
+        images.append(normalize_and_pad(rgb, target, canvas))
         metas.append((height, width, *rng.uniform(0.5, 2.0, 2)))
     return np.stack(images), np.array(metas, np.float32)
 

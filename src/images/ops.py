@@ -12,6 +12,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from .geometry import ResizeRule, ResizeSettings, Size
 from .reading import row_strips
 
 LEGACY, MODERN = "legacy", "modern"
@@ -24,12 +25,9 @@ _THINNEST_BOX = 0.01
 # --------------------------------------------------------------------------- network input
 
 
-class InputSettings(Protocol):
+class InputSettings(ResizeSettings, Protocol):
     """The keys of the configuration that `InputFormat` takes; see default_config.yaml."""
 
-    img_height: int
-    img_width: int
-    keep_ratio: bool
     pixel_mean: Sequence[float]
     pixel_std: Sequence[float]
     channel_order: str
@@ -41,9 +39,8 @@ class InputFormat:
     """What the network's input looks like.
 
     Attributes:
-        height, width: the canvas, pixels.
-        keep_ratio: True: scale by one factor into the canvas' top left corner, pad the rest. False:
-            stretch.
+        rule: at which scale a picture enters, and on which canvas: scaled by one factor into its
+            top left corner (or stretched), the rest padded.
         mean, std: three numbers each in 0..255 units, in the order of the channels that enter the
             network.
         channel_order: "rgb" or "bgr", the order of the channels that enter the network.
@@ -51,9 +48,7 @@ class InputFormat:
             is 0.
     """
 
-    height: int
-    width: int
-    keep_ratio: bool = True
+    rule: ResizeRule
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
     channel_order: str = "rgb"
@@ -74,9 +69,7 @@ class InputFormat:
             config: its keys of the size and of the values of the network's input.
         """
         return cls(
-            height=int(config.img_height),
-            width=int(config.img_width),
-            keep_ratio=bool(config.keep_ratio),
+            rule=ResizeRule.from_config(config),
             mean=tuple(float(v) for v in config.pixel_mean),
             std=tuple(float(v) for v in config.pixel_std),
             channel_order=config.channel_order,
@@ -84,27 +77,12 @@ class InputFormat:
         )
 
 
-def resized_size(height: int, width: int, target: InputFormat) -> tuple[int, int]:
-    """(height, width) of an image inside the canvas.
-
-    Args:
-        height, width: of the image, pixels.
-        target: the canvas, and whether the image keeps its shape.
-    """
-    if not target.keep_ratio:
-        return target.height, target.width
-    scale = min(target.height / height, target.width / width)
-    new_height = min(max(int(height * scale + 0.5), 1), target.height)
-    new_width = min(max(int(width * scale + 0.5), 1), target.width)
-    return new_height, new_width
-
-
-def resize_image(rgb: np.ndarray, target: InputFormat) -> tuple[np.ndarray, np.ndarray]:
-    """Resize an image for the canvas, bilinear, without padding.
+def resize_image(rgb: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Resize an image, bilinear.
 
     Args:
         rgb: (H, W, 3) uint8.
-        target: the canvas, and whether the image keeps its shape.
+        size: the height and width that it gets, of `ResizeRule.size_on`.
 
     Returns:
         The resized image (h, w, 3) uint8, and meta (4,) float32: h, w, h/H, w/W (network pixels per
@@ -112,26 +90,27 @@ def resize_image(rgb: np.ndarray, target: InputFormat) -> tuple[np.ndarray, np.n
         whole pixels).
     """
     height, width = rgb.shape[:2]
-    new_height, new_width = resized_size(height, width, target)
+    new_height, new_width = size
     if (new_height, new_width) != (height, width):
         rgb = cv2.resize(rgb, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
     meta = (new_height, new_width, new_height / height, new_width / width)
     return rgb, np.array(meta, np.float32)
 
 
-def normalize_and_pad(rgb: np.ndarray, target: InputFormat) -> np.ndarray:
+def normalize_and_pad(rgb: np.ndarray, target: InputFormat, canvas: Size) -> np.ndarray:
     """Bring an image's values into the network's range, and fill the canvas up.
 
     Args:
         rgb: (h, w, 3) uint8, at most as large as the canvas.
-        target: the canvas, the values and the order of the channels.
+        target: the values and the order of the channels.
+        canvas: height and width of the network's input.
 
     Returns:
         (3, H, W) float32 network input.
     """
     height, width = rgb.shape[:2]
-    result = np.empty((3, target.height, target.width), np.float32)
-    if (height, width) != (target.height, target.width):
+    result = np.empty((3, *canvas), np.float32)
+    if (height, width) != canvas:
         padding = target.table[:, 0] if target.pad_before_normalize else np.zeros(3, np.float32)
         result[:, height:] = padding[:, None, None]
         result[:, :height, width:] = padding[:, None, None]
@@ -142,21 +121,24 @@ def normalize_and_pad(rgb: np.ndarray, target: InputFormat) -> np.ndarray:
 
 
 def preprocess_image(
-    rgb: np.ndarray, config: InputSettings | InputFormat
+    rgb: np.ndarray, config: InputSettings | InputFormat, canvas: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image as evaluation and prediction feed it to the network.
 
     Args:
         rgb: (H, W, 3) uint8.
         config: the configuration, or an `InputFormat`.
+        canvas: number of the canvas; None: the one that the rule chooses.
 
     Returns:
-        image (3, img_height, img_width) float32; meta (4,) float32: valid height and width in
+        image (3, H, W) float32 of the canvas' size; meta (4,) float32: valid height and width in
         network pixels, then the vertical and horizontal scale (network pixels per image pixel).
     """
     target = config if isinstance(config, InputFormat) else InputFormat.from_config(config)
-    resized, meta = resize_image(rgb, target)
-    return normalize_and_pad(resized, target), meta
+    if canvas is None:
+        canvas = target.rule.canvas_of(*rgb.shape[:2])
+    resized, meta = resize_image(rgb, target.rule.size_on(canvas, *rgb.shape[:2]))
+    return normalize_and_pad(resized, target, target.rule.canvases[canvas]), meta
 
 
 # --------------------------------------------------------------------------- boxes

@@ -23,9 +23,15 @@ from src.dataset import (
     make_train_sample,
     steps_per_epoch,
 )
-from src.images.ops import InputFormat, expand_image, normalize_and_pad, preprocess_image
+from src.images.ops import expand_image, normalize_and_pad, preprocess_image
 from src.images.reading import read_image
-from tests.helpers.data_helpers import edit_json, make_coco_root, make_config, picture
+from tests.helpers.data_helpers import (
+    canvas_format,
+    edit_json,
+    make_coco_root,
+    make_config,
+    picture,
+)
 from tests.helpers.paths import importing
 
 
@@ -210,7 +216,7 @@ def sample(rgb, boxes, image_index=0, **changes):
     )
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     labels, crowd = np.ones(len(boxes), np.int32), np.zeros(len(boxes), np.int32)
-    target = InputFormat(64, 96)
+    target = canvas_format(64, 96)
     settings = replace(settings, **changes)
     return make_train_sample(rgb, boxes, labels, crowd, image_index, target, settings)
 
@@ -250,7 +256,7 @@ def test_one_augmentation_leaves_the_others_alone():
 def test_the_expanded_canvas_has_the_mean_colour():
     rgb = np.zeros((80, 100, 3), np.uint8)
     values = np.concatenate([sample(rgb, [], i, expand_ratio=2.0)[0].ravel() for i in range(20)])
-    black = normalize_and_pad(rgb[:1, :1], InputFormat(1, 1)).ravel()
+    black = normalize_and_pad(rgb[:1, :1], canvas_format(1, 1), (1, 1)).ravel()
     canvas = np.abs(values) < 0.01
     assert 0.2 < canvas.mean() < 0.9
     assert np.isin(np.round(values, 3), np.round(black, 3)).mean() > 0.1

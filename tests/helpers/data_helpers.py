@@ -9,6 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from src.images.geometry import ResizeRule
+from src.images.ops import InputFormat
+
 CLASSES = ("cat", "dog")
 ANNO = "annotations/instances_train2017.json"
 
@@ -39,6 +42,11 @@ def make_config(root="", **changes) -> types.SimpleNamespace:
         "img_width": 96,
         "img_height": 64,
         "keep_ratio": True,
+        "resize": "auto",
+        "min_size": (800,),
+        "max_size": 1333,
+        "resize_like": "opencv",
+        "canvases": (),
         "pixel_mean": [123.675, 116.28, 103.53],
         "pixel_std": [58.395, 57.12, 57.375],
         "channel_order": "rgb",
@@ -51,6 +59,11 @@ def make_config(root="", **changes) -> types.SimpleNamespace:
     unknown = set(changes) - set(values)
     assert not unknown, unknown
     return types.SimpleNamespace(**{**values, **changes})
+
+
+def canvas_format(height, width):
+    """The `InputFormat` of one canvas."""
+    return InputFormat(ResizeRule("canvas", ((height, width),)))
 
 
 def coco_dict(images=None, annotations=None, categories=None) -> dict:

@@ -18,7 +18,9 @@ class Stages(nn.Cell):
         network = self.network
         features, logits, deltas = network.extract(image)
         bounds = network.clip_bounds(image, image_meta)
-        rois, valid = network.proposals(logits, deltas, network.anchors, bounds)
+        rois, valid = network.proposals(
+            logits, deltas, network.anchors(features), bounds, max(image.shape[2:])
+        )
         return features + (rois, valid)
 
 

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageOps
 
 from src.base.errors import UserError
+from src.images.geometry import ResizeRule
 from src.images.ops import (
     InputFormat,
     clip_boxes,
@@ -21,11 +22,10 @@ from src.images.ops import (
     normalize_and_pad,
     preprocess_image,
     resize_image,
-    resized_size,
     scale_boxes,
 )
 from src.images.reading import decode_image, probe_image, read_image
-from tests.helpers.data_helpers import make_config, picture
+from tests.helpers.data_helpers import canvas_format, make_config, picture
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -176,7 +176,7 @@ def test_probe_agrees_on_real_images(coco128_root):
     ],
 )
 def test_resized_size_keeps_the_ratio(size, expected):
-    assert resized_size(*size, InputFormat(768, 1280)) == expected
+    assert canvas_format(768, 1280).rule.size_on(0, *size) == expected
 
 
 def test_stretching_fills_the_canvas():
@@ -206,7 +206,9 @@ def test_normalising_and_padding(order, pad_first):
 
 def test_input_format_is_read_from_the_config():
     config = make_config(img_width=70, pixel_mean=[1, 2, 3], pixel_std=[4, 5, 6])
-    assert InputFormat.from_config(config) == InputFormat(64, 70, True, (1, 2, 3), (4, 5, 6))
+    assert InputFormat.from_config(config) == InputFormat(
+        ResizeRule("canvas", ((64, 70),)), (1, 2, 3), (4, 5, 6)
+    )
     image, _ = preprocess_image(np.full((64, 70, 3), 11, np.uint8), config)
     np.testing.assert_allclose(image[:, 0, 0], [10 / 4, 9 / 5, 8 / 6], rtol=1e-6)
 
@@ -245,8 +247,10 @@ def test_clipped_boxes_stay_inside_after_a_flip(boxes, width, height, convention
 @settings(max_examples=60)
 @given(height=st.integers(1, 300), width=st.integers(1, 300), boxes=boxes, keep_ratio=st.booleans())
 def test_boxes_are_scaled_like_the_image(height, width, boxes, keep_ratio):
-    target = InputFormat(64, 96, keep_ratio)
-    resized, meta = resize_image(np.zeros((height, width, 3), np.uint8), target)
+    rule = ResizeRule("canvas" if keep_ratio else "stretch", ((64, 96),))
+    resized, meta = resize_image(
+        np.zeros((height, width, 3), np.uint8), rule.size_on(0, height, width)
+    )
     assert resized.shape[:2] == tuple(meta[:2].astype(int))
     assert resized.shape[0] == 64 or resized.shape[1] == 96
     whole = np.array([[0, 0, width, height]], np.float32)
@@ -308,6 +312,8 @@ def test_colour_distortion_draws_a_fixed_number():
 def test_normalize_leaves_no_gap():
     """Every value of the canvas is written, whatever the image's size."""
     for height, width in ((64, 96), (1, 1), (64, 5), (3, 96)):
-        out = normalize_and_pad(np.full((height, width, 3), 128, np.uint8), InputFormat(64, 96))
+        out = normalize_and_pad(
+            np.full((height, width, 3), 128, np.uint8), canvas_format(64, 96), (64, 96)
+        )
         assert (out[:, :height, :width] != 0).all()
         assert np.count_nonzero(out) == 3 * height * width

@@ -25,14 +25,14 @@ SETTINGS = {"score_threshold": 0.05, "max_candidates": 40, "max_per_image": 15, 
 
 def _cell(kind="kernel", offset=0.0, **changes):
     values = {**SETTINGS, **changes}
-    nms = build_nms(kind, values.pop("threshold"), 96)
+    nms = build_nms(kind, values.pop("threshold"))
     suppression = build_suppression(values.pop("nms", "per_class"), nms)
     values = {"min_size": offset + MIN_SIZE, **values}
     return DetectionSelector(BoxCoder((0.0,) * 4, STDS, offset), suppression, offset, **values)
 
 
 def _detect(roi_valid=ROI_VALID, logits=LOGITS, **changes):
-    return in_graph(_cell(**changes), logits, DELTAS, ROIS, roi_valid, BOUNDS)
+    return in_graph(_cell(**changes), logits, DELTAS, ROIS, roi_valid, BOUNDS, 96)
 
 
 def _plain_detect(
@@ -149,7 +149,7 @@ def test_no_box_comes_out_empty_or_inside_out(offset):
     deltas = DELTAS.copy()
     deltas[::2, :, 2] = -20.0  # exp(-4) of 8 to 25 px
     cell = _cell(offset=offset, max_per_image=100)
-    boxes, _, _, valid = in_graph(cell, LOGITS, deltas, ROIS, ROI_VALID, BOUNDS)
+    boxes, _, _, valid = in_graph(cell, LOGITS, deltas, ROIS, ROI_VALID, BOUNDS, 96)
     sides = (boxes[..., 2:] - boxes[..., :2])[valid]
     assert len(sides) > 10 and (sides >= 0.009).all()
     assert (sides[:, 0] < 1).any() == (offset == 0)

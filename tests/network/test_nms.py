@@ -14,12 +14,12 @@ from tests.helpers.plain_boxes import box_arrays, in_graph, plain_nms
 EXTENT, BATCH, NUMBER, GROUPS = 64, 3, 10, 4
 THRESHOLDS = (0.5, 0.7)  # on a quarter-pixel lattice overlaps of exactly 0.5 do occur
 CELLS = {
-    (kind, threshold): build_nms(kind, threshold, EXTENT)
+    (kind, threshold): build_nms(kind, threshold)
     for kind in ("kernel", "matrix")
     for threshold in THRESHOLDS
 }
 # Separate Cells where other arguments are given: one graph each.
-GROUPED = {key: build_nms(key[0], key[1], EXTENT) for key in CELLS}
+GROUPED = {key: build_nms(key[0], key[1]) for key in CELLS}
 FLAGS = hnp.arrays(np.bool_, (BATCH, NUMBER))
 
 
@@ -35,7 +35,7 @@ def _expected(boxes, valid, groups, threshold):
 def test_one_group_agrees_with_the_loop(threshold, boxes, valid):
     expected = _expected(boxes, valid, np.zeros(valid.shape), threshold)
     for kind in ("kernel", "matrix"):
-        keep = in_graph(CELLS[kind, threshold], boxes, valid)
+        keep = in_graph(CELLS[kind, threshold], boxes, valid, EXTENT)
         assert keep.dtype == np.bool_
         np.testing.assert_array_equal(keep, expected, err_msg=kind)
 
@@ -50,7 +50,7 @@ def test_one_group_agrees_with_the_loop(threshold, boxes, valid):
 def test_groups_never_meet(threshold, boxes, valid, groups):
     expected = _expected(boxes, valid, groups, threshold)
     for kind in ("kernel", "matrix"):
-        keep = in_graph(GROUPED[kind, threshold], boxes, valid, groups, GROUPS)
+        keep = in_graph(GROUPED[kind, threshold], boxes, valid, EXTENT, groups, GROUPS)
         np.testing.assert_array_equal(keep, expected, err_msg=kind)
 
 
@@ -59,10 +59,10 @@ def test_equal_boxes_leave_the_first_valid_one_of_every_group(kind):
     boxes = np.tile(np.array([4, 4, 20, 20], np.float32), (BATCH, NUMBER, 1))
     valid = np.ones((BATCH, NUMBER), bool)
     valid[:, 0] = False
-    keep = in_graph(CELLS[kind, 0.5], boxes, valid)
+    keep = in_graph(CELLS[kind, 0.5], boxes, valid, EXTENT)
     assert keep[:, 1].all() and keep.sum() == BATCH
     groups = np.tile(np.arange(NUMBER, dtype=np.int32) % 3, (BATCH, 1))
-    keep = in_graph(GROUPED[kind, 0.5], boxes, valid, groups, GROUPS)
+    keep = in_graph(GROUPED[kind, 0.5], boxes, valid, EXTENT, groups, GROUPS)
     assert keep[:, 1:4].all() and keep.sum() == 3 * BATCH
 
 
@@ -73,9 +73,9 @@ def test_only_more_than_the_threshold_suppresses(kind):
     boxes[:, 0], boxes[:, 1], boxes[:, 2] = (0, 0, 20, 20), (0, 0, 20, 10), (0, 9, 20, 20)
     valid = np.zeros((BATCH, NUMBER), bool)
     valid[:, :3] = True
-    keep = in_graph(CELLS[kind, 0.5], boxes, valid)
+    keep = in_graph(CELLS[kind, 0.5], boxes, valid, EXTENT)
     assert keep[0].tolist() == [True, True, False] + [False] * 7
-    assert in_graph(CELLS[kind, 0.7], boxes, valid)[0].tolist() == [True] * 3 + [False] * 7
+    assert in_graph(CELLS[kind, 0.7], boxes, valid, EXTENT)[0].tolist() == [True] * 3 + [False] * 7
 
 
 @pytest.mark.parametrize("kind", ["kernel", "matrix"])
@@ -84,7 +84,7 @@ def test_chains_take_many_rounds(kind):
     left = np.arange(NUMBER, dtype=np.float32) * 3
     one = np.stack([left, np.zeros(NUMBER), left + 10, np.full(NUMBER, 10)], -1)
     boxes = np.tile(one.astype(np.float32), (BATCH, 1, 1))
-    keep = in_graph(CELLS[kind, 0.5], boxes, np.ones((BATCH, NUMBER), bool))
+    keep = in_graph(CELLS[kind, 0.5], boxes, np.ones((BATCH, NUMBER), bool), EXTENT)
     np.testing.assert_array_equal(keep, np.tile(np.arange(NUMBER) % 2 == 0, (BATCH, 1)))
 
 
@@ -100,8 +100,8 @@ def test_many_groups_at_full_canvas_size_stay_apart():
     valid = rng.random((2, number)) < 0.9
     expected = _expected(boxes, valid, groups, 0.5)
     assert 0 < expected.sum() < valid.sum()
-    for cell in (KernelNms(0.5, extent), MatrixNms(0.5)):
-        keep = in_graph(cell, boxes, valid, groups, classes)
+    for cell in (KernelNms(0.5), MatrixNms(0.5)):
+        keep = in_graph(cell, boxes, valid, extent, groups, classes)
         np.testing.assert_array_equal(keep, expected)
 
 
@@ -111,16 +111,16 @@ def test_very_many_boxes_go_in_parts(monkeypatch):
     corner = rng.uniform(0, 40, (5, 30, 2)).astype(np.float32)
     boxes = np.concatenate([corner, corner + 20], 2)
     valid, groups = rng.random((5, 30)) < 0.9, rng.integers(0, 3, (5, 30)).astype(np.int32)
-    whole = in_graph(build_nms("kernel", 0.5, 64), boxes, valid, groups, 3)
+    whole = in_graph(build_nms("kernel", 0.5), boxes, valid, 64, groups, 3)
     monkeypatch.setattr(nms, "_MOST_BOXES", 70)
-    parts = in_graph(build_nms("kernel", 0.5, 64), boxes, valid, groups, 3)
+    parts = in_graph(build_nms("kernel", 0.5), boxes, valid, 64, groups, 3)
     np.testing.assert_array_equal(parts, whole)
     assert 0 < whole.sum() < valid.sum()
 
 
 def test_unknown_kind():
     with pytest.raises(ValueError, match="'soft' is none of kernel, matrix"):
-        build_nms("soft", 0.5, 10)
+        build_nms("soft", 0.5)
 
 
 @pytest.mark.parametrize("kind", ["kernel", "matrix"])
@@ -135,5 +135,5 @@ def test_boxes_that_end_before_they_start_meet_nothing(kind):
         [11, 10, 20, 20],
     ]
     boxes = np.tile(np.array(row, np.float32), (BATCH, 1, 1))
-    keep = in_graph(build_nms(kind, 0.5, EXTENT), boxes, np.ones(boxes.shape[:2], bool))
+    keep = in_graph(build_nms(kind, 0.5), boxes, np.ones(boxes.shape[:2], bool), EXTENT)
     np.testing.assert_array_equal(keep[0], [True, True, True, True, True, False])

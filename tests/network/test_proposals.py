@@ -24,12 +24,12 @@ SETTINGS = {"nms_pre": 60, "nms_post": 40, "max_num": 50, "min_size": 4.0, "thre
 
 def _cell(kind="kernel", offset=0.0, **changes):
     values = {**SETTINGS, **changes}
-    nms = build_nms(kind, values.pop("threshold"), max(CANVAS))
+    nms = build_nms(kind, values.pop("threshold"))
     return Proposal(BoxCoder((0.0,) * 4, (1.0,) * 4, offset), nms, offset, **values)
 
 
 def _propose(**changes):
-    return in_graph(_cell(**changes), LOGITS, DELTAS, ANCHORS, BOUNDS)
+    return in_graph(_cell(**changes), LOGITS, DELTAS, ANCHORS, BOUNDS, max(CANVAS))
 
 
 def _plain_propose(image, nms_pre, nms_post, max_num, min_size, threshold):
@@ -104,7 +104,7 @@ def test_nothing_long_enough_gives_nothing():
 
 def test_images_do_not_disturb_each_other():
     cell = _cell()
-    both = in_graph(cell, LOGITS, DELTAS, ANCHORS, BOUNDS)
+    both = in_graph(cell, LOGITS, DELTAS, ANCHORS, BOUNDS, max(CANVAS))
     swapped = in_graph(
         cell, tuple(x[::-1] for x in LOGITS), tuple(x[::-1] for x in DELTAS), ANCHORS, BOUNDS[::-1]
     )
@@ -117,6 +117,6 @@ def test_legacy_boxes_are_a_pixel_longer():
     still = tuple(np.zeros_like(x) for x in DELTAS)
     for offset, min_size in ((0.0, 16.0), (1.0, 17.0)):
         cell = _cell(offset=offset, min_size=min_size, max_num=1000, nms_pre=1000)
-        proposals, valid = in_graph(cell, LOGITS, still, ANCHORS, BOUNDS)
+        proposals, valid = in_graph(cell, LOGITS, still, ANCHORS, BOUNDS, max(CANVAS))
         sides = proposals[0][valid[0]][:, 2:] - proposals[0][valid[0]][:, :2]
         assert sides.min() == 16.0

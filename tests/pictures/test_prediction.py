@@ -15,6 +15,7 @@ from PIL import Image
 from src.base.errors import UserError
 from src.commands import predict
 from src.commands.predict import parse_arguments
+from src.images.geometry import ResizeRule
 from src.images.ops import InputFormat
 from src.pictures.prediction import (
     PREDICTIONS,
@@ -26,6 +27,7 @@ from src.pictures.prediction import (
     refuse_to_overwrite,
     write_predictions,
 )
+from tests.helpers.data_helpers import canvas_format
 
 TOO_LONG = "x" * 5000
 
@@ -74,7 +76,7 @@ def test_batches_have_one_shape_and_keep_every_image(tmp_path):
     for i, size in enumerate(sizes):
         Image.new("RGB", size, (i, 0, 0)).save(tmp_path / f"{i}.png")
     paths = [tmp_path / f"{i}.png" for i in range(3)]
-    batches = list(batches_of(read_pictures(paths, []), InputFormat(height=32, width=64), 2))
+    batches = list(batches_of(read_pictures(paths, []), canvas_format(32, 64), 2))
     assert [[position for position, _ in batch] for batch, _, _ in batches] == [[0, 1], [2]]
     shapes = [rgb.shape[:2] for batch, _, _ in batches for _, rgb in batch]
     assert shapes == [(h, w) for w, h in sizes]
@@ -88,7 +90,7 @@ def test_a_batch_of_large_pictures_is_shorter(monkeypatch):
     monkeypatch.setattr("src.pictures.prediction._BATCH_PIXELS", 1000)
     sizes = [(10, 10), (40, 30), (40, 30), (10, 10), (10, 10)]
     pictures = ((i, np.zeros((*size, 3), np.uint8)) for i, size in enumerate(sizes))
-    batches = list(batches_of(pictures, InputFormat(height=32, width=64), 3))
+    batches = list(batches_of(pictures, canvas_format(32, 64), 3))
     assert [[i for i, _ in batch] for batch, _, _ in batches] == [[0, 1], [2], [3, 4]]
     assert all(image.shape == (3, 3, 32, 64) for _, image, _ in batches)
 
@@ -143,8 +145,7 @@ def test_no_result_goes_where_an_image_is(tmp_path, monkeypatch, image, output):
 class Settings(InputFormat):
     """The keys that writing predictions asks for."""
 
-    height: int = 32
-    width: int = 64
+    rule: ResizeRule = ResizeRule("canvas", ((32, 64),))
     output_dir: str = "out"
     test_batch_size: int = 2
     class_names: tuple[str, ...] = ("cat", "dog")

@@ -5,6 +5,7 @@ Every function takes the values of all keys of `schema.RULES`, each one checked 
 """
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from ...base.file_names import one_form
@@ -18,6 +19,7 @@ from ...FasterRcnn.names import (
     STRIDES,
     feature_shapes,
 )
+from ...images.geometry import ResizeRule
 
 Values = Mapping[str, Any]
 
@@ -57,9 +59,18 @@ def as_auto(values: Values) -> dict[str, Any]:
     }
 
 
+def canvas_sizes(values: Values) -> tuple[tuple[int, int], ...]:
+    """Return (height, width) of the network's input shapes.
+
+    Args:
+        values: the keys of `ResizeSettings`.
+    """
+    return ResizeRule.from_config(SimpleNamespace(**values)).canvases
+
+
 def _feature_shapes(values: Values) -> tuple[tuple[int, int], ...]:
-    """(height, width) of P2 to P6."""
-    return feature_shapes(values["img_height"], values["img_width"])
+    """(height, width) of P2 to P6 on the largest canvas."""
+    return feature_shapes(*ResizeRule.from_config(SimpleNamespace(**values)).largest)
 
 
 def num_anchors(values: Values) -> int:
@@ -75,7 +86,7 @@ def num_bboxes(values: Values) -> int:
     """Anchors of one image over all levels.
 
     Args:
-        values: those and img_height, img_width, at least.
+        values: those and the keys of `ResizeSettings`, at least.
     """
     return num_anchors(values) * sum(height * width for height, width in _feature_shapes(values))
 
@@ -85,6 +96,7 @@ def num_bboxes(values: Values) -> int:
 DERIVED: dict[str, Callable[[Values], Any]] = {
     "num_classes": lambda v: len(v["coco_classes"]),
     "class_names": lambda v: tuple(map(one_form, v["coco_classes"][1:])),
+    "canvas_sizes": canvas_sizes,
     "feature_shapes": _feature_shapes,
     "num_anchors": num_anchors,
     "num_bboxes": num_bboxes,

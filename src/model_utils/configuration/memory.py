@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...base.errors import UserError
-from .derived import Values, num_bboxes
+from .derived import Values, canvas_sizes, num_bboxes
 
 _MOST = 256e9  # bytes: more than a device has, of those that a detector is trained on
 _NUMBER = 2  # bytes
@@ -23,7 +23,7 @@ def _canvas(values: Values, batch: int) -> int:
     backbone = 256 + 512 / 4 + 1024 / 16 + 2048 / 64  # channels as if all were of C2's size
     pyramid = 2 * values["fpn_out_channels"] * 4 / 3
     channels = 3 + (backbone + pyramid + values["rpn_feat_channels"]) / 16
-    return int(batch * values["img_height"] * values["img_width"] * channels * _NUMBER)
+    return int(batch * max(h * w for h, w in canvas_sizes(values)) * channels * _NUMBER)
 
 
 def _weights(values: Values, batch: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...base.messages import short
+from ...images.geometry import canvas_text, parse_canvas
 
 ROI_LAYER_DEFAULT = {"type": "RoIAlign", "out_size": 7, "sample_num": 2}
 BACKGROUND = "background"
@@ -22,7 +23,8 @@ class Rule:
     """What a key's value must be.
 
     Attributes:
-        kind: bool, int, float, str, path; ints, floats (lists); classes, roi_layer (see `coerce`).
+        kind: bool, int, float, str, path; ints, floats, canvases (lists); classes, roi_layer (see
+            `coerce`).
         low, high: limits of a number, or of a list's elements, both included.
         above: limit of the same that is not included.
         multiple_of: whole number that divides the value.
@@ -47,7 +49,7 @@ class Rule:
 
 
 _NO_LETTERS = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters and the like
-_LIST_ELEMENT = {"ints": "int", "floats": "float", "classes": "str"}
+_LIST_ELEMENT = {"ints": "int", "floats": "float", "classes": "str", "canvases": "canvas"}
 
 
 def is_list(kind: str) -> bool:
@@ -126,6 +128,8 @@ def _coerce_scalar(rule: Rule, kind: str, value: Any) -> Any:
         return _coerce_text(rule, value)
     if kind == "path":
         return os.path.expanduser(_coerce_text(rule, value))
+    if kind == "canvas":
+        return _coerce_canvas(rule, value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"is not a {'whole ' if kind == 'int' else ''}number; give one")
     if kind == "int" and not isinstance(value, int):
@@ -171,6 +175,16 @@ def _shown(limit: float) -> str:
     return str(int(limit)) if limit == int(limit) else str(limit)
 
 
+def _coerce_canvas(rule: Rule, value: Any) -> str:
+    """HEIGHTxWIDTH, also of [height, width]."""
+    if isinstance(value, list | tuple) and len(value) == 2:
+        value = "x".join(map(str, value))
+    size = parse_canvas(_coerce_text(rule, value))
+    for side in size:
+        _check_range(rule, side)
+    return canvas_text(size)
+
+
 def _coerce_roi_layer(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("is not a mapping; write {type: RoIAlign, out_size: 7, sample_num: 2}")
@@ -183,9 +197,9 @@ def _coerce_roi_layer(value: Any) -> dict[str, Any]:
     layer = {**ROI_LAYER_DEFAULT, **value}
     if layer["type"] != "RoIAlign":
         raise ValueError("has a type that does not exist; RoIAlign is the only one")
-    for part, high in (("out_size", 64), ("sample_num", 16)):
+    for part, low, high in (("out_size", 1, 64), ("sample_num", 0, 16)):
         try:
-            layer[part] = _coerce_scalar(Rule("int", low=1, high=high), "int", layer[part])
+            layer[part] = _coerce_scalar(Rule("int", low=low, high=high), "int", layer[part])
         except ValueError as error:
             raise ValueError(f"has {part} {short(layer[part])}, which {error}") from None
     return layer

@@ -69,7 +69,7 @@ RENAMED: dict[str, str] = {
 _RUN_EVAL, _INTERVAL, _EVAL_INTERVAL = "run_eval", "interval", "eval_interval"
 
 ZOO_KEYS = frozenset(
-    (DERIVED.keys() - {"num_classes", "class_names"})
+    (DERIVED.keys() - {"num_classes", "class_names", "canvas_sizes"})
     | ACCEPTED.keys()
     | RENAMED.keys()
     | {_RUN_EVAL, _INTERVAL}

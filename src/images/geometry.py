@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How large a picture enters the network, and on which canvas.
+
+A canvas is an input shape of the network; there are few of them, since each compiles a graph. The
+resize rule says at which scale a picture enters; it goes onto the smallest canvas that holds it so.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Size = tuple[int, int]  # height, width, pixels
+
+CANVAS, SHORT_EDGE, STRETCH = "canvas", "short_edge", "stretch"
+OPENCV, TORCHVISION, DETECTRON2 = "opencv", "torchvision", "detectron2"
+_MULTIPLE = 32  # of the network's coarsest stride that sizes have to be divisible by
+
+
+class ResizeSettings(Protocol):
+    """The keys of the configuration that `ResizeRule` takes; see default_config.yaml."""
+
+    resize: str
+    resize_like: str
+    keep_ratio: bool
+    img_height: int
+    img_width: int
+    min_size: Sequence[int]
+    max_size: int
+    canvases: Sequence[str]
+
+
+def parse_canvas(text: str) -> Size:
+    """Return (height, width) of a canvas as the configuration writes it.
+
+    Args:
+        text: e.g. "800x1344".
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    height, _, width = text.partition("x")
+    if not (height.isascii() and height.isdigit() and width.isascii() and width.isdigit()):
+        raise ValueError("is not HEIGHTxWIDTH, such as 800x1344")
+    return int(height), int(width)
+
+
+def canvas_text(size: Size) -> str:
+    """Return a canvas as the configuration and file names write it.
+
+    Args:
+        size: of the canvas.
+    """
+    return f"{size[0]}x{size[1]}"
+
+
+@dataclass(frozen=True)
+class ResizeRule:
+    """At which scale a picture enters the network, and on which canvas.
+
+    Attributes:
+        kind: "canvas": as large as a canvas holds it; "short_edge": the shorter side becomes a
+            `min_sizes`, or less, where the longer one would exceed `max_size`; "stretch": to the
+            canvas, without keeping the aspect ratio.
+        canvases: the network's input shapes.
+        min_sizes: that training draws from; everything else takes the largest.
+        max_size: of the longer side.
+        like: whose arithmetic: "opencv", "torchvision" or "detectron2".
+    """
+
+    kind: str
+    canvases: tuple[Size, ...]
+    min_sizes: tuple[int, ...] = (800,)
+    max_size: int = 1333
+    like: str = OPENCV
+
+    @classmethod
+    def from_config(cls, config: ResizeSettings) -> "ResizeRule":
+        """Take the rule from the configuration.
+
+        Args:
+            config: uses the keys of `ResizeSettings`.
+        """
+        kind = config.resize
+        if kind == "auto":
+            kind = CANVAS if config.keep_ratio else STRETCH
+        min_sizes = tuple(int(size) for size in config.min_size)
+        canvases = tuple(parse_canvas(text) for text in config.canvases)
+        if not canvases and kind == SHORT_EDGE:
+            canvases = _canvases_of(max(min_sizes), int(config.max_size))
+        elif not canvases:
+            canvases = ((int(config.img_height), int(config.img_width)),)
+        return cls(kind, canvases, min_sizes, int(config.max_size), config.resize_like)
+
+    @property
+    def largest(self) -> Size:
+        """The canvas of the most pixels."""
+        return max(self.canvases, key=_area)
+
+    def canvas_of(self, height: int, width: int) -> int:
+        """Return the number of the canvas that a picture goes onto.
+
+        That is the smallest one that holds it at its scale, or the one that it is largest on.
+
+        Args:
+            height, width: of the picture.
+        """
+        if len(self.canvases) == 1:
+            return 0
+        if self.kind == STRETCH:
+            return min(range(len(self.canvases)), key=lambda i: self._distortion(i, height, width))
+        scales = [self.scale_on(i, height, width) for i in range(len(self.canvases))]
+        best = max(scales)
+        held = [i for i, scale in enumerate(scales) if scale >= best * (1 - 1e-9)]
+        return min(held, key=lambda i: _area(self.canvases[i]))
+
+    def scale_on(self, canvas: int, height: int, width: int) -> float:
+        """Return network pixels per picture pixel with the largest of `min_sizes`.
+
+        Args:
+            canvas: its number.
+            height, width: of the picture.
+        """
+        rows, columns = self.canvases[canvas]
+        new_height, new_width = self.size_on(canvas, height, width)
+        if self.kind == SHORT_EDGE:  # of the sizes alone, in which rounding may hide a difference
+            wanted = self._short_edge(height, width, max(self.min_sizes))
+            if wanted[0] <= rows and wanted[1] <= columns:
+                return max(wanted) / max(height, width)
+        return min(rows / height, columns / width, max(new_height, new_width) / max(height, width))
+
+    def size_on(self, canvas: int, height: int, width: int, min_size: int | None = None) -> Size:
+        """Return the size of a picture on a canvas; it is made smaller than its rule says to fit.
+
+        Args:
+            canvas: its number.
+            height, width: of the picture.
+            min_size: the shorter side's size for "short_edge"; the largest of `min_sizes` if None.
+        """
+        rows, columns = self.canvases[canvas]
+        if self.kind == STRETCH:
+            return rows, columns
+        if self.kind == SHORT_EDGE:
+            wanted = self._short_edge(height, width, min_size or max(self.min_sizes))
+            if wanted[0] <= rows and wanted[1] <= columns:
+                return wanted
+        return fit(height, width, rows, columns)
+
+    def _short_edge(self, height: int, width: int, min_size: int) -> Size:
+        return short_edge_size(height, width, min_size, self.max_size, self.like)
+
+    def _distortion(self, canvas: int, height: int, width: int) -> tuple[float, int]:
+        """How much stretching changes the aspect ratio; the smaller of two equal ones is better."""
+        rows, columns = self.canvases[canvas]
+        return abs(math.log(rows / columns * width / height)), rows * columns
+
+
+def fit(height: int, width: int, rows: int, columns: int) -> Size:
+    """Return the size of a picture that is as large as a canvas holds it.
+
+    Args:
+        height, width: of the picture.
+        rows, columns: of the canvas.
+    """
+    scale = min(rows / height, columns / width)
+    return (
+        min(max(int(height * scale + 0.5), 1), rows),
+        min(max(int(width * scale + 0.5), 1), columns),
+    )
+
+
+def short_edge_size(height: int, width: int, min_size: int, max_size: int, like: str) -> Size:
+    """Return the size of a picture by the rule of the shorter side.
+
+    torchvision rounds down, detectron2 and mmdetection to the nearest.
+
+    Args:
+        height, width: of the picture.
+        min_size: of the shorter side.
+        max_size: the most of the longer side.
+        like: whose rounding, see `ResizeRule`.
+    """
+    scale = min(min_size / min(height, width), max_size / max(height, width))
+    half = 0.0 if like == TORCHVISION else 0.5
+    return max(int(height * scale + half), 1), max(int(width * scale + half), 1)
+
+
+def _canvases_of(min_size: int, max_size: int) -> tuple[Size, ...]:
+    """A canvas for landscape pictures and one for portrait pictures of the shorter side's rule."""
+    short, long = (-(-size // _MULTIPLE) * _MULTIPLE for size in (min_size, max_size))
+    if short >= long:
+        return ((long, long),)
+    return ((short, long), (long, short))
+
+
+def _area(size: Size) -> int:
+    return size[0] * size[1]
