@@ -9,14 +9,15 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .box_ops import split_coordinates
+from .roi_sampling import GatherRegions, GatherSamples, counted, largest_areas, spatial_shapes
 
 ROI_ALIGN_KINDS = ("gather", "operator")
 LEVEL_FORMULAS = ("mmdetection", "torchvision")
 _LEVEL_EPS = 1.0e-6
 # MindSpore's operator takes a RoI for padding whose x1 and x2 are both closer to 0 than this.
 _NO_PLACE = 1.0e-3
-# RoIs that are pooled together: bounds the memory of the gathered corners (200 KB a RoI of 7x7).
-_CHUNK = 512
+# Cells that a RoI is moved by so that it reads none.
+_FAR = 1.0e6
 
 
 def build_roi_align(
@@ -32,11 +33,13 @@ def build_roi_align(
 ) -> nn.Cell:
     """Return the RoIAlign Cell of a `kind`: "gather" (one pass, CPU) or "operator" (GPU, Ascend).
 
+    Adaptive samples are always gathered: MindSpore's operator rounds their number down.
+
     Args:
         kind: of `ROI_ALIGN_KINDS`.
         strides: of the pyramid levels that are pooled, e.g. (4, 8, 16, 32).
         out_size: bins a side.
-        sample_num: samples a bin and side.
+        sample_num: samples a bin and side; 0: adaptive, ceil(RoI side in cells / out_size).
         finest_scale: RoIs below twice this side, px, go to the first level, below four times to
             the second, and so on.
         offset: see `box_ops`; a legacy RoI reaches to the end of its last pixel.
@@ -49,7 +52,7 @@ def build_roi_align(
     """
     if kind not in ROI_ALIGN_KINDS:
         raise ValueError(f"RoIAlign kind {kind!r} is none of {', '.join(ROI_ALIGN_KINDS)}")
-    cell = GatherRoiAlign if kind == "gather" else OperatorRoiAlign
+    cell = OperatorRoiAlign if kind == "operator" and sample_num else GatherRoiAlign
     return cell(
         LevelChooser(len(strides), finest_scale, offset, level_formula),
         strides,
@@ -99,15 +102,12 @@ class LevelChooser(nn.Cell):
 class GatherRoiAlign(nn.Cell):
     """All levels in one pass: every RoI reads only the cells it needs.
 
-    The cells of all levels are counted as rows of one table. A bin is a weighted sum of
-    4 * sample_num ** 2 of them; the weights need no gradient.
-
     Args:
         choose_level: which level a RoI is pooled from.
         strides, out_size, sample_num, offset, aligned: see `build_roi_align`.
 
     Attributes:
-        pool: computes the sums, `GatherCells` or a Cell with the same arguments.
+        pool: computes the averages: `roi_sampling.GatherSamples`, or a Cell with the same inputs.
     """
 
     def __init__(
@@ -121,115 +121,62 @@ class GatherRoiAlign(nn.Cell):
     ) -> None:
         super().__init__()
         self.choose_level = choose_level
-        self.out_size = out_size
-        self.samples = out_size * sample_num
-        self.corners = 2 * sample_num
+        self.out_size, self.sample_num = out_size, sample_num
         self.offset = offset
         self.half_cell = 0.5 if aligned else 0.0
         self.scales = Tensor(1.0 / np.array(strides, np.float32))
-        steps = (np.arange(self.samples, dtype=np.float32) + 0.5) / self.samples
-        self.steps = Tensor(steps[None])
-        self.pool = GatherCells()
+        self.strides = Tensor(np.array(strides, np.int32))
+        if sample_num:
+            self.pool = GatherSamples(out_size, sample_num)
+        else:
+            areas = largest_areas(strides, choose_level.finest_scale)
+            self.pool = GatherRegions(out_size, areas)
 
-    def construct(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+    def construct(
+        self, features: tuple[Tensor, ...], rois: Tensor, canvas_hw: Tensor | None = None
+    ) -> Tensor:
         """Pool.
 
         Args:
             features: (B, C, H_l, W_l) of each level.
             rois: (B, R, 4) float32 in network-input pixels.
+            canvas_hw: (B, 2) int32: height and width of each image's own canvas, px, multiples of
+                the largest stride: RoIs read no cells beyond. None: all cells.
 
         Returns:
             (B*R, C, out_size, out_size) float32.
         """
         batch, number = rois.shape[:2]
-        rows, weights = self._corners_of(
-            ops.reshape(rois, (-1, 4)),
-            _image_of_roi(batch, number),
-            _spatial_shapes(features),
-            batch,
-        )
-        pooled = self.pool(features, rows, weights)
-        return ops.reshape(pooled, (batch * number, -1, self.out_size, self.out_size))
-
-    def _corners_of(
-        self, rois: Tensor, image: Tensor, shapes: tuple[tuple[int, int], ...], batch: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return table rows (int32) and weights (float32), both (R, bins, corners ** 2)."""
+        rois = ops.reshape(rois, (-1, 4))
         level = self.choose_level(rois)
-        scale = ops.gather(self.scales, level, 0)
-        heights, widths, areas, starts = _level_constants(shapes, batch)
-        height, width = ops.gather(heights, level, 0), ops.gather(widths, level, 0)
-        first_row = ops.gather(starts, level, 0) + image * ops.gather(areas, level, 0)
+        image = _image_of_roi(batch, number)
+        height, width, area, start = _level_constants(spatial_shapes(features), batch)
+        first = ops.gather(start, level, 0) + image * ops.gather(area, level, 0)
+        line = ops.gather(width, level, 0)
+        if canvas_hw is None:
+            size = ops.stack((ops.gather(height, level, 0), line), -1)
+        else:
+            stride = ops.expand_dims(ops.gather(self.strides, level, 0), 1)
+            size = ops.floor_div(ops.gather(canvas_hw, image, 0), stride)
+        places = ops.concat((ops.stack((first, line), -1), size), 1)
+        boxes = self._in_cells(rois, ops.gather(self.scales, level, 0))
+        return self.pool(features, ops.stop_gradient(boxes), places)
 
+    def _in_cells(self, rois: Tensor, scale: Tensor) -> Tensor:
+        """Return y, x, height and width of `rois` in cells, (R, 4)."""
         x1, y1, x2, y2 = split_coordinates(rois)
-        row, row_weight = self._axis(y1, y2, scale, height)
-        column, column_weight = self._axis(x1, x2, scale, width)
-        # Integers: as floats, they would be wrong where a runtime computes in 8 or 11 bits.
-        row = ops.expand_dims(first_row, 1) + ops.cast(row, ms.int32) * ops.expand_dims(
-            ops.cast(width, ms.int32), 1
-        )
-        index = ops.expand_dims(row, 2) + ops.expand_dims(ops.cast(column, ms.int32), 1)
-        weight = ops.expand_dims(row_weight, 2) * ops.expand_dims(column_weight, 1)
+        y, height = self._axis(y1, y2, scale)
+        x, width = self._axis(x1, x2, scale)
         if self.offset:
-            weight = weight * ops.reshape(_has_place(x1, x2), (-1, 1, 1))
-        return self._by_bin(index), ops.stop_gradient(self._by_bin(weight))
+            x = x - (1.0 - _has_place(x1, x2)) * _FAR
+        return ops.stack((y, x, height, width), -1)
 
-    def _axis(
-        self, low: Tensor, high: Tensor, scale: Tensor, size: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the cells (R, bins * corners) that one axis of the bins reads, and weights."""
+    def _axis(self, low: Tensor, high: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         start = low * scale - self.half_cell
         length = (high + self.offset) * scale - self.half_cell - start
         if not (self.half_cell or self.offset):  # the model zoo's operator does neither
             length = ops.maximum(length, 1.0)
-        position = ops.expand_dims(start, 1) + ops.expand_dims(length, 1) * self.steps
-        size = ops.expand_dims(size, 1)
-        inside = ops.logical_and(position >= -1.0, position <= size)
-        position = ops.maximum(ops.minimum(position, size - 1.0), 0.0)
-        first = ops.floor(position)
-        second = ops.minimum(first + 1.0, size - 1.0)
-        share = ops.cast(inside, ms.float32) * (self.out_size / self.samples)
-        fraction = position - first
-        cells = ops.stack((first, second), -1)
-        weights = ops.stack((share - fraction * share, fraction * share), -1)
-        flat = (position.shape[0], 2 * self.samples)
-        return ops.reshape(cells, flat), ops.reshape(weights, flat)
-
-    def _by_bin(self, values: Tensor) -> Tensor:
-        """(R, bins * corners, bins * corners) -> (R, bins ** 2, corners ** 2)."""
-        number = values.shape[0]
-        bins, corners = self.out_size, self.corners
-        values = ops.reshape(values, (number, bins, corners, bins, corners))
-        values = ops.transpose(values, (0, 1, 3, 2, 4))
-        return ops.reshape(values, (number, bins**2, corners**2))
-
-
-class GatherCells(nn.Cell):
-    """Weighted sums of cells by one gather and one batched matrix product."""
-
-    def construct(self, features: tuple[Tensor, ...], rows: Tensor, weights: Tensor) -> Tensor:
-        """Sum.
-
-        Args:
-            features: (B, C, H_l, W_l) of each level.
-            rows: (R, bins, corners) int32: which cells, counted level by level, image by image.
-            weights: (R, bins, corners) float32.
-
-        Returns:
-            (R, C, bins) float32.
-        """
-        table = _cell_table(features)
-        number, bins, corners = rows.shape
-        channels = table.shape[1]
-        pooled: tuple[Tensor, ...] = ()
-        for start in range(0, number, _CHUNK):
-            chunk = rows[start : start + _CHUNK]
-            cells = ops.gather(table, ops.reshape(chunk, (-1,)), 0)
-            cells = ops.reshape(cells, (-1, corners, channels))
-            sums = ops.bmm(ops.reshape(weights[start : start + _CHUNK], (-1, 1, corners)), cells)
-            pooled += (ops.reshape(sums, (-1, bins, channels)),)
-        pooled = pooled[0] if len(pooled) == 1 else ops.concat(pooled, 0)
-        return ops.transpose(pooled, (0, 2, 1))
+        return start, length
 
 
 class OperatorRoiAlign(nn.Cell):
@@ -252,16 +199,20 @@ class OperatorRoiAlign(nn.Cell):
         super().__init__()
         self.choose_level = choose_level
         self.offset = offset
+        self.strides = tuple(strides)
         self.shifts = [0.5 * stride if aligned else 0.0 for stride in strides]
         self.shortest = [None if aligned or offset else float(stride) for stride in strides]
         self.pools = [ops.ROIAlign(out_size, out_size, 1.0 / s, sample_num, 1) for s in strides]
 
-    def construct(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+    def construct(
+        self, features: tuple[Tensor, ...], rois: Tensor, canvas_hw: Tensor | None = None
+    ) -> Tensor:
         """Pool, with the result of `GatherRoiAlign.construct`.
 
         Args:
             features: (B, C, H_l, W_l) of each level.
             rois: (B, R, 4) float32 in network-input pixels.
+            canvas_hw: as there; no RoI reaches beyond.
         """
         batch, number = rois.shape[:2]
         rois = ops.reshape(rois, (-1, 4))
@@ -271,56 +222,57 @@ class OperatorRoiAlign(nn.Cell):
         for index, pool in enumerate(self.pools):
             read = _operator_rois(rois, self.offset, self.shifts[index], self.shortest[index])
             own = ops.reshape(ops.cast(ops.equal(level, index), ms.float32), (-1, 1, 1, 1))
-            values = pool(ops.cast(features[index], ms.float32), ops.concat((image, read), 1))
+            feature = ops.cast(features[index], ms.float32)
+            if canvas_hw is not None:
+                feature = _with_edges(feature, ops.floor_div(canvas_hw, self.strides[index]))
+            values = pool(feature, ops.concat((image, read), 1))
             pooled = pooled + values * own
         if self.offset:
             pooled = pooled * ops.reshape(_has_place(rois[:, 0], rois[:, 2]), (-1, 1, 1, 1))
         return pooled
 
 
-def _cell_table(features: tuple[Tensor, ...]) -> Tensor:
-    """Return (sum of B*H_l*W_l, C) float32: all cells of all levels, level by level."""
-    tables: tuple[Tensor, ...] = ()
-    for feature in features:
-        cells = ops.transpose(ops.cast(feature, ms.float32), (0, 2, 3, 1))
-        tables += (ops.reshape(cells, (-1, feature.shape[1])),)
-    return ops.concat(tables, 0)
-
-
-def _spatial_shapes(features: tuple[Tensor, ...]) -> tuple[tuple[int, int], ...]:
-    shapes: tuple[tuple[int, int], ...] = ()
-    for feature in features:
-        shapes += (feature.shape[2:],)
-    return shapes
-
-
 @ops.constexpr
 def _level_constants(
     shapes: tuple[tuple[int, int], ...], batch: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return of each level, (L,): height and width float32, cells and first table row int32.
+    """Return of each level, (L,) int32: height, width, cells and first table row.
 
     Raises:
         ValueError: more rows than int32 counts.
     """
-    sizes = np.array(shapes, np.float32)
-    areas = np.array(shapes, np.int64).prod(1)
+    sizes = np.array(shapes, np.int64)
+    areas = sizes.prod(1)
     if batch * areas.sum() >= 2**31:
         raise ValueError(
             f"{batch} images at once are too many for RoIAlign: at most {2**31 // areas.sum()}"
         )
     rows = np.concatenate([[0], np.cumsum(batch * areas)])[:-1]
-    return (
-        Tensor(sizes[:, 0]),
-        Tensor(sizes[:, 1]),
-        Tensor(areas.astype(np.int32)),
-        Tensor(rows.astype(np.int32)),
-    )
+    heights, widths = sizes[:, 0], sizes[:, 1]
+    return tuple(Tensor(values.astype(np.int32)) for values in (heights, widths, areas, rows))
 
 
 @ops.constexpr
 def _image_of_roi(batch: int, number: int) -> Tensor:
     return Tensor(np.repeat(np.arange(batch, dtype=np.int32), number))
+
+
+def _with_edges(feature: Tensor, size: Tensor) -> Tensor:
+    """Repeat the last line and cell of each image's own part, size (B, 2) int32, in the next.
+
+    The operator repeats the map's own: samples up to a cell beyond the border read the border.
+    """
+    height, width = feature.shape[2:]
+    above = ops.concat((feature[:, :, :1], feature[:, :, :-1]), 2)
+    is_next = ops.equal(counted(height), size[:, 0:1])
+    feature = ops.select(_spread(ops.expand_dims(is_next, 2), feature), above, feature)
+    left = ops.concat((feature[:, :, :, :1], feature[:, :, :, :-1]), 3)
+    is_next = ops.equal(counted(width), size[:, 1:2])
+    return ops.select(_spread(ops.expand_dims(is_next, 1), feature), left, feature)
+
+
+def _spread(mask: Tensor, feature: Tensor) -> Tensor:
+    return ops.broadcast_to(ops.expand_dims(mask, 1), feature.shape)
 
 
 def _operator_rois(rois: Tensor, offset: float, shift: float, shortest: float | None) -> Tensor:

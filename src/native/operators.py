@@ -107,36 +107,40 @@ class NativeStridedConv3x3(nn.Cell):
         return of_image, self.weight_gradient(image, gradient)
 
 
-class NativePoolCells(nn.Cell):
-    """What `GatherCells` computes, in one pass that keeps nothing for the gradient.
+class NativePoolRegions(nn.Cell):
+    """What `roi_sampling.GatherSamples` and `GatherRegions` compute, in one pass over the maps.
 
     Args:
         library: our compiled operators, of `build.library()`.
+        out_size, sample_num: see `roi_align.build_roi_align`.
     """
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, out_size: int, sample_num: int) -> None:
         super().__init__()
-        self.forward = _operator(library, "pool", _pooled_shape)
+        self.samples = Tensor([sample_num], mstype.int32)
+        self.forward = _operator(
+            library, "pool", lambda *shapes: [shapes[-2][0], shapes[0][1], out_size, out_size]
+        )
         self.map_gradients = _operator(library, "pool_gradient", _map_shapes, _map_types)
 
-    def construct(self, features: tuple[Tensor, ...], rows: Tensor, weights: Tensor) -> Tensor:
-        """Return the sums, as `GatherCells.construct` does.
+    def construct(self, features: tuple[Tensor, ...], boxes: Tensor, places: Tensor) -> Tensor:
+        """Return the averages, as `GatherSamples.construct` does.
 
         Args:
-            features, rows, weights: as there.
+            features, boxes, places: as there.
         """
-        return self.forward(*features, rows, weights)
+        return self.forward(*features, boxes, places, self.samples)
 
-    def bprop(self, features, rows, weights, result, gradient):
-        """Return the gradients: of the maps; rows and weights have none.
+    def bprop(self, features, boxes, places, result, gradient):
+        """Return the gradients: of the maps; boxes and places have none.
 
         Args:
-            features, rows, weights: as for `construct`.
+            features, boxes, places: as for `construct`.
             result: what it returned.
-            gradient: of the result, (R, C, bins).
+            gradient: of the result, of its shape.
         """
-        gradients = self.map_gradients(*features, rows, weights, gradient)
-        return gradients, ops.zeros_like(rows), ops.zeros_like(weights)
+        gradients = self.map_gradients(*features, boxes, places, self.samples, gradient)
+        return gradients, ops.zeros_like(boxes), ops.zeros_like(places)
 
 
 class NativeAddUpsampled(nn.Cell):
@@ -247,7 +251,11 @@ def _conv3x3(conv: nn.Conv2d, library: Library) -> nn.Cell | None:
 # Cells that use one of ours, its attribute there, and what makes it.
 _PLACES = (
     (nn.Conv2d, "conv2d", _conv3x3),
-    (GatherRoiAlign, "pool", lambda cell, library: NativePoolCells(library)),
+    (
+        GatherRoiAlign,
+        "pool",
+        lambda cell, library: NativePoolRegions(library, cell.out_size, cell.sample_num),
+    ),
     (FeatPyramidNeck, "merge", lambda cell, library: NativeAddUpsampled(library)),
     (FrozenBatchNorm, "scale_filters", lambda cell, library: NativeScaleFilters(library)),
     (
@@ -292,17 +300,12 @@ def _weight_shape(image, gradient):
     return [gradient[1], image[1], 3, 3]
 
 
-def _pooled_shape(*shapes):
-    regions, bins, _ = shapes[-1]
-    return [regions, shapes[0][1], bins]
-
-
 def _map_shapes(*shapes):
-    return tuple(shapes[:-3])
+    return tuple(shapes[:-4])
 
 
 def _map_types(*types):
-    return tuple(types[:-3])
+    return tuple(types[:-4])
 
 
 def _sum_shape(fine, coarse):

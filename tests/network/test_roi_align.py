@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mindspore import nn, ops
 
-import src.FasterRcnn.roi_align as roi_align
+import src.FasterRcnn.roi_sampling as roi_sampling
 from src.FasterRcnn.roi_align import LEVEL_FORMULAS, LevelChooser, build_roi_align
 from tests.helpers.plain_boxes import in_graph
 
@@ -78,33 +78,40 @@ def _plain_value(feature, y, x):
     return upper * (1 - down) + lower * down
 
 
-def _plain_roi_align(features, rois, offset, aligned, out_size, sample_num):
+def _plain_samples(start, length, out_size, sample_num):
+    """Where the samples of each bin of one axis lie: (out_size, n)."""
+    # The published programs round float32 quotients up.
+    number = sample_num or max(0, int(np.ceil(np.float32(length) / np.float32(out_size))))
+    steps = (np.arange(out_size * number) + 0.5) / (out_size * max(number, 1))
+    return (start + length * steps).reshape(out_size, number)
+
+
+def _plain_roi_align(features, rois, offset, aligned, out_size, sample_num, canvas_hw=None):
     pooled = []
     for image, rows in enumerate(rois.astype(np.float64)):
         for roi in rows:
             level = _plain_level(roi, offset)
             feature, stride = features[level][image].astype(np.float64), STRIDES[level]
+            if canvas_hw is not None:
+                height, width = canvas_hw[image] // stride
+                feature = feature[:, :height, :width]
             start = roi[:2] / stride - 0.5 * aligned
             length = (roi[2:] + offset - roi[:2]) / stride
             length = length if aligned or offset else np.maximum(length, 1.0)
-            steps = (np.arange(out_size * sample_num) + 0.5) / (out_size * sample_num)
-            grid = np.array(
-                [
-                    [
-                        _plain_value(feature, start[1] + length[1] * v, start[0] + length[0] * u)
-                        for u in steps
-                    ]
-                    for v in steps
-                ]
+            columns, lines = (
+                _plain_samples(start[axis], length[axis], out_size, sample_num) for axis in (0, 1)
             )
-            bins = grid.reshape(out_size, sample_num, out_size, sample_num, -1).mean((1, 3))
-            pooled.append(bins.transpose(2, 0, 1))
+            bins = np.zeros((len(feature), out_size, out_size))
+            for row, column in np.ndindex(out_size, out_size):
+                values = [_plain_value(feature, y, x) for y in lines[row] for x in columns[column]]
+                bins[:, row, column] = np.mean(values, 0) if values else 0
+            pooled.append(bins)
     return np.stack(pooled)
 
 
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("offset", [0.0, 1.0])
-@pytest.mark.parametrize("out_size, sample_num", [(3, 2), (7, 1)])
+@pytest.mark.parametrize("out_size, sample_num", [(3, 2), (7, 1), (3, 0), (7, 0)])
 def test_gather_agrees_with_the_loops(offset, aligned, out_size, sample_num):
     pooled = in_graph(_build("gather", offset, aligned, out_size, sample_num), FEATURES, ROIS)
     assert pooled.shape == (2 * NUMBER, CHANNELS, out_size, out_size)
@@ -256,17 +263,17 @@ def test_gradients_are_the_finite_differences_of_the_loops(offset, aligned):
 @pytest.mark.parametrize("chunk", [5, 6, NUMBER * 2])
 def test_chunks_change_nothing(monkeypatch, chunk):
     whole = in_graph(_build("gather"), FEATURES, ROIS)
-    monkeypatch.setattr(roi_align, "_CHUNK", chunk)
+    monkeypatch.setattr(roi_sampling, "_CHUNK", chunk)
     np.testing.assert_allclose(in_graph(_build("gather"), FEATURES, ROIS), whole, atol=1e-6)
 
 
 def test_more_rois_than_the_real_chunk():
-    number = roi_align._CHUNK // 2 + 3
+    number = roi_sampling._CHUNK // 2 + 3
     rois = RNG.uniform(0, 60, (2, number, 4)).astype(np.float32)
     rois[..., 2:] += rois[..., :2]
     gather = in_graph(_build("gather", out_size=2, sample_num=1), FEATURES, rois)
     operator = in_graph(_build("operator", out_size=2, sample_num=1), FEATURES, rois)
-    assert gather.shape[0] == 2 * number > roi_align._CHUNK
+    assert gather.shape[0] == 2 * number > roi_sampling._CHUNK
     np.testing.assert_allclose(gather, operator, atol=1e-4)
 
 

@@ -47,8 +47,9 @@ std::vector<kernels::Map<Number>> maps_of(void **params, int64_t **shapes, int f
   return maps;
 }
 
-kernels::Corners corners_of(const void *rows, const void *weights, const int64_t *shape) {
-  return {static_cast<const int32_t *>(rows), input(weights), shape[0], shape[1], shape[2]};
+kernels::Regions regions_of(void *const *params, const int64_t *shape, int64_t side) {
+  return {input(params[0]), static_cast<const int32_t *>(params[1]), shape[0], side,
+          *static_cast<const int32_t *>(params[2])};
 }
 
 }  // namespace
@@ -116,24 +117,25 @@ OPERATOR(scale_filters) {
   });
 }
 
-// maps (batch, channels, height, width)..., rows, weights -> result
+// maps (batch, channels, height, width)..., boxes, places, samples -> result
 OPERATOR(pool) {
   return guarded([&] {
-    const int levels = count - 3;
+    const int levels = count - 4;
     kernels::pool(maps_of<const float>(params, shapes, 0, levels), shapes[0][0], shapes[0][1],
-                  corners_of(params[levels], params[levels + 1], shapes[levels]),
-                  output(params[levels + 2]));
+                  regions_of(params + levels, shapes[levels], shapes[levels + 3][3]),
+                  output(params[levels + 3]));
   });
 }
 
-// maps (only their shapes are of interest), rows, weights, gradient of the result -> gradients of
-// the maps
+// maps (only their shapes are of interest), boxes, places, samples, gradient of the result ->
+// gradients of the maps
 OPERATOR(pool_gradient) {
   return guarded([&] {
-    const int levels = (count - 3) / 2;
-    kernels::pool_gradient(
-        maps_of<float>(params, shapes, levels + 3, levels), shapes[0][0], shapes[0][1],
-        corners_of(params[levels], params[levels + 1], shapes[levels]), input(params[levels + 2]));
+    const int levels = (count - 4) / 2;
+    kernels::pool_gradient(maps_of<float>(params, shapes, levels + 4, levels), shapes[0][0],
+                           shapes[0][1],
+                           regions_of(params + levels, shapes[levels], shapes[levels + 3][3]),
+                           input(params[levels + 3]));
   });
 }
 

@@ -2,6 +2,7 @@
 #include "pooling.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "threads.h"
@@ -14,6 +15,9 @@ namespace {
 // 10 MB for two images of 768x1280; no two threads add to the same numbers.
 constexpr int kTogether = 16;
 constexpr int kParts = kTogether / kLanes;
+
+// Samples a bin and side, far more than any map has cells for.
+constexpr float kMostSamples = 4096;
 
 template <typename Number>
 int64_t cells_of(const std::vector<Map<Number>> &maps, int64_t batch) {
@@ -37,12 +41,81 @@ struct Part {
         sums(table + table_size) {}
 };
 
-void check_rows(const Corners &corners, int64_t cells) {
-  const int32_t *end = corners.rows + corners.regions * corners.bins * corners.corners;
-  const auto [least, most] = std::minmax_element(corners.rows, end);
-  if (least != end && (*least < 0 || *most >= cells))
-    throw std::out_of_range("a region reads cells outside the feature maps");
-}
+// A line or a cell of a line, counted from the first of the map, and its share in a bin.
+struct Share {
+  int64_t place;
+  float weight;
+};
+
+struct Shares {
+  const Share *first, *last;
+  const Share *begin() const { return first; }
+  const Share *end() const { return last; }
+};
+
+// Bilinear interpolation treats lines and cells of a line alike: a bin is the sum over its lines
+// and cells of both shares times the cell. Samples next to each other read the same cells; their
+// shares are added up.
+class Axes {
+ public:
+  Axes(const Regions &regions, int64_t cells) : side_(regions.side) {
+    for (int64_t region = 0; region < regions.count; ++region) {
+      const float *box = regions.boxes + 4 * region;
+      const int32_t *place = regions.places + 4 * region;
+      check(place, cells);
+      for (int axis : {0, 1}) add_axis(box[axis], box[2 + axis], place[2 + axis], regions.samples);
+    }
+  }
+
+  Shares lines(int64_t region, int64_t bin) const { return at(2 * region * side_ + bin); }
+  Shares cells(int64_t region, int64_t bin) const { return at((2 * region + 1) * side_ + bin); }
+
+ private:
+  static void check(const int32_t *place, int64_t cells) {
+    const int64_t first = place[0], line = place[1], height = place[2], width = place[3];
+    if (first < 0 || height < 1 || width < 1 || width > line ||
+        first + (height - 1) * line + width > cells)
+      throw std::out_of_range("a region reads cells outside the feature maps");
+  }
+
+  Shares at(int64_t bin) const {
+    return {shares_.data() + (bin ? ends_[bin - 1] : 0), shares_.data() + ends_[bin]};
+  }
+
+  void add_axis(float start, float length, int32_t size, int samples) {
+    if (samples == 0) {  // none for a length of 0 or less, or one that is no number
+      const float wanted = std::ceil(length / side_);
+      samples = wanted >= 1 ? static_cast<int>(std::min(wanted, kMostSamples)) : 0;
+    }
+    for (int64_t bin = 0; bin < side_; ++bin) {
+      const size_t first = shares_.size();
+      for (int sample = 0; sample < samples; ++sample) {
+        const float step = (bin * samples + sample + 0.5f) / (side_ * samples);
+        const float position = start + length * step;
+        if (!(position >= -1 && position <= size)) continue;
+        const float inside = std::clamp<float>(position, 0, size - 1);
+        const int64_t place = static_cast<int64_t>(inside);
+        const float fraction = inside - place;
+        add(first, place, (1 - fraction) / samples);
+        if (fraction > 0) add(first, place + 1, fraction / samples);
+      }
+      ends_.push_back(shares_.size());
+    }
+  }
+
+  void add(size_t first, int64_t place, float weight) {
+    for (size_t i = shares_.size(); i > first && i + 2 > shares_.size(); --i)
+      if (shares_[i - 1].place == place) {
+        shares_[i - 1].weight += weight;
+        return;
+      }
+    shares_.push_back({place, weight});
+  }
+
+  int64_t side_;
+  std::vector<Share> shares_;
+  std::vector<int64_t> ends_;  // of each bin: regions, two axes, bins
+};
 
 // Calls visit(table rows, channels' start in memory, area) for every map and image.
 template <typename Number, typename Visit>
@@ -55,55 +128,73 @@ void each_plane(const std::vector<Map<Number>> &maps, int64_t batch, int64_t cha
     }
 }
 
+// Calls visit(lines' shares, cells' shares, the bin's sums) for every bin of a region.
+template <typename Visit>
+void each_bin(const Axes &axes, int64_t region, int64_t side, float *sums, Visit visit) {
+  for (int64_t y = 0; y < side; ++y)
+    for (int64_t x = 0; x < side; ++x, sums += kTogether)
+      visit(axes.lines(region, y), axes.cells(region, x), sums);
+}
+
 }  // namespace
 
 void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
-          const Corners &corners, float *result) {
+          const Regions &regions, float *result) {
   const int64_t table_size = cells_of(maps, batch) * kTogether;
-  check_rows(corners, cells_of(maps, batch));
+  const int64_t bins = regions.side * regions.side;
+  const Axes axes(regions, cells_of(maps, batch));
   share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
-    const Part part(block, channels, table_size, corners.bins);
+    const Part part(block, channels, table_size, bins);
     each_plane(maps, batch, channels, part.channel, part.table,
                [&](float *rows, const float *plane, int64_t area) {
                  transpose(plane, area, rows, kTogether, part.count, area);
                });
-    for (int64_t region = 0; region < corners.regions; ++region) {
-      const int32_t *row = corners.rows + region * corners.bins * corners.corners;
-      const float *weight = corners.weights + region * corners.bins * corners.corners;
-      for (int64_t bin = 0; bin < corners.bins; ++bin) {
+    for (int64_t region = 0; region < regions.count; ++region) {
+      const int32_t *place = regions.places + 4 * region;
+      const float *first = part.table + place[0] * int64_t{kTogether};
+      each_bin(axes, region, regions.side, part.sums, [&](Shares lines, Shares cells, float *bin) {
         Vector sum[kParts] = {};
-        for (int64_t corner = 0; corner < corners.corners; ++corner, ++row, ++weight)
-          for (int v = 0; v < kParts; ++v)
-            sum[v] += *weight * load(part.table + *row * int64_t{kTogether} + v * kLanes);
-        for (int v = 0; v < kParts; ++v) store(part.sums + bin * kTogether + v * kLanes, sum[v]);
-      }
-      transpose(part.sums, kTogether, result + (region * channels + part.channel) * corners.bins,
-                corners.bins, corners.bins, part.count);
+        for (const Share &line : lines) {
+          const float *start = first + line.place * place[1] * kTogether;
+          Vector along[kParts] = {};
+          for (const Share &cell : cells)
+            for (int v = 0; v < kParts; ++v)
+              along[v] += cell.weight * load(start + cell.place * kTogether + v * kLanes);
+          for (int v = 0; v < kParts; ++v) sum[v] += line.weight * along[v];
+        }
+        for (int v = 0; v < kParts; ++v) store(bin + v * kLanes, sum[v]);
+      });
+      transpose(part.sums, kTogether, result + (region * channels + part.channel) * bins, bins,
+                bins, part.count);
     }
   });
 }
 
 void pool_gradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
-                   const Corners &corners, const float *gradient) {
+                   const Regions &regions, const float *gradient) {
   const int64_t table_size = cells_of(maps, batch) * kTogether;
-  check_rows(corners, cells_of(maps, batch));
+  const int64_t bins = regions.side * regions.side;
+  const Axes axes(regions, cells_of(maps, batch));
   share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
-    const Part part(block, channels, table_size, corners.bins);
+    const Part part(block, channels, table_size, bins);
     std::memset(part.table, 0, table_size * sizeof(float));
-    for (int64_t region = 0; region < corners.regions; ++region) {
-      const int32_t *row = corners.rows + region * corners.bins * corners.corners;
-      const float *weight = corners.weights + region * corners.bins * corners.corners;
-      transpose(gradient + (region * channels + part.channel) * corners.bins, corners.bins,
-                part.sums, kTogether, part.count, corners.bins);
-      for (int64_t bin = 0; bin < corners.bins; ++bin) {
-        Vector sum[kParts];
-        for (int v = 0; v < kParts; ++v) sum[v] = load(part.sums + bin * kTogether + v * kLanes);
-        for (int64_t corner = 0; corner < corners.corners; ++corner, ++row, ++weight)
+    for (int64_t region = 0; region < regions.count; ++region) {
+      const int32_t *place = regions.places + 4 * region;
+      float *first = part.table + place[0] * int64_t{kTogether};
+      transpose(gradient + (region * channels + part.channel) * bins, bins, part.sums, kTogether,
+                part.count, bins);
+      each_bin(axes, region, regions.side, part.sums, [&](Shares lines, Shares cells, float *bin) {
+        for (const Share &line : lines) {
+          float *start = first + line.place * place[1] * kTogether;
           for (int v = 0; v < kParts; ++v) {
-            float *cell = part.table + *row * int64_t{kTogether} + v * kLanes;
-            store(cell, load(cell) + *weight * sum[v]);
+            const Vector of_line = line.weight * load(bin + v * kLanes);
+            for (const Share &cell : cells) {
+              float *sum = start + cell.place * kTogether + v * kLanes;
+              store(sum, load(sum) + cell.weight * of_line);
+            }
           }
-      }
+        }
+      });
     }
     each_plane(maps, batch, channels, part.channel, part.table,
                [&](const float *rows, float *plane, int64_t area) {

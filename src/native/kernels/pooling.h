@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weighted sums of cells of several feature maps, and their gradient: the work of RoIAlign.
+// RoIAlign: averages of bilinear samples of regions of several feature maps, and their gradient.
 #pragma once
 
 #include <cstdint>
@@ -14,18 +14,20 @@ struct Map {
   int64_t area;
 };
 
-// Which cells are summed: result (regions, channels, bins) is in every channel the sum over
-// `corners` of weights (regions, bins, corners) times the cells named by rows (regions, bins,
-// corners). Rows count the cells of all maps: map by map, image by image, in the order of memory.
-struct Corners {
-  const int32_t *rows;
-  const float *weights;
-  int64_t regions, bins, corners;
+// What is pooled into (regions, channels, side, side).
+struct Regions {
+  // (regions, 4): y, x, height and width in cells, counted from the centre of the first cell read.
+  const float *boxes;
+  // (regions, 4): the cell that y and x count from, cells a line of its map, and how many lines and
+  // cells of a line can be read. Cells are counted map by map, image by image.
+  const int32_t *places;
+  int64_t count, side;
+  int samples;  // a bin and side; 0: adaptive, ceil(side of the region / side)
 };
 
 void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
-          const Corners &corners, float *result);
+          const Regions &regions, float *result);
 void pool_gradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
-                   const Corners &corners, const float *gradient);
+                   const Regions &regions, const float *gradient);
 
 }  // namespace kernels
