@@ -10,8 +10,8 @@ from mindspore import Tensor, nn, ops
 # RoIs of a fixed number of samples that are pooled together: bounds the memory of the gathered
 # corners (200 KB a channel of 256 for 7x7 bins of 2x2 samples).
 _CHUNK = 512
-# Cells that are gathered together for adaptive samples: 270 MB for 256 channels.
-_CELLS = 2**18
+# Cells that are gathered together for adaptive samples: 130 MB for 256 channels.
+_CELLS = 2**17
 # Adaptive samples are more than half a cell apart, so that at most these many of a bin lie within a
 # cell of any point; see `GatherRegions`.
 _NEAR = 4
@@ -77,7 +77,7 @@ class GatherSamples(nn.Cell):
         """Return the cells (R, bins * corners) that one axis of the bins reads, and weights."""
         position = ops.expand_dims(start, 1) + ops.expand_dims(length, 1) * self.steps
         size = ops.expand_dims(ops.cast(size, ms.float32), 1)
-        share = ops.cast(_is_inside(position, size), ms.float32)
+        share = ops.cast(_is_inside(position, position - size), ms.float32)
         share = share * (self.out_size / self.samples)
         position = _clamped(position, size)
         first = ops.floor(position)
@@ -115,7 +115,7 @@ class GatherRegions(nn.Cell):
         self.out_size = out_size
         self.largest_areas = tuple(largest_areas)
         self.bins = Tensor(np.arange(out_size, dtype=np.float32).reshape(1, 1, -1, 1))
-        self.near = Tensor(np.arange(_NEAR, dtype=np.float32).reshape(1, 1, 1, -1))
+        self.near = Tensor(np.arange(_NEAR, dtype=np.float32).reshape(1, -1, 1, 1))
 
     def construct(self, features: tuple[Tensor, ...], boxes: Tensor, places: Tensor) -> Tensor:
         """Average, as `GatherSamples.construct` does.
@@ -127,40 +127,26 @@ class GatherRegions(nn.Cell):
         shapes = spatial_shapes(features)
         most = most_cells(shapes, self.largest_areas, self.out_size)
         lines, columns = max([shape[0] for shape in shapes]), max([shape[1] for shape in shapes])
+        y = self._axis(boxes[:, 0:1], boxes[:, 2:3], places[:, 2:3], lines)
+        x = self._axis(boxes[:, 1:2], boxes[:, 3:4], places[:, 3:4], columns)
+        cells, row, column, used = _cells_of(places, y[:2], x[:2], most)
+        row_shares, column_shares = y[2], x[2]
         together = max(1, _CELLS // most)
         pooled: tuple[Tensor, ...] = ()
         for start in range(0, boxes.shape[0], together):
-            box, place = boxes[start : start + together], places[start : start + together]
-            y = self._axis(box[:, 0:1], box[:, 2:3], place[:, 2:3], lines)
-            x = self._axis(box[:, 1:2], box[:, 3:4], place[:, 3:4], columns)
-            pooled += (self._pool(table, place, y, x, most),)
-        return _as_maps(_joined(pooled), self.out_size)
-
-    def _pool(
-        self,
-        table: Tensor,
-        place: Tensor,
-        y: tuple[Tensor, Tensor, Tensor],
-        x: tuple[Tensor, Tensor, Tensor],
-        most: int,
-    ) -> Tensor:
-        """Return (R, C, bins): of RoIs whose axes are `y` and `x` (see `_axis`)."""
-        first_row, row_count, row_shares = y
-        first_column, column_count, column_shares = x
-        number = counted(most)
-        row = ops.floor_div(number, column_count)
-        column = number - row * column_count
-        used = ops.cast(row < row_count, ms.float32)
-        row = ops.minimum(row, row_count - 1)
-        cells = place[:, 0:1] + (first_row + row) * place[:, 1:2] + first_column + column
-        cells = ops.reshape(
-            ops.gather(table, ops.reshape(cells, (-1,)), 0), (-1, most, table.shape[1])
-        )
-        of_row = _picked(row_shares, row) * ops.expand_dims(used, 2)
-        of_column = _picked(column_shares, column)
-        weights = ops.expand_dims(of_row, 3) * ops.expand_dims(of_column, 2)
-        weights = ops.stop_gradient(ops.reshape(weights, (-1, most, self.out_size**2)))
-        return ops.bmm(ops.transpose(cells, (0, 2, 1)), weights)
+            end = start + together
+            chunk = cells[start:end]
+            if pooled:  # one after the other: else all have their memory at once
+                chunk = ops.depend(chunk, pooled[-1])
+            of_row = _picked(row_shares[start:end], row[start:end])
+            of_row = of_row * ops.expand_dims(used[start:end], 1)
+            of_column = _picked(column_shares[start:end], column[start:end])
+            weights = ops.expand_dims(of_row, 2) * ops.expand_dims(of_column, 1)
+            weights = ops.reshape(weights, (-1, self.out_size**2, most))
+            values = ops.gather(table, ops.reshape(chunk, (-1,)), 0)
+            values = ops.reshape(values, (-1, most, table.shape[1]))
+            pooled += (ops.bmm(ops.stop_gradient(weights), values),)
+        return _as_maps(ops.transpose(_joined(pooled), (0, 2, 1)), self.out_size)
 
     def _axis(
         self, start: Tensor, length: Tensor, size: Tensor, most: int
@@ -176,7 +162,7 @@ class GatherRegions(nn.Cell):
             The first cell (R, 1) and how many (R, 1), int32; and each one's share in every bin, (R,
             most, out_size) float32.
         """
-        samples = ops.maximum(ops.ceil(length / self.out_size), 0.0)
+        samples = ops.maximum(_ceil(length / self.out_size), 0.0)
         total = ops.maximum(samples, 1.0) * self.out_size
         step = ops.maximum(length / total, _TINY)
         end = ops.cast(size, ms.float32)
@@ -186,14 +172,17 @@ class GatherRegions(nn.Cell):
 
         start, length, end = _as_4d(start), _as_4d(length), _as_4d(end)
         samples, total, step = _as_4d(samples), _as_4d(total), _as_4d(step)
-        cell = _as_4d(first) + ops.reshape(ops.cast(counted(most), ms.float32), (1, -1, 1, 1))
+        cell = _as_4d(first) + ops.reshape(ops.cast(counted(most), ms.float32), (1, 1, 1, -1))
         own = self.bins * samples
-        nearest = ops.maximum(ops.ceil((cell - 1.0 - start) / step - 0.5) - own, 0.0) + self.near
+        nearest = ops.relu(_ceil((cell - 1.0 - start) / step - 0.5) - own) + self.near
         position = start + length * ((own + nearest + 0.5) / total)
-        share = ops.relu(1.0 - ops.abs(_clamped(position, end) - cell))
-        is_read = ops.logical_and(_is_inside(position, end), nearest < samples)
+        # No minima and comparisons of unlike shapes: they are slow on a CPU.
+        nearest_cell = ops.relu(position) - ops.relu(ops.relu(position) - (end - 1.0))
+        share = ops.relu(1.0 - ops.abs(nearest_cell - cell))
+        is_read = ops.logical_and(_is_inside(position, position - end), nearest - samples < 0.0)
         share = share * ops.cast(is_read, ms.float32) / ops.maximum(samples, 1.0)
-        return ops.cast(first, ms.int32), ops.cast(count, ms.int32), ops.reduce_sum(share, -1)
+        shares = ops.transpose(ops.reduce_sum(share, 1), (0, 2, 1))
+        return ops.cast(first, ms.int32), ops.cast(count, ms.int32), shares
 
 
 def cell_table(features: tuple[Tensor, ...]) -> Tensor:
@@ -258,21 +247,50 @@ def counted(number: int) -> Tensor:
     return Tensor(np.arange(number, dtype=np.int32)[None])
 
 
-def _is_inside(position: Tensor, size: Tensor) -> Tensor:
-    """Say of samples whether they count: up to a cell beyond the border, they read the border."""
-    return ops.logical_and(position >= -1.0, position <= size)
+def _is_inside(position: Tensor, beyond: Tensor) -> Tensor:
+    """Say of samples whether they count: up to a cell outside the map they read its border.
+
+    Args:
+        position: in cells.
+        beyond: the same, counted from the map's size.
+    """
+    return ops.logical_and(position >= -1.0, beyond <= 0.0)
 
 
 def _clamped(position: Tensor, size: Tensor) -> Tensor:
     return ops.maximum(ops.minimum(position, size - 1.0), 0.0)
 
 
+def _ceil(values: Tensor) -> Tensor:
+    return -ops.floor(-values)  # MindSpore's ONNX exporter knows no other
+
+
+def _cells_of(
+    places: Tensor, y: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor], most: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return of every RoI's cells, (R, most): table row, line and cell of a line, used or room.
+
+    Args:
+        places: see `GatherSamples.construct`.
+        y, x: first line (or cell of a line) that is read and how many, (R, 1) int32.
+        most: room, in cells.
+    """
+    number = counted(most)
+    row = ops.floor_div(number, x[1])
+    column = number - row * x[1]
+    # As floats: of integers, MindSpore's ONNX exporter writes a comparison that cannot be read.
+    used = ops.cast(row, ms.float32) - ops.cast(y[1], ms.float32) < 0.0
+    row = row * ops.cast(used, ms.int32)
+    cells = places[:, 0:1] + (y[0] + row) * places[:, 1:2] + x[0] + column
+    return cells, row, column, ops.cast(used, ms.float32)
+
+
 def _picked(shares: Tensor, index: Tensor) -> Tensor:
-    """Return (R, P, bins): of shares (R, n, bins) those of every RoI's own index (R, P) int32."""
+    """Return (R, bins, P): of shares (R, n, bins) those of every RoI's own index (R, P) int32."""
     number, most, bins = shares.shape
     rows = index + ops.reshape(counted(number), (-1, 1)) * most
     picked = ops.gather(ops.reshape(shares, (-1, bins)), ops.reshape(rows, (-1,)), 0)
-    return ops.reshape(picked, (number, -1, bins))
+    return ops.transpose(ops.reshape(picked, (number, -1, bins)), (0, 2, 1))
 
 
 def _as_4d(values: Tensor) -> Tensor:

@@ -65,8 +65,8 @@ _COMMON: Settings = {
 }
 
 # detectron2 and mmdetection 2 and later sample RoIs adaptively: ceil(RoI side / 7) points along a
-# bin's side, mostly 2 to 4, which static shapes cannot do. A fixed 4 comes closest.
-_ADAPTIVE = {"type": "RoIAlign", "out_size": 7, "sample_num": 4}
+# bin's side.
+_ADAPTIVE = {"type": "RoIAlign", "out_size": 7, "sample_num": 0}
 
 FAMILIES: dict[str, Settings] = {
     MODEL_ZOO: {

@@ -95,28 +95,61 @@ def check_convolution(rng, shape, outputs, stride):
     np.testing.assert_allclose(of_weight, expected, rtol=1e-5, atol=atol)
 
 
+def axis_weights(start, length, size, bins, samples, cells):
+    """(bins, cells) float64: what each cell of a line adds to each bin's average."""
+    number = samples or max(0, int(np.ceil(np.float32(length) / np.float32(bins))))
+    weights = np.zeros((bins, cells))
+    for bin_, sample in np.ndindex(bins, number):
+        position = start + length * (bin_ * number + sample + 0.5) / (bins * number)
+        if -1 <= position <= size:
+            weights[bin_, : int(size)] += (
+                np.maximum(0, 1 - abs(np.arange(size) - position)) / number
+            )
+    return weights
+
+
 @needs_operators
 @settings(max_examples=25)
-@given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 99))
-def test_pool_sums_weighted_cells_and_its_gradient_spreads_them(channels, regions, seed):
+@given(st.integers(1, 40), st.integers(0, 3), st.integers(1, 4), st.integers(0, 99))
+def test_pool_averages_samples_and_its_gradient_spreads_them(channels, samples, bins, seed):
+    """Regions of two maps, of less than a cell to more than the map, at and beyond its border."""
     rng = np.random.default_rng(seed)
-    maps = [numbers(rng, 2, channels, *rng.integers(1, 9, 2)) for _ in range(3)]
-    table = np.concatenate([m.transpose(0, 2, 3, 1).reshape(-1, channels) for m in maps])
-    rows = rng.integers(0, len(table), (regions, 4, 6)).astype(np.int32)
-    weights = numbers(rng, regions, 4, 6)
+    maps = [numbers(rng, 2, channels, *rng.integers(1, 12, 2)) for _ in range(2)]
+    starts = np.cumsum([0] + [m[:, 0].size for m in maps])
+    boxes, places, expected = [], [], []
+    gradient = numbers(rng, 6, channels, bins, bins)
+    spread = [np.zeros(m.shape) for m in maps]
+    for region in range(6):
+        level, image = rng.integers(0, 2, 2)
+        height, width = maps[level].shape[2:]
+        sizes = rng.integers(1, (height + 1, width + 1))
+        box = np.float32([*rng.uniform(-3, 9, 2), *rng.choice([-0.5, 0, 0.3, 2, 7.5, 14], 2)])
+        boxes.append(box)
+        places.append([starts[level] + image * height * width, width, *sizes])
+        rows, columns = (
+            axis_weights(float(box[a]), float(box[2 + a]), sizes[a], bins, samples, cells)
+            for a, cells in enumerate((height, width))
+        )
+        expected.append(np.einsum("ay,cyx,bx->cab", rows, maps[level][image], columns))
+        spread[level][image] += np.einsum("ay,cab,bx->cyx", rows, gradient[region], columns)
+    inputs = *maps, np.float32(boxes), np.int32(places), np.int32([samples])
 
-    result = np.full((regions, channels, 4), np.nan, np.float32)
-    call("pool", *maps, rows, weights, result)
-    expected = np.einsum("rbk,rbkc->rcb", weights, table[rows].astype(np.float64))
-    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
-
-    gradient = numbers(rng, regions, channels, 4)
+    result = np.full(gradient.shape, np.nan, np.float32)
+    call("pool", *inputs, result)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=2e-5)
     found = [np.full_like(m, np.nan) for m in maps]
-    call("pool_gradient", *maps, rows, weights, gradient, *found)
-    spread = np.zeros(table.shape)
-    np.add.at(spread, rows, np.einsum("rbk,rcb->rbkc", weights, gradient))
-    flat = np.concatenate([m.transpose(0, 2, 3, 1).reshape(-1, channels) for m in found])
-    np.testing.assert_allclose(flat, spread, rtol=1e-5, atol=1e-5)
+    call("pool_gradient", *inputs, gradient, *found)
+    for one, other in zip(found, spread, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-5)
+
+
+@needs_operators
+@pytest.mark.parametrize("box", [(0, 0, np.nan, 1), (np.nan, 0, 1, 1), (0, 0, np.inf, 1)])
+def test_a_region_that_is_no_number_pools_to_zeros(box):
+    result = np.full((1, 1, 2, 2), np.nan, np.float32)
+    image, place = np.ones((1, 1, 4, 4), np.float32), np.int32([[0, 4, 4, 4]])
+    call("pool", image, np.float32([box]), place, np.int32([0]), result)
+    assert (result == 0).all()
 
 
 @needs_operators
@@ -372,11 +405,12 @@ def test_a_path_that_mindspore_cannot_load_from(monkeypatch, tmp_path):
 
 
 @needs_operators
-def test_rows_outside_the_maps_are_refused():
-    image, rows = np.zeros((1, 1, 2, 2), np.float32), np.int32([[[4]]])
-    weights, result = np.ones((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.float32)
+@pytest.mark.parametrize("place", [(1, 2, 2, 2), (-1, 2, 2, 2), (0, 2, 2, 3), (0, 2, 0, 2)])
+def test_cells_outside_the_maps_are_refused(place):
+    image, box = np.zeros((1, 1, 2, 2), np.float32), np.float32([[0, 0, 1, 1]])
+    result = np.zeros((1, 1, 1, 1), np.float32)
     with pytest.raises(AssertionError):
-        call("pool", image, rows, weights, result)
+        call("pool", image, box, np.int32([place]), np.int32([0]), result)
 
 
 @needs_operators

@@ -7,6 +7,9 @@ from mindspore import nn, ops
 
 import src.FasterRcnn.roi_sampling as roi_sampling
 from src.FasterRcnn.roi_align import LEVEL_FORMULAS, LevelChooser, build_roi_align
+from src.FasterRcnn.roi_sampling import largest_areas, most_cells
+from src.native import build
+from src.native.operators import use_native_operators
 from tests.helpers.plain_boxes import in_graph
 
 STRIDES = (4, 8)
@@ -46,9 +49,13 @@ ROIS = np.array(
 NUMBER = ROIS.shape[1]
 
 
+LIBRARY = build._try_once()[0]
+
+
 def _build(kind, offset=0.0, aligned=False, out_size=3, sample_num=2):
-    return build_roi_align(
-        kind,
+    """`kind`: of build_roi_align, or "native": the gather's place taken by our C++ operator."""
+    cell = build_roi_align(
+        "gather" if kind == "native" else kind,
         strides=STRIDES,
         out_size=out_size,
         sample_num=sample_num,
@@ -57,6 +64,9 @@ def _build(kind, offset=0.0, aligned=False, out_size=3, sample_num=2):
         aligned=aligned,
         level_formula="mmdetection" if offset else "torchvision",
     )
+    if kind == "native":
+        assert use_native_operators(cell, LIBRARY) == 1
+    return cell
 
 
 def _plain_level(roi, offset):
@@ -118,6 +128,76 @@ def test_gather_agrees_with_the_loops(offset, aligned, out_size, sample_num):
     assert pooled.dtype == np.float32
     expected = _plain_roi_align(FEATURES, ROIS, offset, aligned, out_size, sample_num)
     np.testing.assert_allclose(pooled, expected, atol=1e-4)
+
+
+ADAPTIVE = [
+    "gather",
+    pytest.param("native", marks=pytest.mark.skipif(LIBRARY is None, reason="no C++ compiler")),
+]
+
+
+@pytest.mark.parametrize("kind", ADAPTIVE)
+@pytest.mark.parametrize("sample_num", [0, 2])
+def test_rois_read_no_cells_beyond_their_images_own_canvas(kind, sample_num):
+    canvas = np.array([[64, 96], [32, 64]], np.int32)
+    pooled = in_graph(_build(kind, 0.0, True, 3, sample_num), FEATURES, ROIS, canvas)
+    expected = _plain_roi_align(FEATURES, ROIS, 0.0, True, 3, sample_num, canvas)
+    np.testing.assert_allclose(pooled, expected, atol=1e-4)
+    whole = _plain_roi_align(FEATURES, ROIS, 0.0, True, 3, sample_num)
+    assert np.abs(pooled - whole)[NUMBER:].max() > 0.1
+
+
+def test_the_operator_reads_none_beyond_either():
+    canvas = np.array([[64, 96], [32, 64]], np.int32)
+    rois = np.clip(ROIS, 0, np.tile(canvas[:, ::-1], 2)[:, None]).astype(np.float32)
+    features = tuple(f.copy() for f in FEATURES)
+    for feature, stride in zip(features, STRIDES, strict=True):
+        feature[1, :, 32 // stride :] = feature[1, :, :, 64 // stride :] = 0
+    pooled = in_graph(_build("operator", aligned=True), features, rois, canvas)
+    expected = _plain_roi_align(features, rois, 0.0, True, 3, 2, canvas)
+    np.testing.assert_allclose(pooled, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ADAPTIVE)
+@pytest.mark.parametrize("aligned", [False, True])
+def test_adaptive_samples_of_narrow_and_long_rois(kind, aligned):
+    """Sides of a tenth of a cell to the whole image, in every combination; and their gradients."""
+    rng = np.random.default_rng(2)
+    sides = np.stack(np.meshgrid([0.4, 4, 27, 28, 28.5, 63], [0.4, 12, 56, 57, 95]), -1)
+    sides = sides.reshape(1, -1, 2)[..., ::-1].repeat(2, 0)
+    corner = rng.uniform(0, 1, sides.shape) * ([96, 64] - sides)
+    rois = np.concatenate([corner, corner + sides], 2).astype(np.float32)
+    cell = _build(kind, 0.0, aligned, 7, 0)
+    pooled = in_graph(cell, FEATURES, rois)
+    expected = _plain_roi_align(FEATURES, rois, 0.0, aligned, 7, 0)
+    np.testing.assert_allclose(pooled, expected, atol=1e-4)
+
+    weights = rng.standard_normal(pooled.shape).astype(np.float32)
+    gradients = in_graph(_Gradients(cell), *FEATURES, rois, weights)
+    other = [rng.standard_normal(f.shape).astype(np.float32) for f in FEATURES]
+    total = (_plain_roi_align(other, rois, 0.0, aligned, 7, 0) * weights).sum()
+    product = sum((f.astype(np.float64) * g).sum() for f, g in zip(other, gradients, strict=True))
+    assert product == pytest.approx(total, rel=1e-3, abs=1e-2)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (200, 336), (13, 1300)])
+def test_room_for_the_most_cells_is_enough_and_not_the_whole_map(size):
+    areas = largest_areas((4, 8), 56)
+    shapes = tuple((-(-size[0] // n), -(-size[1] // n)) for n in (1, 2))
+    room = most_cells(shapes, areas, 7)
+    rng = np.random.default_rng(0)
+    width = np.exp(rng.uniform(np.log(0.1), np.log(size[1]), 5000))
+    height = np.minimum(rng.uniform(0, 1, 5000) ** 0.1 * areas[0] / width, size[0])
+    most = 0
+    for sides in zip(height, width, strict=True):
+        cells = 1
+        for side, limit in zip(sides, size, strict=True):
+            first = rng.uniform(0, limit - side) - 0.5
+            step = side / (7 * np.ceil(side / 7))
+            low, high = np.clip([first + step / 2, first + side - step / 2], 0, limit - 1)
+            cells *= min(np.floor(high) + 1, limit - 1) - np.floor(low) + 1
+        most = max(most, cells)
+    assert most <= room < 2 * most
 
 
 @pytest.mark.parametrize("aligned", [False, True])
