@@ -102,9 +102,8 @@ def axis_weights(start, length, size, bins, samples, cells):
     for bin_, sample in np.ndindex(bins, number):
         position = start + length * (bin_ * number + sample + 0.5) / (bins * number)
         if -1 <= position <= size:
-            weights[bin_, : int(size)] += (
-                np.maximum(0, 1 - abs(np.arange(size) - position)) / number
-            )
+            distance = abs(np.arange(size) - min(max(position, 0), size - 1))
+            weights[bin_, : int(size)] += np.maximum(0, 1 - distance) / number
     return weights
 
 
