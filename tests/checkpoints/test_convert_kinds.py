@@ -316,6 +316,7 @@ def test_detectron2_styles(more, folded, changes, backbone, order, std):
     assert settings["pixel_std"][0] == pytest.approx(std)
     assert settings["pixel_mean"][0] == pytest.approx(103.53 if order == "bgr" else 123.675)
     assert settings["roi_align_aligned"] is True and settings["anchor_rounding"] is False
+    assert settings["roi_layer"]["sample_num"] == 0
     assert settings["box_convention"] == "modern" and settings["stem_pool"] == "symmetric"
     check_heads(result, arrays, *BOX["detectron2"], (80, *range(80)), 0)
     check_backbone(

@@ -208,8 +208,13 @@ def real(tmp_path_factory):
     [
         {"clip_to_canvas": True, "channel_order": "bgr"},
         {"box_convention": "modern", "roi_align_aligned": True, "stem_pool": "symmetric"},
+        {
+            "box_convention": "modern",
+            "roi_align_aligned": True,
+            "roi_layer": {"type": "RoIAlign", "out_size": 7, "sample_num": 0},
+        },
     ],
-    ids=["model_zoo", "torch"],
+    ids=["model_zoo", "torch", "adaptive"],
 )
 def test_the_real_network_in_onnx(real, tmp_path, capsys, changes):
     pytest.importorskip("onnxruntime")
