@@ -321,8 +321,9 @@ def make_train_sample(
         fill = target.mean if target.channel_order == "rgb" else target.mean[::-1]
         rgb = expand_image(rgb, ratio, top, left, fill)
         boxes = boxes + np.array([left, top, left, top], np.float32)
-    canvas = target.rule.canvas_of(*rgb.shape[:2])
-    rgb, meta = resize_image(rgb, target.rule.size_on(canvas, *rgb.shape[:2]))
+    number = target.rule.canvas_of(*rgb.shape[:2])
+    canvas = target.rule.canvases[number]
+    rgb, meta = resize_image(rgb, target.rule.size_on(number, *rgb.shape[:2]))
     height, width = rgb.shape[:2]
     convention = augmentation.box_convention
     boxes, keep = clip_boxes(scale_boxes(boxes, meta[2], meta[3]), height, width, convention)
@@ -333,12 +334,7 @@ def make_train_sample(
     padded = _pad_ground_truth(
         boxes[keep], labels[keep], crowd[keep].astype(bool), augmentation.max_boxes
     )
-    return (
-        normalize_and_pad(rgb, target, target.rule.canvases[canvas]),
-        meta,
-        *padded,
-        sampling_key,
-    )
+    return (normalize_and_pad(rgb, target, canvas), meta, *padded, sampling_key)
 
 
 def _pad_ground_truth(

@@ -6,9 +6,9 @@ resize rule says at which scale a picture enters; it goes onto the smallest canv
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 Size = tuple[int, int]  # height, width, pixels
 
@@ -28,6 +28,9 @@ class ResizeSettings(Protocol):
     min_size: Sequence[int]
     max_size: int
     canvases: Sequence[str]
+
+
+_KEYS = tuple(ResizeSettings.__annotations__)
 
 
 def parse_canvas(text: str) -> Size:
@@ -81,16 +84,26 @@ class ResizeRule:
         Args:
             config: uses the keys of `ResizeSettings`.
         """
-        kind = config.resize
+        return cls.from_values({key: getattr(config, key) for key in _KEYS})
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "ResizeRule":
+        """Take the rule from a configuration's values.
+
+        Args:
+            values: by the keys of `ResizeSettings`.
+        """
+        kind = values["resize"]
         if kind == "auto":
-            kind = CANVAS if config.keep_ratio else STRETCH
-        min_sizes = tuple(int(size) for size in config.min_size)
-        canvases = tuple(parse_canvas(text) for text in config.canvases)
+            kind = CANVAS if values["keep_ratio"] else STRETCH
+        min_sizes = tuple(int(size) for size in values["min_size"])
+        max_size = int(values["max_size"])
+        canvases = tuple(parse_canvas(text) for text in values["canvases"])
         if not canvases and kind == SHORT_EDGE:
-            canvases = _canvases_of(max(min_sizes), int(config.max_size))
+            canvases = _canvases_of(max(min_sizes), max_size)
         elif not canvases:
-            canvases = ((int(config.img_height), int(config.img_width)),)
-        return cls(kind, canvases, min_sizes, int(config.max_size), config.resize_like)
+            canvases = ((int(values["img_height"]), int(values["img_width"])),)
+        return cls(kind, canvases, min_sizes, max_size, values["resize_like"])
 
     @property
     def largest(self) -> Size:

@@ -5,7 +5,6 @@ Every function takes the values of all keys of `schema.RULES`, each one checked 
 """
 
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 from ...base.file_names import one_form
@@ -65,12 +64,12 @@ def canvas_sizes(values: Values) -> tuple[tuple[int, int], ...]:
     Args:
         values: the keys of `ResizeSettings`.
     """
-    return ResizeRule.from_config(SimpleNamespace(**values)).canvases
+    return ResizeRule.from_values(values).canvases
 
 
 def _feature_shapes(values: Values) -> tuple[tuple[int, int], ...]:
     """(height, width) of P2 to P6 on the largest canvas."""
-    return feature_shapes(*ResizeRule.from_config(SimpleNamespace(**values)).largest)
+    return feature_shapes(*ResizeRule.from_values(values).largest)
 
 
 def num_anchors(values: Values) -> int:
