@@ -82,21 +82,25 @@ def read_bounded(path: str | os.PathLike[str], limit: int, *, follow_links: bool
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_json(path: str | os.PathLike[str], limit: int, *, follow_links: bool = True) -> Any:
+def read_json(
+    path: str | os.PathLike[str], limit: int, *, follow_links: bool = True, allow_nan: bool = False
+) -> Any:
     """Read a JSON file in UTF-8.
 
     Args:
         path: the file.
         limit: most bytes.
         follow_links: False refuses a link.
+        allow_nan: leaves numbers that are none (NaN, Infinity) to the caller, which knows their
+            place in the file.
 
     Raises:
         OSError: as `read_bounded`.
-        ValueError: it is not JSON, has a number that is none (NaN), or is nested too deeply.
+        ValueError: it is not JSON, has a number that is none, or is nested too deeply.
     """
     try:
         text = read_bounded(path, limit, follow_links=follow_links).decode("utf-8-sig")
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=None if allow_nan else _no_number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small files of others, read with a bound."""
 
+import math
 import os
 import tracemalloc
 
@@ -48,6 +49,12 @@ def test_what_is_no_json(tmp_path, text):
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError):
         read_json(path, 2**20)
+
+
+def test_numbers_that_are_none_where_they_are_allowed(tmp_path):
+    (tmp_path / "file.json").write_text('[NaN, "NaN"]')
+    number, text = read_json(tmp_path / "file.json", 2**20, allow_nan=True)
+    assert math.isnan(number) and text == "NaN"
 
 
 def test_regular_files(tmp_path):
