@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The JSON file beside a model, which export.py writes (docs/deployment.md).
-#ifndef FASTER_RCNN_MODEL_CARD_H
-#define FASTER_RCNN_MODEL_CARD_H
+#pragma once
 
 #include <filesystem>
 #include <stdexcept>
@@ -38,5 +37,3 @@ ModelCard ReadModelCard(const std::filesystem::path &model);
 void RequireSame(const Signature &promised, const Signature &loaded);
 
 }  // namespace frcnn
-
-#endif  // FASTER_RCNN_MODEL_CARD_H

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Image files -> network inputs, step by step what src/images/ops.py does in Python.
-#ifndef FASTER_RCNN_PREPROCESS_H
-#define FASTER_RCNN_PREPROCESS_H
+#pragma once
 
 #include <array>
 #include <cstdint>
@@ -37,5 +36,3 @@ cv::Mat ResizeImage(const cv::Mat &bgr, const InputFormat &format, ImageMeta *me
 void NormalizeAndPad(const cv::Mat &bgr, const InputFormat &format, float *target);
 
 }  // namespace frcnn
-
-#endif  // FASTER_RCNN_PREPROCESS_H

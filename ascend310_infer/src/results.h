@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The result files, which postprocess.py reads.
-#ifndef FASTER_RCNN_RESULTS_H
-#define FASTER_RCNN_RESULTS_H
+#pragma once
 
 #include <filesystem>
 #include <string>
@@ -42,5 +41,3 @@ class ResultFolder {
 };
 
 }  // namespace frcnn
-
-#endif  // FASTER_RCNN_RESULTS_H

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our C++ operators as Cells with gradients, and what they take the place of in a network."""
 
+from collections.abc import Callable
+from typing import Any
+
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
@@ -10,6 +13,8 @@ from ..FasterRcnn.fpn_neck import FeatPyramidNeck
 from ..FasterRcnn.resnet import FrozenBatchNorm
 from ..FasterRcnn.roi_align import GatherRoiAlign
 from .build import Library
+
+Shape = list[int]
 
 
 def use_native_operators(network: nn.Cell, library: Library) -> int:
@@ -57,7 +62,9 @@ class NativeConv3x3(nn.Cell):
         """
         return self.forward(image, weight)
 
-    def bprop(self, image, weight, result, gradient):
+    def bprop(
+        self, image: Tensor, weight: Tensor, result: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the gradients of image and weight.
 
         Args:
@@ -95,7 +102,9 @@ class NativeStridedConv3x3(nn.Cell):
         """
         return self.forward(image, weight)
 
-    def bprop(self, image, weight, result, gradient):
+    def bprop(
+        self, image: Tensor, weight: Tensor, result: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the gradients of image and weight.
 
         Args:
@@ -127,7 +136,14 @@ class NativePoolCells(nn.Cell):
         """
         return self.forward(*features, rows, weights)
 
-    def bprop(self, features, rows, weights, result, gradient):
+    def bprop(
+        self,
+        features: tuple[Tensor, ...],
+        rows: Tensor,
+        weights: Tensor,
+        result: Tensor,
+        gradient: Tensor,
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
         """Return the gradients: of the maps; rows and weights have none.
 
         Args:
@@ -161,7 +177,9 @@ class NativeAddUpsampled(nn.Cell):
         """
         return self.forward(fine, coarse)
 
-    def bprop(self, fine, coarse, result, gradient):
+    def bprop(
+        self, fine: Tensor, coarse: Tensor, result: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the gradients of both.
 
         Args:
@@ -191,7 +209,9 @@ class NativeScaleFilters(nn.Cell):
         """
         return self.scale(weight, scale)
 
-    def bprop(self, weight, scale, result, gradient):
+    def bprop(
+        self, weight: Tensor, scale: Tensor, result: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the gradient of the weights; the scale is fixed.
 
         Args:
@@ -258,65 +278,67 @@ _PLACES = (
 )
 
 
-def _operator(library: Library, name: str, shapes, types=None):
+def _operator(
+    library: Library, name: str, shapes: Callable[..., Any], types: Callable[..., Any] | None = None
+) -> ops.Custom:
     return ops.Custom(f"{library.path}:{name}", shapes, types or _float32, "aot")
 
 
-def _float32(first, *others):
+def _float32(first: mstype.Type, *others: mstype.Type) -> mstype.Type:
     # A parameter's type is a Ref[Tensor[Float32]], which is equal to nothing.
     if "Float32" not in str(first):
         raise TypeError(f"the CPU operators take float32, not {first}")
     return mstype.float32
 
 
-def _result_shape(image, weight):
+def _result_shape(image: Shape, weight: Shape) -> Shape:
     _agree(image[1] == weight[1], image, weight)
     return [image[0], weight[0], image[2], image[3]]
 
 
-def _halved_shape(image, weight):
+def _halved_shape(image: Shape, weight: Shape) -> Shape:
     batch, channels, height, width = _result_shape(image, weight)
     return [batch, channels, (height + 1) // 2, (width + 1) // 2]
 
 
-def _agree(fits: bool, *shapes) -> None:
+def _agree(fits: bool, *shapes: Shape) -> None:
     if not fits:
         raise ValueError(f"the shapes {', '.join(map(str, shapes))} do not fit together")
 
 
-def _image_shape(gradient, weight):
+def _image_shape(gradient: Shape, weight: Shape) -> Shape:
     return [gradient[0], weight[1], gradient[2], gradient[3]]
 
 
-def _weight_shape(image, gradient):
+def _weight_shape(image: Shape, gradient: Shape) -> Shape:
     return [gradient[1], image[1], 3, 3]
 
 
-def _pooled_shape(*shapes):
+def _pooled_shape(*shapes: Shape) -> Shape:
     regions, bins, _ = shapes[-1]
     return [regions, shapes[0][1], bins]
 
 
-def _map_shapes(*shapes):
+def _map_shapes(*shapes: Shape) -> tuple[Shape, ...]:
     return tuple(shapes[:-3])
 
 
-def _map_types(*types):
+def _map_types(*types: mstype.Type) -> tuple[mstype.Type, ...]:
     return tuple(types[:-3])
 
 
-def _sum_shape(fine, coarse):
+def _sum_shape(fine: Shape, coarse: Shape) -> Shape:
     _agree(list(fine) == [coarse[0], coarse[1], 2 * coarse[2], 2 * coarse[3]], fine, coarse)
     return fine
 
 
-def _half_shape(gradient):
+def _half_shape(gradient: Shape) -> Shape:
     return [gradient[0], gradient[1], gradient[2] // 2, gradient[3] // 2]
 
 
-def _match_shapes(*shapes):
+def _match_shapes(*shapes: Shape) -> tuple[Shape, ...]:
     return (shapes[4],) * 4
 
 
-def _match_types(*types):
+def _match_types(*types: mstype.Type) -> tuple[mstype.Type, ...]:
     return mstype.float32, mstype.int32, mstype.int32, mstype.float32

@@ -4,8 +4,8 @@
 Every function takes the values of all keys of `schema.RULES`, each one checked by itself.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 from ...base.file_names import one_form
 from ...FasterRcnn.names import (
@@ -32,11 +32,28 @@ BY_CONVENTION: dict[str, dict[str, str]] = {
 }
 
 
-def resolved(config: Any, key: str) -> Any:
+class ConfigLike(Protocol):
+    """A `Config`, for the modules below it: keys and what follows from them are attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the value of a key."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys."""
+
+    def origin(self, key: str) -> str:
+        """Say where a key's value came from.
+
+        Args:
+            key: a key of the configuration.
+        """
+
+
+def resolved(config: ConfigLike, key: str) -> Any:
     """Return a key's value, of `auto` what it means with this box_convention.
 
     Args:
-        config: a `Config`, or anything with its keys as attributes.
+        config: the configuration.
         key: any key; those of `BY_CONVENTION` can be `auto`.
     """
     value = getattr(config, key)

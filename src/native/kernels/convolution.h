@@ -12,17 +12,17 @@ struct Shape {
 };
 
 // Stride 1: the result has the images' height and width.
-void filter_forward(const Shape &shape, const float *image, const float *weights, float *result);
-void filter_input_gradient(const Shape &shape, const float *gradient, const float *weights,
-                           float *result);
-void filter_weight_gradient(const Shape &shape, const float *image, const float *gradient,
-                            float *result);
+void FilterForward(const Shape &shape, const float *image, const float *weights, float *result);
+void FilterInputGradient(const Shape &shape, const float *gradient, const float *weights,
+                         float *result);
+void FilterWeightGradient(const Shape &shape, const float *image, const float *gradient,
+                          float *result);
 
 // Stride 2: the result has half the height and width, rounded up.
-void stride_forward(const Shape &shape, const float *image, const float *weights, float *result);
-void stride_input_gradient(const Shape &shape, const float *gradient, const float *weights,
-                           float *result);
-void stride_weight_gradient(const Shape &shape, const float *image, const float *gradient,
-                            float *result);
+void StrideForward(const Shape &shape, const float *image, const float *weights, float *result);
+void StrideInputGradient(const Shape &shape, const float *gradient, const float *weights,
+                         float *result);
+void StrideWeightGradient(const Shape &shape, const float *image, const float *gradient,
+                          float *result);
 
 }  // namespace kernels

@@ -16,7 +16,7 @@ constexpr int kTogether = 16;
 constexpr int kParts = kTogether / kLanes;
 
 template <typename Number>
-int64_t cells_of(const std::vector<Map<Number>> &maps, int64_t batch) {
+int64_t CellsOf(const std::vector<Map<Number>> &maps, int64_t batch) {
   int64_t cells = 0;
   for (const auto &map : maps) cells += batch * map.area;
   return cells;
@@ -37,7 +37,7 @@ struct Part {
         sums(table + table_size) {}
 };
 
-void check_rows(const Corners &corners, int64_t cells) {
+void CheckRows(const Corners &corners, int64_t cells) {
   const int32_t *end = corners.rows + corners.regions * corners.bins * corners.corners;
   const auto [least, most] = std::minmax_element(corners.rows, end);
   if (least != end && (*least < 0 || *most >= cells))
@@ -46,8 +46,8 @@ void check_rows(const Corners &corners, int64_t cells) {
 
 // Calls visit(table rows, channels' start in memory, area) for every map and image.
 template <typename Number, typename Visit>
-void each_plane(const std::vector<Map<Number>> &maps, int64_t batch, int64_t channels,
-                int64_t first_channel, float *table, Visit visit) {
+void EachPlane(const std::vector<Map<Number>> &maps, int64_t batch, int64_t channels,
+               int64_t first_channel, float *table, Visit visit) {
   for (const auto &map : maps)
     for (int64_t n = 0; n < batch; ++n) {
       visit(table, map.start + (n * channels + first_channel) * map.area, map.area);
@@ -57,16 +57,16 @@ void each_plane(const std::vector<Map<Number>> &maps, int64_t batch, int64_t cha
 
 }  // namespace
 
-void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
+void Pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
           const Corners &corners, float *result) {
-  const int64_t table_size = cells_of(maps, batch) * kTogether;
-  check_rows(corners, cells_of(maps, batch));
-  share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
+  const int64_t table_size = CellsOf(maps, batch) * kTogether;
+  CheckRows(corners, CellsOf(maps, batch));
+  Share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
     const Part part(block, channels, table_size, corners.bins);
-    each_plane(maps, batch, channels, part.channel, part.table,
-               [&](float *rows, const float *plane, int64_t area) {
-                 transpose(plane, area, rows, kTogether, part.count, area);
-               });
+    EachPlane(maps, batch, channels, part.channel, part.table,
+              [&](float *rows, const float *plane, int64_t area) {
+                Transpose(plane, area, rows, kTogether, part.count, area);
+              });
     for (int64_t region = 0; region < corners.regions; ++region) {
       const int32_t *row = corners.rows + region * corners.bins * corners.corners;
       const float *weight = corners.weights + region * corners.bins * corners.corners;
@@ -74,41 +74,41 @@ void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t chan
         Vector sum[kParts] = {};
         for (int64_t corner = 0; corner < corners.corners; ++corner, ++row, ++weight)
           for (int v = 0; v < kParts; ++v)
-            sum[v] += *weight * load(part.table + *row * int64_t{kTogether} + v * kLanes);
-        for (int v = 0; v < kParts; ++v) store(part.sums + bin * kTogether + v * kLanes, sum[v]);
+            sum[v] += *weight * Load(part.table + *row * int64_t{kTogether} + v * kLanes);
+        for (int v = 0; v < kParts; ++v) Store(part.sums + bin * kTogether + v * kLanes, sum[v]);
       }
-      transpose(part.sums, kTogether, result + (region * channels + part.channel) * corners.bins,
+      Transpose(part.sums, kTogether, result + (region * channels + part.channel) * corners.bins,
                 corners.bins, corners.bins, part.count);
     }
   });
 }
 
-void pool_gradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
-                   const Corners &corners, const float *gradient) {
-  const int64_t table_size = cells_of(maps, batch) * kTogether;
-  check_rows(corners, cells_of(maps, batch));
-  share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
+void PoolGradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
+                  const Corners &corners, const float *gradient) {
+  const int64_t table_size = CellsOf(maps, batch) * kTogether;
+  CheckRows(corners, CellsOf(maps, batch));
+  Share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
     const Part part(block, channels, table_size, corners.bins);
     std::memset(part.table, 0, table_size * sizeof(float));
     for (int64_t region = 0; region < corners.regions; ++region) {
       const int32_t *row = corners.rows + region * corners.bins * corners.corners;
       const float *weight = corners.weights + region * corners.bins * corners.corners;
-      transpose(gradient + (region * channels + part.channel) * corners.bins, corners.bins,
+      Transpose(gradient + (region * channels + part.channel) * corners.bins, corners.bins,
                 part.sums, kTogether, part.count, corners.bins);
       for (int64_t bin = 0; bin < corners.bins; ++bin) {
         Vector sum[kParts];
-        for (int v = 0; v < kParts; ++v) sum[v] = load(part.sums + bin * kTogether + v * kLanes);
+        for (int v = 0; v < kParts; ++v) sum[v] = Load(part.sums + bin * kTogether + v * kLanes);
         for (int64_t corner = 0; corner < corners.corners; ++corner, ++row, ++weight)
           for (int v = 0; v < kParts; ++v) {
             float *cell = part.table + *row * int64_t{kTogether} + v * kLanes;
-            store(cell, load(cell) + *weight * sum[v]);
+            Store(cell, Load(cell) + *weight * sum[v]);
           }
       }
     }
-    each_plane(maps, batch, channels, part.channel, part.table,
-               [&](const float *rows, float *plane, int64_t area) {
-                 transpose(rows, kTogether, plane, area, area, part.count);
-               });
+    EachPlane(maps, batch, channels, part.channel, part.table,
+              [&](const float *rows, float *plane, int64_t area) {
+                Transpose(rows, kTogether, plane, area, area, part.count);
+              });
   });
 }
 

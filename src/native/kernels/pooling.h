@@ -23,9 +23,9 @@ struct Corners {
   int64_t regions, bins, corners;
 };
 
-void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
+void Pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
           const Corners &corners, float *result);
-void pool_gradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
-                   const Corners &corners, const float *gradient);
+void PoolGradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
+                  const Corners &corners, const float *gradient);
 
 }  // namespace kernels

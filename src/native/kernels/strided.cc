@@ -15,7 +15,7 @@ namespace {
 constexpr int kTaps = 3, kStride = 2;
 constexpr int64_t kPatchFloats = 600 * 1024 / 4;  // stay in a cache of 1 MB
 
-int halved(int length) { return (length + 1) / kStride; }
+int Halved(int length) { return (length + 1) / kStride; }
 
 // The result's lines, cut into blocks of some lines or some of a line.
 struct Lines {
@@ -45,26 +45,26 @@ struct Part {
 };
 
 // patch[row][pixel][channel] of `rows` lines with `count` pixels from (y, x) on.
-void fetch_lines(const float *image, int height, int width, int channels, int y, int x, int rows,
-                 int count, float *patch) {
+void FetchLines(const float *image, int height, int width, int channels, int y, int x, int rows,
+                int count, float *patch) {
   const int64_t area = static_cast<int64_t>(height) * width;
   for (int c = 0; c < channels; c += kLanes)
     for (int row = 0; row < rows; ++row)
-      fetch(image + c * area, height, width, y + row, x, count,
+      Fetch(image + c * area, height, width, y + row, x, count,
             patch + static_cast<int64_t>(row) * count * channels + c, channels);
 }
 
 // sums[pixel][kColumns] -> kColumns channels of a line of an image that begins at `to`.
-void put_line(const float *sums, int count, float *to, int64_t area) {
+void PutLine(const float *sums, int count, float *to, int64_t area) {
   for (int v = 0; v < kVectors; ++v)
-    transpose(sums + v * kLanes, kColumns, to + v * kLanes * area, area, count, kLanes);
+    Transpose(sums + v * kLanes, kColumns, to + v * kLanes * area, area, count, kLanes);
 }
 
 // Weights (out, in, 3, 3) as [block of kColumns columns][tap][depth][column]. The columns are the
 // output channels and the depth the input channels, or, `turned`, the other way round.
-void pack(const float *weights, int in, int out, bool turned, float *to) {
+void Pack(const float *weights, int in, int out, bool turned, float *to) {
   const int columns = turned ? in : out, depth = turned ? out : in;
-  share(columns / kColumns, [&](int64_t block, int) {
+  Share(columns / kColumns, [&](int64_t block, int) {
     for (int64_t d = 0; d < depth; ++d)
       for (int64_t column = 0; column < kColumns; ++column) {
         const int64_t own = block * kColumns + column;
@@ -77,58 +77,58 @@ void pack(const float *weights, int in, int out, bool turned, float *to) {
 
 }  // namespace
 
-void stride_forward(const Shape &shape, const float *image, const float *weights, float *result) {
+void StrideForward(const Shape &shape, const float *image, const float *weights, float *result) {
   const int in = shape.in, out = shape.out;
-  const Lines lines(halved(shape.height), halved(shape.width), kTaps * kStride * int64_t{in});
+  const Lines lines(Halved(shape.height), Halved(shape.width), kTaps * kStride * int64_t{in});
   const int64_t area = static_cast<int64_t>(shape.height) * shape.width;
   const int64_t result_area = static_cast<int64_t>(lines.height) * lines.width;
   const Room packed(int64_t{kTaps * kTaps} * in * out);
-  pack(weights, in, out, false, packed.get());
-  share(shape.batch * lines.blocks(), [&](int64_t item, int thread) {
+  Pack(weights, in, out, false, packed.get());
+  Share(shape.batch * lines.blocks(), [&](int64_t item, int thread) {
     const Part part(lines, item % lines.blocks());
     const int64_t n = item / lines.blocks();
     const int count = kStride * part.columns + 1, height = kStride * part.rows + 1;
     const int64_t line = static_cast<int64_t>(count) * in;
-    float *patch = scratch(thread, line * height + int64_t{lines.columns} * kColumns);
+    float *patch = Scratch(thread, line * height + int64_t{lines.columns} * kColumns);
     float *sums = patch + line * height;
-    fetch_lines(image + n * in * area, shape.height, shape.width, in, kStride * part.y - 1,
-                kStride * part.x - 1, height, count, patch);
+    FetchLines(image + n * in * area, shape.height, shape.width, in, kStride * part.y - 1,
+               kStride * part.x - 1, height, count, patch);
     for (int k = 0; k < out; k += kColumns) {
       const float *filters = packed.get() + int64_t{k} * kTaps * kTaps * in;
       for (int row = 0; row < part.rows; ++row) {
         // The three taps of a line and their channels lie next to each other.
         for (int i = 0; i < kTaps; ++i)
-          multiply({patch + (kStride * row + i) * line, kStride * in, 1,
+          Multiply({patch + (kStride * row + i) * line, kStride * in, 1,
                     filters + int64_t{i} * kTaps * in * kColumns, kColumns, sums, kColumns,
                     int64_t{kTaps} * in, i > 0},
                    part.columns);
-        put_line(sums, part.columns,
-                 result + (n * out + k) * result_area +
-                     static_cast<int64_t>(part.y + row) * lines.width + part.x,
-                 result_area);
+        PutLine(sums, part.columns,
+                result + (n * out + k) * result_area +
+                    static_cast<int64_t>(part.y + row) * lines.width + part.x,
+                result_area);
       }
     }
   });
 }
 
-void stride_input_gradient(const Shape &shape, const float *gradient, const float *weights,
-                           float *result) {
+void StrideInputGradient(const Shape &shape, const float *gradient, const float *weights,
+                         float *result) {
   const int in = shape.in, out = shape.out;
-  const Lines lines(halved(shape.height), halved(shape.width), 2 * int64_t{out});
+  const Lines lines(Halved(shape.height), Halved(shape.width), 2 * int64_t{out});
   const int64_t area = static_cast<int64_t>(shape.height) * shape.width;
   const int64_t gradient_area = static_cast<int64_t>(lines.height) * lines.width;
   const Room packed(int64_t{kTaps * kTaps} * in * out);
-  pack(weights, in, out, true, packed.get());
-  share(shape.batch * lines.blocks(), [&](int64_t item, int thread) {
+  Pack(weights, in, out, true, packed.get());
+  Share(shape.batch * lines.blocks(), [&](int64_t item, int thread) {
     const Part part(lines, item % lines.blocks());
     const int64_t n = item / lines.blocks();
     const int count = part.columns + 1;
     const int64_t line = static_cast<int64_t>(count) * out;
     float *patch =
-        scratch(thread, line * (part.rows + 1) + int64_t{kStride} * lines.columns * kColumns);
+        Scratch(thread, line * (part.rows + 1) + int64_t{kStride} * lines.columns * kColumns);
     float *sums = patch + line * (part.rows + 1);
-    fetch_lines(gradient + n * out * gradient_area, lines.height, lines.width, out, part.y, part.x,
-                part.rows + 1, count, patch);
+    FetchLines(gradient + n * out * gradient_area, lines.height, lines.width, out, part.y, part.x,
+               part.rows + 1, count, patch);
     for (int c = 0; c < in; c += kColumns) {
       const float *filters = packed.get() + int64_t{c} * kTaps * kTaps * out;
       for (int row = 0; row < kStride * part.rows; ++row) {
@@ -142,24 +142,24 @@ void stride_input_gradient(const Shape &shape, const float *gradient, const floa
             for (int right = 0; right <= odd; ++right, add = true) {
               const int i = row % kStride ? kTaps - 1 - 2 * down : 1;
               const int j = odd ? kTaps - 1 - 2 * right : 1;
-              multiply({patch + (row / kStride + down) * line + right * out, out, 1,
+              Multiply({patch + (row / kStride + down) * line + right * out, out, 1,
                         filters + int64_t{i * kTaps + j} * out * kColumns, kColumns,
                         sums + odd * kColumns, kStride * kColumns, out, add},
                        part.columns);
             }
         }
-        put_line(sums, std::min(kStride * part.columns, shape.width - x),
-                 result + (n * in + c) * area + static_cast<int64_t>(y) * shape.width + x, area);
+        PutLine(sums, std::min(kStride * part.columns, shape.width - x),
+                result + (n * in + c) * area + static_cast<int64_t>(y) * shape.width + x, area);
       }
     }
   });
 }
 
-void stride_weight_gradient(const Shape &shape, const float *image, const float *gradient,
-                            float *result) {
+void StrideWeightGradient(const Shape &shape, const float *image, const float *gradient,
+                          float *result) {
   constexpr int64_t kTogetherFloats = (12 << 20) / 4;  // of patches: they fit the threads' cache
   const int in = shape.in, out = shape.out;
-  const Lines lines(halved(shape.height), halved(shape.width), kTaps * kStride * int64_t{in});
+  const Lines lines(Halved(shape.height), Halved(shape.width), kTaps * kStride * int64_t{in});
   const int64_t area = static_cast<int64_t>(shape.height) * shape.width;
   const int64_t gradient_area = static_cast<int64_t>(lines.height) * lines.width;
   const int64_t image_floats =
@@ -172,22 +172,22 @@ void stride_weight_gradient(const Shape &shape, const float *image, const float 
   const Room sums(int64_t{kTaps * kTaps} * in * out);
   for (int64_t done = 0; done < items; done += together) {
     const int64_t count = std::min(together, items - done);
-    share(count, [&](int64_t i, int) {
+    Share(count, [&](int64_t i, int) {
       const Part part(lines, (done + i) % lines.blocks());
       const int64_t n = (done + i) / lines.blocks();
-      fetch_lines(image + n * in * area, shape.height, shape.width, in, kStride * part.y - 1,
-                  kStride * part.x - 1, kStride * part.rows + 1, kStride * part.columns + 1,
-                  images.get() + i * image_floats);
-      fetch_lines(gradient + n * out * gradient_area, lines.height, lines.width, out, part.y,
-                  part.x, part.rows, part.columns, gradients.get() + i * gradient_floats);
+      FetchLines(image + n * in * area, shape.height, shape.width, in, kStride * part.y - 1,
+                 kStride * part.x - 1, kStride * part.rows + 1, kStride * part.columns + 1,
+                 images.get() + i * image_floats);
+      FetchLines(gradient + n * out * gradient_area, lines.height, lines.width, out, part.y, part.x,
+                 part.rows, part.columns, gradients.get() + i * gradient_floats);
     });
-    share(kTaps * kTaps * (in / kColumns), [&](int64_t item, int) {
+    Share(kTaps * kTaps * (in / kColumns), [&](int64_t item, int) {
       const int64_t tap = item / (in / kColumns), c = item % (in / kColumns) * kColumns;
       for (int64_t i = 0; i < count; ++i) {
         const Part part(lines, (done + i) % lines.blocks());
         const int64_t line = (kStride * int64_t{part.columns} + 1) * in;
         for (int row = 0; row < part.rows; ++row)
-          multiply(
+          Multiply(
               {gradients.get() + i * gradient_floats + int64_t{row} * part.columns * out, 1, out,
                images.get() + i * image_floats + (kStride * row + tap / kTaps) * line +
                    tap % kTaps * in + c,
@@ -196,7 +196,7 @@ void stride_weight_gradient(const Shape &shape, const float *image, const float 
       }
     });
   }
-  share(out, [&](int64_t k, int) {
+  Share(out, [&](int64_t k, int) {
     for (int c = 0; c < in; ++c)
       for (int64_t tap = 0; tap < kTaps * kTaps; ++tap)
         result[(k * in + c) * kTaps * kTaps + tap] = sums.get()[(tap * out + k) * in + c];
