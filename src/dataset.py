@@ -323,7 +323,8 @@ def make_train_sample(
         boxes = boxes + np.array([left, top, left, top], np.float32)
     number = target.rule.canvas_of(*rgb.shape[:2])
     canvas = target.rule.canvases[number]
-    rgb, meta = resize_image(rgb, target.rule.size_on(number, *rgb.shape[:2]))
+    size = target.rule.size_on(number, *rgb.shape[:2])
+    rgb, meta = resize_image(rgb, size, target.rule.like)
     height, width = rgb.shape[:2]
     convention = augmentation.box_convention
     boxes, keep = clip_boxes(scale_boxes(boxes, meta[2], meta[3]), height, width, convention)

@@ -68,7 +68,8 @@ class ResizeRule:
         canvases: the network's input shapes.
         min_sizes: that training draws from; everything else takes the largest.
         max_size: of the longer side.
-        like: whose arithmetic: "opencv", "torchvision" or "detectron2".
+        like: whose arithmetic of sizes and pixels: "opencv" (mmdetection's), "torchvision" or
+            "detectron2"; see `resizing.resize`.
     """
 
     kind: str
@@ -183,9 +184,12 @@ def fit(height: int, width: int, rows: int, columns: int) -> Size:
 
 
 def short_edge_size(height: int, width: int, min_size: int, max_size: int, like: str) -> Size:
-    """Return the size of a picture by the rule of the shorter side.
+    """Return the size of a picture by the rule of the shorter side, as each program rounds it.
 
-    torchvision rounds down, detectron2 and mmdetection to the nearest.
+    torchvision rounds down. detectron2 and mmdetection round to the nearest; detectron2 scales
+    twice where the longer side is limited, which can end a pixel away. The same float64 operations
+    in the same order give the same sizes. (torchvision up to 0.10 computed the scale in float32,
+    which can make a side a pixel shorter.)
 
     Args:
         height, width: of the picture.
@@ -193,9 +197,26 @@ def short_edge_size(height: int, width: int, min_size: int, max_size: int, like:
         max_size: the most of the longer side.
         like: whose rounding, see `ResizeRule`.
     """
-    scale = min(min_size / min(height, width), max_size / max(height, width))
+    if like == DETECTRON2:
+        sides = _scaled_twice(height, width, min_size, max_size)
+    else:
+        scale = min(min_size / min(height, width), max_size / max(height, width))
+        sides = height * scale, width * scale
     half = 0.0 if like == TORCHVISION else 0.5
-    return max(int(height * scale + half), 1), max(int(width * scale + half), 1)
+    rows, columns = (max(int(side + half), 1) for side in sides)
+    return rows, columns
+
+
+def _scaled_twice(height: int, width: int, min_size: int, max_size: int) -> tuple[float, float]:
+    """By the shorter side first, then down where the longer one is above its limit."""
+    scale = min_size / min(height, width)
+    rows, columns = (
+        (float(min_size), scale * width) if height < width else (scale * height, float(min_size))
+    )
+    if max(rows, columns) > max_size:
+        scale = max_size / max(rows, columns)
+        rows, columns = rows * scale, columns * scale
+    return rows, columns
 
 
 def _canvases_of(min_size: int, max_size: int) -> tuple[Size, ...]:
