@@ -14,7 +14,7 @@ Size = tuple[int, int]  # height, width, pixels
 
 CANVAS, SHORT_EDGE, STRETCH = "canvas", "short_edge", "stretch"
 OPENCV, TORCHVISION, DETECTRON2 = "opencv", "torchvision", "detectron2"
-_MULTIPLE = 32  # of the network's coarsest stride that sizes have to be divisible by
+MULTIPLE = 32  # of the network's coarsest stride that sizes have to be divisible by
 
 
 class ResizeSettings(Protocol):
@@ -221,7 +221,7 @@ def _scaled_twice(height: int, width: int, min_size: int, max_size: int) -> tupl
 
 def _canvases_of(min_size: int, max_size: int) -> tuple[Size, ...]:
     """A canvas for landscape pictures and one for portrait pictures of the shorter side's rule."""
-    short, long = (-(-size // _MULTIPLE) * _MULTIPLE for size in (min_size, max_size))
+    short, long = (-(-size // MULTIPLE) * MULTIPLE for size in (min_size, max_size))
     if short >= long:
         return ((long, long),)
     return ((short, long), (long, short))

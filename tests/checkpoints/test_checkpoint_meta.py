@@ -100,6 +100,7 @@ FINE = {
     "best": ({},),
     "settings": ({}, {"a": {}}),
     "loss_logs": ([],),
+    "canvases": ([],),
     "roi_layer": ({},),
     "rpn_max_num": (),
 }

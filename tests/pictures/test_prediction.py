@@ -19,15 +19,12 @@ from src.images.geometry import ResizeRule
 from src.images.ops import InputFormat
 from src.pictures.prediction import (
     PREDICTIONS,
-    batches_of,
     draw_entry,
     entry_of,
     picture_names,
-    read_pictures,
     refuse_to_overwrite,
     write_predictions,
 )
-from tests.helpers.data_helpers import canvas_format
 
 TOO_LONG = "x" * 5000
 
@@ -69,30 +66,6 @@ def test_pictures_of_equal_names_do_not_overwrite_each_other():
     paths = [Path("x/a.jpg"), Path("y/a.png"), Path("a_1.jpg"), Path("z/a.bmp")]
     names = picture_names(paths)
     assert names[0] == "a.png" and len(set(names)) == 4
-
-
-def test_batches_have_one_shape_and_keep_every_image(tmp_path):
-    sizes = [(40, 30), (20, 50), (64, 32)]
-    for i, size in enumerate(sizes):
-        Image.new("RGB", size, (i, 0, 0)).save(tmp_path / f"{i}.png")
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    batches = list(batches_of(read_pictures(paths, []), canvas_format(32, 64), 2))
-    assert [[position for position, _ in batch] for batch, _, _ in batches] == [[0, 1], [2]]
-    shapes = [rgb.shape[:2] for batch, _, _ in batches for _, rgb in batch]
-    assert shapes == [(h, w) for w, h in sizes]
-    for _, image, meta in batches:
-        assert image.shape == (2, 3, 32, 64) and image.dtype == np.float32
-        assert meta.shape == (2, 4)
-    np.testing.assert_array_equal(batches[1][1][0], batches[1][1][1])
-
-
-def test_a_batch_of_large_pictures_is_shorter(monkeypatch):
-    monkeypatch.setattr("src.pictures.prediction._BATCH_PIXELS", 1000)
-    sizes = [(10, 10), (40, 30), (40, 30), (10, 10), (10, 10)]
-    pictures = ((i, np.zeros((*size, 3), np.uint8)) for i, size in enumerate(sizes))
-    batches = list(batches_of(pictures, canvas_format(32, 64), 3))
-    assert [[i for i, _ in batch] for batch, _, _ in batches] == [[0, 1], [2], [3, 4]]
-    assert all(image.shape == (3, 3, 32, 64) for _, image, _ in batches)
 
 
 def test_large_pictures_are_drawn_smaller(tmp_path, monkeypatch):
