@@ -57,7 +57,7 @@ class Detector:
     def __init__(self, checkpoint_path: str | os.PathLike[str], **settings: Any) -> None:
         config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
         prepare_environment(config.device_target)
-        from .detector import open_detector
+        from .detector import ViewsDetector, open_detector
         from .graph_cache.compile_cache import CompileCache
 
         init_device(config)
@@ -65,7 +65,8 @@ class Detector:
         self.network = opened.network()
         self.config, self.notes = opened.config, opened.lines
         self.class_names: tuple[str, ...] = self.config.class_names
-        self._cache = CompileCache(self.config)
+        self._run = CompileCache(self.config)
+        self._detect_views = ViewsDetector(self.network, self.config, self._run)
 
     def __call__(self, image: np.ndarray, valid_hw: np.ndarray | None = None) -> list[Found]:
         """Detect in normalised images.
@@ -77,7 +78,7 @@ class Detector:
                 it.
 
         Returns:
-            For each image its boxes in pixels of `image`.
+            For each image its boxes in pixels of `image`. Test-time augmentation plays no part.
 
         Raises:
             UserError: arrays of another form.
@@ -101,9 +102,12 @@ class Detector:
                 f"valid_hw: is {size.tolist()}; give the height and width of each of the {batch} "
                 f"images, at most {height} and {width}"
             )
+        from mindspore import Tensor
+
         image = np.ascontiguousarray(image, np.float32)
         meta = np.concatenate([size, np.ones((batch, 2))], 1)
-        return self._run(image, meta)
+        outputs = self._run(self.network, Tensor(image), Tensor(meta.astype(np.float32)))
+        return _found([output.asnumpy() for output in outputs])
 
     @overload
     def detect(self, pictures: Picture) -> Found: ...
@@ -142,17 +146,16 @@ class Detector:
             for number, picture in enumerate(pictures)
         )
         found: dict[int, Found] = {}
-        for batch, image, meta in batches_of(loaded, self.config, self.config.test_batch_size):
+        size = self.config.test_batch_size
+        for batch, inputs in batches_of(loaded, self._detect_views.views, size):
             numbers = [number for number, _ in batch]
             batch.clear()  # large pictures go before the next ones come
-            found.update(zip(numbers, self._run(image, meta), strict=False))  # copies fill it up
+            # The batch may be filled up with copies.
+            found.update(zip(numbers, _found(self._detect_views(inputs)), strict=False))
         return [found[number] for number in range(len(pictures))]
 
-    def _run(self, image: np.ndarray, meta: np.ndarray) -> list[Found]:
-        from mindspore import Tensor
 
-        outputs = self._cache(self.network, Tensor(image), Tensor(meta.astype(np.float32)))
-        boxes, scores, labels, valid = (output.asnumpy() for output in outputs)
-        return [
-            Found(*(x[i][valid[i]] for x in (boxes, scores, labels))) for i in range(len(valid))
-        ]
+def _found(outputs: Sequence[np.ndarray]) -> list[Found]:
+    """What was found in each image of a batch."""
+    boxes, scores, labels, valid = outputs
+    return [Found(*(x[i][valid[i]] for x in (boxes, scores, labels))) for i in range(len(valid))]

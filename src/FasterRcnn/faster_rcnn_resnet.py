@@ -74,13 +74,21 @@ class FasterRcnn(nn.Cell):
             labels: (B, K) int32, 1..C; 0 where not valid.
             valid: (B, K) bool.
         """
+        found = self.look(image, image_meta)
+        boxes, scores, labels, valid = self.detections(*found, max(image.shape[2:]))
+        return boxes / _xyxy_scale(image_meta), scores, labels, valid
+
+    def look(self, image: Tensor, image_meta: Tensor) -> tuple[Tensor, ...]:
+        """Return what detections are made of: the first arguments of `DetectionSelector`.
+
+        Args:
+            image, image_meta: see `construct`.
+        """
         features, logits, deltas = self.extract(image)
         bounds = self.clip_bounds(image, image_meta)
         extent = max(image.shape[2:])
         rois, roi_valid = self.proposals(logits, deltas, self.anchors(features), bounds, extent)
-        head = self.classify(features, rois)
-        boxes, scores, labels, valid = self.detections(*head, rois, roi_valid, bounds, extent)
-        return boxes / _xyxy_scale(image_meta), scores, labels, valid
+        return self.classify(features, rois) + (rois, roi_valid, bounds)
 
     def extract(
         self, image: Tensor

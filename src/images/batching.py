@@ -2,37 +2,43 @@
 """Pictures of any size, in any order -> batches of one canvas each, within bounded memory."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from .geometry import ResizeRule
-from .ops import InputFormat, InputSettings, preprocess_image
+from .views import View
 
+# Of one view: image (B, 3, H, W) float32 of a canvas' height and width, and meta (B, 4) float32.
+NetworkInput = tuple[np.ndarray, np.ndarray]
 _BATCH_PIXELS = 50_000_000  # of all images that wait for their batch to fill: memory
 
 
 def batches_of(
-    pictures: Iterator[tuple[int, np.ndarray]], config: InputSettings | InputFormat, size: int
-) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray, np.ndarray]]:
+    pictures: Iterator[tuple[int, np.ndarray]], views: Sequence[View], size: int
+) -> Iterator[tuple[list[tuple[int, np.ndarray]], list[NetworkInput]]]:
     """Images prepared, `size` of one canvas at a time, fewer where they are very large.
 
     Args:
         pictures: (position, (H, W, 3) uint8 RGB) of each image.
-        config: how the network's input is made.
+        views: of `views_of`; the first one's rule chooses the canvas.
         size: images in a batch.
 
     Yields:
-        the batch's `pictures`; the network's input (size, 3, H, W) float32 of the canvas' height
-        and width, and its meta (size, 4) float32. With several canvases, batches do not follow the
-        order of `pictures`. A canvas' last batch is filled up with copies, so that one compiled
-        graph serves all.
+        the batch's `pictures`, and the network's input in each view. With several canvases, batches
+        do not follow the order of `pictures`. A canvas' last batch is filled up with copies, so
+        that one compiled graph serves all.
     """
-    target = config if isinstance(config, InputFormat) else InputFormat.from_config(config)
-    for canvas, batch in _batches_of_one_canvas(pictures, target.rule, size):
-        prepared = [preprocess_image(rgb, target, canvas) for _, rgb in batch]
-        prepared += prepared[-1:] * (size - len(prepared))
-        yield batch, np.stack([p[0] for p in prepared]), np.stack([p[1] for p in prepared])
+    for canvas, batch in _batches_of_one_canvas(pictures, views[0].target.rule, size):
+        yield batch, [_prepared(batch, view, canvas, size) for view in views]
+
+
+def _prepared(
+    batch: list[tuple[int, np.ndarray]], view: View, canvas: int, size: int
+) -> NetworkInput:
+    prepared = [view.prepare(rgb, canvas) for _, rgb in batch]
+    prepared += prepared[-1:] * (size - len(prepared))
+    return np.stack([p[0] for p in prepared]), np.stack([p[1] for p in prepared])
 
 
 def _batches_of_one_canvas(

@@ -7,7 +7,7 @@ resize rule says at which scale a picture enters; it goes onto the smallest canv
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 Size = tuple[int, int]  # height, width, pixels
@@ -160,6 +160,23 @@ class ResizeRule:
                 return wanted
         return fit(height, width, rows, columns)
 
+    def scaled(self, factor: float) -> "ResizeRule":
+        """Return the rule of pictures that are larger or smaller than by this one.
+
+        Args:
+            factor: of all sizes. Canvases grow to the next multiple of 32 and keep their numbers.
+        """
+        if factor == 1.0:
+            return self
+        canvases = tuple(
+            (_up_to_multiple(height * factor), _up_to_multiple(width * factor))
+            for height, width in self.canvases
+        )
+        sizes = tuple(max(round(size * factor), 1) for size in self.min_sizes)
+        return replace(
+            self, canvases=canvases, min_sizes=sizes, max_size=max(round(self.max_size * factor), 1)
+        )
+
     def _short_edge(self, height: int, width: int, min_size: int) -> Size:
         return short_edge_size(height, width, min_size, self.max_size, self.like)
 
@@ -188,8 +205,8 @@ def short_edge_size(height: int, width: int, min_size: int, max_size: int, like:
 
     torchvision rounds down. detectron2 and mmdetection round to the nearest; detectron2 scales
     twice where the longer side is limited, which can end a pixel away. The same float64 operations
-    in the same order give the same sizes. (torchvision up to 0.10 computed the scale in float32,
-    which can make a side a pixel shorter.)
+    in the same order give the same sizes. (Older releases of torchvision compute the scale in
+    float32, which can make a side a pixel shorter.)
 
     Args:
         height, width: of the picture.
@@ -221,10 +238,14 @@ def _scaled_twice(height: int, width: int, min_size: int, max_size: int) -> tupl
 
 def _canvases_of(min_size: int, max_size: int) -> tuple[Size, ...]:
     """A canvas for landscape pictures and one for portrait pictures of the shorter side's rule."""
-    short, long = (-(-size // MULTIPLE) * MULTIPLE for size in (min_size, max_size))
+    short, long = map(_up_to_multiple, (min_size, max_size))
     if short >= long:
         return ((long, long),)
     return ((short, long), (long, short))
+
+
+def _up_to_multiple(size: float) -> int:
+    return math.ceil(size / MULTIPLE) * MULTIPLE
 
 
 def _area(size: Size) -> int:

@@ -125,7 +125,11 @@ def normalize_and_pad(rgb: np.ndarray, target: InputFormat, canvas: Size) -> np.
 
 
 def preprocess_image(
-    rgb: np.ndarray, config: InputSettings | InputFormat, canvas: int | None = None
+    rgb: np.ndarray,
+    config: InputSettings | InputFormat,
+    canvas: int | None = None,
+    *,
+    mirrored: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image as evaluation and prediction feed it to the network.
 
@@ -133,6 +137,7 @@ def preprocess_image(
         rgb: (H, W, 3) uint8.
         config: the configuration, or an `InputFormat`.
         canvas: number of the canvas; None: the one that the rule chooses.
+        mirrored: left to right.
 
     Returns:
         image (3, H, W) float32 of the canvas' size; meta (4,) float32: valid height and width in
@@ -143,6 +148,8 @@ def preprocess_image(
         canvas = target.rule.canvas_of(*rgb.shape[:2])
     size = target.rule.size_on(canvas, *rgb.shape[:2])
     resized, meta = resize_image(rgb, size, target.rule.like)
+    if mirrored:
+        resized = resized[:, ::-1]
     return normalize_and_pad(resized, target, target.rule.canvases[canvas]), meta
 
 

@@ -16,9 +16,9 @@ from ..base.errors import EXIT_USER_ERROR, UserError
 from ..base.files import remove_leftovers, save_whole
 from ..base.messages import one_line
 from ..checkpoints.run_config import adopt_run_config
-from ..images.batching import batches_of
-from ..images.geometry import canvas_text
+from ..images.batching import NetworkInput, batches_of
 from ..images.reading import DEFAULT_MAX_PIXELS, ImageError, decode_image, narrow_depth, read_bytes
+from ..images.views import View
 from ..model_utils.config import Config
 from .drawing import Boxes, class_color, draw_boxes
 from .fonts import class_labels
@@ -185,9 +185,7 @@ def run_prediction(config: Config, paths: Sequence[Path], min_score: float) -> i
     if not config.checkpoint_path:
         raise UserError("checkpoint_path is empty; give the detector with --checkpoint_path FILE")
     refuse_to_overwrite(paths, Path(config.output_dir))
-    from mindspore import Tensor
-
-    from ..detector import open_detector
+    from ..detector import ViewsDetector, open_detector
     from ..graph_cache.compile_cache import CompileCache
     from ..model_utils.device_adapter import init_device
 
@@ -200,20 +198,21 @@ def run_prediction(config: Config, paths: Sequence[Path], min_score: float) -> i
     network = opened.network(test_score_thr=lowest)
     for line in (*lines, *opened.lines):
         print(one_line(line))
-    run, used = CompileCache(config), set()
+    detect_views, used = ViewsDetector(network, config, CompileCache(config)), set()
 
-    def detect(image: np.ndarray, meta: np.ndarray) -> list[np.ndarray]:
-        canvas = canvas_text((image.shape[2], image.shape[3]))
+    def detect(inputs: Sequence[NetworkInput]) -> list[np.ndarray]:
+        canvas = inputs[0][0].shape[2:]
         if len(config.canvas_sizes) > 1 and canvas not in used:
-            print(f"canvas {canvas}: compiling the graph, unless an earlier run has")
+            print(f"canvas {canvas[0]}x{canvas[1]}: its graph is compiled, or comes from the cache")
             used.add(canvas)
-        return [output.asnumpy() for output in run(network, Tensor(image), Tensor(meta))]
+        return detect_views(inputs)
 
-    return write_predictions(detect, config, paths, min_score)
+    return write_predictions(detect, detect_views.views, config, paths, min_score)
 
 
 def write_predictions(
-    detect: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]],
+    detect: Callable[[Sequence[NetworkInput]], Sequence[np.ndarray]],
+    views: Sequence[View],
     config: Config,
     paths: Sequence[Path],
     min_score: float,
@@ -221,8 +220,9 @@ def write_predictions(
     """Detect in each image, draw what was found, and write ``predictions.json``.
 
     Args:
-        detect: the network: image (B, 3, H, W) and meta (B, 4) -> boxes (B, K, 4), scores, labels
-            and valid (B, K), as `entry_of` takes them.
+        detect: a `ViewsDetector`: inputs of each view -> boxes (B, K, 4), scores, labels and valid
+            (B, K), as `entry_of` takes them.
+        views: that it takes.
         config, paths, min_score: as in `run_prediction`.
 
     Returns:
@@ -234,8 +234,9 @@ def write_predictions(
     entries: dict[int, dict[str, Any]] = {}
     unreadable: list[Path] = []
     pictures = read_pictures(paths, unreadable, config.max_image_pixels)
-    for batch, image, meta in batches_of(pictures, config, min(config.test_batch_size, len(paths))):
-        outputs = detect(image, meta)
+    size = min(config.test_batch_size, len(paths))
+    for batch, inputs in batches_of(pictures, views, size):
+        outputs = detect(inputs)
         for row in range(len(batch)):
             position, rgb = batch[row]
             path, png = paths[position], output / names[position]

@@ -15,8 +15,7 @@ from PIL import Image
 from src.base.errors import UserError
 from src.commands import predict
 from src.commands.predict import parse_arguments
-from src.images.geometry import ResizeRule
-from src.images.ops import InputFormat
+from src.images.views import View
 from src.pictures.prediction import (
     PREDICTIONS,
     draw_entry,
@@ -25,6 +24,7 @@ from src.pictures.prediction import (
     refuse_to_overwrite,
     write_predictions,
 )
+from tests.helpers.data_helpers import canvas_format
 
 TOO_LONG = "x" * 5000
 
@@ -114,19 +114,22 @@ def test_no_result_goes_where_an_image_is(tmp_path, monkeypatch, image, output):
     refuse_to_overwrite([Path(image)], Path("elsewhere"))
 
 
+VIEWS = (View(canvas_format(32, 64)),)
+
+
 @dataclass(frozen=True)
-class Settings(InputFormat):
+class Settings:
     """The keys that writing predictions asks for."""
 
-    rule: ResizeRule = ResizeRule("canvas", ((32, 64),))
     output_dir: str = "out"
     test_batch_size: int = 2
     class_names: tuple[str, ...] = ("cat", "dog")
     max_image_pixels: int = 1_000_000
 
 
-def one_box_each(image, meta):
+def one_box_each(inputs):
     """Stands for the network: the same detection in every image."""
+    ((image, _),) = inputs
     count = len(image)
     boxes = np.tile(np.float32([[[1, 2, 9, 8]]]), (count, 1, 1))
     return boxes, np.full((count, 1), 0.9), np.full((count, 1), 2), np.full((count, 1), True)
@@ -138,7 +141,7 @@ def test_an_unreadable_image_does_not_cost_the_others(tmp_path, monkeypatch, cap
     for name in ("a.png", "b.png", "c.png"):
         Image.new("RGB", (20, 10)).save(name)
     Path("bad.png").write_text("no picture")
-    assert write_predictions(one_box_each, Settings(), [Path(n) for n in names], 0.5) == 2
+    assert write_predictions(one_box_each, VIEWS, Settings(), [Path(n) for n in names], 0.5) == 2
     entries = json.loads(Path("out", PREDICTIONS).read_text())
     assert [e["file"] for e in entries] == ["a.png", "b.png", "c.png"]
     assert all(e["detections"][0]["class"] == "dog" for e in entries)
@@ -147,13 +150,13 @@ def test_an_unreadable_image_does_not_cost_the_others(tmp_path, monkeypatch, cap
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: image bad.png") and second.startswith("error: image gone.png")
     assert "skip_bad_images" not in first + second
-    assert write_predictions(one_box_each, Settings(), [Path("a.png")], 0.5) == 0
+    assert write_predictions(one_box_each, VIEWS, Settings(), [Path("a.png")], 0.5) == 0
 
 
 def test_pictures_that_come_out_black_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.full((20, 30), 3000, np.uint16)).save("dark.tif")
-    assert write_predictions(one_box_each, Settings(), [Path("dark.tif")], 0.5) == 0
+    assert write_predictions(one_box_each, VIEWS, Settings(), [Path("dark.tif")], 0.5) == 0
     out = capsys.readouterr().out
     assert "note: dark.tif has values up to 3000 of 65535, like 12 bits: 11 of 255" in out
 
@@ -163,7 +166,7 @@ def test_pictures_beyond_the_limit_do_not_cost_the_others(tmp_path, monkeypatch,
     for name, size in (("small.png", (20, 10)), ("large.png", (2000, 1000))):
         Image.new("RGB", size).save(name)
     paths = [Path("large.png"), Path("small.png")]
-    assert write_predictions(one_box_each, Settings(), paths, 0.5) == 2
+    assert write_predictions(one_box_each, VIEWS, Settings(), paths, 0.5) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "large.png is a PNG of 2000x1000 pixels, more than max_image_pixels 1000000" in line
 

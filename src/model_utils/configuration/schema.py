@@ -137,6 +137,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "test_pre_nms_num": Rule("int", low=0, high=_MOST_BOXES),
         "test_max_per_img": Rule("int", low=1, high=MOST_DETECTIONS),
         "test_batch_size": _BATCH,
+        "test_flip": _BOOL,
+        "test_scales": Rule("floats", min_length=1, max_length=16, low=0.1, high=4.0),
     },
     "Learning rate": {
         "base_lr": Rule("float", above=0.0, high=1e37),  # float32
