@@ -11,16 +11,16 @@ import pytest
 
 from src import dataset
 from src.base.errors import UserError
+from src.data import train_sample
+from src.data.epoch_plan import epoch_order
 from src.data.mindrecord import ensure_mindrecord
+from src.data.train_sample import Augmentation, make_train_sample
 from src.dataset import (
     EVAL_COLUMNS,
     TRAIN_COLUMNS,
-    Augmentation,
     create_eval_dataset,
     create_train_dataset,
-    epoch_order,
     iterate,
-    make_train_sample,
     steps_per_epoch,
 )
 from src.images.ops import expand_image, normalize_and_pad, preprocess_image
@@ -269,7 +269,7 @@ def test_a_large_picture_grows_no_larger_than_the_limit(monkeypatch):
         grown.append(expand_image(rgb, ratio, *rest))
         return grown[-1]
 
-    monkeypatch.setattr(dataset, "expand_image", expand)
+    monkeypatch.setattr(train_sample, "expand_image", expand)
     rgb = np.zeros((80, 100, 3), np.uint8)
     for index in range(20):
         sample(rgb, [], index, expand_ratio=4.0, max_pixels=20_000)

@@ -57,8 +57,14 @@ META = {
     [
         ({}, (2, 4, 12), Position(3, 5, 29)),
         ({}, (8, 1, 12), Position(3, 5, 29)),  # the same global batch
-        ({}, (2, 1, 50), Position(3, 20, 120)),
-        ({}, (2, 8, 6), Position(3, 3, 15)),  # 40 images are 2.5 steps of 16: none is seen twice
+        ({}, (2, 1, 50), Position(3, 20, 120, [[8, 5]])),
+        ({"epoch_parts": [[4, 2]]}, (2, 1, 50), Position(3, 20, 120, [[4, 2], [8, 5]])),
+        ({"epoch_parts": [[4, 2]]}, (4, 2, 12), Position(3, 5, 29, [[4, 2]])),
+        (
+            {},
+            (2, 8, 6),
+            Position(3, 3, 15, [[8, 5]]),
+        ),  # 40 images are 2.5 steps of 16: none is seen twice
         ({"step_in_epoch": 12}, (2, 3, 16), Position(3, 16, 48)),
         ({"step_in_epoch": 0}, (2, 3, 16), Position(3, 0, 32)),
     ],
