@@ -112,6 +112,16 @@ def create_train_dataset(
     plan = plan.between(skip_steps, steps)
     if not plan.images.size:
         raise UserError(f"no batch is left of epoch {epoch} after skipping {skip_steps} of {steps}")
+    prepare, source = _train_preparation(config, mindrecord_set, epoch, plan)
+    own = plan.images[:, rank::world_size].reshape(-1)
+    rows = _open_rows(config, mindrecord_set, source, own)
+    return _batches(config, rows, prepare, source, TRAIN_COLUMNS, batch_size)
+
+
+def _train_preparation(
+    config: Config, mindrecord_set: MindRecordSet, epoch: int, plan: EpochPlan
+) -> tuple[Callable[..., Sample], list[str]]:
+    """What makes samples of a plan's records, and the records' columns that it takes."""
     canvas_of = np.zeros(mindrecord_set.num_images, np.int64)
     canvas_of[plan.images] = plan.canvases[:, None]
     target = InputFormat.from_config(config)
@@ -132,10 +142,7 @@ def create_train_dataset(
         )
         return (*sample, np.int32(index))
 
-    source = ["image", "boxes", "labels", "crowd", "image_index"]
-    own = plan.images[:, rank::world_size].reshape(-1)
-    rows = _open_rows(config, mindrecord_set, source, own)
-    return _batches(config, rows, prepare, source, TRAIN_COLUMNS, batch_size)
+    return prepare, ["image", "boxes", "labels", "crowd", "image_index"]
 
 
 def _epoch_plan(

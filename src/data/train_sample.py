@@ -110,15 +110,8 @@ def make_train_sample(
     if augmentation.photometric:
         rgb = distort_colours(rgb, rng)
     if augmentation.expand_ratio > 1.0 and expand < 0.5:
-        height, width = rgb.shape[:2]
-        largest = math.sqrt(augmentation.max_pixels / (height * width))
         ratio = 1.0 + growth * (augmentation.expand_ratio - 1.0)
-        ratio = max(1.0, min(ratio, largest))
-        top = int(down * (int(height * ratio) - height))
-        left = int(across * (int(width * ratio) - width))
-        fill = target.mean if target.channel_order == "rgb" else target.mean[::-1]
-        rgb = expand_image(rgb, ratio, top, left, fill)
-        boxes = boxes + np.array([left, top, left, top], np.float32)
+        rgb, boxes = _expanded(rgb, boxes, ratio, down, across, target, augmentation.max_pixels)
     if canvas is None:
         canvas = target.rule.canvas_of(*rgb.shape[:2])
     rgb, meta = resize_image(rgb, target.rule.size_on(canvas, *rgb.shape[:2]))
@@ -138,6 +131,25 @@ def make_train_sample(
         *padded,
         sampling_key,
     )
+
+
+def _expanded(
+    rgb: np.ndarray,
+    boxes: np.ndarray,
+    ratio: float,
+    down: float,
+    across: float,
+    target: InputFormat,
+    max_pixels: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image and its boxes on a larger canvas; `down` and `across` say where, 0 to 1."""
+    height, width = rgb.shape[:2]
+    ratio = max(1.0, min(ratio, math.sqrt(max_pixels / (height * width))))
+    top = int(down * (int(height * ratio) - height))
+    left = int(across * (int(width * ratio) - width))
+    fill = target.mean if target.channel_order == "rgb" else target.mean[::-1]
+    rgb = expand_image(rgb, ratio, top, left, fill)
+    return rgb, boxes + np.array([left, top, left, top], np.float32)
 
 
 def _pad_ground_truth(
