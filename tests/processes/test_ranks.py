@@ -289,6 +289,24 @@ def test_stopped_and_resumed_in_two_processes(root, tiny_two, tmp_path):
 
 
 @pytest.mark.slow
+def test_canvases_in_two_processes(tmp_path):
+    """The same images a step as one process has; then one goes on, and sees none again."""
+    root = make_data(tmp_path / "data", portraits=4)
+    canvases = {"canvases": "[64x96, 96x64]", "epoch_size": 1}
+    one = tiny_arguments(root, tmp_path / "one", **canvases, batch_size=2)
+    run(tmp_path / "one", 1, one, TINY="1")
+    two = tiny_arguments(root, tmp_path / "two", **canvases)
+    run(tmp_path / "two", 2, two, 143, TINY="1", STOP_AT="0 1 3")
+    ranks = [steps_of(tmp_path / "two", rank) for rank in (0, 1)]
+    seen = [[i for _, _, _, _, ids in step for i in ids] for step in zip(*ranks, strict=True)]
+    assert seen == [ids for _, _, _, _, ids in steps_of(tmp_path / "one")[:3]]
+    text = run(tmp_path / "two", 1, [*two, "--resume", "auto"], TINY="1")
+    assert "that is epoch 1 step 6 here" in text
+    rest = [ids for _, _, _, _, ids in steps_of(tmp_path / "two")]
+    assert sorted(sum(seen + rest, [])) == [100 + 3 * i for i in range(NUM_TRAIN)]
+
+
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_run(root, tmp_path):
     started = time.monotonic()
     process = start(tmp_path, 2, tiny_arguments(root, tmp_path), TINY="1", DIE_AT="1 2 1")
