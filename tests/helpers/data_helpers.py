@@ -94,12 +94,19 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(smooth, 0, 255).astype(np.uint8)
 
 
-def make_coco_root(root: Path, num_images: int = 7, split: str = "train2017") -> Path:
-    """A COCO-layout folder: image i is (40 + 2i) x (60 + 3i), its id 10 i + 5."""
+def make_coco_root(
+    root: Path, num_images: int = 7, split: str = "train2017", *, portraits: int = 0
+) -> Path:
+    """A COCO-layout folder: image i is (40 + 2i) x (60 + 3i), its id 10 i + 5.
+
+    The first `portraits` images are as wide as the others are high.
+    """
     (root / split).mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
     for i in range(num_images):
         height, width, image_id = 40 + 2 * i, 60 + 3 * i, 10 * i + 5
+        if i < portraits:
+            height, width = width, height
         name = f"img_{i}.v1.jpg"
         cv2.imwrite(str(root / split / name), picture(height, width, i))
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})

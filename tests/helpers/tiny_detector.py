@@ -172,6 +172,7 @@ def tiny_run_meta(done=2, **changes):
         loss_log={"sums": [0.0] * 6, "count": 0},
         loss_logs=[{"sums": [0.0] * 6, "count": 0}],
         best={},
+        epoch_parts=[],
     )
     return {**values, **changes}
 
