@@ -19,6 +19,7 @@ from ..base.messages import one_line
 from ..checkpoints.file import require_file
 from ..detector import open_detector
 from ..images.ops import InputFormat, normalize_and_pad
+from ..images.views import views_of
 from ..model_utils.config import Config
 from ..model_utils.device_adapter import compute_dtype, init_device
 from .exported_model import OUTPUT_NAMES, Comparison, Outputs, compare
@@ -54,6 +55,8 @@ def run_export(config: Config, plan: ExportPlan) -> int:
     network = opened.network(device_target=plan.target, cpu_kernels="off")
     for line in opened.lines:
         print(one_line(line))
+    if len(views_of(config)) > 1:
+        print("note: the exported file looks at one view; test_flip and test_scales are not in it")
     image, image_meta, expected = _reference(network, config)
 
     with _folder_beside(plan.path) as folder:

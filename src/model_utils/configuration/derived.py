@@ -195,6 +195,8 @@ def _shortest_anchor(values: Values) -> float:
 
 
 def _possible_detections(values: Values) -> int:
-    """(RoI, class) pairs of an image that can be above the score threshold: scores sum up to 1."""
+    """(RoI, class) pairs of all views that can be above the score threshold: scores sum up to 1."""
     classes, threshold = len(values["coco_classes"]) - 1, values["test_score_thr"]
-    return values["rpn_max_num"] * (min(classes, int(1 / threshold)) if threshold else classes)
+    views = len(values["test_scales"]) * (1 + values["test_flip"])
+    rois = views * values["rpn_max_num"]
+    return rois * (min(classes, int(1 / threshold)) if threshold else classes)
