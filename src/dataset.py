@@ -5,6 +5,7 @@ What a sample looks like depends on (seed, epoch, image) alone, and the order of
 epoch) and the pictures' sizes: worker threads, ranks and resuming in the middle change nothing.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +28,9 @@ from .data.record_check import find_damage
 from .data.record_set import MindRecordSet
 from .data.train_sample import Augmentation, Sample, make_train_sample
 from .images.geometry import ResizeRule
-from .images.ops import InputFormat, preprocess_image
+from .images.ops import InputFormat
 from .images.reading import decode_image
+from .images.views import views_of
 from .model_utils.config import Config
 
 TRAIN_COLUMNS = (
@@ -188,31 +190,36 @@ def create_eval_dataset(
     so many images.
 
     Args:
-        config: uses test_batch_size, max_val_images and the keys of `InputFormat`.
+        config: uses test_batch_size, max_val_images and the keys of `views_of`.
         mindrecord_set: of the validation split.
         rank, world_size: this process among those of the run; it gets the images rank, rank +
             world_size, ... of each canvas.
 
     Returns:
         A MindSpore dataset with EVAL_COLUMNS, B = test_batch_size, H and W of the batch's canvas:
-        image (B, 3, H, W) float32, image_meta (B, 4) float32, image_index (B,) int32.
+        image (B, 3, H, W) float32, image_meta (B, 4) float32, image_index (B,) int32. With several
+        views (see `views_of`), image and image_meta of each one before image_index.
     """
     images, numbers = evaluation_rows(config, mindrecord_set, rank=rank, world_size=world_size)
-    target = InputFormat.from_config(config)
-    canvas_of = canvas_numbers(target.rule, mindrecord_set.sizes)
+    views = views_of(config)
+    canvas_of = canvas_numbers(views[0].target.rule, mindrecord_set.sizes)
     max_pixels = int(config.max_image_pixels)
 
     def prepare(image: np.ndarray, image_index: np.ndarray, number: np.ndarray) -> Sample:
         index = int(image_index.item())
         rgb = _decode(mindrecord_set, max_pixels, index, image)
-        return (*preprocess_image(rgb, target, int(canvas_of[index])), np.int32(number.item()))
+        prepared = (view.prepare(rgb, int(canvas_of[index])) for view in views)
+        return (*itertools.chain(*prepared), np.int32(number.item()))
 
     rows = _open_rows(config, mindrecord_set, ["image", "image_index"], images)
     # (N, 1): MindSpore 2.10 cannot hand over scalars with numpy 2
     numbered = ds.NumpySlicesDataset({"number": numbers[:, None]}, shuffle=False)
     rows = ds.zip((rows, numbered))
     source = ["image", "image_index", "number"]
-    return _batches(config, rows, prepare, source, EVAL_COLUMNS, int(config.test_batch_size))
+    image, meta, index = EVAL_COLUMNS
+    more = [f"{name}_{view}" for view in range(1, len(views)) for name in (image, meta)]
+    columns = [image, meta, *more, index]
+    return _batches(config, rows, prepare, source, columns, int(config.test_batch_size))
 
 
 def iterate(

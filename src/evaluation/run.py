@@ -18,7 +18,7 @@ from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
 from ..data.source import data_source
 from ..dataset import create_eval_dataset, evaluation_rows, iterate
-from ..detector import open_detector
+from ..detector import ViewsDetector, open_detector
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
 from ..model_utils.configuration.memory import require_memory
@@ -95,6 +95,7 @@ def detect(
     """Run the network over the validation images, each exactly once.
 
     Several ranks look at their share of the images each, and all get what all have found.
+    test_scales and test_flip make several views of each.
 
     Args:
         network: detector in evaluation mode: (image, image_meta) -> boxes, scores, labels, valid.
@@ -119,16 +120,18 @@ def detect(
     progress = Progress(display or Display(quiet=True), "evaluated", share)
     graphs = graphs or CompileCache(config)
     dataset = create_eval_dataset(config, mindrecord_set, **place)
-    for image, image_meta, image_index in iterate(dataset, records=mindrecord_set):
-        outputs = graphs(network, image, image_meta)
-        index = image_index.asnumpy()
+    detector = ViewsDetector(network, config, graphs)
+    for *arrays, index in iterate(dataset, output_numpy=True, records=mindrecord_set):
+        inputs = list(zip(arrays[::2], arrays[1::2], strict=True))
+        outputs = detector(inputs)
         rows = np.flatnonzero(index >= 0)  # -1 fills the last batch up
         ids = [mindrecord_set.image_ids[index[i]] for i in rows]
         image_ids += ids
-        boxes, scores, labels, valid = (output.asnumpy()[rows] for output in outputs)
+        boxes, scores, labels, valid = (output[rows] for output in outputs)
         results += detections_to_results(ids, boxes, scores, labels, valid, category_ids)
-        progress.advance(len(ids), is_first=image.shape not in canvases)
-        canvases.add(image.shape)
+        canvas = inputs[0][0].shape
+        progress.advance(len(ids), is_first=canvas not in canvases)
+        canvases.add(canvas)
         if should_stop():
             return None
     parts = ranks.all_gather([image_ids, results, progress.speed()])

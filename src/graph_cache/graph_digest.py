@@ -35,6 +35,8 @@ _NOT_IN_GRAPHS = frozenset(
         "checkpoint_path",
         "result_file",
         "max_val_images",
+        "test_flip",
+        "test_scales",
         "coco_root",
         "image_dir",
         "anno_path",

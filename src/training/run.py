@@ -269,7 +269,7 @@ class Run:
             self._share_statistics()
             outcome = evaluate(
                 self.network,
-                self.config,
+                self.config.replace(test_flip=False, test_scales=[1.0]),  # in one view
                 *self.validation,
                 ranks=self.ranks,
                 display=self.display,

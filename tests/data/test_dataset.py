@@ -25,6 +25,7 @@ from src.dataset import (
 )
 from src.images.ops import expand_image, normalize_and_pad, preprocess_image
 from src.images.reading import read_image
+from src.images.views import views_of
 from tests.helpers.data_helpers import (
     canvas_format,
     edit_json,
@@ -391,6 +392,19 @@ def test_evaluation_sees_every_image_once(val_set, batch_size):
             np.testing.assert_array_equal(meta, expected_meta)
         else:
             assert np.isfinite(image).all() and (meta > 0).all()
+
+
+def test_views_of_test_time_augmentation_are_columns(val_set):
+    config = make_config(test_batch_size=2, test_flip=True, test_scales=(1.0, 0.5))
+    first, *_ = iterate(create_eval_dataset(config, val_set), output_numpy=True)
+    assert len(first) == 9 and first[-1].tolist() == [0, 1]
+    rgb = read_image(val_set.image_paths[0])
+    views = views_of(config)
+    assert len(views) == 4
+    for view, image, meta in zip(views, first[:-1:2], first[1:-1:2], strict=True):
+        expected, expected_meta = view.prepare(rgb, 0)
+        np.testing.assert_array_equal(image[0], expected)
+        np.testing.assert_array_equal(meta[0], expected_meta)
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

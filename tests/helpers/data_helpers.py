@@ -47,6 +47,8 @@ def make_config(root="", **changes) -> types.SimpleNamespace:
         "max_size": 1333,
         "resize_like": "opencv",
         "canvases": (),
+        "test_flip": False,
+        "test_scales": (1.0,),
         "pixel_mean": [123.675, 116.28, 103.53],
         "pixel_std": [58.395, 57.12, 57.375],
         "channel_order": "rgb",

@@ -7,57 +7,15 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from src.detector import ViewsDetector
-from src.FasterRcnn.box_ops import BoxCoder
-from src.FasterRcnn.detections import MIN_SIZE, DetectionSelector
 from src.FasterRcnn.merged_views import MergedViews, ViewCandidates
-from src.FasterRcnn.nms import build_nms, build_suppression
 from src.images.batching import batches_of
+from tests.helpers.colour_detector import CELL, ColourDetector, selector
 from tests.helpers.network_helpers import small_config
 from tests.helpers.plain_boxes import in_graph, plain_nms
 
-HEIGHT, WIDTH, CELL = 64, 96, 16
+HEIGHT, WIDTH = 64, 96
 ROWS, COLUMNS = HEIGHT // CELL, WIDTH // CELL
 CLASSES = 2
-
-
-def selector(**changes):
-    values = {
-        "score_threshold": 0.2,
-        "max_candidates": 60,
-        "max_per_image": 20,
-        "min_size": MIN_SIZE,
-        **changes,
-    }
-    suppression = build_suppression("per_class", build_nms("kernel", 0.5))
-    return DetectionSelector(BoxCoder((0.0,) * 4, (1.0,) * 4, 0.0), suppression, 0.0, **values)
-
-
-class ColourDetector(nn.Cell):
-    """Stands for the network: each cell of the picture is a RoI, its colour says of which class.
-
-    It sees a mirrored picture mirrored.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.detections = selector()
-        x1, y1 = np.meshgrid(np.arange(COLUMNS) * CELL, np.arange(ROWS) * CELL)
-        rois = np.stack([x1, y1, x1 + CELL, y1 + CELL], -1).reshape(1, -1, 4)
-        self.rois = Tensor(rois.astype(np.float32))
-
-    def look(self, image, meta):
-        batch = image.shape[0]
-        cells = image.reshape(batch, 3, ROWS, CELL, COLUMNS, CELL).mean((3, 5))
-        logits = cells.transpose(0, 2, 3, 1).reshape(batch * ROWS * COLUMNS, 3)
-        deltas = ops.zeros((batch * ROWS * COLUMNS, CLASSES, 4), ms.float32)
-        rois = ops.broadcast_to(self.rois, (batch, ROWS * COLUMNS, 4))
-        valid = ops.ones((batch, ROWS * COLUMNS), ms.bool_)
-        return logits, deltas, rois, valid, meta[:, :2]
-
-    def construct(self, image, meta):
-        boxes, scores, labels, valid = self.detections(*self.look(image, meta), WIDTH)
-        scale = ops.stack((meta[:, 3], meta[:, 2], meta[:, 3], meta[:, 2]), 1)
-        return boxes / ops.expand_dims(scale, 1), scores, labels, valid
 
 
 def run(cell, *inputs):
@@ -80,14 +38,14 @@ def detect(*pictures, **changes):
         canvases=[f"{HEIGHT}x{WIDTH}"],
         **changes,
     )
-    detector = ViewsDetector(ColourDetector(), config, run)
+    detector = ViewsDetector(ColourDetector(CLASSES), config, run)
     ((_, inputs),) = batches_of(iter(enumerate(pictures)), detector.views, len(pictures))
     return inputs, detector(inputs)
 
 
 def test_one_view_is_the_network():
     inputs, outcome = detect(colours(), colours(1))
-    expected = ColourDetector()(*map(Tensor, inputs[0]))
+    expected = ColourDetector(CLASSES)(*map(Tensor, inputs[0]))
     assert outcome[3].any(1).all()
     for ours, theirs in zip(outcome, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs.asnumpy())
@@ -95,7 +53,7 @@ def test_one_view_is_the_network():
 
 def test_one_view_merged_is_the_network_too():
     inputs, outcome = detect(colours(), colours(1))
-    network = ColourDetector()
+    network = ColourDetector(CLASSES)
     candidates = ViewCandidates(network)(*map(Tensor, inputs[0]))
     merged = MergedViews(network.detections, WIDTH, CLASSES)(*candidates)
     np.testing.assert_array_equal(merged[0].asnumpy() / 2, outcome[0])
