@@ -44,6 +44,10 @@ _RECIPE_NAMES = {
 }
 
 
+_FIRST_CONVOLUTION = "stem.conv1.weight"  # of detectron2; torchvision always divides
+_PIXEL_STD = 57.0  # about that of photographs
+
+
 def make_parser():
     """The options."""
     parser = ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -57,15 +61,27 @@ def make_parser():
     return parser
 
 
-def recipe_weights(shapes):
-    """{name: float32 array} of a peer's parameters."""
+def recipe_weights(shapes, pixel_std=1.0):
+    """{name: float32 array} of a peer's parameters.
+
+    The first convolution is divided by `pixel_std`: what is behind it then sees the same whether
+    pixels are divided by their standard deviation or, in Caffe's style, not. Undivided ones would
+    saturate every score.
+    """
     weights = {}
     for name, shape in shapes.items():
         known = name
         for theirs, ours in _RECIPE_NAMES.items():
             known = known.replace(theirs, ours)
         weights[name] = make_weight(known, shape)
+        if name.endswith(_FIRST_CONVOLUTION):
+            weights[name] /= np.float32(pixel_std)
     return weights
+
+
+def is_caffe(peer, backbone):
+    """Whether the peer's pixels have only their mean taken off."""
+    return peer == "detectron2" and not DETECTRON2_BACKBONES[backbone][1]
 
 
 def orientation_of(found):
@@ -139,7 +155,8 @@ def ask_peer(options, backbone, paths, weights):
     job = {"peer": options.peer, "backbone": backbone, "threads": options.threads}
     command = [options.peer_python, "-m", "benchmarks.peers.files_worker"]
     with Program(options.peer, command, job, environment={"PYTHONPATH": path}) as peer:
-        save_file(recipe_weights(peer.ask("shapes")), str(weights))
+        std = _PIXEL_STD if is_caffe(options.peer, backbone) else 1.0
+        save_file(recipe_weights(peer.ask("shapes"), std), str(weights))
         peer.ask("load", weights=str(weights))
         print(f"{options.peer} {peer.ask('version')}, {backbone}, weights by recipe")
         theirs, counts = {}, {"landscape": 0, "portrait": 0}
@@ -166,8 +183,7 @@ def convert(options, backbone, weights, names):
     arguments = ["--ckpt_file", str(weights), "--output", str(output)]
     arguments += ["--coco_classes", *names]
     if options.peer == "detectron2":
-        caffe = not DETECTRON2_BACKBONES[backbone][1]
-        arguments += ["--style", "caffe" if caffe else "torch"]
+        arguments += ["--style", "caffe" if is_caffe(options.peer, backbone) else "torch"]
     with contextlib.redirect_stdout(io.StringIO()) as said:
         if convert_main(arguments):
             raise UserError(f"the conversion failed: {said.getvalue()[-300:]}")
