@@ -202,7 +202,7 @@ def create_eval_dataset(
     """
     images, numbers = evaluation_rows(config, mindrecord_set, rank=rank, world_size=world_size)
     views = views_of(config)
-    canvas_of = canvas_numbers(views[0].target.rule, mindrecord_set.sizes)
+    canvas_of = canvas_numbers(ResizeRule.from_config(config), mindrecord_set.sizes)
     max_pixels = int(config.max_image_pixels)
 
     def prepare(image: np.ndarray, image_index: np.ndarray, number: np.ndarray) -> Sample:

@@ -13,18 +13,23 @@ import pytest
 from PIL import Image
 
 from src.base.errors import UserError
+from src.checkpoints.file import describe_model, save_checkpoint
 from src.commands import predict
 from src.commands.predict import parse_arguments
 from src.images.views import View
+from src.model_utils.config import load_config
 from src.pictures.prediction import (
     PREDICTIONS,
     draw_entry,
     entry_of,
     picture_names,
     refuse_to_overwrite,
+    run_prediction,
     write_predictions,
 )
 from tests.helpers.data_helpers import canvas_format
+from tests.helpers.tiny_detector import TinyDetector
+from tests.helpers.tiny_run import use_tiny_detector
 
 TOO_LONG = "x" * 5000
 
@@ -151,6 +156,27 @@ def test_an_unreadable_image_does_not_cost_the_others(tmp_path, monkeypatch, cap
     assert first.startswith("error: image bad.png") and second.startswith("error: image gone.png")
     assert "skip_bad_images" not in first + second
     assert write_predictions(one_box_each, VIEWS, Settings(), [Path("a.png")], 0.5) == 0
+
+
+def test_pictures_of_both_orientations(tmp_path, monkeypatch, capsys):
+    """Each canvas is announced once; the results are in the order of the files."""
+    monkeypatch.chdir(tmp_path)
+    use_tiny_detector(monkeypatch.setattr)
+    canvases = ["64x96", "96x64"]
+    settings = {"device_target": "CPU", "coco_classes": ["cat", "dog"], "canvases": canvases}
+    config = load_config([]).replace(**settings, output_dir="out", checkpoint_path="tiny.ckpt")
+    save_checkpoint("tiny.ckpt", TinyDetector(3), meta=describe_model(config))
+    names = ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    for name, size in zip(names, [(60, 40), (40, 60), (66, 40), (40, 62), (60, 40)], strict=True):
+        Image.new("RGB", size, "red").save(name)
+    assert run_prediction(config, [Path(name) for name in names], 0.0) == 0
+    entries = json.loads(Path("out", PREDICTIONS).read_text())
+    assert [(e["file"], e["width"]) for e in entries] == [
+        *zip(names, [60, 40, 66, 40, 60], strict=True)
+    ]
+    assert all(e["detections"] for e in entries)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("canvas ")]
+    assert [line.split(":")[0] for line in said] == ["canvas 64x96", "canvas 96x64"]
 
 
 def test_pictures_that_come_out_black_are_named(tmp_path, monkeypatch, capsys):
