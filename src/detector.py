@@ -25,7 +25,7 @@ from .FasterRcnn.fpn_neck import FeatPyramidNeck
 from .FasterRcnn.layers import at_least_one
 from .FasterRcnn.matcher import Matcher
 from .FasterRcnn.merged_views import MergedViews, ViewCandidates
-from .FasterRcnn.names import ROI_STRIDES, STAGE_CHANNELS
+from .FasterRcnn.names import ROI_STRIDES, STAGE_CHANNELS, TIGHT
 from .FasterRcnn.nms import build_nms, build_suppression
 from .FasterRcnn.proposal_generator import Proposal
 from .FasterRcnn.rcnn import Rcnn, RcnnLoss
@@ -47,6 +47,7 @@ def build_detector(config: Config) -> FasterRcnn:
         config: a `Config`, or anything with its keys and derived values as attributes.
     """
     offset = pixel_offset(config.box_convention)
+    tight = resolved(config, "padding") == TIGHT
     network = FasterRcnn(
         backbone=build_backbone(
             config.backbone,
@@ -81,10 +82,11 @@ def build_detector(config: Config) -> FasterRcnn:
         num_roi_levels=len(ROI_STRIDES),
         compute_dtype=getattr(ms, compute_dtype(config)),
         clip_to_canvas=config.clip_to_canvas,
+        tight=tight,
     )
     kernels = cpu_library(config)
     if kernels:
-        use_native_operators(network, kernels)
+        use_native_operators(network, kernels, tight)
     return network
 
 
@@ -256,6 +258,7 @@ def _rcnn_targets(config: Config, offset: float) -> BboxAssignSampleForRcnn:
         BalancedSampler(config.num_expected_pos_stage2, config.num_expected_neg_stage2),
         _rcnn_coder(config, offset),
         offset,
+        tight=resolved(config, "padding") == TIGHT,
     )
 
 

@@ -157,6 +157,7 @@ def torchvision_detector(num_classes=90, candidates=2000):
         img_height=256,
         img_width=320,
         test_pre_nms_num=candidates,
+        padding="canvas",  # its pictures share one here, and so they did in torchvision
     )
 
 

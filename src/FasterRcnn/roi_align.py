@@ -9,6 +9,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .box_ops import split_coordinates
+from .own_canvas import EVERYWHERE, PyramidCells, ZeroBehind, repeat_border
 
 ROI_ALIGN_KINDS = ("gather", "operator")
 LEVEL_FORMULAS = ("mmdetection", "torchvision")
@@ -131,12 +132,15 @@ class GatherRoiAlign(nn.Cell):
         self.steps = Tensor(steps[None])
         self.pool = GatherCells()
 
-    def construct(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+    def construct(
+        self, features: tuple[Tensor, ...], rois: Tensor, cells: PyramidCells = EVERYWHERE
+    ) -> Tensor:
         """Pool.
 
         Args:
             features: (B, C, H_l, W_l) of each level.
             rois: (B, R, 4) float32 in network-input pixels.
+            cells: of each level; behind them there is nothing, as behind a map's border.
 
         Returns:
             (B*R, C, out_size, out_size) float32.
@@ -145,14 +149,20 @@ class GatherRoiAlign(nn.Cell):
         rows, weights = self._corners_of(
             ops.reshape(rois, (-1, 4)),
             _image_of_roi(batch, number),
-            _spatial_shapes(features),
+            spatial_shapes(features),
             batch,
+            cells,
         )
         pooled = self.pool(features, rows, weights)
         return ops.reshape(pooled, (batch * number, -1, self.out_size, self.out_size))
 
     def _corners_of(
-        self, rois: Tensor, image: Tensor, shapes: tuple[tuple[int, int], ...], batch: int
+        self,
+        rois: Tensor,
+        image: Tensor,
+        shapes: tuple[tuple[int, int], ...],
+        batch: int,
+        cells: PyramidCells,
     ) -> tuple[Tensor, Tensor]:
         """Return table rows (int32) and weights (float32), both (R, bins, corners ** 2)."""
         level = self.choose_level(rois)
@@ -161,9 +171,15 @@ class GatherRoiAlign(nn.Cell):
         height, width = ops.gather(heights, level, 0), ops.gather(widths, level, 0)
         first_row = ops.gather(starts, level, 0) + image * ops.gather(areas, level, 0)
 
+        rows, columns = height, width
+        if cells[0] is not None:
+            own = ops.reshape(ops.stack(cells), (-1, 2))
+            own = ops.gather(own, level * batch + image, 0)
+            rows, columns = own[:, 0], own[:, 1]
+
         x1, y1, x2, y2 = split_coordinates(rois)
-        row, row_weight = self._axis(y1, y2, scale, height)
-        column, column_weight = self._axis(x1, x2, scale, width)
+        row, row_weight = self._axis(y1, y2, scale, rows)
+        column, column_weight = self._axis(x1, x2, scale, columns)
         # Integers: as floats, they would be wrong where a runtime computes in 8 or 11 bits.
         row = ops.expand_dims(first_row, 1) + ops.cast(row, ms.int32) * ops.expand_dims(
             ops.cast(width, ms.int32), 1
@@ -254,14 +270,18 @@ class OperatorRoiAlign(nn.Cell):
         self.offset = offset
         self.shifts = [0.5 * stride if aligned else 0.0 for stride in strides]
         self.shortest = [None if aligned or offset else float(stride) for stride in strides]
+        self.zero_behind = ZeroBehind()
         self.pools = [ops.ROIAlign(out_size, out_size, 1.0 / s, sample_num, 1) for s in strides]
 
-    def construct(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+    def construct(
+        self, features: tuple[Tensor, ...], rois: Tensor, cells: PyramidCells = EVERYWHERE
+    ) -> Tensor:
         """Pool, with the result of `GatherRoiAlign.construct`.
 
         Args:
             features: (B, C, H_l, W_l) of each level.
             rois: (B, R, 4) float32 in network-input pixels.
+            cells: of each level.
         """
         batch, number = rois.shape[:2]
         rois = ops.reshape(rois, (-1, 4))
@@ -271,7 +291,9 @@ class OperatorRoiAlign(nn.Cell):
         for index, pool in enumerate(self.pools):
             read = _operator_rois(rois, self.offset, self.shifts[index], self.shortest[index])
             own = ops.reshape(ops.cast(ops.equal(level, index), ms.float32), (-1, 1, 1, 1))
-            values = pool(ops.cast(features[index], ms.float32), ops.concat((image, read), 1))
+            feature = self.zero_behind(ops.cast(features[index], ms.float32), cells[index])
+            feature = repeat_border(feature, cells[index])
+            values = pool(feature, ops.concat((image, read), 1))
             pooled = pooled + values * own
         if self.offset:
             pooled = pooled * ops.reshape(_has_place(rois[:, 0], rois[:, 2]), (-1, 1, 1, 1))
@@ -287,7 +309,12 @@ def _cell_table(features: tuple[Tensor, ...]) -> Tensor:
     return ops.concat(tables, 0)
 
 
-def _spatial_shapes(features: tuple[Tensor, ...]) -> tuple[tuple[int, int], ...]:
+def spatial_shapes(features: tuple[Tensor, ...]) -> tuple[tuple[int, int], ...]:
+    """Return (rows, columns) of every level.
+
+    Args:
+        features: (B, C, H_l, W_l) of each level.
+    """
     shapes: tuple[tuple[int, int], ...] = ()
     for feature in features:
         shapes += (feature.shape[2:],)

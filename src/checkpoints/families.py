@@ -6,7 +6,7 @@ Data and small functions; knows configuration keys, but neither files nor MindSp
 
 from typing import Any
 
-from ..FasterRcnn.names import BACKBONES, CAFFE_STYLE, LEGACY, MODERN, TORCH_STYLE
+from ..FasterRcnn.names import BACKBONES, CAFFE_STYLE, CANVAS, LEGACY, MODERN, TIGHT, TORCH_STYLE
 
 Settings = dict[str, Any]
 
@@ -76,6 +76,7 @@ FAMILIES: dict[str, Settings] = {
     MODEL_ZOO: {
         **_COMMON,
         **TORCH_PIXELS,
+        "padding": CANVAS,
         "pad_before_normalize": True,
         "stem_pool": "same",
         "anchor_rounding": True,
@@ -87,6 +88,7 @@ FAMILIES: dict[str, Settings] = {
         **_SHORT_EDGE,
         **TORCH_PIXELS,
         "resize_like": "torchvision",
+        "padding": TIGHT,
         "anchor_rounding": True,
         "rpn_min_bbox_min_size": 1.0e-3,
     },
@@ -95,6 +97,7 @@ FAMILIES: dict[str, Settings] = {
         **_SHORT_EDGE,
         **CAFFE_PIXELS,
         "resize_like": "detectron2",
+        "padding": TIGHT,
         "roi_align_aligned": True,
         "roi_layer": _ADAPTIVE,
     },
@@ -103,6 +106,7 @@ FAMILIES: dict[str, Settings] = {
         **_SHORT_EDGE,
         **TORCH_PIXELS,
         "resize_like": "opencv",
+        "padding": TIGHT,
         "roi_align_aligned": True,
         "roi_layer": _ADAPTIVE,
     },
@@ -111,6 +115,7 @@ FAMILIES: dict[str, Settings] = {
         **_SHORT_EDGE,
         **TORCH_PIXELS,
         "resize_like": "opencv",
+        "padding": TIGHT,
         "anchor_rounding": True,
         "box_convention": LEGACY,
     },

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..base.messages import one_line, short_list
-from ..FasterRcnn.names import BACKBONES, TORCH_STYLE
+from ..FasterRcnn.names import BACKBONES, CANVAS, TORCH_STYLE
 from ..images.geometry import SHORT_EDGE, ResizeRule
 from ..model_utils.config import Config
 from ..model_utils.configuration.derived import as_auto
@@ -67,9 +67,13 @@ def open_checkpoint(path: str | Path, key: str = "checkpoint_path") -> Checkpoin
 def with_known_meta(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint with a meta also where it is the model zoo's, which says nothing.
 
+    Files of this project from before there was the key `padding` get what they were made with.
+
     Args:
         checkpoint: of `read_checkpoint`.
     """
+    if "box_convention" in checkpoint.meta and "padding" not in checkpoint.meta:
+        return replace(checkpoint, meta={**checkpoint.meta, "padding": CANVAS})
     settings = {} if checkpoint.meta else _model_zoo_settings(checkpoint)
     if not settings:
         return checkpoint

@@ -12,9 +12,10 @@ from mindspore import nn
 
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short
-from ..checkpoints.file import Checkpoint, describe_model, find_checkpoints, read_checkpoint
+from ..checkpoints.file import Checkpoint, describe_model, find_checkpoints
 from ..checkpoints.loading import load_training_state, require_training_state, set_parameter
 from ..checkpoints.run_config import read_unasked
+from ..checkpoints.settings import open_checkpoint
 from ..model_utils.config import Config, is_saved, load_config
 from ..model_utils.configuration.schema import RULES, SETTABLE
 from ..processes.ranks import Ranks
@@ -90,7 +91,7 @@ def open_start(wanted: str, folder: Path, say: Callable[[str], None]) -> Checkpo
 
 
 def _read_start(path: Path) -> Checkpoint:
-    checkpoint = read_checkpoint(path, "resume")
+    checkpoint = open_checkpoint(path, "resume")
     require_training_state(checkpoint, "resume")
     return checkpoint
 

@@ -18,7 +18,7 @@ from src.export.exported_model import Comparison, compare, open_mindir, open_onn
 from src.export.formats import FORMATS
 from src.export.model_card import read_card
 from src.export.plan import plan_export
-from src.FasterRcnn.resnet import norm_layer
+from src.FasterRcnn.norms import norm_layer
 from tests.helpers.network_helpers import fill_by_recipe, small_batch, small_config
 from tests.helpers.stand_ins import CLASS_NAMES, SmallDetector, stand_in_config
 

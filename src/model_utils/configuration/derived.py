@@ -10,12 +10,14 @@ from typing import Any, Protocol
 from ...base.file_names import one_form
 from ...FasterRcnn.names import (
     BACKBONES,
+    CANVAS,
     LEGACY,
     MODERN,
     ROI_STRIDES,
     STAGE_CHANNELS,
     STEM_CHANNELS,
     STRIDES,
+    TIGHT,
     feature_shapes,
 )
 from ...images.geometry import ResizeRule
@@ -29,6 +31,7 @@ BY_CONVENTION: dict[str, dict[str, str]] = {
     "low_quality_stage2": {LEGACY: "match", MODERN: "ignore"},
     "rpn_loss_divisor": {LEGACY: "expected", MODERN: "sampled"},
     "roi_level_formula": {LEGACY: "mmdetection", MODERN: "torchvision"},
+    "padding": {LEGACY: CANVAS, MODERN: TIGHT},
 }
 
 

@@ -16,12 +16,13 @@
 
 namespace {
 
-kernels::Shape ShapeOf(const int64_t *image, const int64_t *weights) {
-  return {static_cast<int>(image[0]), static_cast<int>(weights[1]), static_cast<int>(weights[0]),
-          static_cast<int>(image[2]), static_cast<int>(image[3])};
-}
-
 const float *Input(const void *tensor) { return static_cast<const float *>(tensor); }
+
+// `cells`: null, or (batch, 2), see convolution.h.
+kernels::Shape ShapeOf(const int64_t *image, const int64_t *weights, const void *cells) {
+  return {static_cast<int>(image[0]), static_cast<int>(weights[1]), static_cast<int>(weights[0]),
+          static_cast<int>(image[2]), static_cast<int>(image[3]),   Input(cells)};
+}
 
 const bool *Flags(const void *tensor) { return static_cast<const bool *>(tensor); }
 
@@ -60,51 +61,90 @@ kernels::Corners CornersOf(const void *rows, const void *weights, const int64_t 
 extern "C" void use_threads(int count) { kernels::UseThreads(count); }
 extern "C" int channels() { return kernels::kColumns; }
 
-// image, weights -> result
+// Convolutions take the cells that are there as a last input, or leave it out: then all of them
+// are.
+
+// image, weights[, cells] -> result
 OPERATOR(conv3x3) {
   return Guarded([&] {
-    kernels::FilterForward(ShapeOf(shapes[0], shapes[1]), Input(params[0]), Input(params[1]),
-                           Output(params[2]));
+    kernels::FilterForward(ShapeOf(shapes[0], shapes[1], count > 3 ? params[2] : nullptr),
+                           Input(params[0]), Input(params[1]), Output(params[count - 1]));
   });
 }
 
-// gradient of the result, weights -> gradient of the image
+// gradient of the result, weights[, cells] -> gradient of the image
 OPERATOR(conv3x3_input_gradient) {
   return Guarded([&] {
-    kernels::FilterInputGradient(ShapeOf(shapes[0], shapes[1]), Input(params[0]), Input(params[1]),
-                                 Output(params[2]));
+    kernels::FilterInputGradient(ShapeOf(shapes[0], shapes[1], count > 3 ? params[2] : nullptr),
+                                 Input(params[0]), Input(params[1]), Output(params[count - 1]));
   });
 }
 
-// image, gradient of the result -> gradient of the weights
+// image, gradient of the result[, cells] -> gradient of the weights
 OPERATOR(conv3x3_weight_gradient) {
   return Guarded([&] {
-    kernels::FilterWeightGradient(ShapeOf(shapes[0], shapes[2]), Input(params[0]), Input(params[1]),
-                                  Output(params[2]));
+    kernels::FilterWeightGradient(
+        ShapeOf(shapes[0], shapes[count - 1], count > 3 ? params[2] : nullptr), Input(params[0]),
+        Input(params[1]), Output(params[count - 1]));
   });
 }
 
-// image, weights -> result
+// image, weights[, cells] -> result
+OPERATOR(conv1x1) {
+  return Guarded([&] {
+    kernels::PointwiseForward(ShapeOf(shapes[0], shapes[1], count > 3 ? params[2] : nullptr),
+                              Input(params[0]), Input(params[1]), Output(params[count - 1]));
+  });
+}
+
+// gradient of the result, weights[, cells] -> gradient of the image
+OPERATOR(conv1x1_input_gradient) {
+  return Guarded([&] {
+    kernels::PointwiseInputGradient(ShapeOf(shapes[0], shapes[1], count > 3 ? params[2] : nullptr),
+                                    Input(params[0]), Input(params[1]), Output(params[count - 1]));
+  });
+}
+
+// image, gradient of the result[, cells] -> gradient of the weights
+OPERATOR(conv1x1_weight_gradient) {
+  return Guarded([&] {
+    kernels::PointwiseWeightGradient(
+        ShapeOf(shapes[0], shapes[count - 1], count > 3 ? params[2] : nullptr), Input(params[0]),
+        Input(params[1]), Output(params[count - 1]));
+  });
+}
+
+// image, weights[, cells] -> result
 OPERATOR(strided3x3) {
   return Guarded([&] {
-    kernels::StrideForward(ShapeOf(shapes[0], shapes[1]), Input(params[0]), Input(params[1]),
-                           Output(params[2]));
+    kernels::StrideForward(ShapeOf(shapes[0], shapes[1], count > 3 ? params[2] : nullptr),
+                           Input(params[0]), Input(params[1]), Output(params[count - 1]));
   });
 }
 
-// image (only its shape is of interest), gradient of the result, weights -> gradient of the image
+// image (only its shape is of interest), gradient of the result, weights[, cells] -> gradient of
+// the image
 OPERATOR(strided3x3_input_gradient) {
   return Guarded([&] {
-    kernels::StrideInputGradient(ShapeOf(shapes[0], shapes[2]), Input(params[1]), Input(params[2]),
-                                 Output(params[3]));
+    kernels::StrideInputGradient(ShapeOf(shapes[0], shapes[2], count > 4 ? params[3] : nullptr),
+                                 Input(params[1]), Input(params[2]), Output(params[count - 1]));
   });
 }
 
-// image, gradient of the result -> gradient of the weights
+// image, gradient of the result[, cells] -> gradient of the weights
 OPERATOR(strided3x3_weight_gradient) {
   return Guarded([&] {
-    kernels::StrideWeightGradient(ShapeOf(shapes[0], shapes[2]), Input(params[0]), Input(params[1]),
-                                  Output(params[2]));
+    kernels::StrideWeightGradient(
+        ShapeOf(shapes[0], shapes[count - 1], count > 3 ? params[2] : nullptr), Input(params[0]),
+        Input(params[1]), Output(params[count - 1]));
+  });
+}
+
+// map, cells -> the map with zeros behind them
+OPERATOR(zero_behind) {
+  return Guarded([&] {
+    const kernels::Shape shape = ShapeOf(shapes[0], shapes[0], params[1]);
+    kernels::ZeroBehind(shape, shapes[0][1], Input(params[0]), Output(params[2]));
   });
 }
 

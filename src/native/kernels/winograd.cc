@@ -72,13 +72,14 @@ inline void BothWays(void transform(const Vector *, int64_t, Vector *), const Ve
 
 // Tiles that one thread transforms and multiplies together: some of a row of tiles, or some rows.
 struct Grid {
-  int height, width, columns, rows;  // of the image in pixels, and in tiles
-  int block_columns, block_rows;     // tiles of a block
-  int across, down;                  // blocks of the image
+  Extent extent;                  // of the image in pixels
+  int columns, rows;              // of it in tiles
+  int block_columns, block_rows;  // tiles of a block
+  int across, down;               // blocks of the image
 
-  Grid(int h, int w, int most) : height(h), width(w) {
-    columns = (w + kOut - 1) / kOut;
-    rows = (h + kOut - 1) / kOut;
+  Grid(const Extent &of, int most) : extent(of) {
+    columns = (of.columns + kOut - 1) / kOut;
+    rows = (of.rows + kOut - 1) / kOut;
     across = (columns + most - 1) / most;
     block_columns = (columns + across - 1) / across;
     block_rows = std::max(1, std::min(rows, most / block_columns));
@@ -105,14 +106,13 @@ struct Block {
   // is room for kIn lines.
   void TransformInput(const float *image, int channels, float *patch, float *to,
                       int64_t stride) const {
-    const int64_t area = static_cast<int64_t>(grid.height) * grid.width;
+    const int64_t area = grid.extent.area();
     const int count = columns * kOut + 2, line = count * kLanes;
     for (int c = 0; c < channels; c += kLanes) {
       for (int row = 0; row < rows; ++row) {
         const int y = (first_row + row) * kOut - 1, x = first_column * kOut - 1;
         for (int i = 0; i < kIn; ++i)
-          Fetch(image + c * area, grid.height, grid.width, y + i, x, count, patch + i * line,
-                kLanes);
+          Fetch(image + c * area, grid.extent, y + i, x, count, patch + i * line, kLanes);
         for (int column = 0; column < columns; ++column) {
           Vector tile[kPoints], result[kPoints];
 #pragma GCC unroll 16
@@ -130,14 +130,13 @@ struct Block {
   // The same for the gradient of the outputs, whose tiles do not overlap.
   void TransformOutputGradient(const float *image, int channels, float *patch, float *to,
                                int64_t stride) const {
-    const int64_t area = static_cast<int64_t>(grid.height) * grid.width;
+    const int64_t area = grid.extent.area();
     const int count = columns * kOut, line = count * kLanes;
     for (int c = 0; c < channels; c += kLanes) {
       for (int row = 0; row < rows; ++row) {
         const int y = (first_row + row) * kOut, x = first_column * kOut;
         for (int i = 0; i < kOut; ++i)
-          Fetch(image + c * area, grid.height, grid.width, y + i, x, count, patch + i * line,
-                kLanes);
+          Fetch(image + c * area, grid.extent, y + i, x, count, patch + i * line, kLanes);
         for (int column = 0; column < columns; ++column) {
           Vector tile[kOut * kOut], result[kPoints];
 #pragma GCC unroll 4
@@ -155,7 +154,7 @@ struct Block {
   // Turns sums[point][tile][kColumns] into kColumns channels of the image; `patch` is room for
   // kOut lines.
   void TransformOutput(const float *sums, float *patch, float *image) const {
-    const int64_t area = static_cast<int64_t>(grid.height) * grid.width;
+    const int64_t area = grid.extent.area();
     const int line = columns * kOut * kLanes;
     for (int v = 0; v < kVectors; ++v) {
       for (int row = 0; row < rows; ++row) {
@@ -171,11 +170,11 @@ struct Block {
             Store(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes, result[i]);
         }
         const int y = (first_row + row) * kOut, x = first_column * kOut;
-        const int count = std::min(columns * kOut, grid.width - x);
-        for (int i = 0; i < std::min(kOut, grid.height - y); ++i)
+        const int count = std::min(columns * kOut, grid.extent.columns - x);
+        for (int i = 0; i < std::min(kOut, grid.extent.rows - y); ++i)
           Transpose(patch + i * line, kLanes,
-                    image + v * kLanes * area + static_cast<int64_t>(y + i) * grid.width + x, area,
-                    count, kLanes);
+                    image + v * kLanes * area + static_cast<int64_t>(y + i) * grid.extent.width + x,
+                    area, count, kLanes);
       }
     }
   }
@@ -213,15 +212,15 @@ void Correlate(const Shape &shape, const float *image, const float *filters, boo
   const Room prepared(int64_t{kPoints} * in * out);
   TransformFilters(filters, in, out, backward, prepared.get());
 
-  const Grid grid(shape.height, shape.width, TilesFor(kPoints, in));
-  const int64_t area = static_cast<int64_t>(shape.height) * shape.width;
-  const int64_t tiles = grid.most_tiles();
-  const int64_t patch_size = int64_t{kIn} * grid.line() * kLanes;
-  const int64_t lifted_size = kPoints * tiles * in;
-  const int64_t sums_size = kPoints * tiles * kColumns;
-  Share(shape.batch * grid.blocks(), [&](int64_t item, int thread) {
-    const Block block(grid, item % grid.blocks());
-    const int64_t n = item / grid.blocks();
+  const Blocks<Grid> blocks(shape.batch,
+                            [&](int n) { return Grid(shape.extent(n), TilesFor(kPoints, in)); });
+  const int64_t area = shape.area();
+  Share(blocks.count(), [&](int64_t item, int thread) {
+    const auto [grid, n, number] = blocks.place(item);
+    const Block block(grid, number);
+    const int64_t patch_size = int64_t{kIn} * grid.line() * kLanes;
+    const int64_t lifted_size = kPoints * int64_t{grid.most_tiles()} * in;
+    const int64_t sums_size = kPoints * int64_t{grid.most_tiles()} * kColumns;
     float *patch = Scratch(thread, patch_size + lifted_size + sums_size);
     float *lifted = patch + patch_size, *sums = lifted + lifted_size;
     block.TransformInput(image + n * in * area, in, patch, lifted, block.tiles);
@@ -233,6 +232,7 @@ void Correlate(const Shape &shape, const float *image, const float *filters, boo
                  block.tiles);
       block.TransformOutput(sums, patch, result + (n * out + k) * area);
     }
+    if (number == 0) ClearRest(result + n * out * area, out, grid.extent);
   });
 }
 
@@ -241,23 +241,27 @@ constexpr int64_t kBatchBytes = 12 << 20;
 
 void FilterGradients(const Shape &shape, const float *image, const float *gradient, float *result) {
   const int in = shape.in, out = shape.out;
-  const Grid grid(shape.height, shape.width, 4 * kRows);
-  const int64_t area = static_cast<int64_t>(shape.height) * shape.width;
-  const int64_t patch_size = int64_t{kIn} * grid.line() * kLanes;
+  const Blocks<Grid> blocks(shape.batch, [&](int n) { return Grid(shape.extent(n), 4 * kRows); });
+  const int64_t area = shape.area(), items = blocks.count();
+  int64_t most_tiles = 1;
+  for (const Grid &grid : blocks.cuts())
+    most_tiles = std::max<int64_t>(most_tiles, grid.most_tiles());
   const int64_t tile_bytes = static_cast<int64_t>(kPoints) * (in + out) * sizeof(float);
-  const int64_t at_once = std::max<int64_t>(1, kBatchBytes / (tile_bytes * grid.most_tiles()));
-  const int64_t stride = at_once * grid.most_tiles(), items = shape.batch * grid.blocks();
+  const int64_t at_once = std::max<int64_t>(1, kBatchBytes / (tile_bytes * most_tiles));
+  const int64_t stride = at_once * most_tiles;
   const Room lifted(kPoints * stride * in), lifted_gradient(kPoints * stride * out);
   const Room sums(int64_t{kPoints} * in * out);
   for (int64_t done = 0; done < items; done += at_once) {
     const int64_t count = std::min(at_once, items - done);
     std::vector<int64_t> first(count + 1, 0);
-    for (int64_t i = 0; i < count; ++i)
-      first[i + 1] = first[i] + Block(grid, (done + i) % grid.blocks()).tiles;
+    for (int64_t i = 0; i < count; ++i) {
+      const auto [grid, n, number] = blocks.place(done + i);
+      first[i + 1] = first[i] + Block(grid, number).tiles;
+    }
     Share(count, [&](int64_t i, int thread) {
-      const Block block(grid, (done + i) % grid.blocks());
-      const int64_t n = (done + i) / grid.blocks();
-      float *patch = Scratch(thread, patch_size);
+      const auto [grid, n, number] = blocks.place(done + i);
+      const Block block(grid, number);
+      float *patch = Scratch(thread, int64_t{kIn} * grid.line() * kLanes);
       block.TransformInput(image + n * in * area, in, patch, lifted.get() + first[i] * in, stride);
       block.TransformOutputGradient(gradient + n * out * area, out, patch,
                                     lifted_gradient.get() + first[i] * out, stride);
