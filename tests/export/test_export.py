@@ -51,7 +51,8 @@ def test_file_and_description(small, tmp_path, capsys):
     assert _export(small) == 0
     assert _files(tmp_path) == ["model.mindir", "model.mindir.json"]
     assert "checked: equal to the network bit for bit" in capsys.readouterr().out
-    card = read_card(tmp_path / "model.mindir.json")
+    card = read_card(tmp_path / "model.mindir.json").content
+    assert card["version"] == 1 and "files" not in card  # as older readers know it
     assert card["class_names"] == list(CLASS_NAMES)
     assert card["preprocessing"] == {
         "height": small.img_height,
@@ -96,7 +97,7 @@ def test_onnx_with_the_weights_of_the_checkpoint(small, tmp_path):
     pytest.importorskip("onnxruntime")
     _export(small.replace(file_format="ONNX", test_batch_size=2))
     run, inputs, outputs = open_onnx(tmp_path / "model.onnx")
-    card = read_card(tmp_path / "model.onnx.json")
+    card = read_card(tmp_path / "model.onnx.json").content
     assert [t["model_name"] for t in card["inputs"] + card["outputs"]] == inputs + outputs
     image, image_meta = small_batch(64, 96, 3)[:2]
     network = SmallDetector(seed=4)
@@ -142,7 +143,7 @@ def test_a_full_disk_is_one_line(small, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporting.os, "replace", full)
+    monkeypatch.setattr("src.export.publishing.os.replace", full)
     with pytest.raises(UserError, match="No space left on device"):
         _export(small)
     assert _files(tmp_path) == []
