@@ -332,6 +332,8 @@ def _is_name(name: object) -> TypeGuard[str]:
     return (
         isinstance(name, str)
         and name not in ("", ".", "..")
-        and not any(letter in "/\\" or letter < " " for letter in name)
-        and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
+        and not any(
+            letter in "/\\" or letter < " " or "\ud800" <= letter < "\ue000" for letter in name
+        )
+        and len(name.encode()) <= _LONGEST_NAME
     )

@@ -218,7 +218,7 @@ def _run(
     """Run the written file once; returns its outputs and the names of its tensors."""
     opener = FORMATS[file_format].open
     assert opener is not None
-    run, inputs, outputs = opener(path)
+    run, inputs, outputs = opener(path, 0)
     found = run(image, image_meta)
     return found, {"inputs": inputs, "outputs": outputs} if inputs else names
 
