@@ -26,8 +26,9 @@ class Format:
         ending: of its files, in small letters: MindSpore loads no other.
         write: (network, image, image_meta, name) writes the file of that name in the working
             folder.
-        open: path -> the model and the names of its inputs and outputs (empty: those that the
-            network has here); None when it cannot be opened here.
+        open: (path, threads of the CPU, 0: the library's choice) -> the model and the names of its
+            inputs and outputs (empty: those that the network has here); None when it cannot be
+            opened here.
         package: what opens it.
         only_on: the device on whose machines alone it can be written; empty: on all.
         target: the device that a file is for when nobody says; empty: the run's own.
@@ -36,7 +37,7 @@ class Format:
 
     ending: str
     write: Callable[["nn.Cell", np.ndarray, np.ndarray, str], None]
-    open: Callable[[Path], _Opened] | None
+    open: Callable[[Path, int], _Opened] | None
     package: str = "mindspore"
     only_on: str = ""
     target: str = ""
@@ -58,7 +59,7 @@ def _write(
 
 FORMATS = {
     "MINDIR": Format(
-        ".mindir", functools.partial(_write, "MINDIR"), lambda path: (open_mindir(path), (), ())
+        ".mindir", functools.partial(_write, "MINDIR"), lambda path, _: (open_mindir(path), (), ())
     ),
     "ONNX": Format(
         ".onnx",

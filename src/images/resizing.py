@@ -34,7 +34,10 @@ def resize(rgb: np.ndarray, size: Size, like: str) -> np.ndarray:
         from PIL import Image  # only now: most programs resize by OpenCV
 
         picture = Image.fromarray(np.ascontiguousarray(rgb))
-        return np.array(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+        # Columns first. At once, Pillow from 13.0 on begins with the rows of some pictures.
+        for part in ((size[1], rgb.shape[0]), (size[1], size[0])):
+            picture = picture.resize(part, Image.Resampling.BILINEAR)
+        return np.array(picture)
     return cv2.resize(rgb, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
