@@ -11,7 +11,6 @@ import pytest
 
 from src import dataset
 from src.base.errors import UserError
-from src.data import train_sample
 from src.data.epoch_plan import epoch_order
 from src.data.mindrecord import ensure_mindrecord
 from src.data.train_sample import Augmentation, make_train_sample
@@ -23,6 +22,7 @@ from src.dataset import (
     iterate,
     steps_per_epoch,
 )
+from src.images import augmentation
 from src.images.ops import expand_image, normalize_and_pad, preprocess_image
 from src.images.reading import read_image
 from src.images.views import views_of
@@ -356,7 +356,7 @@ def test_a_large_picture_grows_no_larger_than_the_limit(monkeypatch):
         grown.append(expand_image(rgb, ratio, *rest))
         return grown[-1]
 
-    monkeypatch.setattr(train_sample, "expand_image", expand)
+    monkeypatch.setattr(augmentation, "expand_image", expand)
     rgb = np.zeros((80, 100, 3), np.uint8)
     for index in range(20):
         sample(rgb, [], index, expand_ratio=4.0, max_pixels=20_000)

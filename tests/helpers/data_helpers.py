@@ -56,6 +56,12 @@ def make_config(root="", **changes) -> types.SimpleNamespace:
         "flip_ratio": 0.5,
         "expand_ratio": 1.0,
         "photometric": False,
+        "vertical_flip_ratio": 0.0,
+        "crop_ratio": 0.0,
+        "crop_min_iou": (0.1, 0.3, 0.5, 0.7, 0.9),
+        "scale_jitter": (1.0, 1.0),
+        "min_visible": 0.1,
+        "augmentations": ("photometric", "expand", "crop", "resize", "flip", "vertical_flip"),
         "box_convention": "modern",
     }
     unknown = set(changes) - set(values)

@@ -187,6 +187,22 @@ def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
     for name in ("train_data_type", "val_data_type"):
         if v[name].startswith("/") or ".." in v[name].split("/"):
             return (name,), "is not a folder inside coco_root; give its name, such as train2017"
+    return _wrong_augmentation(v)
+
+
+def _wrong_augmentation(v: Values) -> tuple[tuple[str, ...], str] | None:
+    """What of the augmentations does not go together; see `contradiction`."""
+    low, high = v["scale_jitter"]
+    if low > high:
+        return ("scale_jitter",), "is no range; give the smaller factor first"
+    steps = v["augmentations"]
+    if steps.count("resize") != 1:
+        return ("augmentations",), "has to have resize once, which brings a picture to its canvas"
+    repeated = [step for step in steps if steps.count(step) > 1]
+    if repeated:
+        return ("augmentations",), f"has {repeated[0]} twice; take one out"
+    if "expand" in steps and steps.index("expand") > steps.index("resize"):
+        return ("augmentations",), "has expand after resize, when a canvas is full; put it before"
     return None
 
 
