@@ -59,12 +59,12 @@ def picture_files(given: Sequence[str], folder: Path, count: int, seed: int) -> 
     They are those of `given`; otherwise of the COCO sample that the tests use, in
     FASTERRCNN_TEST_DATA; otherwise drawn.
     """
-    from src.pictures.prediction import find_images
+    from src.images.listing import find_images
 
     base = os.environ.get("FASTERRCNN_TEST_DATA")
     sample = Path(base, "coco128") if base else None
     if given:
-        paths = find_images(given)
+        paths, _ = find_images(given)
     elif sample and sample.is_dir():
         paths = sorted(path for split in _SPLITS for path in (sample / split).glob("*.jpg"))
         given = [str(sample)]

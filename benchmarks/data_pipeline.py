@@ -85,7 +85,7 @@ def measure_stages(config: Any, data: Any) -> dict[str, Any]:
     import numpy as np
     from mindspore import dataset
 
-    from src.dataset import Augmentation, make_train_sample
+    from src.data.train_sample import Augmentation, make_train_sample
     from src.images.ops import InputFormat, normalize_and_pad, resize_image
     from src.images.reading import decode_image
 

@@ -6,8 +6,8 @@
 
 Compares the network as eval.py runs it, NAME.mindir in MindSpore, NAME.onnx in Python's onnxruntime
 and NAME.onnx in the C++ application (--main) over the validation images, whose files are in
---image_dir. NAME.* come from export.py with the same settings. The two onnxruntime programs take
-turns --rounds times; their speeds are medians.
+--image_dir. NAME.* come from export.py with the same settings, in as many files as there are
+canvases. The two onnxruntime programs take turns --rounds times; their speeds are medians.
 """
 
 import argparse
@@ -80,16 +80,17 @@ class Programs:
 
     def mindir(self):
         """Run NAME.mindir in MindSpore."""
-        from src.export.exported_model import open_mindir
+        from src.export.model_set import ExportedModel
 
-        return self._detect(self._as_network(open_mindir(f"{self.own.model}.mindir"))).results
+        model = ExportedModel(f"{self.own.model}.mindir.json")
+        return self._detect(self._as_network(model)).results
 
     def onnx(self):
         """Run NAME.onnx in onnxruntime, with eval.py's data pipeline; also returns images/s."""
-        from src.export.exported_model import open_onnx
+        from src.export.model_set import ExportedModel
 
-        run = open_onnx(f"{self.own.model}.onnx", self.own.threads)[0]
-        found = self._detect(self._as_network(run))
+        model = ExportedModel(f"{self.own.model}.onnx.json", self.own.threads)
+        found = self._detect(self._as_network(model))
         return found.results, found.images_per_second
 
     def cpp(self):

@@ -26,6 +26,7 @@ _CLASSES = [f"class {number}" for number in range(1, 81)]
 # candidates a level and 1000 proposals an image in training.
 _TORCHVISION = {
     **FAMILIES[TORCHVISION],
+    "resize": "canvas",  # of --height and --width
     "coco_classes": _CLASSES,
     "frozen_stages": 2,
     "anchor_filter": "all",

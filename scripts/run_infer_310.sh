@@ -5,7 +5,8 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 USAGE="Usage: bash ${0##*/} [MINDIR_PATH] [DATA_PATH] [ANN_FILE] [DEVICE_ID](option)
-  MINDIR_PATH  model that export.py has written (.mindir; with .onnx the CPU is used)
+  MINDIR_PATH  model that export.py has written (.mindir; with .onnx the CPU is used). Of several
+               canvases: its description (NAME.mindir.json), or any of the files
   DATA_PATH    folder with the images
   ANN_FILE     COCO annotations of the images
   DEVICE_ID    number of the Ascend device (default: 0)
@@ -33,6 +34,17 @@ step() {
     die "$status" "$name failed with exit code $status, see $log"
 }
 
+# description_of MODEL: the JSON file that describes a model, or all files of several canvases.
+description_of() {
+    if [[ $1 == *.mindir.json || $1 == *.onnx.json ]]; then
+        printf '%s\n' "$1"
+    elif [[ ! -f $1.json && $1 =~ ^(.+)_[0-9]+x[0-9]+(\.[a-z]+)$ ]]; then
+        printf '%s.json\n' "${BASH_REMATCH[1]}${BASH_REMATCH[2]}"
+    else
+        printf '%s.json\n' "$1"
+    fi
+}
+
 # stop NAME NUMBER: hands a signal on to the running step, waits for its end and leaves.
 stop() {
     [[ -z $child ]] || { kill "-$1" -- "-$child" && wait "$child"; } 2>/dev/null || true
@@ -42,19 +54,19 @@ stop() {
 split_arguments "$USAGE" 3 4 "$@"
 known_options backend device_target threads output_dir
 set -- "${POSITIONAL[@]}"
-check_file MINDIR_PATH "$1"
+[[ -f $1.json ]] || check_file MINDIR_PATH "$1"
 check_folder DATA_PATH "$2"
 check_file ANN_FILE "$3"
 device=${4:-${DEVICE_ID:-0}}
 [[ $device =~ ^[0-9]+$ ]] || wrong_arguments "DEVICE_ID is not a device number: '$device'"
-model=$(absolute_path "$1") data=$(absolute_path "$2") annotations=$(absolute_path "$3")
-[[ -f $model.json ]] || die 2 "there is no $model.json: export.py writes it beside the model"
+description=$(description_of "$(absolute_path "$1")") data=$(absolute_path "$2") annotations=$(absolute_path "$3")
+[[ -f $description ]] || die 2 "there is no $description: export.py writes it beside the model"
 
 if ! backend=$(option_value backend "${OPTIONS[@]}"); then
     backend=mindspore_lite
-    [[ $model != *.onnx ]] || backend=onnxruntime
+    [[ $description != *.onnx.json ]] || backend=onnxruntime
 fi
-arguments=("--mindir_path=$model" "--dataset_path=$data" "--device_id=$device"
+arguments=("--mindir_path=$description" "--dataset_path=$data" "--device_id=$device"
     "--backend=$backend")
 for key in device_target threads; do
     value=$(option_value "$key" "${OPTIONS[@]}") || continue

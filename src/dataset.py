@@ -2,15 +2,13 @@
 """Record sets -> batches.
 
 What a sample looks like depends on (seed, epoch, image) alone, and the order of an epoch on (seed,
-epoch)
-alone: worker threads, ranks and resuming in the middle change nothing.
+epoch) and the pictures' sizes: worker threads, ranks and resuming in the middle change nothing.
 """
 
-import math
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -18,20 +16,21 @@ import numpy as np
 from mindspore import dataset as ds
 
 from .base.errors import UserError
+from .data.epoch_plan import (
+    EpochPlan,
+    Part,
+    canvas_numbers,
+    epoch_order,
+    plan_epoch,
+    plan_evaluation,
+)
 from .data.record_check import find_damage
 from .data.record_set import MindRecordSet
-from .images.ops import (
-    InputFormat,
-    clip_boxes,
-    distort_colours,
-    expand_image,
-    flip_boxes,
-    normalize_and_pad,
-    preprocess_image,
-    resize_image,
-    scale_boxes,
-)
-from .images.reading import DEFAULT_MAX_PIXELS, decode_image
+from .data.train_sample import Augmentation, Sample, make_train_sample
+from .images.geometry import ResizeRule
+from .images.ops import InputFormat
+from .images.reading import decode_image
+from .images.views import views_of
 from .model_utils.config import Config
 
 TRAIN_COLUMNS = (
@@ -45,58 +44,8 @@ TRAIN_COLUMNS = (
     "image_index",
 )
 EVAL_COLUMNS = ("image", "image_meta", "image_index")
-# Streams of random numbers; the number keeps them apart for equal (seed, epoch).
-_ORDER_STREAM, _SAMPLE_STREAM = 1, 2
 # Batches that wait in each stage of the pipeline. MindSpore's 16 would hold 16 x 24 MB at 1280x768.
 _PREFETCH = 4
-
-Sample = tuple[np.ndarray | np.generic, ...]  # the columns of one image
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes of a training image.
-
-    Attributes:
-        flip_ratio: probability of a horizontal flip.
-        expand_ratio: largest factor of the mean-coloured canvas the image is put on; 1.0 = off.
-            When on, it is used for half of the images, with a factor between 1 and this.
-        photometric: random brightness, contrast, saturation and hue.
-        box_convention: "legacy" or "modern".
-        max_boxes: rows of the padded ground truth (G).
-        seed: of the run.
-        epoch: number of the epoch.
-        max_pixels: the expanded canvas of a large image is made no larger than this.
-    """
-
-    flip_ratio: float
-    expand_ratio: float
-    photometric: bool
-    box_convention: str
-    max_boxes: int
-    seed: int
-    epoch: int
-    max_pixels: int = DEFAULT_MAX_PIXELS
-
-    @classmethod
-    def from_config(cls, config: Config, epoch: int) -> "Augmentation":
-        """Take the settings from the configuration.
-
-        Args:
-            config: uses flip_ratio, expand_ratio, photometric, box_convention, num_gts, seed and
-                max_image_pixels.
-            epoch: number of the epoch.
-        """
-        return cls(
-            flip_ratio=float(config.flip_ratio),
-            expand_ratio=float(config.expand_ratio),
-            photometric=bool(config.photometric),
-            box_convention=config.box_convention,
-            max_boxes=int(config.num_gts),
-            seed=int(config.seed),
-            epoch=int(epoch),
-            max_pixels=int(config.max_image_pixels),
-        )
 
 
 def steps_per_epoch(config: Config, mindrecord_set: MindRecordSet, world_size: int = 1) -> int:
@@ -130,24 +79,28 @@ def create_train_dataset(
     rank: int = 0,
     world_size: int = 1,
     skip_steps: int = 0,
+    parts: Sequence[Part] = (),
 ) -> ds.Dataset:
-    """Batches of one epoch, shuffled by (seed, epoch).
+    """Batches of one epoch, shuffled by (seed, epoch), each on one canvas.
 
     The batches of all ranks at one step together are the batch that a single process with
     `world_size` times the batch size gets at that step.
 
     Args:
-        config: uses batch_size, seed and the keys of `InputFormat` and `Augmentation`.
+        config: uses batch_size, steps_per_epoch_limit, seed and the keys of `InputFormat` and
+            `Augmentation`.
         mindrecord_set: of the training split.
         epoch: number of the epoch; another one shuffles and augments differently.
         rank, world_size: this process among those of the run.
         skip_steps: leave out the first batches (to resume inside an epoch).
+        parts: of the epoch so far, with other numbers of processes; see `plan_epoch`.
 
     Returns:
-        A MindSpore dataset with TRAIN_COLUMNS, B = batch_size, G = num_gts:
-        image (B, 3, H, W) float32; image_meta (B, 4) float32 (valid height and width in network
-        pixels, vertical and horizontal scale in network pixels per image pixel); gt_boxes (B, G, 4)
-        float32, xyxy in network pixels, 0 where padded; gt_labels (B, G) int32, 0 where padded;
+        A MindSpore dataset with TRAIN_COLUMNS, B = batch_size, G = num_gts, H and W of the batch's
+        canvas: image (B, 3, H, W) float32; image_meta (B, 4) float32 (valid height and width in
+        network pixels, vertical and horizontal scale in network pixels per image pixel); gt_boxes
+        (B, G, 4) float32, xyxy in network pixels, 0 where padded; gt_labels (B, G) int32, 0 where
+        padded;
         gt_valid (B, G) bool, real boxes that are no crowd regions; gt_crowd (B, G) bool;
         sampling_key (B,) int32, random; image_index (B,) int32, position in
         mindrecord_set.image_ids.
@@ -157,11 +110,22 @@ def create_train_dataset(
     """
     steps = steps_per_epoch(config, mindrecord_set, world_size)
     batch_size = int(config.batch_size)
-    global_batch = batch_size * world_size
-    order = epoch_order(mindrecord_set.num_images, int(config.seed), epoch)
-    order = order[skip_steps * global_batch : steps * global_batch][rank::world_size]
-    if not order.size:
+    plan = _epoch_plan(config, mindrecord_set, epoch, batch_size * world_size, parts)
+    plan = plan.between(skip_steps, steps)
+    if not plan.images.size:
         raise UserError(f"no batch is left of epoch {epoch} after skipping {skip_steps} of {steps}")
+    prepare, source = _train_preparation(config, mindrecord_set, epoch, plan)
+    own = plan.images[:, rank::world_size].reshape(-1)
+    rows = _open_rows(config, mindrecord_set, source, own)
+    return _batches(config, rows, prepare, source, TRAIN_COLUMNS, batch_size)
+
+
+def _train_preparation(
+    config: Config, mindrecord_set: MindRecordSet, epoch: int, plan: EpochPlan
+) -> tuple[Callable[..., Sample], list[str]]:
+    """What makes samples of a plan's records, and the records' columns that it takes."""
+    canvas_of = np.zeros(mindrecord_set.num_images, np.int64)
+    canvas_of[plan.images] = plan.canvases[:, None]
     target = InputFormat.from_config(config)
     augmentation = Augmentation.from_config(config, epoch)
     max_pixels = int(config.max_image_pixels)
@@ -175,52 +139,87 @@ def create_train_dataset(
     ) -> Sample:
         index = int(image_index.item())
         rgb = _decode(mindrecord_set, max_pixels, index, image, boxes, labels, crowd)
-        sample = make_train_sample(rgb, boxes, labels, crowd, index, target, augmentation)
+        sample = make_train_sample(
+            rgb, boxes, labels, crowd, index, target, augmentation, canvas=int(canvas_of[index])
+        )
         return (*sample, np.int32(index))
 
-    source = ["image", "boxes", "labels", "crowd", "image_index"]
-    rows = _open_rows(config, mindrecord_set, source, order)
-    return _batches(config, rows, prepare, source, TRAIN_COLUMNS, batch_size)
+    return prepare, ["image", "boxes", "labels", "crowd", "image_index"]
+
+
+def _epoch_plan(
+    config: Config,
+    mindrecord_set: MindRecordSet,
+    epoch: int,
+    global_batch: int,
+    parts: Sequence[Part],
+) -> EpochPlan:
+    order = epoch_order(mindrecord_set.num_images, int(config.seed), epoch)
+    canvases = canvas_numbers(ResizeRule.from_config(config), mindrecord_set.sizes)
+    return plan_epoch(order, canvases, global_batch, parts)
+
+
+def evaluation_rows(
+    config: Config, mindrecord_set: MindRecordSet, *, rank: int = 0, world_size: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which images a rank evaluates, in the order of its batches.
+
+    Args:
+        config: uses test_batch_size, max_val_images and the keys of `ResizeRule`.
+        mindrecord_set: of the validation split.
+        rank, world_size: this process among those of the run.
+
+    Returns:
+        (P,) int64 positions in the record set, P a multiple of test_batch_size and of the same
+        number on every rank; and (P,) int32 the same, -1 for places that are filled up.
+    """
+    canvases = canvas_numbers(ResizeRule.from_config(config), mindrecord_set.sizes)
+    if config.max_val_images:
+        canvases = canvases[: int(config.max_val_images)]
+    rows, numbers = plan_evaluation(canvases, int(config.test_batch_size) * world_size)
+    return rows[rank::world_size], numbers[rank::world_size]
 
 
 def create_eval_dataset(
     config: Config, mindrecord_set: MindRecordSet, *, rank: int = 0, world_size: int = 1
 ) -> ds.Dataset:
-    """Batches that hold every image exactly once, in record order.
+    """Batches that hold every image exactly once, canvas by canvas, in record order.
 
-    All ranks get the same number of batches. Places that are left over repeat an image and have
-    image_index -1. With max_val_images, only the first so many images.
+    All ranks get the same number of batches, and at each step batches of the same canvas. Places
+    that are left over repeat an image and have image_index -1. With max_val_images, only the first
+    so many images.
 
     Args:
-        config: uses test_batch_size, max_val_images and the keys of `InputFormat`.
+        config: uses test_batch_size, max_val_images and the keys of `views_of`.
         mindrecord_set: of the validation split.
         rank, world_size: this process among those of the run; it gets the images rank, rank +
-            world_size, ...
+            world_size, ... of each canvas.
 
     Returns:
-        A MindSpore dataset with EVAL_COLUMNS, B = test_batch_size: image (B, 3, H, W) float32,
-        image_meta (B, 4) float32, image_index (B,) int32.
+        A MindSpore dataset with EVAL_COLUMNS, B = test_batch_size, H and W of the batch's canvas:
+        image (B, 3, H, W) float32, image_meta (B, 4) float32, image_index (B,) int32. With several
+        views (see `views_of`), image and image_meta of each one before image_index.
     """
-    batch_size = int(config.test_batch_size)
-    count = mindrecord_set.num_images
-    if config.max_val_images:
-        count = min(count, int(config.max_val_images))
-    places = -(-count // (batch_size * world_size)) * batch_size * world_size
-    positions = np.arange(places)[rank::world_size]
-    numbers = np.where(positions < count, positions, -1).astype(np.int32)
-    target = InputFormat.from_config(config)
+    images, numbers = evaluation_rows(config, mindrecord_set, rank=rank, world_size=world_size)
+    views = views_of(config)
+    canvas_of = canvas_numbers(ResizeRule.from_config(config), mindrecord_set.sizes)
     max_pixels = int(config.max_image_pixels)
 
     def prepare(image: np.ndarray, image_index: np.ndarray, number: np.ndarray) -> Sample:
-        rgb = _decode(mindrecord_set, max_pixels, int(image_index.item()), image)
-        return (*preprocess_image(rgb, target), np.int32(number.item()))
+        index = int(image_index.item())
+        rgb = _decode(mindrecord_set, max_pixels, index, image)
+        prepared = (view.prepare(rgb, int(canvas_of[index])) for view in views)
+        return (*itertools.chain(*prepared), np.int32(number.item()))
 
-    rows = _open_rows(config, mindrecord_set, ["image", "image_index"], positions % count)
+    rows = _open_rows(config, mindrecord_set, ["image", "image_index"], images)
     # (N, 1): MindSpore 2.10 cannot hand over scalars with numpy 2
     numbered = ds.NumpySlicesDataset({"number": numbers[:, None]}, shuffle=False)
     rows = ds.zip((rows, numbered))
     source = ["image", "image_index", "number"]
-    return _batches(config, rows, prepare, source, EVAL_COLUMNS, batch_size)
+    image, meta, index = EVAL_COLUMNS
+    more = [f"{name}_{view}" for view in range(1, len(views)) for name in (image, meta)]
+    columns = [image, meta, *more, index]
+    return _batches(config, rows, prepare, source, columns, int(config.test_batch_size))
 
 
 def iterate(
@@ -262,98 +261,6 @@ def _decode(
         return decode_image(image.tobytes(), records.records[row].image_path, max_pixels)
     except UserError as error:
         raise UserError(f"{error}; its record is as it was converted") from None
-
-
-def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the images of an epoch in the order of the global batches.
-
-    Args:
-        num_images: of the record set.
-        seed: of the run.
-        epoch: number of the epoch.
-
-    Returns:
-        (num_images,) int64, each position in the record set once.
-    """
-    return np.random.default_rng([_ORDER_STREAM, seed, epoch]).permutation(num_images)
-
-
-def make_train_sample(
-    rgb: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    crowd: np.ndarray,
-    image_index: int,
-    target: InputFormat,
-    augmentation: Augmentation,
-) -> Sample:
-    """Augment one image and bring it into the network's form.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-        boxes: (N, 4) float32 xyxy in image pixels.
-        labels: (N,) int32; 0 marks the dummy box of an image without any.
-        crowd: (N,) int32 or bool.
-        image_index: position in the record set.
-        target: what the network's input looks like.
-        augmentation: the random changes, and where their random numbers begin.
-
-    Returns:
-        image, image_meta, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key as in
-        `create_train_dataset` without the batch axis.
-    """
-    stream = [_SAMPLE_STREAM, augmentation.seed, augmentation.epoch, image_index]
-    rng = np.random.default_rng(stream)
-    # All decisions are drawn first, so that switching one augmentation on leaves the others as they
-    # are. A new one takes its numbers last, or old seeds give other pictures.
-    sampling_key = np.int32(rng.integers(-(2**31), 2**31))
-    flip = rng.random() < augmentation.flip_ratio
-    expand, growth, across, down = rng.random(4)
-    if augmentation.photometric:
-        rgb = distort_colours(rgb, rng)
-    if augmentation.expand_ratio > 1.0 and expand < 0.5:
-        height, width = rgb.shape[:2]
-        largest = math.sqrt(augmentation.max_pixels / (height * width))
-        ratio = 1.0 + growth * (augmentation.expand_ratio - 1.0)
-        ratio = max(1.0, min(ratio, largest))
-        top = int(down * (int(height * ratio) - height))
-        left = int(across * (int(width * ratio) - width))
-        fill = target.mean if target.channel_order == "rgb" else target.mean[::-1]
-        rgb = expand_image(rgb, ratio, top, left, fill)
-        boxes = boxes + np.array([left, top, left, top], np.float32)
-    canvas = target.rule.canvas_of(*rgb.shape[:2])
-    rgb, meta = resize_image(rgb, target.rule.size_on(canvas, *rgb.shape[:2]))
-    height, width = rgb.shape[:2]
-    convention = augmentation.box_convention
-    boxes, keep = clip_boxes(scale_boxes(boxes, meta[2], meta[3]), height, width, convention)
-    if flip:
-        rgb = rgb[:, ::-1]
-        boxes = flip_boxes(boxes, width, convention)
-    keep &= labels > 0
-    padded = _pad_ground_truth(
-        boxes[keep], labels[keep], crowd[keep].astype(bool), augmentation.max_boxes
-    )
-    return (
-        normalize_and_pad(rgb, target, target.rule.canvases[canvas]),
-        meta,
-        *padded,
-        sampling_key,
-    )
-
-
-def _pad_ground_truth(
-    boxes: np.ndarray, labels: np.ndarray, crowd: np.ndarray, max_boxes: int
-) -> tuple[np.ndarray, ...]:
-    count = min(len(labels), max_boxes)
-    gt_boxes = np.zeros((max_boxes, 4), np.float32)
-    gt_labels = np.zeros(max_boxes, np.int32)
-    gt_valid = np.zeros(max_boxes, bool)
-    gt_crowd = np.zeros(max_boxes, bool)
-    gt_boxes[:count] = boxes[:count]
-    gt_labels[:count] = labels[:count]
-    gt_valid[:count] = ~crowd[:count]
-    gt_crowd[:count] = crowd[:count]
-    return gt_boxes, gt_labels, gt_valid, gt_crowd
 
 
 def _open_rows(

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the network that a configuration describes, and opens the one of a checkpoint."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-from mindspore import nn
+import numpy as np
+from mindspore import Tensor, nn
 
 from .checkpoints.file import Checkpoint, describe_model
 from .checkpoints.loading import load_detector
@@ -22,13 +24,15 @@ from .FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
 from .FasterRcnn.fpn_neck import FeatPyramidNeck
 from .FasterRcnn.layers import at_least_one
 from .FasterRcnn.matcher import Matcher
-from .FasterRcnn.names import ROI_STRIDES, STAGE_CHANNELS
+from .FasterRcnn.merged_views import MergedViews, ViewCandidates
+from .FasterRcnn.names import ROI_STRIDES, STAGE_CHANNELS, TIGHT
 from .FasterRcnn.nms import build_nms, build_suppression
 from .FasterRcnn.proposal_generator import Proposal
 from .FasterRcnn.rcnn import Rcnn, RcnnLoss
 from .FasterRcnn.roi_align import build_roi_align
 from .FasterRcnn.rpn import RPN, RpnLoss
 from .FasterRcnn.sampling import BalancedSampler
+from .images.views import views_of
 from .model_utils.config import Config
 from .model_utils.configuration.derived import resolved
 from .model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
@@ -43,6 +47,7 @@ def build_detector(config: Config) -> FasterRcnn:
         config: a `Config`, or anything with its keys and derived values as attributes.
     """
     offset = pixel_offset(config.box_convention)
+    tight = resolved(config, "padding") == TIGHT
     network = FasterRcnn(
         backbone=build_backbone(
             config.backbone,
@@ -77,10 +82,11 @@ def build_detector(config: Config) -> FasterRcnn:
         num_roi_levels=len(ROI_STRIDES),
         compute_dtype=getattr(ms, compute_dtype(config)),
         clip_to_canvas=config.clip_to_canvas,
+        tight=tight,
     )
     kernels = cpu_library(config)
     if kernels:
-        use_native_operators(network, kernels)
+        use_native_operators(network, kernels, tight)
     return network
 
 
@@ -138,6 +144,56 @@ def open_detector(config: Config, path: str | Path, key: str = "checkpoint_path"
     checkpoint = open_checkpoint(path, key)
     config, lines = adopt_settings(config, checkpoint)
     return OpenDetector(config, checkpoint, lines, key)
+
+
+class ViewsDetector:
+    """A detector of pictures in the views of the configuration; of one view it is the network.
+
+    Args:
+        network: of `build_detector`.
+        config: the same configuration; uses test_scales and test_flip.
+        run: calls a Cell, such as a `CompileCache`.
+
+    Attributes:
+        views: `views_of` the configuration.
+    """
+
+    def __init__(
+        self, network: FasterRcnn, config: Config, run: Callable[..., Sequence[Tensor]]
+    ) -> None:
+        self.views = views_of(config)
+        self._network, self._run = network, run
+        self._convention = config.box_convention
+        if len(self.views) > 1:
+            extent = max(max(canvas) for canvas in self.views[0].target.rule.canvases)
+            self._candidates = ViewCandidates(network)
+            self._merge = MergedViews(network.detections, extent, config.num_classes - 1)
+
+    def __call__(self, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+        """Detect.
+
+        Args:
+            inputs: image (B, 3, H, W) float32 and meta (B, 4) float32 of each view.
+
+        Returns:
+            boxes (B, K, 4) in pixels of the pictures, scores, labels and valid (B, K), as
+            `FasterRcnn.construct`.
+        """
+        if len(self.views) == 1:
+            return self._outputs(self._network, *inputs[0])
+        (image, meta), parts = inputs[0], []
+        limits = np.array([image.shape[3], image.shape[2]] * 2, np.float32)
+        for view, one in zip(self.views, inputs, strict=True):
+            boxes, *others = self._outputs(self._candidates, *one)
+            boxes = view.in_pixels_of(meta, boxes, one[1], self._convention)
+            parts.append((np.clip(boxes, 0, limits), *others))
+        together = (np.concatenate(part, 1) for part in zip(*parts, strict=True))
+        boxes, scores, labels, valid = self._outputs(self._merge, *together)
+        return [boxes / meta[:, None, [3, 2, 3, 2]], scores, labels, valid]
+
+    def _outputs(self, cell: nn.Cell, *arrays: np.ndarray) -> list[np.ndarray]:
+        outputs = self._run(cell, *(Tensor(np.ascontiguousarray(array)) for array in arrays))
+        return [output.asnumpy() for output in outputs]
 
 
 def build_loss(network: FasterRcnn, config: Config, world_size: int = 1) -> FasterRcnnWithLoss:
@@ -202,6 +258,7 @@ def _rcnn_targets(config: Config, offset: float) -> BboxAssignSampleForRcnn:
         BalancedSampler(config.num_expected_pos_stage2, config.num_expected_neg_stage2),
         _rcnn_coder(config, offset),
         offset,
+        tight=resolved(config, "padding") == TIGHT,
     )
 
 

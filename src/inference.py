@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from .base.errors import UserError
+from .images.batching import batches_of
+from .images.geometry import MULTIPLE
 from .images.pictures import Picture, check_picture, check_pixels, is_picture, load_picture
 from .model_utils.config import load_config
 from .model_utils.device_adapter import init_device, prepare_environment
-from .pictures.prediction import batches_of
 
 
 class Found(NamedTuple):
@@ -34,8 +35,9 @@ class Detector:
     On a CPU, make the first one before the process's first convolution: later MindSpore cannot be
     kept from convolutions that are very slow on some processors (see `prepare_environment`).
 
-    Every size of input has a network of its own, which stays: compiled once, 0.3 GB with ResNet-50.
-    `detect` always uses the configuration's size; callers with images of any size should do so too.
+    One network serves inputs of every size; each size and batch compiles a graph once, which takes
+    seconds and stays. `detect` uses the canvases of `config` alone, which are few; callers that
+    prepare images themselves should do so too.
 
     Args:
         checkpoint_path: of training, of the command `convert`, or one that the model zoo published.
@@ -46,6 +48,7 @@ class Detector:
         config: all settings.
         class_names: names of labels 1, 2, ...
         notes: what a user should know about the settings.
+        network: the Cell, (B, 3, H, W) images and (B, 4) meta -> boxes, scores, labels, valid.
 
     Raises:
         UserError: the checkpoint or a setting cannot be used.
@@ -54,28 +57,28 @@ class Detector:
     def __init__(self, checkpoint_path: str | os.PathLike[str], **settings: Any) -> None:
         config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
         prepare_environment(config.device_target)
-        from .detector import open_detector
+        from .detector import ViewsDetector, open_detector
         from .graph_cache.compile_cache import CompileCache
 
         init_device(config)
-        self._opened = open_detector(config, os.fspath(checkpoint_path))
-        self.config, self.notes = self._opened.config, self._opened.lines
+        opened = open_detector(config, os.fspath(checkpoint_path))
+        self.network = opened.network()
+        self.config, self.notes = opened.config, opened.lines
         self.class_names: tuple[str, ...] = self.config.class_names
-        self._cache = CompileCache(self.config)
-        self._networks: dict[tuple[int, int], Any] = {}
-        self.network(self.config.img_height, self.config.img_width)
+        self._run = CompileCache(self.config)
+        self._detect_views = ViewsDetector(self.network, self.config, self._run)
 
     def __call__(self, image: np.ndarray, valid_hw: np.ndarray | None = None) -> list[Found]:
         """Detect in normalised images.
 
         Args:
             image: (B, 3, H, W) float32, normalised and padded as `config` says; H and W multiples
-                of 32. Every other size and batch compiles a graph of its own.
+                of 32, any.
             valid_hw: (B, 2) height and width of each image without its padding, px; None: all of
                 it.
 
         Returns:
-            For each image its boxes in pixels of `image`.
+            For each image its boxes in pixels of `image`. Test-time augmentation plays no part.
 
         Raises:
             UserError: arrays of another form.
@@ -87,6 +90,11 @@ class Detector:
                 "config says, or pictures to detect()"
             )
         batch, _, height, width = image.shape
+        if height % MULTIPLE or width % MULTIPLE:
+            raise UserError(
+                f"image: is {height} x {width} pixels, not multiples of {MULTIPLE}; pad it, and "
+                "give its own size as valid_hw"
+            )
         check_pixels("image", batch * height * width, self.config.max_image_pixels)
         size = np.tile([height, width], (batch, 1)) if valid_hw is None else np.asarray(valid_hw)
         if size.shape != (batch, 2) or (size <= 0).any() or (size > (height, width)).any():
@@ -94,9 +102,12 @@ class Detector:
                 f"valid_hw: is {size.tolist()}; give the height and width of each of the {batch} "
                 f"images, at most {height} and {width}"
             )
+        from mindspore import Tensor
+
         image = np.ascontiguousarray(image, np.float32)
         meta = np.concatenate([size, np.ones((batch, 2))], 1)
-        return self._run(image, meta)
+        outputs = self._run(self.network, Tensor(image), Tensor(meta.astype(np.float32)))
+        return _found([output.asnumpy() for output in outputs])
 
     @overload
     def detect(self, pictures: Picture) -> Found: ...
@@ -105,7 +116,7 @@ class Detector:
     def detect(self, pictures: list[Any] | tuple[Any, ...]) -> list[Found]: ...
 
     def detect(self, pictures: Any) -> Found | list[Found]:
-        """Detect in pictures of any size, in batches of `test_batch_size`.
+        """Detect in pictures of any size, in batches of `test_batch_size` of one canvas each.
 
         Args:
             pictures: one picture, or a list of pictures. A picture is the path of an image file, a
@@ -134,28 +145,17 @@ class Detector:
             (number, load_picture(picture, f"picture {number}", most))
             for number, picture in enumerate(pictures)
         )
-        found: list[Found] = []
-        for batch, image, meta in batches_of(loaded, self.config, self.config.test_batch_size):
-            found += self._run(image, meta)[: len(batch)]
-        return found
+        found: dict[int, Found] = {}
+        size = self.config.test_batch_size
+        for batch, inputs in batches_of(loaded, self._detect_views.views, size):
+            numbers = [number for number, _ in batch]
+            batch.clear()  # large pictures go before the next ones come
+            # The batch may be filled up with copies.
+            found.update(zip(numbers, _found(self._detect_views(inputs)), strict=False))
+        return [found[number] for number in range(len(pictures))]
 
-    def _run(self, image: np.ndarray, meta: np.ndarray) -> list[Found]:
-        from mindspore import Tensor
 
-        network = self.network(*image.shape[2:])
-        outputs = self._cache(network, Tensor(image), Tensor(meta.astype(np.float32)))
-        boxes, scores, labels, valid = (output.asnumpy() for output in outputs)
-        return [
-            Found(*(x[i][valid[i]] for x in (boxes, scores, labels))) for i in range(len(valid))
-        ]
-
-    def network(self, height: int, width: int) -> Any:
-        """Return the network of a canvas, built when it is first asked for.
-
-        Args:
-            height, width: of the network's input, px.
-        """
-        if (height, width) not in self._networks:
-            network = self._opened.network(img_height=height, img_width=width)
-            self._networks[height, width] = network
-        return self._networks[height, width]
+def _found(outputs: Sequence[np.ndarray]) -> list[Found]:
+    """What was found in each image of a batch."""
+    boxes, scores, labels, valid = outputs
+    return [Found(*(x[i][valid[i]] for x in (boxes, scores, labels))) for i in range(len(valid))]

@@ -157,6 +157,7 @@ def torchvision_detector(num_classes=90, candidates=2000):
         img_height=256,
         img_width=320,
         test_pre_nms_num=candidates,
+        padding="canvas",  # its pictures share one here, and so they did in torchvision
     )
 
 
@@ -172,7 +173,7 @@ def torchvision_stages():
     image, valid_hw = normalised_input("torchvision_r50", detector.config)
     meta = np.concatenate([valid_hw, np.ones((2, 2))], 1).astype(np.float32)
     ms.set_context(mode=ms.GRAPH_MODE)
-    outputs = [x.asnumpy() for x in Stages(detector.network(256, 320))(Tensor(image), Tensor(meta))]
+    outputs = [x.asnumpy() for x in Stages(detector.network)(Tensor(image), Tensor(meta))]
     rows = []
     for number, level in enumerate(outputs[:5], 2):
         off = np.abs(level.reshape(-1)[arrays[f"p{number}_index"]] - arrays[f"p{number}_value"])

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What runs the model. The rest of the program does not know which backend it has.
-#ifndef FASTER_RCNN_BACKEND_H
-#define FASTER_RCNN_BACKEND_H
+#pragma once
 
 #include <cstddef>
 #include <cstdint>
@@ -75,5 +74,3 @@ std::unique_ptr<Backend> MakeOnnxRuntimeBackend();
 std::unique_ptr<Backend> MakeMindSporeLiteBackend();
 
 }  // namespace frcnn
-
-#endif  // FASTER_RCNN_BACKEND_H

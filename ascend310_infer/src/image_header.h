@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an image file says of itself, read without decoding, as src/images/headers.py does in
 // Python.
-#ifndef FASTER_RCNN_IMAGE_HEADER_H
-#define FASTER_RCNN_IMAGE_HEADER_H
+#pragma once
 
 #include <cstddef>
 #include <cstdint>
@@ -63,5 +62,3 @@ ImageHeader ReadTiffHeader(const std::vector<unsigned char> &bytes);
 void CheckCost(const ImageHeader &header, std::size_t file_size, std::int64_t max_pixels);
 
 }  // namespace frcnn
-
-#endif  // FASTER_RCNN_IMAGE_HEADER_H

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The images of a folder.
-#ifndef FASTER_RCNN_IMAGES_H
-#define FASTER_RCNN_IMAGES_H
+#pragma once
 
 #include <cstdint>
 #include <filesystem>
@@ -24,5 +23,3 @@ std::vector<ImageFile> ListImages(const std::filesystem::path &folder);
 std::vector<unsigned char> ReadBytes(const std::filesystem::path &path, std::int64_t max_pixels);
 
 }  // namespace frcnn
-
-#endif  // FASTER_RCNN_IMAGES_H

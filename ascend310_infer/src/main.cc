@@ -6,10 +6,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <new>
 #include <opencv2/core/utils/logger.hpp>
 #include <string>
-#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "images.h"
 #include "model_card.h"
@@ -39,15 +41,25 @@ double Seconds() {
   return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
 }
 
-// Images on their way through the model.
-struct Batch {
-  explicit Batch(const ModelCard &card) {
-    for (const TensorInfo &info : card.signature.inputs) {
-      std::size_t size = SizeOf(info.type);
-      for (const auto side : info.shape) size *= static_cast<std::size_t>(side);
-      inputs.push_back({info, std::vector<unsigned char>(size)});
+std::size_t BytesOf(const TensorInfo &info) {
+  std::size_t size = SizeOf(info.type);
+  for (const auto side : info.shape) size *= static_cast<std::size_t>(side);
+  return size;
+}
+
+// A loaded model of one canvas, and the images on their way through it.
+class Lane {
+ public:
+  Lane(const ModelFile &file, const Options &options)
+      : file_(file), backend_(MakeBackend(options.backend)) {
+    try {
+      backend_->Load(file.path.c_str(), options.device);
+      RequireSame(file.signature, backend_->Describe());
+    } catch (const BackendError &error) {
+      throw BackendError((file.path.string() + ": " + error.what()).c_str());
+    } catch (const std::bad_alloc &) {
+      throw UserError(file.path.string() + ": there is not enough memory for this model");
     }
-    image_floats = inputs[0].bytes.size() / sizeof(float) / static_cast<std::size_t>(card.batch);
   }
 
   struct Item {
@@ -55,31 +67,81 @@ struct Batch {
     int height, width;
   };
 
-  std::vector<Tensor> inputs;  // image, image_meta
-  std::size_t image_floats = 0;
-  std::vector<Item> items;
+  std::int64_t batch() const { return file_.signature.inputs[0].shape[0]; }
+  const std::vector<Item> &items() const { return items_; }
+  bool full() const { return static_cast<std::int64_t>(items_.size()) == batch(); }
 
-  float *Image(std::size_t row) {
-    return reinterpret_cast<float *>(inputs[0].bytes.data()) + row * image_floats;
+  // Adds an image, preprocessed as `format` says.
+  void Add(const ImageFile &image, const cv::Mat &picture, Size size, const InputFormat &format) {
+    if (inputs_.empty())  // a canvas that no image goes onto takes no memory
+      for (const TensorInfo &info : file_.signature.inputs)
+        inputs_.push_back({info, std::vector<unsigned char>(BytesOf(info))});
+    ImageMeta meta;
+    const cv::Mat resized = ResizeImage(picture, size, format.rule.like, &meta);
+    NormalizeAndPad(resized, format, file_.canvas, Row(0, items_.size()));
+    std::copy(meta.begin(), meta.end(), Row(1, items_.size()));
+    items_.push_back({&image, picture.rows, picture.cols});
   }
-  float *Meta(std::size_t row) {
-    return reinterpret_cast<float *>(inputs[1].bytes.data()) + row * std::tuple_size_v<ImageMeta>;
+
+  // Runs the model on what has been added; the outputs are as the card says.
+  std::vector<Tensor> Run(Timing *timing) {
+    // The model takes whole batches: the last one is filled up with copies of its first image.
+    for (auto row = items_.size(); row < static_cast<std::size_t>(batch()); ++row)
+      for (std::size_t i = 0; i < inputs_.size(); ++i) std::copy(Row(i, 0), Row(i, 1), Row(i, row));
+    const double started = Seconds();
+    std::vector<Tensor> outputs = backend_->Run(inputs_);
+    // The first run also prepares memory.
+    (warm_ ? timing->later_runs : timing->first_runs) += Seconds() - started;
+    ++(warm_ ? timing->later : timing->first);
+    warm_ = true;
+    timing->images += static_cast<int>(items_.size());
+    CheckOutputs(outputs);
+    return outputs;
   }
+
+  void Clear() { items_.clear(); }
+
+ private:
+  // Where the numbers of an image begin in an input.
+  float *Row(std::size_t input, std::size_t row) {
+    auto &bytes = inputs_[input].bytes;
+    const auto step = bytes.size() / static_cast<std::size_t>(batch());
+    return reinterpret_cast<float *>(bytes.data() + row * step);
+  }
+
+  // Results are read as the card says: a library that returns less must not be trusted.
+  void CheckOutputs(const std::vector<Tensor> &outputs) const {
+    Signature loaded{file_.signature.inputs, {}};
+    for (const Tensor &output : outputs) {
+      const auto size = BytesOf(output.info);
+      if (size == 0 || size != output.bytes.size())
+        throw BackendError("an output of the model has another size than its shape");
+      loaded.outputs.push_back(output.info);
+    }
+    RequireSame(file_.signature, loaded);
+  }
+
+  const ModelFile &file_;
+  std::unique_ptr<Backend> backend_;
+  std::vector<Tensor> inputs_;  // image, image_meta
+  std::vector<Item> items_;
+  bool warm_ = false;
 };
 
 class Application {
  public:
-  Application(const ModelCard &card, Backend *backend, const ResultFolder &folder,
+  Application(const ModelCard &card, std::vector<Lane> *lanes, const ResultFolder &folder,
               std::int64_t max_pixels)
-      : card_(card), backend_(backend), folder_(folder), max_pixels_(max_pixels), batch_(card) {}
+      : input_(card.input), lanes_(*lanes), folder_(folder), max_pixels_(max_pixels) {}
 
-  // Infers all images; returns how many could not be used.
+  // Infers all images, in batches of one canvas; returns how many could not be used.
   int Run(const std::vector<ImageFile> &images) {
     int broken = 0;
     const double started = Seconds();
     for (const ImageFile &image : images) {
+      Lane *lane = nullptr;
       try {
-        Add(image);
+        lane = &Add(image);
       } catch (const ImageError &error) {
         Complain("image " + image.path.string() + ": " + error.what());
         ++broken;
@@ -90,9 +152,10 @@ class Application {
         Complain("image " + image.path.string() + ": " + error.err);
         ++broken;
       }
-      if (static_cast<std::int64_t>(batch_.items.size()) == card_.batch) Infer();
+      if (lane != nullptr && lane->full()) Infer(lane);
     }
-    if (!batch_.items.empty()) Infer();
+    for (Lane &lane : lanes_)
+      if (!lane.items().empty()) Infer(&lane);
     timing_.total = Seconds() - started;
     return broken;
   }
@@ -100,71 +163,44 @@ class Application {
   const Timing &timing() const { return timing_; }
 
  private:
-  void Add(const ImageFile &image) {
+  Lane &Add(const ImageFile &image) {
     const cv::Mat picture = DecodeImage(ReadBytes(image.path, max_pixels_), max_pixels_);
-    ImageMeta meta;
-    const cv::Mat resized = ResizeImage(picture, card_.input, &meta);
-    const std::size_t row = batch_.items.size();
-    NormalizeAndPad(resized, card_.input, batch_.Image(row));
-    std::copy(meta.begin(), meta.end(), batch_.Meta(row));
-    batch_.items.push_back({&image, picture.rows, picture.cols});
+    const Size size{picture.rows, picture.cols};
+    const std::size_t canvas = input_.rule.CanvasOf(size);
+    lanes_[canvas].Add(image, picture, input_.rule.SizeOn(canvas, size), input_);
+    return lanes_[canvas];
   }
 
-  void Infer() {
-    // The model takes whole batches: the last one is filled up with copies of its first image.
-    for (auto row = batch_.items.size(); row < static_cast<std::size_t>(card_.batch); ++row) {
-      std::copy(batch_.Image(0), batch_.Image(0) + batch_.image_floats, batch_.Image(row));
-      std::copy(batch_.Meta(0), batch_.Meta(0) + std::tuple_size_v<ImageMeta>, batch_.Meta(row));
-    }
-    const double started = Seconds();
-    const std::vector<Tensor> outputs = backend_->Run(batch_.inputs);
-    // The first run also prepares memory.
-    (timing_.runs == 0 ? timing_.first_run : timing_.later_runs) += Seconds() - started;
-    ++timing_.runs;
-    CheckOutputs(outputs);
-    for (std::size_t row = 0; row < batch_.items.size(); ++row) {
-      const auto &item = batch_.items[row];
-      folder_.Write(*item.file, item.height, item.width, outputs, static_cast<std::int64_t>(row));
-    }
-    timing_.images += static_cast<int>(batch_.items.size());
-    batch_.items.clear();
+  void Infer(Lane *lane) {
+    const std::vector<Tensor> outputs = lane->Run(&timing_);
+    std::int64_t row = 0;
+    for (const auto &item : lane->items())
+      folder_.Write(*item.file, item.height, item.width, outputs, row++);
+    lane->Clear();
   }
 
-  // Results are read as the card says: a library that returns less must not be trusted.
-  void CheckOutputs(const std::vector<Tensor> &outputs) const {
-    Signature loaded{card_.signature.inputs, {}};
-    for (const Tensor &output : outputs) {
-      std::size_t size = SizeOf(output.info.type);
-      for (const auto side : output.info.shape) size *= static_cast<std::size_t>(side);
-      if (size == 0 || size != output.bytes.size())
-        throw BackendError("an output of the model has another size than its shape");
-      loaded.outputs.push_back(output.info);
-    }
-    RequireSame(card_.signature, loaded);
-  }
-
-  const ModelCard &card_;
-  Backend *backend_;
+  const InputFormat &input_;
+  std::vector<Lane> &lanes_;
   const ResultFolder &folder_;
   std::int64_t max_pixels_;
-  Batch batch_;
   Timing timing_;
 };
 
 int Infer(const Options &options) {
   const ModelCard card = ReadModelCard(options.model);
   const auto images = ListImages(options.dataset);
-  const auto backend = MakeBackend(options.backend);
-  std::printf("model %s: %zu classes, input %d x %d, batch %lld, backend %s\n",
-              options.model.c_str(), card.class_names.size(), card.input.width, card.input.height,
-              static_cast<long long>(card.batch), options.backend.c_str());
-  std::fflush(stdout);
-  backend->Load(options.model.c_str(), options.device);
-  RequireSame(card.signature, backend->Describe());
+  std::vector<Lane> lanes;  // all at once: what cannot be loaded is said before the first image
+  for (const ModelFile &file : card.files) {
+    std::printf("model %s: %zu classes, input %d x %d, batch %lld, backend %s\n", file.path.c_str(),
+                card.class_names.size(), file.canvas.width, file.canvas.height,
+                static_cast<long long>(card.batch), options.backend.c_str());
+    std::fflush(stdout);
+    lanes.emplace_back(file, options);
+  }
 
   const ResultFolder folder(options.output, card);
   const std::int64_t max_pixels = options.max_pixels > 0 ? options.max_pixels : card.max_pixels;
-  Application application(card, backend.get(), folder, max_pixels);
+  Application application(card, &lanes, folder, max_pixels);
   const int broken = application.Run(images);
   std::printf("%s", folder.WriteTiming(application.timing(), card.batch).c_str());
   if (broken == 0) return kDone;

@@ -4,8 +4,10 @@
 #include <array>
 #include <cmath>
 #include <fstream>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 namespace frcnn {
 namespace {
@@ -14,7 +16,8 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 constexpr const char *kFormat = "faster_rcnn_model";
-constexpr int kVersion = 1;
+constexpr int kOneCanvas = 1, kSeveral = 2;  // versions
+constexpr std::size_t kMostFiles = 16;
 constexpr int kLargestSide = 1 << 15;
 constexpr std::uintmax_t kLargestCard = 1 << 24;            // bytes
 constexpr std::int64_t kMostInput = std::int64_t{1} << 31;  // numbers that the model takes at once
@@ -48,19 +51,51 @@ void AddTensor(const json &list, const char *name, DataType type, std::size_t ra
   infos->push_back(std::move(info));
 }
 
-InputFormat ReadInputFormat(const json &values) {
-  InputFormat format;
-  format.height = values.at("height").get<int>();
-  format.width = values.at("width").get<int>();
-  if (format.height < 1 || format.width < 1 || format.height > kLargestSide ||
-      format.width > kLargestSide) {
-    throw std::runtime_error("the canvas has an impossible size");
+int Number(const json &values, const char *key) {
+  const auto number = values.at(key).get<std::int64_t>();
+  if (number < 1 || number > kLargestSide)
+    throw std::runtime_error(std::string(key) + " is not from 1 to " +
+                             std::to_string(kLargestSide));
+  return static_cast<int>(number);
+}
+
+Size ReadCanvas(const json &values) { return {Number(values, "height"), Number(values, "width")}; }
+
+// One of the values that a text may have.
+template <typename Value>
+Value Choice(const json &values, const char *key,
+             std::initializer_list<std::pair<const char *, Value>> choices) {
+  const auto text = values.at(key).get<std::string>();
+  for (const auto &[name, value] : choices)
+    if (text == name) return value;
+  throw std::runtime_error(std::string("unknown ") + key);
+}
+
+// The rule without its canvases.
+ResizeRule ReadRule(const json &values, int version) {
+  ResizeRule rule;
+  if (version == kOneCanvas) {
+    if (!values.at("keep_ratio").get<bool>()) rule.kind = ResizeKind::kStretch;
+    return rule;
   }
-  format.keep_ratio = values.at("keep_ratio").get<bool>();
+  rule.kind = Choice<ResizeKind>(values, "resize",
+                                 {{"canvas", ResizeKind::kCanvas},
+                                  {"short_edge", ResizeKind::kShortEdge},
+                                  {"stretch", ResizeKind::kStretch}});
+  rule.like = Choice<ResizeLike>(values, "resize_like",
+                                 {{"opencv", ResizeLike::kOpenCv},
+                                  {"torchvision", ResizeLike::kTorchvision},
+                                  {"detectron2", ResizeLike::kDetectron2}});
+  rule.min_size = Number(values, "min_size");
+  rule.max_size = Number(values, "max_size");
+  return rule;
+}
+
+InputFormat ReadInputFormat(const json &values, int version) {
+  InputFormat format;
+  format.rule = ReadRule(values, version);
   format.pad_before_normalize = values.at("pad_before_normalize").get<bool>();
-  const auto order = values.at("channel_order").get<std::string>();
-  if (order != "rgb" && order != "bgr") throw std::runtime_error("unknown channel_order");
-  format.rgb = order == "rgb";
+  format.rgb = Choice<bool>(values, "channel_order", {{"rgb", true}, {"bgr", false}});
   const auto std_values = ThreeNumbers(values.at("pixel_std"));
   for (const double value : std_values)
     if (!(value > 0)) throw std::runtime_error("pixel_std is not above 0");
@@ -68,6 +103,7 @@ InputFormat ReadInputFormat(const json &values) {
   return format;
 }
 
+// Of a version-1 card, or of an entry of `files`.
 Signature ReadSignature(const json &card) {
   Signature signature;
   AddTensor(card.at("inputs"), "image", DataType::kFloat32, 4, &signature.inputs);
@@ -80,18 +116,54 @@ Signature ReadSignature(const json &card) {
 }
 
 // The shapes must fit together, so that the rest of the program can rely on them.
-void CheckShapes(const ModelCard &card) {
+void CheckShapes(const ModelFile &file, std::int64_t batch, std::int64_t rows) {
   using Shape = std::vector<std::int64_t>;
-  const auto batch = card.batch, rows = card.detections;
-  const auto &in = card.signature.inputs, &out = card.signature.outputs;
-  const std::int64_t side = std::int64_t{3} * card.input.height * card.input.width;
+  const auto &in = file.signature.inputs, &out = file.signature.outputs;
+  const std::int64_t side = std::int64_t{3} * file.canvas.height * file.canvas.width;
   const bool fits = batch > 0 && batch <= 1024 && rows > 0 && rows <= 1000000 &&
                     batch * side <= kMostInput && batch * rows <= 100000000 &&
-                    in[0].shape == Shape{batch, 3, card.input.height, card.input.width} &&
+                    in[0].shape == Shape{batch, 3, file.canvas.height, file.canvas.width} &&
                     in[1].shape == Shape{batch, 4} && out[0].shape == Shape{batch, rows, 4} &&
                     out[1].shape == Shape{batch, rows} && out[2].shape == Shape{batch, rows} &&
                     out[3].shape == Shape{batch, rows};
   if (!fits) throw std::runtime_error("the shapes of inputs and outputs do not fit together");
+}
+
+void CheckSize(const fs::path &file, const json &size) {
+  std::error_code error;
+  const auto found = fs::file_size(file, error);
+  if (error) throw std::runtime_error("there is no file " + file.string());
+  if (size.get<std::uintmax_t>() != found)
+    throw std::runtime_error("it describes another file than " + file.string());
+}
+
+// The file of a version-1 card.
+ModelFile ReadOnlyFile(const json &card, const fs::path &path) {
+  CheckSize(path, card.at("model_bytes"));
+  return {path, ReadCanvas(card.at("preprocessing")), ReadSignature(card)};
+}
+
+// An entry of `files`; they are in `folder`.
+ModelFile ReadFile(const json &entry, const fs::path &folder) {
+  const fs::path name = entry.at("name").get<std::string>();
+  if (name.empty() || name != name.filename() || name == "." || name == "..")
+    throw std::runtime_error("a file's name has a folder");
+  CheckSize(folder / name, entry.at("bytes"));
+  return {folder / name, ReadCanvas(entry), ReadSignature(entry)};
+}
+
+std::vector<ModelFile> ReadFiles(const json &card, const fs::path &path) {
+  if (card.at("version") == kOneCanvas)
+    return {ReadOnlyFile(card, fs::path(path).replace_extension())};
+  const json &entries = card.at("files");
+  if (!entries.is_array() || entries.empty() || entries.size() > kMostFiles)
+    throw std::runtime_error("files is not a list of 1 to " + std::to_string(kMostFiles));
+  std::vector<ModelFile> files;
+  for (const json &entry : entries) files.push_back(ReadFile(entry, path.parent_path()));
+  for (std::size_t i = 0; i < files.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      if (files[i].canvas == files[j].canvas) throw std::runtime_error("files has a canvas twice");
+  return files;
 }
 
 std::string ReadText(const fs::path &path) {
@@ -106,31 +178,55 @@ std::string ReadText(const fs::path &path) {
   throw UserError(path.string() + ": cannot be read; export.py writes it beside the model");
 }
 
+// NAME of NAME_800x1344, or nothing.
+std::string WithoutCanvas(const std::string &name) {
+  constexpr const char *kDigits = "0123456789";
+  const auto by = name.find_last_not_of(kDigits);
+  if (by == std::string::npos || by == 0 || name[by] != 'x' || by + 1 == name.size()) return "";
+  const auto line = name.find_last_not_of(kDigits, by - 1);
+  if (line == std::string::npos || name[line] != '_' || line + 1 == by) return "";
+  return name.substr(0, line);
+}
+
+// The description of what the user named as the model.
+fs::path CardPath(const fs::path &model) {
+  if (model.extension() == ".json") return model;
+  const fs::path own = model.string() + ".json";
+  std::error_code ignored;
+  if (fs::exists(own, ignored)) return own;
+  // NAME_800x1344.onnx is one of several files; NAME.onnx.json describes all of them.
+  const std::string name = WithoutCanvas(model.stem().string());
+  fs::path all = model;
+  all.replace_filename(name + model.extension().string() + ".json");
+  return !name.empty() && fs::exists(all, ignored) ? all : own;
+}
+
 }  // namespace
 
 ModelCard ReadModelCard(const fs::path &model) {
-  const fs::path path = model.string() + ".json";
+  const fs::path path = CardPath(model);
   ModelCard card;
   card.text = ReadText(path);
   try {
     const json values = json::parse(card.text);
-    if (values.at("format") != kFormat || values.at("version") != kVersion)
+    const json &version = values.at("version");
+    if (values.at("format") != kFormat || (version != kOneCanvas && version != kSeveral))
       throw std::runtime_error("not the description of a model by this version");
-    card.input = ReadInputFormat(values.at("preprocessing"));
+    card.input = ReadInputFormat(values.at("preprocessing"), version.get<int>());
     card.class_names = values.at("class_names").get<std::vector<std::string>>();
-    card.signature = ReadSignature(values);
-    card.batch = card.signature.inputs[0].shape[0];
-    card.detections = card.signature.outputs[0].shape[1];
-    CheckShapes(card);
+    card.files = ReadFiles(values, path);
+    card.batch = card.files[0].signature.inputs[0].shape[0];
+    card.detections = card.files[0].signature.outputs[0].shape[1];
+    for (const ModelFile &file : card.files) {
+      CheckShapes(file, card.batch, card.detections);
+      card.input.rule.canvases.push_back(file.canvas);
+    }
     if (values.contains("max_image_pixels")) {
       card.max_pixels = values["max_image_pixels"].get<std::int64_t>();
       if (card.max_pixels < 1 || card.max_pixels > kMostPixels)
         throw std::runtime_error("max_image_pixels is not from 1 to " +
                                  std::to_string(kMostPixels));
     }
-    std::error_code ignored;
-    if (values.at("model_bytes").get<std::uintmax_t>() != fs::file_size(model, ignored))
-      throw std::runtime_error("it describes another file than " + model.string());
   } catch (const UserError &) {
     throw;
   } catch (const std::exception &error) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The JSON file beside a model, which export.py writes (docs/deployment.md).
-#ifndef FASTER_RCNN_MODEL_CARD_H
-#define FASTER_RCNN_MODEL_CARD_H
+#pragma once
 
 #include <filesystem>
 #include <stdexcept>
@@ -21,22 +20,28 @@ class UserError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A model file, which takes pictures on one canvas.
+struct ModelFile {
+  std::filesystem::path path;
+  Size canvas;
+  Signature signature;  // image, image_meta; boxes, scores, labels, valid
+};
+
 struct ModelCard {
   InputFormat input;
   std::vector<std::string> class_names;    // of labels 1, 2, ...
-  std::int64_t batch = 0;                  // images that the model takes at once
+  std::int64_t batch = 0;                  // images that a model takes at once
   std::int64_t detections = 0;             // rows that it returns for an image
   std::int64_t max_pixels = kUsualPixels;  // of an image; larger ones are not decoded
-  Signature signature;                     // boxes, scores, labels, valid; image, image_meta
-  std::string text;                        // the file itself
+  std::vector<ModelFile> files;            // one for each canvas of the resize rule
+  std::string text;                        // the description itself
 };
 
-// Reads <model>.json and checks that it belongs to the model file.
+// Reads the description of a model and checks that it belongs to the files. `model` is NAME.onnx
+// (or .mindir), NAME.onnx.json, or one of the files of several canvases, NAME_800x1344.onnx.
 ModelCard ReadModelCard(const std::filesystem::path &model);
 
-// Checks that the loaded model has the tensors that its card promises.
+// Checks that a loaded model has the tensors that its card promises.
 void RequireSame(const Signature &promised, const Signature &loaded);
 
 }  // namespace frcnn
-
-#endif  // FASTER_RCNN_MODEL_CARD_H

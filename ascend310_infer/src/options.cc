@@ -39,7 +39,8 @@ std::map<std::string, std::string> Split(int count, const char *const *arguments
   return values;
 }
 
-std::string BackendOf(const std::string &given, const std::filesystem::path &model) {
+std::string BackendOf(const std::string &given, std::filesystem::path model) {
+  if (model.extension() == ".json") model.replace_extension();
   if (given.empty()) return model.extension() == ".onnx" ? kOnnxRuntime : kMindSporeLite;
   if (given != kOnnxRuntime && given != kMindSporeLite)
     throw UserError("--backend=" + given + " is none of " + kOnnxRuntime + ", " + kMindSporeLite);
@@ -64,7 +65,8 @@ std::string Usage() {
          "            [--device_target=Ascend|CPU] [--output_path=FOLDER]\n"
          "            [--backend=mindspore_lite|onnxruntime] [--threads=N]\n"
          "            [--max_image_pixels=N]\n"
-         "  mindir_path    the model (.mindir or .onnx); export.py writes it and <file>.json\n"
+         "  mindir_path    the model (.mindir or .onnx); export.py writes it and <file>.json. One\n"
+         "                 of several canvases: <file>.json, or any of the files it lists\n"
          "  dataset_path   folder with the images\n"
          "  device_id      number of the Ascend device (default: 0)\n"
          "  device_target  default: Ascend with mindspore_lite, CPU with onnxruntime\n"

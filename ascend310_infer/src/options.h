@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line.
-#ifndef FASTER_RCNN_OPTIONS_H
-#define FASTER_RCNN_OPTIONS_H
+#pragma once
 
 #include <filesystem>
 #include <string>
@@ -30,5 +29,3 @@ Options ParseOptions(int count, const char *const *arguments);
 std::unique_ptr<Backend> MakeBackend(const std::string &name);
 
 }  // namespace frcnn
-
-#endif  // FASTER_RCNN_OPTIONS_H

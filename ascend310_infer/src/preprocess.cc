@@ -6,6 +6,8 @@
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 
+#include "resizing.h"
+
 namespace frcnn {
 namespace {
 
@@ -85,18 +87,30 @@ cv::Mat OnWhite(const Bytes &bytes, const ImageHeader &header, const cv::Mat &pi
   return result;
 }
 
-int RoundedSide(int side, double scale, int limit) {
-  return std::min(std::max(static_cast<int>(side * scale + 0.5), 1), limit);
+// Fills a row of the network's input from `pixels` of three channels.
+void NormalizeRow(const uchar *pixels, const InputFormat &format, std::size_t channel, int width,
+                  float *row) {
+  const auto &table = format.table[channel];
+  for (int x = 0; x < width; ++x) row[x] = table[pixels[3 * x]];
+}
+
+void NormalizeRow(const float *pixels, const InputFormat &format, std::size_t channel, int width,
+                  float *row) {
+  for (int x = 0; x < width; ++x)
+    row[x] = (pixels[3 * x] - format.mean[channel]) / format.std[channel];
 }
 
 }  // namespace
 
-void InputFormat::SetStatistics(const std::array<double, 3> &mean,
-                                const std::array<double, 3> &std) {
-  for (std::size_t channel = 0; channel < 3; ++channel)
+void InputFormat::SetStatistics(const std::array<double, 3> &means,
+                                const std::array<double, 3> &stds) {
+  for (std::size_t channel = 0; channel < 3; ++channel) {
+    mean[channel] = static_cast<float>(means[channel]);
+    std[channel] = static_cast<float>(stds[channel]);
     for (std::size_t value = 0; value < 256; ++value)
       table[channel][value] =
-          static_cast<float>((static_cast<double>(value) - mean[channel]) / std[channel]);
+          static_cast<float>((static_cast<double>(value) - means[channel]) / stds[channel]);
+  }
 }
 
 cv::Mat DecodeImage(const std::vector<unsigned char> &bytes, std::int64_t max_pixels) {
@@ -110,33 +124,39 @@ cv::Mat DecodeImage(const std::vector<unsigned char> &bytes, std::int64_t max_pi
   return header.transparent ? OnWhite(bytes, header, picture) : picture;
 }
 
-cv::Mat ResizeImage(const cv::Mat &bgr, const InputFormat &format, ImageMeta *meta) {
-  int height = format.height, width = format.width;
-  if (format.keep_ratio) {
-    const double scale = std::min(static_cast<double>(format.height) / bgr.rows,
-                                  static_cast<double>(format.width) / bgr.cols);
-    height = RoundedSide(bgr.rows, scale, format.height);
-    width = RoundedSide(bgr.cols, scale, format.width);
+cv::Mat ResizeImage(const cv::Mat &bgr, Size size, ResizeLike like, ImageMeta *meta) {
+  *meta = {static_cast<float>(size.height), static_cast<float>(size.width),
+           static_cast<float>(static_cast<double>(size.height) / bgr.rows),
+           static_cast<float>(static_cast<double>(size.width) / bgr.cols)};
+  const Size from{bgr.rows, bgr.cols};
+  if (size == from) return bgr;
+  if (like == ResizeLike::kOpenCv) {
+    cv::Mat resized;
+    cv::resize(bgr, resized, cv::Size(size.width, size.height), 0, 0, cv::INTER_LINEAR);
+    return resized;
   }
-  *meta = {static_cast<float>(height), static_cast<float>(width),
-           static_cast<float>(static_cast<double>(height) / bgr.rows),
-           static_cast<float>(static_cast<double>(width) / bgr.cols)};
-  if (height == bgr.rows && width == bgr.cols) return bgr;
-  cv::Mat resized;
-  cv::resize(bgr, resized, cv::Size(width, height), 0, 0, cv::INTER_LINEAR);
+  const cv::Mat whole = bgr.isContinuous() ? bgr : bgr.clone();
+  if (like == ResizeLike::kTorchvision) {
+    cv::Mat resized(size.height, size.width, CV_32FC3);
+    ResizeInFloats(whole.ptr<uchar>(), from, size, resized.ptr<float>());
+    return resized;
+  }
+  cv::Mat resized(size.height, size.width, CV_8UC3);
+  ResizeByTriangles(whole.ptr<uchar>(), from, size, resized.ptr<uchar>());
   return resized;
 }
 
-void NormalizeAndPad(const cv::Mat &bgr, const InputFormat &format, float *target) {
-  const std::size_t plane = static_cast<std::size_t>(format.height) * format.width;
+void NormalizeAndPad(const cv::Mat &bgr, const InputFormat &format, Size canvas, float *target) {
+  const std::size_t plane = static_cast<std::size_t>(canvas.height) * canvas.width;
   for (std::size_t channel = 0; channel < 3; ++channel) {
-    const auto &table = format.table[channel];
-    const int source = static_cast<int>(format.rgb ? 2 - channel : channel);
+    const std::size_t source = format.rgb ? 2 - channel : channel;
     float *row = target + channel * plane;
-    std::fill(row, row + plane, format.pad_before_normalize ? table[0] : 0.0F);
-    for (int y = 0; y < bgr.rows; ++y, row += format.width) {
-      const auto *pixels = bgr.ptr<cv::Vec3b>(y);
-      for (int x = 0; x < bgr.cols; ++x) row[x] = table[pixels[x][source]];
+    std::fill(row, row + plane, format.pad_before_normalize ? format.table[channel][0] : 0.0F);
+    for (int y = 0; y < bgr.rows; ++y, row += canvas.width) {
+      if (bgr.depth() == CV_8U)
+        NormalizeRow(bgr.ptr<uchar>(y) + source, format, channel, bgr.cols, row);
+      else
+        NormalizeRow(bgr.ptr<float>(y) + source, format, channel, bgr.cols, row);
     }
   }
 }

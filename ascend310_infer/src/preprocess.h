@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Image files -> network inputs, step by step what src/images/ops.py does in Python.
-#ifndef FASTER_RCNN_PREPROCESS_H
-#define FASTER_RCNN_PREPROCESS_H
+#pragma once
 
 #include <array>
 #include <cstdint>
@@ -9,18 +8,19 @@
 #include <vector>
 
 #include "image_header.h"
+#include "resize_rule.h"
 
 namespace frcnn {
 
 // What the network's input looks like.
 struct InputFormat {
-  int height = 0, width = 0;  // the canvas, pixels
-  bool keep_ratio = true;     // scale into the top left corner, pad the rest; else stretch
-  bool rgb = true;            // order of the channels that enter the network; else BGR
+  ResizeRule rule;  // into the top left corner of a canvas; the rest is padded
+  bool rgb = true;  // order of the channels that enter the network; else BGR
   bool pad_before_normalize = false;
+  std::array<float, 3> mean{}, std{};             // of each channel, in 0..255 units
   std::array<std::array<float, 256>, 3> table{};  // value of an 8-bit pixel in each channel
 
-  void SetStatistics(const std::array<double, 3> &mean, const std::array<double, 3> &std);
+  void SetStatistics(const std::array<double, 3> &means, const std::array<double, 3> &stds);
 };
 
 // Height and width of the valid area; network-input pixels per image pixel.
@@ -30,12 +30,11 @@ using ImageMeta = std::array<float, 4>;
 // Throws ImageError, for more than `max_pixels` before anything is decoded.
 cv::Mat DecodeImage(const std::vector<unsigned char> &bytes, std::int64_t max_pixels);
 
-// Resizes for the canvas, bilinear, without padding; sets `meta`.
-cv::Mat ResizeImage(const cv::Mat &bgr, const InputFormat &format, ImageMeta *meta);
+// Resizes an 8-bit picture to `size`, bilinear; sets `meta`. The result has 8 bits, or floats of
+// 0..255 as torchvision has them.
+cv::Mat ResizeImage(const cv::Mat &bgr, Size size, ResizeLike like, ImageMeta *meta);
 
-// Writes (3, height, width) floats of a resized picture to `target`.
-void NormalizeAndPad(const cv::Mat &bgr, const InputFormat &format, float *target);
+// Writes (3, height, width) floats of a canvas with a resized picture to `target`.
+void NormalizeAndPad(const cv::Mat &bgr, const InputFormat &format, Size canvas, float *target);
 
 }  // namespace frcnn
-
-#endif  // FASTER_RCNN_PREPROCESS_H

@@ -84,14 +84,16 @@ void ResultFolder::Write(const ImageFile &image, int height, int width,
 }
 
 std::string ResultFolder::WriteTiming(const Timing &timing, std::int64_t batch) const {
-  const double run = timing.runs > 1 ? timing.later_runs / (timing.runs - 1) : timing.first_run;
+  const double run = timing.later > 0   ? timing.later_runs / timing.later
+                     : timing.first > 0 ? timing.first_runs / timing.first
+                                        : 0.0;
   char text[512];
   std::snprintf(text, sizeof text,
                 "NN inference cost average time: %.3f ms of infer_count %d (batch %lld, the first "
                 "not counted)\n%d images in %.3f s: %.2f images/s with reading, preprocessing and "
                 "writing\n",
-                run * 1e3, timing.runs, static_cast<long long>(batch), timing.images, timing.total,
-                timing.total > 0 ? timing.images / timing.total : 0.0);
+                run * 1e3, timing.first + timing.later, static_cast<long long>(batch),
+                timing.images, timing.total, timing.total > 0 ? timing.images / timing.total : 0.0);
   WriteFile(times_ / "test_perform_static.txt", text, std::strlen(text));
   return text;
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The result files, which postprocess.py reads.
-#ifndef FASTER_RCNN_RESULTS_H
-#define FASTER_RCNN_RESULTS_H
+#pragma once
 
 #include <filesystem>
 #include <string>
@@ -14,11 +13,10 @@
 namespace frcnn {
 
 struct Timing {
-  int images = 0;         // that were inferred
-  int runs = 0;           // of the model
-  double first_run = 0;   // seconds in the model
-  double later_runs = 0;  // seconds in the model, all other runs
-  double total = 0;       // seconds from the first image's reading to the last result
+  int images = 0;                         // that were inferred
+  int first = 0, later = 0;               // runs of the models, the first of each by itself
+  double first_runs = 0, later_runs = 0;  // seconds in the models
+  double total = 0;  // seconds from the first image's reading to the last result
 };
 
 class ResultFolder {
@@ -42,5 +40,3 @@ class ResultFolder {
 };
 
 }  // namespace frcnn
-
-#endif  // FASTER_RCNN_RESULTS_H

@@ -317,7 +317,7 @@ class Files:
         prepared = [self.preprocess(rgb, self.detector.config) for rgb in pictures]
         image, meta = (np.stack(part) for part in zip(*prepared, strict=True))
         prepare_done = time.perf_counter()
-        network = self.detector.network(*image.shape[2:])
+        network = self.detector.network
         tensors = Tensor(image), Tensor(meta)
         forward_started = time.perf_counter()
         for output in network(*tensors):

@@ -5,7 +5,8 @@ from mindspore import Tensor, nn, ops
 
 from .box_ops import BoxCoder, gather_rows, split_coordinates
 from .matcher import AnchorOverlaps, Matcher
-from .sampling import BalancedSampler
+from .own_canvas import Cells
+from .sampling import BalancedSampler, Grids
 
 ANCHOR_FILTERS = ("inside", "centred", "all")
 
@@ -20,7 +21,7 @@ class BboxAssignSample(nn.Cell):
         offset: see `box_ops`.
         anchor_filter: which anchors take part. "inside": those wholly inside the valid area
             (Faster R-CNN, section 3.3; the model zoo); "centred": those whose centre is in it;
-            "all": even those in the padding (torchvision).
+            "all": even those in the padding (torchvision), of the own canvas if there is one.
 
     Attributes:
         overlaps: `AnchorOverlaps` or a Cell with the same arguments.
@@ -52,6 +53,8 @@ class BboxAssignSample(nn.Cell):
         gt_valid: Tensor,
         gt_crowd: Tensor,
         sampling_key: Tensor,
+        own: Cells = None,
+        grids: Grids | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Choose and compute.
 
@@ -61,6 +64,8 @@ class BboxAssignSample(nn.Cell):
             gt_boxes: (B, G, 4) float32.
             gt_valid, gt_crowd: (B, G) bool, real boxes and crowd regions; padding is neither.
             sampling_key: (B,) int32.
+            own: (B, 2) float32, the pictures' own canvases, px; None: the whole input.
+            grids: of the levels, see `BalancedSampler`.
 
         Returns:
             index: (B, T) int32 into the anchors.
@@ -68,12 +73,12 @@ class BboxAssignSample(nn.Cell):
             chosen: (B, T) bool, False for unused places.
             targets: (B, T, 4) float32 deltas; of use where `is_object`.
         """
-        usable = self._usable(anchors, height_width)
+        usable = self._usable(anchors, height_width, own)
         overlaps: tuple[Tensor, Tensor, Tensor, Tensor] = self.overlaps(
             anchors, gt_boxes, gt_valid, gt_crowd, usable
         )
         gt_index, positive, negative = self.matcher.decide(*overlaps, usable)
-        index, is_object, chosen = self.sampler(positive, negative, sampling_key)
+        index, is_object, chosen = self.sampler(positive, negative, sampling_key, grids)
 
         references = ops.gather(anchors, index, 0)
         own_gt = gather_rows(gt_boxes, gather_rows(gt_index, index))
@@ -81,14 +86,16 @@ class BboxAssignSample(nn.Cell):
         targets = self.coder.encode(references, ops.select(is_box, own_gt, references))
         return index, is_object, chosen, targets
 
-    def _usable(self, anchors: Tensor, height_width: Tensor) -> Tensor:
+    def _usable(self, anchors: Tensor, height_width: Tensor, own: Cells) -> Tensor:
         """Return (B, A) bool."""
         x1, y1, x2, y2 = split_coordinates(ops.expand_dims(anchors, 0))
-        height, width = height_width[:, 0:1], height_width[:, 1:2]
         if self.anchor_filter == "inside":
+            height, width = height_width[:, 0:1], height_width[:, 1:2]
             starts = ops.logical_and(x1 >= 0, y1 >= 0)
             ends = ops.logical_and(x2 <= width - self.offset, y2 <= height - self.offset)
             return ops.logical_and(starts, ends)
-        if self.anchor_filter == "centred":
+        if self.anchor_filter == "centred" or own is not None:
+            area: Tensor = height_width if self.anchor_filter == "centred" else own
+            height, width = area[:, 0:1], area[:, 1:2]
             return ops.logical_and(0.5 * (x1 + x2) < width, 0.5 * (y1 + y2) < height)
-        return ops.logical_and(x2 >= x1, height > 0)
+        return ops.logical_and(x2 >= x1, height_width[:, 0:1] > 0)

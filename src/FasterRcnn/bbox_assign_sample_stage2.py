@@ -21,16 +21,23 @@ class BboxAssignSampleForRcnn(nn.Cell):
         sampler: chooses among them.
         coder: what the deltas mean.
         offset: see `box_ops`.
+        tight: the choice does not depend on how many candidates a canvas has.
     """
 
     def __init__(
-        self, matcher: Matcher, sampler: BalancedSampler, coder: BoxCoder, offset: float
+        self,
+        matcher: Matcher,
+        sampler: BalancedSampler,
+        coder: BoxCoder,
+        offset: float,
+        tight: bool = False,
     ) -> None:
         super().__init__()
         self.matcher = matcher
         self.sampler = sampler
         self.coder = coder
         self.offset = offset
+        self.tight = tight
 
     def construct(
         self,
@@ -66,7 +73,8 @@ class BboxAssignSampleForRcnn(nn.Cell):
         positive = ops.concat((gt_valid, positive), 1)
         negative = ops.concat((ops.zeros_like(gt_valid), negative), 1)
         gt_index = ops.concat((_own_index(*gt_labels.shape), gt_index), 1)
-        index, is_object, chosen = self.sampler(positive, negative, sampling_key)
+        grids = ((1, positive.shape[1], 1),) if self.tight else None  # one row of candidates
+        index, is_object, chosen = self.sampler(positive, negative, sampling_key, grids)
 
         rois = gather_rows(candidates, index)
         own_gt = gather_rows(gt_index, index)

@@ -69,6 +69,21 @@ class DetectionSelector(nn.Cell):
             boxes (B, K, 4) float32 in network-input pixels, scores (B, K) float32, labels (B, K)
             int32 in 1..C and valid (B, K) bool, best first; zeros where not valid.
         """
+        candidates = self.candidates(logits, deltas, rois, roi_valid, height_width)
+        return self.select(*candidates, extent, deltas.shape[1])
+
+    def candidates(
+        self, logits: Tensor, deltas: Tensor, rois: Tensor, roi_valid: Tensor, height_width: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the (RoI, class) pairs that enter NMS.
+
+        Args:
+            logits, deltas, rois, roi_valid, height_width: see `construct`.
+
+        Returns:
+            boxes (B, N, 4) float32 in network-input pixels, scores (B, N) float32, classes (B, N)
+            int32 in 0..C-1 and valid (B, N) bool, best first.
+        """
         batch, num_rois = roi_valid.shape
         num_classes = deltas.shape[1]
         scores = ops.softmax(logits, -1)[:, logits.shape[1] - num_classes :]
@@ -87,8 +102,29 @@ class DetectionSelector(nn.Cell):
             scores > self.score_threshold,
             is_sizeable(boxes, height_width, self.min_size, self.offset),
         )
-        scores = self.suppression(boxes, scores, valid, extent, group, num_classes)
-        return self._best(boxes, scores, group + 1)
+        return boxes, scores, group, valid
+
+    def select(
+        self,
+        boxes: Tensor,
+        scores: Tensor,
+        classes: Tensor,
+        valid: Tensor,
+        extent: int,
+        num_classes: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Suppress candidates, and keep the best.
+
+        Args:
+            boxes, scores, classes, valid: of `candidates`.
+            extent: upper bound of the boxes' coordinates, px.
+            num_classes: C.
+
+        Returns:
+            As `construct`.
+        """
+        scores = self.suppression(boxes, scores, valid, extent, classes, num_classes)
+        return self._best(boxes, scores, classes + 1)
 
     def _best(
         self, boxes: Tensor, scores: Tensor, labels: Tensor

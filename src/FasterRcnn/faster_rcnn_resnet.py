@@ -8,6 +8,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .layers import compute_in
+from .own_canvas import Cells, own_size, pyramid_cells
+from .roi_sampling import spatial_shapes
+from .sampling import Grids
 
 
 class FasterRcnn(nn.Cell):
@@ -28,6 +31,7 @@ class FasterRcnn(nn.Cell):
             float32.
         clip_to_canvas: clip boxes to the whole input instead of the valid area, as the model
             zoo's network does.
+        tight: compute every picture as if it had a canvas of its own (see `own_canvas`).
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class FasterRcnn(nn.Cell):
         num_roi_levels: int = 4,
         compute_dtype: Any = ms.float32,
         clip_to_canvas: bool = False,
+        tight: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -56,6 +61,7 @@ class FasterRcnn(nn.Cell):
         self.detections = detections
         self.num_roi_levels = num_roi_levels
         self.clip_to_canvas = clip_to_canvas
+        self.tight = tight
         if compute_dtype != ms.float32:
             for part in (backbone, fpn_neck, rpn_with_loss, rcnn):
                 compute_in(part, compute_dtype)
@@ -74,34 +80,57 @@ class FasterRcnn(nn.Cell):
             labels: (B, K) int32, 1..C; 0 where not valid.
             valid: (B, K) bool.
         """
-        features, logits, deltas = self.extract(image)
+        found = self.look(image, image_meta)
+        boxes, scores, labels, valid = self.detections(*found, max(image.shape[2:]))
+        return boxes / _xyxy_scale(image_meta), scores, labels, valid
+
+    def look(self, image: Tensor, image_meta: Tensor) -> tuple[Tensor, ...]:
+        """Return what detections are made of: the first arguments of `DetectionSelector`.
+
+        Args:
+            image, image_meta: see `construct`.
+        """
+        features, logits, deltas = self.extract(image, image_meta)
         bounds = self.clip_bounds(image, image_meta)
         extent = max(image.shape[2:])
         rois, roi_valid = self.proposals(logits, deltas, self.anchors(features), bounds, extent)
-        head = self.classify(features, rois)
-        boxes, scores, labels, valid = self.detections(*head, rois, roi_valid, bounds, extent)
-        return boxes / _xyxy_scale(image_meta), scores, labels, valid
+        return self.classify(features, rois, image_meta) + (rois, roi_valid, bounds)
 
     def extract(
-        self, image: Tensor
+        self, image: Tensor, image_meta: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Return P2..P6 and the RPN's logits and deltas of each level.
 
         Args:
-            image: see `construct`.
+            image, image_meta: see `construct`.
         """
-        features = self.fpn_neck(self.backbone(image))
-        logits, deltas = self.rpn_with_loss(features)
+        own = self.own_canvas(image_meta)
+        cells = pyramid_cells(own)
+        features = self.fpn_neck(self.backbone(image, own), cells)
+        logits, deltas = self.rpn_with_loss(features, cells)
         return features, logits, deltas
 
-    def classify(self, features: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, ...]:
+    def classify(
+        self, features: tuple[Tensor, ...], rois: Tensor, image_meta: Tensor
+    ) -> tuple[Tensor, ...]:
         """Return what `rcnn` returns: logits (B*R, 1 + C), deltas (B*R, C, 4).
 
         Args:
             features: P2, P3, ... of `extract`; the first `num_roi_levels` are read.
             rois: (B, R, 4) float32 xyxy in network-input pixels.
+            image_meta: see `construct`.
         """
-        return self.rcnn(self.roi_align(features[: self.num_roi_levels], rois))
+        levels = self.num_roi_levels
+        cells = pyramid_cells(self.own_canvas(image_meta))
+        return self.rcnn(self.roi_align(features[:levels], rois, cells[:levels]))
+
+    def own_canvas(self, image_meta: Tensor) -> Cells:
+        """Return (B, 2) float32: height and width of the pictures' own canvases, px; None: all.
+
+        Args:
+            image_meta: see `construct`.
+        """
+        return own_size(image_meta) if self.tight else None
 
     def clip_bounds(self, image: Tensor, image_meta: Tensor) -> Tensor:
         """Return (B, 2) float32: height and width that boxes are clipped to, px.
@@ -109,6 +138,8 @@ class FasterRcnn(nn.Cell):
         Args:
             image, image_meta: see `construct`.
         """
+        if self.clip_to_canvas and self.tight:
+            return own_size(image_meta)
         if self.clip_to_canvas:
             return ops.zeros_like(image_meta[:, :2]) + _height_width(*image.shape[2:])
         return image_meta[:, :2]
@@ -172,10 +203,17 @@ class FasterRcnnWithLoss(nn.Cell):
         Returns:
             float32 scalars in the order of `names.Losses`.
         """
-        features, logits, deltas = self.network.extract(image)
+        features, logits, deltas = self.network.extract(image, image_meta)
         anchors = self.network.anchors(features)
         index, is_object, chosen, targets = self.rpn_targets(
-            ops.concat(anchors, 0), image_meta[:, :2], gt_boxes, gt_valid, gt_crowd, sampling_key
+            ops.concat(anchors, 0),
+            image_meta[:, :2],
+            gt_boxes,
+            gt_valid,
+            gt_crowd,
+            sampling_key,
+            self.network.own_canvas(image_meta),
+            self._grids(features, anchors),
         )
         rpn_losses = self.rpn_loss(
             logits, deltas, ops.stop_gradient(index), is_object, chosen, ops.stop_gradient(targets)
@@ -188,12 +226,22 @@ class FasterRcnnWithLoss(nn.Cell):
         rois, labels, chosen, targets = self.rcnn_targets(
             proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key
         )
-        head = self.network.classify(features, ops.stop_gradient(rois))
+        head = self.network.classify(features, ops.stop_gradient(rois), image_meta)
         rcnn_losses = self.rcnn_loss(*head, labels, chosen, ops.stop_gradient(targets))
 
         rpn_loss = _weighted(rpn_losses, self.rpn_weights)
         rcnn_loss = _weighted(rcnn_losses, self.rcnn_weights)
         return (rpn_loss, rcnn_loss) + rpn_losses + rcnn_losses
+
+    def _grids(self, features: tuple[Tensor, ...], anchors: tuple[Tensor, ...]) -> Grids | None:
+        """Return rows, columns and anchors a cell of each level, where the choice is to know them:
+        it is the same on every canvas then."""
+        if not self.network.tight:
+            return None
+        grids: Grids = ()
+        for (height, width), level in zip(spatial_shapes(features), anchors):
+            grids += ((height, width, level.shape[0] // (height * width)),)
+        return grids
 
 
 def _weighted(losses: tuple[Tensor, ...], weights: tuple[float, float]) -> Tensor:

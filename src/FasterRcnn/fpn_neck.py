@@ -7,6 +7,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import XavierUniform
 
 from .layers import conv2d
+from .own_canvas import EVERYWHERE, PyramidCells
 
 
 class FeatPyramidNeck(nn.Cell):
@@ -34,18 +35,25 @@ class FeatPyramidNeck(nn.Cell):
         self.merge = AddUpsampled()
         self.subsample = ops.MaxPool(1, 2, "same")
 
-    def construct(self, stages: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def construct(
+        self, stages: tuple[Tensor, ...], cells: PyramidCells = EVERYWHERE
+    ) -> tuple[Tensor, ...]:
         """Return P2 to P6, (B, out, H_l, W_l) each; P6 has half of P5's size.
 
         Args:
             stages: C2 to C5, (B, C_l, H_l, W_l) each; every stage has half the size of the one
                 before.
+            cells: of each level.
         """
-        laterals = [conv(stage) for conv, stage in zip(self.lateral_convs_list, stages)]
+        laterals = [
+            conv(stage, own) for conv, stage, own in zip(self.lateral_convs_list, stages, cells)
+        ]
         merged = [laterals[-1]]
         for lateral in laterals[-2::-1]:
             merged.append(self.merge(lateral, merged[-1]))
-        outputs = [conv(level) for conv, level in zip(self.fpn_convs_list, merged[::-1])]
+        outputs = [
+            conv(level, own) for conv, level, own in zip(self.fpn_convs_list, merged[::-1], cells)
+        ]
         return tuple(outputs) + (self.subsample(outputs[-1]),)
 
 

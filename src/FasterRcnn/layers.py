@@ -7,6 +7,47 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeNormal, Initializer, XavierUniform, initializer
 
+from .own_canvas import Cells, ZeroBehind
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution that can read zeros behind a picture's own canvas (see `own_canvas`).
+
+    Attributes:
+        zero_behind: what writes the zeros into its input.
+        on_canvas: computes x, weight, cells -> result without them, and without the work there; its
+            result is zero behind the own canvas. None: there is no such operator.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.zero_behind = ZeroBehind()
+        self.has_window = self.kernel_size != (1, 1)
+        self.on_canvas: nn.Cell | None = None
+
+    def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return (B, out, H / stride, W / stride); of use on the own canvas.
+
+        Args:
+            x: (B, in, H, W).
+            cells: of `x`.
+        """
+        output = self.convolve(x, self.weight, cells)
+        return self.bias_add(output, self.bias) if self.has_bias else output
+
+    def convolve(self, x: Tensor, weight: Tensor, cells: Cells = None) -> Tensor:
+        """Return the convolution with a weight in the place of its own, and without bias.
+
+        Args:
+            x, cells: as for `construct`.
+            weight: of the shape of its own.
+        """
+        if cells is None:
+            return self.conv2d(x, weight)
+        if self.on_canvas is not None:
+            return self.on_canvas(x, weight, cells)
+        return self.conv2d(self.zero_behind(x, cells) if self.has_window else x, weight)
+
 
 def conv2d(
     in_channels: int,
@@ -17,15 +58,15 @@ def conv2d(
     groups: int = 1,
     has_bias: bool = False,
     init: Initializer | None = None,
-) -> nn.Conv2d:
-    """Return a Conv2d padded by half its kernel.
+) -> Conv2d:
+    """Return a `Conv2d` padded by half its kernel.
 
     Args:
         in_channels, out_channels, kernel_size, stride, groups, has_bias: of the convolution.
         init: of the weights; He initialisation (fan out) unless given.
     """
     init = init or HeNormal(mode="fan_out", nonlinearity="relu")
-    return nn.Conv2d(
+    return Conv2d(
         in_channels,
         out_channels,
         kernel_size,

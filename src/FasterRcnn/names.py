@@ -19,6 +19,9 @@ BOX_CONVENTIONS = (LEGACY, MODERN)
 # "v1.5") or in the first 1x1 (Caffe's weights, "v1.0").
 TORCH_STYLE, CAFFE_STYLE = "torch", "caffe"
 
+# What lies behind a picture's own canvas: see `own_canvas`.
+CANVAS, TIGHT = "canvas", "tight"
+
 
 class Backbone(NamedTuple):
     """A ResNet of bottleneck blocks.

@@ -1,134 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """ResNet feature extractor (He et al. 2015) with the stages C2 to C5 as outputs."""
 
-import mindspore as ms
-from mindspore import Parameter, Tensor, nn, ops
-from mindspore.common.initializer import initializer
+from mindspore import Tensor, nn, ops
 
-from .layers import conv2d
+from .layers import Conv2d, conv2d
 from .names import STAGE_CHANNELS, STEM_CHANNELS, Backbone
+from .norms import norm_layer
+from .own_canvas import Cells, ZeroBehind, halved, pyramid_cells
 
 STEM_POOLS = ("same", "symmetric")
-NORMS = ("frozen_bn", "bn", "gn")
-_GROUPS = 32
 
 
-def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
-    """Return the normalisation layer of a `kind`.
-
-    "frozen_bn": BatchNorm with its stored statistics and fixed scale and shift; "bn": ordinary
-    BatchNorm (statistics move by 0.1 a step); "gn": GroupNorm with 32 groups (Wu & He 2018).
-
-    Args:
-        kind: of `NORMS`.
-        channels: of the feature map.
-        eps: added to the variance.
-
-    Raises:
-        ValueError: there is no such kind.
-    """
-    if kind == "gn":
-        return GroupNorm(_GROUPS, channels, eps)
-    if kind == "bn":
-        return nn.BatchNorm2d(channels, eps=eps, momentum=0.9)
-    if kind == "frozen_bn":
-        return FrozenBatchNorm(channels, eps)
-    raise ValueError(f"norm {kind!r} is none of {', '.join(NORMS)}")
-
-
-class FrozenBatchNorm(nn.BatchNorm2d):
-    """BatchNorm with its stored statistics and fixed scale and shift: an affine map of a channel.
-
-    Args:
-        channels: of the feature map.
-        eps: added to the variance.
-
-    Attributes:
-        scale_filters: multiplies filters by the scales of their channels, `ScaleFilters` or a Cell
-            with the same arguments.
-    """
-
-    def __init__(self, channels: int, eps: float) -> None:
-        super().__init__(channels, eps=eps, use_batch_statistics=False)
-        self.gamma.requires_grad = False
-        self.beta.requires_grad = False
-        self.scale_filters = ScaleFilters()
-
-    def fold_into(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights (O, I, h, w) and bias (O,) of the convolution that includes this norm.
-
-        Args:
-            weight: (O, I, h, w) float32, the filters of the convolution before this norm.
-        """
-        scale = self.gamma / ops.sqrt(self.moving_variance + self.eps)
-        return self.scale_filters(weight, scale), self.beta - self.moving_mean * scale
-
-
-class ScaleFilters(nn.Cell):
-    """Filters times a number for each output channel."""
-
-    def construct(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return (O, I, h, w).
-
-        Args:
-            weight: (O, I, h, w).
-            scale: (O,).
-        """
-        return weight * ops.reshape(scale, (-1, 1, 1, 1))
-
-
-def conv_norm(conv: nn.Conv2d, norm: nn.Cell, x: Tensor, folds: bool) -> Tensor:
+def conv_norm(conv: Conv2d, norm: nn.Cell, x: Tensor, folds: bool, cells: Cells = None) -> Tensor:
     """Return norm(conv(x)), or the same with a frozen BatchNorm folded into the convolution.
 
     The result has the convolution's number format, whatever that of the norm is. Folding saves a
     pass over the feature map, and the map that BatchNorm would keep for its gradient.
 
     Args:
-        conv: nn.Conv2d without bias.
+        conv: of `conv2d`, without bias.
         norm: of `norm_layer`.
         x: (B, in, H, W).
         folds: whether to fold; `norm` is then a `FrozenBatchNorm`.
+        cells: of `x`.
     """
     if not folds:
-        x = conv(x)
-        return ops.cast(norm(x), x.dtype)
+        x = conv(x, cells)
+        return ops.cast(norm(x, strided(cells, conv.stride)), x.dtype)
     weight, bias = norm.fold_into(conv.weight)
-    return ops.bias_add(conv.conv2d(x, weight), bias)
+    return ops.bias_add(conv.convolve(x, weight, cells), bias)
 
 
-class GroupNorm(nn.Cell):
-    """Group normalisation (Wu & He 2018) with MindSpore's operator in training.
-
-    For inference it is written out, because the ONNX exporter lacks the operator.
+def strided(cells: Cells, stride: tuple[int, int]) -> Cells:
+    """Return the cells behind a convolution.
 
     Args:
-        num_groups: groups of channels that share a mean and a variance.
-        channels: of the feature map, a multiple of `num_groups`.
-        eps: added to the variance.
+        cells: those before it.
+        stride: (1, 1) or (2, 2).
     """
-
-    def __init__(self, num_groups: int, channels: int, eps: float) -> None:
-        super().__init__()
-        self.num_groups = num_groups
-        self.eps = eps
-        self.gamma = Parameter(initializer("ones", (channels,), ms.float32))
-        self.beta = Parameter(initializer("zeros", (channels,), ms.float32))
-
-    def construct(self, x: Tensor) -> Tensor:
-        """Return the normalised map, of the shape and dtype of `x`.
-
-        Args:
-            x: (B, C, H, W).
-        """
-        gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
-        if self.training:
-            return ops.group_norm(x, self.num_groups, gamma, beta, self.eps)
-        groups = ops.cast(ops.reshape(x, (x.shape[0], self.num_groups, -1)), ms.float32)
-        groups = groups - ops.ReduceMean(True)(groups, 2)
-        variance = ops.ReduceMean(True)(groups * groups, 2)
-        groups = ops.cast(groups / ops.sqrt(variance + self.eps), x.dtype)
-        groups = ops.reshape(groups, x.shape)
-        return groups * ops.reshape(gamma, (1, -1, 1, 1)) + ops.reshape(beta, (1, -1, 1, 1))
+    return halved(cells) if stride[0] == 2 else cells
 
 
 class Bottleneck(nn.Cell):
@@ -155,6 +65,7 @@ class Bottleneck(nn.Cell):
     ) -> None:
         super().__init__()
         self.folds = fold and norm == "frozen_bn"
+        self.stride = (stride, stride)
         stride1, stride2 = self.split_stride(stride)
         self.conv1 = conv2d(in_channels, width, 1, stride1)
         self.bn1 = norm_layer(norm, width, eps)
@@ -176,18 +87,37 @@ class Bottleneck(nn.Cell):
         """
         return 1, stride
 
-    def construct(self, x: Tensor) -> Tensor:
+    def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
         """Return (B, out, H / stride, W / stride).
 
         Args:
             x: (B, in, H, W).
+            cells: of `x`.
         """
-        out = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds))
-        out = ops.relu(conv_norm(self.conv2, self.bn2, out, self.folds))
-        out = conv_norm(self.conv3, self.bn3, out, self.folds)
+        inner = strided(cells, self.conv1.stride)
+        outer = strided(inner, self.conv2.stride)
+        out = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds, cells))
+        out = ops.relu(conv_norm(self.conv2, self.bn2, out, self.folds, inner))
+        out = conv_norm(self.conv3, self.bn3, out, self.folds, outer)
         if self.has_projection:
-            x = conv_norm(self.conv_down_sample, self.bn_down_sample, x, self.folds)
+            x = conv_norm(self.conv_down_sample, self.bn_down_sample, x, self.folds, cells)
         return ops.relu(out + x)
+
+
+class Stage(nn.SequentialCell):
+    """Blocks, the first of which may have a stride."""
+
+    def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return what the last block does.
+
+        Args:
+            x: (B, in, H, W).
+            cells: of `x`.
+        """
+        for block in self.cell_list:
+            x = block(x, cells)
+            cells = strided(cells, block.stride)
+        return x
 
 
 class ResNetFea(nn.Cell):
@@ -220,6 +150,7 @@ class ResNetFea(nn.Cell):
         self.conv1 = conv2d(3, STEM_CHANNELS, 7, 2)
         self.bn1 = norm_layer(norm, STEM_CHANNELS, eps)
         self.symmetric_pool = stem_pool == "symmetric"
+        self.zero_behind = ZeroBehind()
         self.maxpool = ops.MaxPool(3, 2, "valid" if self.symmetric_pool else "same")
         channels = STEM_CHANNELS
         stages: list[nn.Cell] = []
@@ -231,7 +162,7 @@ class ResNetFea(nn.Cell):
                     block(channels, width, out_channels, stride, norm, eps, fold, plan.groups)
                 )
                 channels, stride = out_channels, 1
-            stages.append(nn.SequentialCell(blocks))
+            stages.append(Stage(blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.frozen_stages = frozen_stages
         self._freeze((self.conv1, self.bn1), *((stage,) for stage in stages))
@@ -249,20 +180,24 @@ class ResNetFea(nn.Cell):
             if isinstance(layer, nn.BatchNorm2d):
                 layer.use_batch_statistics = False
 
-    def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def construct(self, x: Tensor, own: Cells = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return C2, C3, C4, C5 with strides 4, 8, 16, 32.
 
         Args:
             x: (B, 3, H, W), the normalised image; H and W are multiples of 32.
+            own: (B, 2) float32, the pictures' own canvases, px; None: all of `x`.
         """
-        x = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds))
+        halves = halved(own)
+        c2_cells, c3_cells, c4_cells, _, _ = pyramid_cells(own)
+        x = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds, own))
+        x = self.zero_behind(x, halves)
         if self.symmetric_pool:
             x = _pad_top_left(x)
         x = self._detach_frozen(self.maxpool(x), 1)
-        c2 = self._detach_frozen(self.layer1(x), 2)
-        c3 = self._detach_frozen(self.layer2(c2), 3)
-        c4 = self._detach_frozen(self.layer3(c3), 4)
-        c5 = self._detach_frozen(self.layer4(c4), 5)
+        c2 = self._detach_frozen(self.layer1(x, c2_cells), 2)
+        c3 = self._detach_frozen(self.layer2(c2, c2_cells), 3)
+        c4 = self._detach_frozen(self.layer3(c3, c3_cells), 4)
+        c5 = self._detach_frozen(self.layer4(c4, c4_cells), 5)
         return c2, c3, c4, c5
 
     def _detach_frozen(self, x: Tensor, stage: int) -> Tensor:

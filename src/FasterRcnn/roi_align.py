@@ -9,7 +9,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .box_ops import split_coordinates
-from .roi_sampling import GatherRegions, GatherSamples, counted, largest_areas, spatial_shapes
+from .own_canvas import EVERYWHERE, PyramidCells, ZeroBehind, repeat_border
+from .roi_sampling import GatherRegions, GatherSamples, largest_areas, spatial_shapes
 
 ROI_ALIGN_KINDS = ("gather", "operator")
 LEVEL_FORMULAS = ("mmdetection", "torchvision")
@@ -125,7 +126,6 @@ class GatherRoiAlign(nn.Cell):
         self.offset = offset
         self.half_cell = 0.5 if aligned else 0.0
         self.scales = Tensor(1.0 / np.array(strides, np.float32))
-        self.strides = Tensor(np.array(strides, np.int32))
         if sample_num:
             self.pool = GatherSamples(out_size, sample_num)
         else:
@@ -133,15 +133,14 @@ class GatherRoiAlign(nn.Cell):
             self.pool = GatherRegions(out_size, areas)
 
     def construct(
-        self, features: tuple[Tensor, ...], rois: Tensor, canvas_hw: Tensor | None = None
+        self, features: tuple[Tensor, ...], rois: Tensor, cells: PyramidCells = EVERYWHERE
     ) -> Tensor:
         """Pool.
 
         Args:
             features: (B, C, H_l, W_l) of each level.
             rois: (B, R, 4) float32 in network-input pixels.
-            canvas_hw: (B, 2) int32: height and width of each image's own canvas, px, multiples of
-                the largest stride: RoIs read no cells beyond. None: all cells.
+            cells: of each level; behind them there is nothing, as behind a map's border.
 
         Returns:
             (B*R, C, out_size, out_size) float32.
@@ -153,11 +152,10 @@ class GatherRoiAlign(nn.Cell):
         height, width, area, start = _level_constants(spatial_shapes(features), batch)
         first = ops.gather(start, level, 0) + image * ops.gather(area, level, 0)
         line = ops.gather(width, level, 0)
-        if canvas_hw is None:
-            size = ops.stack((ops.gather(height, level, 0), line), -1)
-        else:
-            stride = ops.expand_dims(ops.gather(self.strides, level, 0), 1)
-            size = ops.floor_div(ops.gather(canvas_hw, image, 0), stride)
+        size = ops.stack((ops.gather(height, level, 0), line), -1)
+        if cells[0] is not None:
+            own = ops.cast(ops.reshape(ops.stack(cells), (-1, 2)), ms.int32)
+            size = ops.gather(own, level * batch + image, 0)
         places = ops.concat((ops.stack((first, line), -1), size), 1)
         boxes = self._in_cells(rois, ops.gather(self.scales, level, 0))
         return self.pool(features, ops.stop_gradient(boxes), places)
@@ -199,20 +197,20 @@ class OperatorRoiAlign(nn.Cell):
         super().__init__()
         self.choose_level = choose_level
         self.offset = offset
-        self.strides = tuple(strides)
+        self.zero_behind = ZeroBehind()
         self.shifts = [0.5 * stride if aligned else 0.0 for stride in strides]
         self.shortest = [None if aligned or offset else float(stride) for stride in strides]
         self.pools = [ops.ROIAlign(out_size, out_size, 1.0 / s, sample_num, 1) for s in strides]
 
     def construct(
-        self, features: tuple[Tensor, ...], rois: Tensor, canvas_hw: Tensor | None = None
+        self, features: tuple[Tensor, ...], rois: Tensor, cells: PyramidCells = EVERYWHERE
     ) -> Tensor:
         """Pool, with the result of `GatherRoiAlign.construct`.
 
         Args:
             features: (B, C, H_l, W_l) of each level.
             rois: (B, R, 4) float32 in network-input pixels.
-            canvas_hw: as there; no RoI reaches beyond.
+            cells: of each level.
         """
         batch, number = rois.shape[:2]
         rois = ops.reshape(rois, (-1, 4))
@@ -222,9 +220,8 @@ class OperatorRoiAlign(nn.Cell):
         for index, pool in enumerate(self.pools):
             read = _operator_rois(rois, self.offset, self.shifts[index], self.shortest[index])
             own = ops.reshape(ops.cast(ops.equal(level, index), ms.float32), (-1, 1, 1, 1))
-            feature = ops.cast(features[index], ms.float32)
-            if canvas_hw is not None:
-                feature = _with_edges(feature, ops.floor_div(canvas_hw, self.strides[index]))
+            feature = self.zero_behind(ops.cast(features[index], ms.float32), cells[index])
+            feature = repeat_border(feature, cells[index])
             values = pool(feature, ops.concat((image, read), 1))
             pooled = pooled + values * own
         if self.offset:
@@ -255,24 +252,6 @@ def _level_constants(
 @ops.constexpr
 def _image_of_roi(batch: int, number: int) -> Tensor:
     return Tensor(np.repeat(np.arange(batch, dtype=np.int32), number))
-
-
-def _with_edges(feature: Tensor, size: Tensor) -> Tensor:
-    """Repeat the last line and cell of each image's own part, size (B, 2) int32, in the next.
-
-    The operator repeats the map's own: samples up to a cell beyond the border read the border.
-    """
-    height, width = feature.shape[2:]
-    above = ops.concat((feature[:, :, :1], feature[:, :, :-1]), 2)
-    is_next = ops.equal(counted(height), size[:, 0:1])
-    feature = ops.select(_spread(ops.expand_dims(is_next, 2), feature), above, feature)
-    left = ops.concat((feature[:, :, :, :1], feature[:, :, :, :-1]), 3)
-    is_next = ops.equal(counted(width), size[:, 1:2])
-    return ops.select(_spread(ops.expand_dims(is_next, 1), feature), left, feature)
-
-
-def _spread(mask: Tensor, feature: Tensor) -> Tensor:
-    return ops.broadcast_to(ops.expand_dims(mask, 1), feature.shape)
 
 
 def _operator_rois(rois: Tensor, offset: float, shift: float, shortest: float | None) -> Tensor:

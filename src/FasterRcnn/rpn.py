@@ -9,6 +9,7 @@ from mindspore.common.initializer import Normal
 
 from .box_ops import gather_rows
 from .layers import at_least_one, conv2d, masked_sum
+from .own_canvas import EVERYWHERE, Cells, PyramidCells, hide_logits
 
 
 class RpnRegClsBlock(nn.Cell):
@@ -26,14 +27,16 @@ class RpnRegClsBlock(nn.Cell):
         self.rpn_cls = conv2d(feat_channels, num_anchors, 1, has_bias=True, init=Normal(0.01))
         self.rpn_reg = conv2d(feat_channels, num_anchors * 4, 1, has_bias=True, init=Normal(0.01))
 
-    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def construct(self, x: Tensor, cells: Cells = None) -> tuple[Tensor, Tensor]:
         """Return logits (B, H*W*anchors) and deltas (B, H*W*anchors, 4), float32.
 
         Args:
             x: (B, in, H, W), one pyramid level.
+            cells: of `x`; behind them all logits are `own_canvas.LOWEST`.
         """
-        x = ops.relu(self.rpn_conv(x))
-        logits = ops.transpose(ops.cast(self.rpn_cls(x), ms.float32), (0, 2, 3, 1))
+        x = ops.relu(self.rpn_conv(x, cells))
+        logits = hide_logits(ops.cast(self.rpn_cls(x), ms.float32), cells)
+        logits = ops.transpose(logits, (0, 2, 3, 1))
         deltas = ops.transpose(ops.cast(self.rpn_reg(x), ms.float32), (0, 2, 3, 1))
         batch = x.shape[0]
         return ops.reshape(logits, (batch, -1)), ops.reshape(deltas, (batch, -1, 4))
@@ -53,17 +56,18 @@ class RPN(nn.Cell):
         self.rpn_convs_list = nn.CellList([RpnRegClsBlock(in_channels, feat_channels, num_anchors)])
 
     def construct(
-        self, features: tuple[Tensor, ...]
+        self, features: tuple[Tensor, ...], cells: PyramidCells = EVERYWHERE
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Return tuples with the (B, A_l) logits and the (B, A_l, 4) deltas of each level.
 
         Args:
             features: P2 to P6, (B, in, H_l, W_l) each.
+            cells: of each level.
         """
         logits: tuple[Tensor, ...] = ()
         deltas: tuple[Tensor, ...] = ()
-        for feature in features:
-            level_logits, level_deltas = self.rpn_convs_list[0](feature)
+        for feature, own in zip(features, cells):
+            level_logits, level_deltas = self.rpn_convs_list[0](feature, own)
             logits += (level_logits,)
             deltas += (level_deltas,)
         return logits, deltas

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading of small files that others made: bounded in size, never a pipe or a device, strict JSON.
 
-What is said of a file is in an `OSError` or a `ValueError`, as `open` and `json` would have it: the
-callers turn both into a `UserError` that names the setting.
+What the reading functions say of a file is in an `OSError` or a `ValueError`, as `open` and `json`
+would have it: the callers turn both into a `UserError` that names the setting.
 """
 
 import errno
 import json
 import os
 import stat
+from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
+
+from .errors import DamagedFileError, UserError
 
 _MEGABYTE = 1e6
 _PIECE = 1 << 20  # bytes
@@ -29,6 +32,35 @@ def is_regular_file(path: str | os.PathLike[str]) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False
+
+
+def require_regular(path: Path, key: str, what: str) -> int:
+    """Check, without opening it, that a setting names a file with something in it.
+
+    Args:
+        path: what the setting says.
+        key: the setting's name, for errors.
+        what: it shall name, for errors.
+
+    Returns:
+        Bytes of the file.
+
+    Raises:
+        DamagedFileError: it is empty.
+        UserError: there is none, or it is a folder, a pipe or a device.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise UserError(f"{path}: {reason}; set {key} to a {what}") from None
+    if stat.S_ISDIR(state.st_mode):
+        raise UserError(f"{path}: a folder; set {key} to a {what} in it")
+    if not stat.S_ISREG(state.st_mode):
+        raise UserError(f"{path}: a device or a pipe; set {key} to a {what}")
+    if state.st_size == 0:
+        raise DamagedFileError(f"{path}: an empty file; set {key} to another {what}")
+    return state.st_size
 
 
 def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> BinaryIO:
@@ -82,21 +114,25 @@ def read_bounded(path: str | os.PathLike[str], limit: int, *, follow_links: bool
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_json(path: str | os.PathLike[str], limit: int, *, follow_links: bool = True) -> Any:
+def read_json(
+    path: str | os.PathLike[str], limit: int, *, follow_links: bool = True, allow_nan: bool = False
+) -> Any:
     """Read a JSON file in UTF-8.
 
     Args:
         path: the file.
         limit: most bytes.
         follow_links: False refuses a link.
+        allow_nan: leaves numbers that are none (NaN, Infinity) to the caller, which knows their
+            place in the file.
 
     Raises:
         OSError: as `read_bounded`.
-        ValueError: it is not JSON, has a number that is none (NaN), or is nested too deeply.
+        ValueError: it is not JSON, has a number that is none, or is nested too deeply.
     """
     try:
         text = read_bounded(path, limit, follow_links=follow_links).decode("utf-8-sig")
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=None if allow_nan else _no_number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

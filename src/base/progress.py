@@ -97,9 +97,14 @@ class Display:
             self.end_bar(erase=True)
             self._print(f"{done} after {time.monotonic() - start:.1f} s")
 
-    def compiling(self) -> contextlib.AbstractContextManager[None]:
-        """`busy` around the first run of a network."""
-        return self.busy("compiling the graph ...", "the graph is ready")
+    def compiling(self, canvas: str = "") -> contextlib.AbstractContextManager[None]:
+        """`busy` around the first run of a network.
+
+        Args:
+            canvas: the input shape that is compiled for, of a network that has several.
+        """
+        of_which = f" for {canvas}" if canvas else ""
+        return self.busy(f"compiling the graph{of_which} ...", f"the graph{of_which} is ready")
 
     def end_bar(self, *, erase: bool = False) -> None:
         """Finish the bar that is open, if one is.
@@ -202,19 +207,21 @@ class Progress:
         self.done, self.total = 0, total
         self._display, self._title, self._unit = display, title, unit
         self._line_seconds, self._clock = line_seconds, clock
-        self._start = self._now = self._first_at = self._line_at = clock()
-        self._first = 0
+        self._start = self._now = self._line_at = clock()
+        self._measured, self._seconds = 0, 0.0
 
-    def advance(self, count: int = 1) -> None:
+    def advance(self, count: int = 1, *, is_first: bool = False) -> None:
         """Take note of `count` more that are done.
 
         Args:
             count: of the things since the last call.
+            is_first: they are the first of their kind, as the first ones of all always are.
         """
-        self._now = self._clock()
+        last, self._now = self._now, self._clock()
+        if self.done and not is_first:
+            self._measured += count
+            self._seconds += self._now - last
         self.done += count
-        if self._first_at == self._start:
-            self._first_at, self._first = self._now, self.done
         is_due = self._now - self._line_at >= self._line_seconds
         if is_due:
             self._line_at = self._now
@@ -231,16 +238,16 @@ class Progress:
     def speed(self) -> float:
         """Return how many are done in a second.
 
-        The first ones, for which a graph is compiled, do not count unless they are the only ones.
+        The first ones of each kind, for which a graph is compiled, do not count unless there are no
+        others.
         """
-        first_at, first = self._first_at, self._first
-        if self.done == first:
-            first_at, first = self._start, 0
-        return (self.done - first) / max(self._now - first_at, 1e-9)
+        if not self._measured:
+            return self.done / max(self._now - self._start, 1e-9)
+        return self._measured / max(self._seconds, 1e-9)
 
     def _show(self, *, keep: bool) -> None:
         parts = [Part(f"{self._title} {self.done}/{self.total}")]
-        if self.done > self._first:
+        if self._measured:
             speed = self.speed()
             left = (self.total - self.done) / speed
             parts.append(Part(f"{speed:.1f} {self._unit}/s", 2))

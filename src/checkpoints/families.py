@@ -6,7 +6,7 @@ Data and small functions; knows configuration keys, but neither files nor MindSp
 
 from typing import Any
 
-from ..FasterRcnn.names import BACKBONES, CAFFE_STYLE, LEGACY, MODERN, TORCH_STYLE
+from ..FasterRcnn.names import BACKBONES, CAFFE_STYLE, CANVAS, LEGACY, MODERN, TIGHT, TORCH_STYLE
 
 Settings = dict[str, Any]
 
@@ -64,6 +64,10 @@ _COMMON: Settings = {
     "test_pre_nms_num": 2000,
 }
 
+# The shorter side becomes 800, the longer at most 1333: what all three publish their numbers with,
+# each with its own arithmetic (see `images.resizing`).
+_SHORT_EDGE: Settings = {"resize": "short_edge", "min_size": [800], "max_size": 1333}
+
 # detectron2 and mmdetection 2 and later sample RoIs adaptively: ceil(RoI side / 7) points along a
 # bin's side.
 _ADAPTIVE = {"type": "RoIAlign", "out_size": 7, "sample_num": 0}
@@ -72,6 +76,7 @@ FAMILIES: dict[str, Settings] = {
     MODEL_ZOO: {
         **_COMMON,
         **TORCH_PIXELS,
+        "padding": CANVAS,
         "pad_before_normalize": True,
         "stem_pool": "same",
         "anchor_rounding": True,
@@ -80,13 +85,40 @@ FAMILIES: dict[str, Settings] = {
     },
     TORCHVISION: {
         **_COMMON,
+        **_SHORT_EDGE,
         **TORCH_PIXELS,
+        "resize_like": "torchvision",
+        "padding": TIGHT,
         "anchor_rounding": True,
         "rpn_min_bbox_min_size": 1.0e-3,
     },
-    DETECTRON2: {**_COMMON, **CAFFE_PIXELS, "roi_align_aligned": True, "roi_layer": _ADAPTIVE},
-    MMDETECTION: {**_COMMON, **TORCH_PIXELS, "roi_align_aligned": True, "roi_layer": _ADAPTIVE},
-    MMDETECTION_1: {**_COMMON, **TORCH_PIXELS, "anchor_rounding": True, "box_convention": LEGACY},
+    DETECTRON2: {
+        **_COMMON,
+        **_SHORT_EDGE,
+        **CAFFE_PIXELS,
+        "resize_like": "detectron2",
+        "padding": TIGHT,
+        "roi_align_aligned": True,
+        "roi_layer": _ADAPTIVE,
+    },
+    MMDETECTION: {
+        **_COMMON,
+        **_SHORT_EDGE,
+        **TORCH_PIXELS,
+        "resize_like": "opencv",
+        "padding": TIGHT,
+        "roi_align_aligned": True,
+        "roi_layer": _ADAPTIVE,
+    },
+    MMDETECTION_1: {
+        **_COMMON,
+        **_SHORT_EDGE,
+        **TORCH_PIXELS,
+        "resize_like": "opencv",
+        "padding": TIGHT,
+        "anchor_rounding": True,
+        "box_convention": LEGACY,
+    },
 }
 
 # A classifier's settings: how its backbone was trained.

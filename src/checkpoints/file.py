@@ -2,7 +2,7 @@
 """Checkpoints: written whole or not at all, and read back strictly.
 
 A checkpoint is an ordinary MindSpore file with a checksum. Beside the parameters it holds one text
-entry, `META_KEY`, which `checkpoint_meta` describes.
+entry, `META_KEY`, which `meta` describes.
 """
 
 import contextlib
@@ -17,8 +17,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from ..base.errors import DamagedFileError, UserError
+from ..base.errors import UserError
 from ..base.files import replacing
+from ..base.foreign_files import require_regular
 from ..base.program import command
 from ..model_utils.config import Config
 from ..model_utils.configuration.derived import resolved
@@ -144,18 +145,11 @@ def require_file(path: str | Path, key: str) -> Path:
         key: the setting's name, for errors.
 
     Raises:
-        UserError: when it does not.
+        DamagedFileError: the file is empty.
+        UserError: there is no such file, or it is of another kind.
     """
     path = Path(path)
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise UserError(f"{path}: {reason}; set {key} to a checkpoint (.ckpt)") from None
-    if path.is_dir():
-        raise UserError(f"{path}: a folder; set {key} to a checkpoint file (.ckpt) in it")
-    if not path.is_file():
-        raise UserError(f"{path}: a device or a pipe; set {key} to a checkpoint file (.ckpt)")
+    require_regular(path, key, "checkpoint (.ckpt)")
     if path.suffix in FOREIGN_SUFFIXES:
         raise UserError(
             f"{path}: not a MindSpore checkpoint; make one of it with "
@@ -163,8 +157,6 @@ def require_file(path: str | Path, key: str) -> Path:
         )
     if not path.name.endswith("ckpt"):
         raise UserError(f"{path}: not a .ckpt file; set {key} to a MindSpore checkpoint")
-    if size == 0:
-        raise DamagedFileError(f"{path}: an empty file; set {key} to another checkpoint")
     return path
 
 

@@ -30,6 +30,7 @@ _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # what steers a terminal, breaks a line or c
 _LONGEST_LIST = 64
 _MOST_CLASSES = 10_000
 _MOST_RANKS = 65_536
+_MOST_PARTS = 10_000  # of an epoch
 # Above what any detector has, where a configuration's own rule has no limit.
 _AT_MOST = {
     "fpn_out_channels": 8192,
@@ -125,9 +126,19 @@ def require_run(meta: Mapping[str, Any], path: Path) -> None:
             meta["global_step"],
             f"is not what epoch {epoch}, step_in_epoch {done} and steps_per_epoch {steps} make",
         )
+    _require_parts(meta, path)
     ranks, logs = meta["world_size"], meta.get("loss_logs")
     if logs and len(logs) != ranks:
         raise _error(path, "loss_logs", logs, f"are {len(logs)} of world_size {ranks}")
+
+
+def _require_parts(meta: Mapping[str, Any], path: Path) -> None:
+    """Check that the parts of an epoch follow each other, and the run's own step them."""
+    parts, seen = meta.get("epoch_parts", []), 0
+    for batch, last in (*parts, (meta["batch_size"] * meta["world_size"], meta["step_in_epoch"])):
+        if -(-seen // batch) > last:  # the first whole step behind what has been seen
+            raise _error(path, "epoch_parts", parts, "do not follow each other")
+        seen = batch * last
 
 
 def _error(path: Path, key: str, value: Any, problem: str) -> DamagedFileError:
@@ -222,6 +233,12 @@ def _loss_logs(value: Any) -> list[dict[str, Any]]:
     return [_loss_log(state) for state in value]
 
 
+def _epoch_parts(value: Any) -> list[list[int]]:
+    if not isinstance(value, list) or len(value) > _MOST_PARTS:
+        raise ValueError(f"is not a list of at most {_MOST_PARTS} parts")
+    return [list(coerce(Rule("ints", length=2, low=1, high=2**31 - 1), part)) for part in value]
+
+
 def _best(value: Any) -> dict[str, Any]:
     state = _object(value)
     if not state:
@@ -255,4 +272,5 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "annotations_sha256": _text,
     **_RUN_FIELDS,
     "loss_logs": _loss_logs,
+    "epoch_parts": _epoch_parts,  # of an epoch in which the number of processes has changed
 }

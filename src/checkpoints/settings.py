@@ -13,7 +13,8 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..base.messages import one_line, short_list
-from ..FasterRcnn.names import BACKBONES, TORCH_STYLE
+from ..FasterRcnn.names import BACKBONES, CANVAS, TORCH_STYLE
+from ..images.geometry import SHORT_EDGE, ResizeRule
 from ..model_utils.config import Config
 from ..model_utils.configuration.derived import as_auto
 from ..model_utils.configuration.weights import MODEL_KEYS, WEIGHT_KEYS
@@ -24,6 +25,9 @@ from .meta import SETTINGS_KEY
 _DETECTOR_PARTS = {"backbone", "fpn_neck", "rpn_with_loss", "rcnn"}
 _BLOCK = re.compile(r"backbone\.layer3\.(\d+)\.")
 _ZOO_SOURCE = "the model zoo's"
+# What a canvas of the user's own (`_CANVAS_KEYS`, and nothing of the rest) replaces.
+_CANVAS_KEYS = ("img_width", "img_height")
+_RULE_KEYS = ("resize", "min_size", "max_size", "resize_like", "canvases")
 _SLACK = 500_000_000  # bytes: a backbone's checkpoint lacks the heads
 _MOST_ANCHORS = 8_000_000  # 32 times those of 1280 x 768
 
@@ -63,9 +67,13 @@ def open_checkpoint(path: str | Path, key: str = "checkpoint_path") -> Checkpoin
 def with_known_meta(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint with a meta also where it is the model zoo's, which says nothing.
 
+    Files of this project from before there was the key `padding` get what they were made with.
+
     Args:
         checkpoint: of `read_checkpoint`.
     """
+    if "box_convention" in checkpoint.meta and "padding" not in checkpoint.meta:
+        return replace(checkpoint, meta={**checkpoint.meta, "padding": CANVAS})
     settings = {} if checkpoint.meta else _model_zoo_settings(checkpoint)
     if not settings:
         return checkpoint
@@ -92,6 +100,8 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
     """
     stored = as_auto(stored_settings(checkpoint))
     current = config.to_dict()
+    replaced = _replaced_by_canvas(config, stored)
+    stored = {key: value for key, value in stored.items() if key not in replaced}
     open_keys = [key for key in current if key in stored and not config.is_given(key)]
     try:
         adopted = config.replace(**{key: stored[key] for key in open_keys})
@@ -108,6 +118,12 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
     if changed:
         text = ", ".join(f"{key} {_short(key, values[key])}" for key in changed)
         lines.append(f"settings of the checkpoint{kind}: {text}")
+    if replaced:
+        lines.append(
+            f"note: pictures go into img_width {adopted.img_width} x img_height "
+            f"{adopted.img_height}, not by the checkpoint's {', '.join(replaced)}; leave these two "
+            "away for its published numbers"
+        )
     ignored = [key for key in checkpoint.meta.get(SETTINGS_KEY, {}) if key not in WEIGHT_KEYS]
     if ignored:
         lines.append(
@@ -121,6 +137,15 @@ def adopt_settings(config: Config, checkpoint: Checkpoint) -> tuple[Config, list
             "--backbone resnet_v1_50 if it is one"
         )
     return adopted, lines
+
+
+def _replaced_by_canvas(config: Config, stored: dict[str, Any]) -> list[str]:
+    """Return the stored keys that do not count, since the user has given a canvas and no rule."""
+    if not any(map(config.is_given, _CANVAS_KEYS)) or any(map(config.is_given, _RULE_KEYS)):
+        return []
+    if stored.get("resize") == SHORT_EDGE:
+        return [key for key in _RULE_KEYS if key in stored]
+    return [key for key in ("canvases",) if stored.get(key)]
 
 
 def _check_sizes(config: Config, checkpoint: Checkpoint) -> None:
@@ -152,8 +177,9 @@ def _check_sizes(config: Config, checkpoint: Checkpoint) -> None:
             f"{weights / 1e9:.1f} GB, but the file holds {held / 1e9:.1f} GB; take another one"
         )
     if config.num_bboxes > _MOST_ANCHORS:
+        height, width = ResizeRule.from_config(config).largest
         raise UserError(
-            f"{checkpoint.path}: img_width {config.img_width}, img_height {config.img_height} and "
+            f"{checkpoint.path}: a canvas {width} wide and {height} high and "
             f"{config.num_anchors} anchors a place make {config.num_bboxes} anchors, more than "
             f"{_MOST_ANCHORS}; set img_width and img_height, or take another checkpoint"
         )

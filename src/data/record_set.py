@@ -33,6 +33,7 @@ class MindRecordSet:
         fingerprint: changes with the source, the classes and the settings.
         image_ids: ids as in the annotation file (int or str), in record order.
         records: boxes, labels and names of every image, in record order.
+        sizes: (N, 2) int32, height and width of the images as a viewer shows them, pixels.
         checksums: (N,) uint32, CRC-32 of the images' bytes.
         class_names: without the background.
         anno_path: the annotation file it was made from.
@@ -45,6 +46,7 @@ class MindRecordSet:
     fingerprint: str
     image_ids: tuple[int | str, ...]
     records: tuple[ImageRecord, ...]
+    sizes: np.ndarray = field(repr=False)
     checksums: np.ndarray = field(repr=False)
     class_names: tuple[str, ...]
     anno_path: str
@@ -250,6 +252,7 @@ def _make_set(folder: str, image_dir: str, anno_path: str, index: dict[str, Any]
         fingerprint=index["fingerprint"],
         image_ids=tuple(index["image_ids"]),
         records=records,
+        sizes=index["sizes"],
         checksums=index["checksums"],
         class_names=tuple(index["settings"]["class_names"]),
         anno_path=anno_path,

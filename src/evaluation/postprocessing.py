@@ -61,7 +61,7 @@ def run_postprocess(config: Config) -> int:
 def _class_names(config: Config, folder: ResultFolder) -> Sequence[str]:
     if folder.model_path is None:
         return config.class_names
-    return read_card(folder.model_path)["class_names"]
+    return read_card(folder.model_path).class_names
 
 
 def collect_results(

@@ -17,8 +17,8 @@ from ..checkpoints.file import require_file
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
 from ..data.source import data_source
-from ..dataset import create_eval_dataset, iterate
-from ..detector import open_detector
+from ..dataset import create_eval_dataset, evaluation_rows, iterate
+from ..detector import ViewsDetector, open_detector
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
 from ..model_utils.configuration.memory import require_memory
@@ -51,8 +51,8 @@ class Detections:
     Attributes:
         image_ids: the images that were looked at, each once.
         results: COCO results.
-        images_per_second: without the first batch, which compiles the graph (unless it is the only
-            one).
+        images_per_second: without the first batch of each canvas, which compiles its graph (unless
+            there are no others).
     """
 
     image_ids: list[int | str]
@@ -95,6 +95,7 @@ def detect(
     """Run the network over the validation images, each exactly once.
 
     Several ranks look at their share of the images each, and all get what all have found.
+    test_scales and test_flip make several views of each.
 
     Args:
         network: detector in evaluation mode: (image, image_meta) -> boxes, scores, labels, valid.
@@ -111,42 +112,43 @@ def detect(
         What was found, or None when it was given up.
     """
     ranks = ranks or Ranks()
-    total = min(config.max_val_images or mindrecord_set.num_images, mindrecord_set.num_images)
-    share = len(range(ranks.rank, total, ranks.world_size))
     image_ids: list[int | str] = []
     results: list[dict[str, Any]] = []
+    canvases: set[tuple[int, ...]] = set()
+    place = {"rank": ranks.rank, "world_size": ranks.world_size}
+    share = int((evaluation_rows(config, mindrecord_set, **place)[1] >= 0).sum())
     progress = Progress(display or Display(quiet=True), "evaluated", share)
     graphs = graphs or CompileCache(config)
-    dataset = create_eval_dataset(
-        config, mindrecord_set, rank=ranks.rank, world_size=ranks.world_size
-    )
-    for image, image_meta, image_index in iterate(dataset, records=mindrecord_set):
-        outputs = graphs(network, image, image_meta)
-        index = image_index.asnumpy()
+    dataset = create_eval_dataset(config, mindrecord_set, **place)
+    detector = ViewsDetector(network, config, graphs)
+    for *arrays, index in iterate(dataset, output_numpy=True, records=mindrecord_set):
+        inputs = list(zip(arrays[::2], arrays[1::2], strict=True))
+        outputs = detector(inputs)
         rows = np.flatnonzero(index >= 0)  # -1 fills the last batch up
         ids = [mindrecord_set.image_ids[index[i]] for i in rows]
         image_ids += ids
-        boxes, scores, labels, valid = (output.asnumpy()[rows] for output in outputs)
+        boxes, scores, labels, valid = (output[rows] for output in outputs)
         results += detections_to_results(ids, boxes, scores, labels, valid, category_ids)
-        progress.advance(len(ids))
+        canvas = inputs[0][0].shape
+        progress.advance(len(ids), is_first=canvas not in canvases)
+        canvases.add(canvas)
         if should_stop():
             return None
-    found = Detections(image_ids, results, progress.speed())
-    return found if ranks.world_size == 1 else _merged(ranks, found, mindrecord_set.image_ids)
+    parts = ranks.all_gather([image_ids, results, progress.speed()])
+    return _merged(parts, mindrecord_set.image_ids)
 
 
-def _merged(ranks: Ranks, found: Detections, order: Sequence[int | str]) -> Detections:
-    """Put together what the ranks have found, by image id, in the order of a single process.
+def _merged(parts: Sequence[Sequence[Any]], order: Sequence[int | str]) -> Detections:
+    """Put together what the ranks have found, by image id, in the order of the records.
 
     Args:
-        found: by this rank.
+        parts: of each rank, the fields of its `Detections`.
         order: ids of all images.
     """
-    parts = ranks.all_gather([found.image_ids, found.results, found.images_per_second])
     place = {image_id: number for number, image_id in enumerate(order)}
     image_ids = sorted((i for ids, _, _ in parts for i in ids), key=place.__getitem__)
     if len(set(image_ids)) != len(image_ids):
-        raise RuntimeError("two ranks have evaluated the same image")
+        raise RuntimeError("an image has been evaluated twice")
     results = [result for _, part, _ in parts for result in part]
     results.sort(key=lambda result: place[result["image_id"]])  # keeps the order within an image
     return Detections(image_ids, results, sum(speed for _, _, speed in parts))

@@ -3,8 +3,8 @@
 
 import functools
 import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,15 +26,22 @@ class Format:
         ending: of its files, in small letters: MindSpore loads no other.
         write: (network, image, image_meta, name) writes the file of that name in the working
             folder.
-        open: path -> the model and the names of its inputs and outputs (empty: those that the
-            network has here); None when it cannot be opened here.
+        open: (path, threads of the CPU, 0: the library's choice) -> the model and the names of its
+            inputs and outputs (empty: those that the network has here); None when it cannot be
+            opened here.
         package: what opens it.
+        only_on: the device on whose machines alone it can be written; empty: on all.
+        target: the device that a file is for when nobody says; empty: the run's own.
+        unfit: devices that no file can be for, and why.
     """
 
     ending: str
     write: Callable[["nn.Cell", np.ndarray, np.ndarray, str], None]
-    open: Callable[[Path], _Opened] | None
+    open: Callable[[Path, int], _Opened] | None
     package: str = "mindspore"
+    only_on: str = ""
+    target: str = ""
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
     def runtime(self) -> str:
         """Return the name and version of what opens it here: "onnxruntime 1.32.0"."""
@@ -52,8 +59,15 @@ def _write(
 
 FORMATS = {
     "MINDIR": Format(
-        ".mindir", functools.partial(_write, "MINDIR"), lambda path: (open_mindir(path), (), ())
+        ".mindir", functools.partial(_write, "MINDIR"), lambda path, _: (open_mindir(path), (), ())
     ),
-    "ONNX": Format(".onnx", functools.partial(_write, "ONNX"), open_onnx, "onnxruntime"),
-    "AIR": Format(".air", functools.partial(_write, "AIR"), None),
+    "ONNX": Format(
+        ".onnx",
+        functools.partial(_write, "ONNX"),
+        open_onnx,
+        "onnxruntime",
+        target="CPU",
+        unfit={"Ascend": "an Ascend graph holds a loop, which the ONNX exporter cannot write"},
+    ),
+    "AIR": Format(".air", functools.partial(_write, "AIR"), None, only_on="Ascend"),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..base.errors import UserError
 from ..model_utils.config import Config
-from .formats import FORMATS
+from .formats import FORMATS, Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,13 @@ def plan_export(config: Config) -> ExportPlan:
     Raises:
         UserError: it cannot be done here, or a needed setting is empty.
     """
-    file_format = config.file_format
-    if file_format == "AIR" and config.device_target != "Ascend":
+    name, file_format = config.file_format, FORMATS[config.file_format]
+    if file_format.only_on not in ("", config.device_target):
         raise UserError(
-            f"file_format AIR ({config.origin('file_format')}) with device_target "
-            f"{config.device_target}: MindSpore writes AIR on Ascend hardware only; give "
-            "--device_target Ascend on such a machine, or --file_format MINDIR"
+            f"file_format {name} ({config.origin('file_format')}) with device_target "
+            f"{config.device_target}: MindSpore writes {name} on {file_format.only_on} hardware "
+            f"only; give --device_target {file_format.only_on} on such a machine, or --file_format "
+            "MINDIR"
         )
     key = "ckpt_file" if config.ckpt_file or not config.checkpoint_path else "checkpoint_path"
     checkpoint = getattr(config, key)
@@ -52,29 +53,30 @@ def plan_export(config: Config) -> ExportPlan:
             f"ckpt_file is empty ({config.origin('ckpt_file')}); give the detector to export with "
             "--ckpt_file FILE"
         )
-    if file_format == "ONNX" and config.check and not importlib.util.find_spec("onnxruntime"):
+    package = file_format.package
+    if config.check and file_format.open and not importlib.util.find_spec(package):
         raise UserError(
-            "check True: comparing an ONNX file needs the package onnxruntime; install it "
-            "(pip install onnxruntime), or give --check False"
+            f"check True: comparing an {name} file needs the package {package}; install it "
+            f"(pip install {package}), or give --check False"
         )
-    return ExportPlan(checkpoint, key, _model_path(config), _target(config))
+    path = _model_path(config, file_format.ending)
+    return ExportPlan(checkpoint, key, path, _target(config, file_format))
 
 
-def _target(config: Config) -> str:
+def _target(config: Config, file_format: Format) -> str:
     target = config.export_target
     if target == "auto":
-        return "CPU" if config.file_format == "ONNX" else config.device_target
-    if config.file_format == "ONNX" and target == "Ascend":
+        return file_format.target or config.device_target
+    if target in file_format.unfit:
         raise UserError(
-            "export_target Ascend with file_format ONNX: an Ascend graph holds a loop, which the "
-            "ONNX exporter cannot write; give --file_format MINDIR, or leave export_target out"
+            f"export_target {target} with file_format {config.file_format}: "
+            f"{file_format.unfit[target]}; give --file_format MINDIR, or leave export_target out"
         )
     return target
 
 
-def _model_path(config: Config) -> Path:
+def _model_path(config: Config, ending: str) -> Path:
     """The file to write: `file_name` with the format's ending, in a folder that exists."""
-    ending = FORMATS[config.file_format].ending
     name = os.path.expanduser(config.file_name)
     if name.lower().endswith(ending):
         name = name[: -len(ending)]

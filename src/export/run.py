@@ -2,11 +2,9 @@
 """Export: a checkpoint's network as a file for other programs, checked and written whole."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import mindspore as ms
@@ -14,17 +12,20 @@ import numpy as np
 from mindspore import Tensor
 
 from ..base.errors import UserError
-from ..base.files import remove_leftovers, replacing, temporary_folder, write_text_atomic
+from ..base.files import remove_leftovers, temporary_folder
 from ..base.messages import one_line
 from ..checkpoints.file import require_file
 from ..detector import open_detector
+from ..images.geometry import ResizeRule, Size, canvas_text
 from ..images.ops import InputFormat, normalize_and_pad
+from ..images.views import views_of
 from ..model_utils.config import Config
 from ..model_utils.device_adapter import compute_dtype, init_device
 from .exported_model import OUTPUT_NAMES, Comparison, Outputs, compare
 from .formats import FORMATS
-from .model_card import card_path, make_card
+from .model_card import ModelFile, card_path, make_card, model_paths
 from .plan import ExportPlan
+from .publishing import publish
 
 _Names = Mapping[str, Sequence[str]]  # "inputs" and "outputs" -> the tensors' names in the file
 
@@ -43,52 +44,109 @@ def run_export(config: Config, plan: ExportPlan) -> int:
         The exit code.
 
     Raises:
-        UserError: the checkpoint does not fit, the format cannot hold the network, the file cannot
-            be written, or what was written does not do what the network does.
+        UserError: the checkpoint does not fit, the format cannot hold the network, a file cannot be
+            written, or what was written does not do what the network does.
     """
     require_file(plan.checkpoint, plan.checkpoint_key)
     init_device(config)
     opened = open_detector(config, plan.checkpoint, plan.checkpoint_key)
     config, epoch = opened.config, opened.checkpoint.meta.get("epoch")
+    canvases = ResizeRule.from_config(config).canvases
+    paths = model_paths(plan.path, canvases)
+    _require_no_folders(paths, config)
     # Of the target's operators and dtypes, and of MindSpore's own: files are read elsewhere.
     network = opened.network(device_target=plan.target, cpu_kernels="off")
     for line in opened.lines:
         print(one_line(line))
-    image, image_meta, expected = _reference(network, config)
+    if len(views_of(config)) > 1:
+        print("note: the exported file looks at one view; test_flip and test_scales are not in it")
 
     with _folder_beside(plan.path) as folder:
-        written = _export(network, config, image, image_meta, folder)
-        names: _Names = {"inputs": _INPUT_NAMES, "outputs": OUTPUT_NAMES}
-        checked = None
-        if FORMATS[config.file_format].open is None:
-            print(
-                f"not compared with the network: MindSpore cannot load {config.file_format} again"
-            )
-        elif config.check:
-            found, names = _run(written, config.file_format, image, image_meta, names)
-            print(_verdict(plan, compare(expected, found)))
-            precision = compute_dtype(config.replace(device_target=plan.target))
-            checked = {"runtime": FORMATS[config.file_format].runtime(), "precision": precision}
+        files, written = [], {}
+        for path, canvas in zip(paths, canvases, strict=True):
+            place = _made(folder / canvas_text(canvas))
+            written[path], file = _export(network, config, canvas, path, place)
+            files.append(file)
         card = make_card(
             config,
             target=plan.target,
-            inputs=_named(_INPUT_NAMES, names["inputs"], (image, image_meta)),
-            outputs=_named(OUTPUT_NAMES, names["outputs"], expected),
+            files=files,
             checkpoint={"file": Path(plan.checkpoint).name, "epoch": epoch},
-            checked=checked,
+            checked=_how_checked(config, plan.target),
         )
-        card["model_bytes"] = written.stat().st_size
-        _publish(written, card, plan.path)
-    print(f"model: {plan.path.resolve()} ({card['model_bytes'] / 1e6:.1f} MB, for {plan.target})")
+        surplus = publish(written, card, plan.path, _made(folder / "earlier"))
+    if surplus:
+        print(f"removed, of an earlier export: {', '.join(surplus)}")
+    for path, file in zip(paths, files, strict=True):
+        print(f"model: {path.resolve()} ({file.size / 1e6:.1f} MB, for {plan.target})")
     print(f"description: {card_path(plan.path).resolve()}")
     return 0
 
 
-def _reference(network: ms.nn.Cell, config: Config) -> tuple[np.ndarray, np.ndarray, Outputs]:
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _require_no_folders(paths: Sequence[Path], config: Config) -> None:
+    for path in paths:
+        if path.is_dir():
+            raise UserError(
+                f"file_name {config.file_name}: {path} is a folder; choose another name"
+            )
+
+
+def _export(
+    network: ms.nn.Cell, config: Config, canvas: Size, path: Path, folder: Path
+) -> tuple[Path, ModelFile]:
+    """Write the file of one canvas into a folder, and compare it with the network.
+
+    Args:
+        network: of all canvases.
+        config: the effective configuration.
+        canvas: height and width of the input.
+        path: where the file will belong.
+        folder: an empty one.
+
+    Returns:
+        The file, and what the description says of it.
+    """
+    image, image_meta, expected = _reference(network, config, canvas)
+    written = _write(network, config, image, image_meta, folder)
+    names: _Names = {"inputs": _INPUT_NAMES, "outputs": OUTPUT_NAMES}
+    if FORMATS[config.file_format].open is None:
+        print(
+            f"{path.name} not compared with the network: MindSpore cannot load "
+            f"{config.file_format} again"
+        )
+    elif config.check:
+        found, names = _run(written, config.file_format, image, image_meta, names)
+        print(_verdict(path.name, compare(expected, found)))
+    file = ModelFile(
+        path.name,
+        canvas,
+        written.stat().st_size,
+        inputs=_named(_INPUT_NAMES, names["inputs"], (image, image_meta)),
+        outputs=_named(OUTPUT_NAMES, names["outputs"], expected),
+    )
+    return written, file
+
+
+def _how_checked(config: Config, target: str) -> dict[str, str] | None:
+    """Runtime and precision in which the files were compared with the network, if they were."""
+    if FORMATS[config.file_format].open is None or not config.check:
+        return None
+    precision = compute_dtype(config.replace(device_target=target))
+    return {"runtime": FORMATS[config.file_format].runtime(), "precision": precision}
+
+
+def _reference(
+    network: ms.nn.Cell, config: Config, canvas: Size
+) -> tuple[np.ndarray, np.ndarray, Outputs]:
     """Return a random input, in which the network finds something if it can, and its outputs."""
     best: tuple[np.ndarray, np.ndarray, Outputs] | None = None
     for seed in range(_RANDOM_INPUTS):
-        image, image_meta = _random_input(config, seed)
+        image, image_meta = _random_input(config, canvas, seed)
         outputs = [o.asnumpy() for o in network(Tensor(image), Tensor(image_meta))]
         if best is None or outputs[3].sum() > best[2][3].sum():
             best = image, image_meta, outputs
@@ -98,7 +156,7 @@ def _reference(network: ms.nn.Cell, config: Config) -> tuple[np.ndarray, np.ndar
     return best
 
 
-def _random_input(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _random_input(config: Config, canvas: Size, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pictures of random blobs in random colours, of a random size inside the canvas.
 
     Returns:
@@ -106,7 +164,6 @@ def _random_input(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """
     rng = np.random.default_rng(seed)
     target = InputFormat.from_config(config)
-    canvas = target.rule.largest
     images, metas = [], []
     for _ in range(config.test_batch_size):
         height = int(rng.integers(canvas[0] * 3 // 4, canvas[0] + 1))
@@ -124,7 +181,7 @@ def _random_input(config: Config, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images), np.array(metas, np.float32)
 
 
-def _export(
+def _write(
     network: ms.nn.Cell, config: Config, image: np.ndarray, image_meta: np.ndarray, folder: Path
 ) -> Path:
     """Write the model file into a folder."""
@@ -164,23 +221,23 @@ def _run(
     """Run the written file once; returns its outputs and the names of its tensors."""
     opener = FORMATS[file_format].open
     assert opener is not None
-    run, inputs, outputs = opener(path)
+    run, inputs, outputs = opener(path, 0)
     found = run(image, image_meta)
     return found, {"inputs": inputs, "outputs": outputs} if inputs else names
 
 
-def _verdict(plan: ExportPlan, result: Comparison) -> str:
+def _verdict(name: str, result: Comparison) -> str:
     """One line on how file and network compare, or a `UserError` when they differ."""
     if not result.same:
         raise UserError(
-            f"{plan.path.name}: the written model finds something else than the network on a "
+            f"{name}: the written model finds something else than the network on a "
             f"random input ({result.unmatched} of {result.count} detections differ); nothing was "
             "kept, please report it with your configuration"
         )
     if result.equal:
-        return f"checked: equal to the network bit for bit ({result.count} detections)"
+        return f"{name} checked: equal to the network bit for bit ({result.count} detections)"
     return (
-        f"checked: {result.count} detections, largest difference {result.box:.2g} px and "
+        f"{name} checked: {result.count} detections, largest difference {result.box:.2g} px and "
         f"{result.score:.2g} in score, {result.unmatched} without a partner"
     )
 
@@ -203,15 +260,3 @@ def _folder_beside(path: Path) -> Iterator[Path]:
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}; set file_name") from None
         yield folder
-
-
-def _publish(written: Path, card: dict[str, Any], path: Path) -> None:
-    """Move the model and its description to where they belong."""
-    try:
-        with replacing(path) as model:
-            os.replace(written, model)
-            # Programs compare the size in the description with the file's, so that a stop between
-            # the two cannot pair a model with another one's description unnoticed.
-            write_text_atomic(card_path(path), json.dumps(card, indent=1, ensure_ascii=False))
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; set file_name") from error

@@ -24,6 +24,7 @@ from mindspore import Tensor, nn
 from ..base.files import remove_leftovers
 from ..base.own_files import NotOwnError, own_folder
 from ..base.user_cache import user_cache
+from ..images.geometry import canvas_text
 from ..model_utils import local_adapter
 from ..model_utils.config import Config
 from ..model_utils.device_adapter import cpu_library, give_back_memory
@@ -52,15 +53,20 @@ class CompileCache:
         config: uses compile_cache (auto: a folder of the user's cache; off; or a folder),
             device_target; everything else tells graphs apart.
         say: gets the one line about a folder that cannot be used.
-        compiling: makes the context in which a Cell is compiled, for those who show it.
+        compiling: makes the context in which a Cell is compiled, for those who show it; gets the
+            canvas where there are several, else "".
+
+    Attributes:
+        compiled: whether the last call compiled a graph.
     """
 
     def __init__(
         self,
         config: Config,
         say: Callable[[str], None] = print,
-        compiling: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        compiling: Callable[[str], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
+        self.compiled = False
         self._config, self._say, self._compiling = config, say, compiling
         self._folder = _folder_of(config)
         self._is_usual = config.compile_cache == AUTO
@@ -72,16 +78,25 @@ class CompileCache:
             return cell(*inputs)
         # The cell itself, not its id: that of a cell which is gone may be given again.
         kind = (cell, cell.training, *((tensor.shape, tensor.dtype) for tensor in inputs))
-        if kind in self._seen:
+        self.compiled = kind not in self._seen
+        if not self.compiled:
             return cell(*inputs)
         self._seen.add(kind)
-        with self._compiling():
+        with self._compiling(self._canvas(inputs)):
             if self._config.device_target == "CPU":
                 if self._folder is not None:
                     self._compile(self._folder, cell, inputs)
                 cell.compile(*inputs)  # unless it is by now
                 give_back_memory()
             return cell(*inputs)
+
+    def _canvas(self, inputs: tuple[Tensor, ...]) -> str:
+        """The canvas of the images among the inputs, "" where there is only one."""
+        images = [tensor.shape for tensor in inputs if len(tensor.shape) == 4]
+        if len(self._config.canvas_sizes) == 1 or not images:
+            return ""
+        _, _, height, width = images[0]
+        return canvas_text((height, width))
 
     def _compile(self, folder: Path, cell: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
         """Compile with the cache; whatever is wrong with it, the cell can be called afterwards."""

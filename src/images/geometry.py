@@ -6,15 +6,15 @@ resize rule says at which scale a picture enters; it goes onto the smallest canv
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 Size = tuple[int, int]  # height, width, pixels
 
 CANVAS, SHORT_EDGE, STRETCH = "canvas", "short_edge", "stretch"
 OPENCV, TORCHVISION, DETECTRON2 = "opencv", "torchvision", "detectron2"
-_MULTIPLE = 32  # of the network's coarsest stride that sizes have to be divisible by
+MULTIPLE = 32  # of the network's coarsest stride that sizes have to be divisible by
 
 
 class ResizeSettings(Protocol):
@@ -28,6 +28,9 @@ class ResizeSettings(Protocol):
     min_size: Sequence[int]
     max_size: int
     canvases: Sequence[str]
+
+
+_KEYS = tuple(ResizeSettings.__annotations__)
 
 
 def parse_canvas(text: str) -> Size:
@@ -65,7 +68,8 @@ class ResizeRule:
         canvases: the network's input shapes.
         min_sizes: that training draws from; everything else takes the largest.
         max_size: of the longer side.
-        like: whose arithmetic: "opencv", "torchvision" or "detectron2".
+        like: whose arithmetic of sizes and pixels: "opencv" (mmdetection's), "torchvision" or
+            "detectron2"; see `resizing.resize`.
     """
 
     kind: str
@@ -81,16 +85,26 @@ class ResizeRule:
         Args:
             config: uses the keys of `ResizeSettings`.
         """
-        kind = config.resize
+        return cls.from_values({key: getattr(config, key) for key in _KEYS})
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "ResizeRule":
+        """Take the rule from a configuration's values.
+
+        Args:
+            values: by the keys of `ResizeSettings`.
+        """
+        kind = values["resize"]
         if kind == "auto":
-            kind = CANVAS if config.keep_ratio else STRETCH
-        min_sizes = tuple(int(size) for size in config.min_size)
-        canvases = tuple(parse_canvas(text) for text in config.canvases)
+            kind = CANVAS if values["keep_ratio"] else STRETCH
+        min_sizes = tuple(int(size) for size in values["min_size"])
+        max_size = int(values["max_size"])
+        canvases = tuple(parse_canvas(text) for text in values["canvases"])
         if not canvases and kind == SHORT_EDGE:
-            canvases = _canvases_of(max(min_sizes), int(config.max_size))
+            canvases = _canvases_of(max(min_sizes), max_size)
         elif not canvases:
-            canvases = ((int(config.img_height), int(config.img_width)),)
-        return cls(kind, canvases, min_sizes, int(config.max_size), config.resize_like)
+            canvases = ((int(values["img_height"]), int(values["img_width"])),)
+        return cls(kind, canvases, min_sizes, max_size, values["resize_like"])
 
     @property
     def largest(self) -> Size:
@@ -146,6 +160,23 @@ class ResizeRule:
                 return wanted
         return fit(height, width, rows, columns)
 
+    def scaled(self, factor: float) -> "ResizeRule":
+        """Return the rule of pictures that are larger or smaller than by this one.
+
+        Args:
+            factor: of all sizes. Canvases grow to the next multiple of 32 and keep their numbers.
+        """
+        if factor == 1.0:
+            return self
+        canvases = tuple(
+            (_up_to_multiple(height * factor), _up_to_multiple(width * factor))
+            for height, width in self.canvases
+        )
+        sizes = tuple(max(round(size * factor), 1) for size in self.min_sizes)
+        return replace(
+            self, canvases=canvases, min_sizes=sizes, max_size=max(round(self.max_size * factor), 1)
+        )
+
     def _short_edge(self, height: int, width: int, min_size: int) -> Size:
         return short_edge_size(height, width, min_size, self.max_size, self.like)
 
@@ -170,9 +201,12 @@ def fit(height: int, width: int, rows: int, columns: int) -> Size:
 
 
 def short_edge_size(height: int, width: int, min_size: int, max_size: int, like: str) -> Size:
-    """Return the size of a picture by the rule of the shorter side.
+    """Return the size of a picture by the rule of the shorter side, as each program rounds it.
 
-    torchvision rounds down, detectron2 and mmdetection to the nearest.
+    torchvision rounds down. detectron2 and mmdetection round to the nearest; detectron2 scales
+    twice where the longer side is limited, which can end a pixel away. The same float64 operations
+    in the same order give the same sizes. (Older releases of torchvision compute the scale in
+    float32, which can make a side a pixel shorter.)
 
     Args:
         height, width: of the picture.
@@ -180,17 +214,38 @@ def short_edge_size(height: int, width: int, min_size: int, max_size: int, like:
         max_size: the most of the longer side.
         like: whose rounding, see `ResizeRule`.
     """
-    scale = min(min_size / min(height, width), max_size / max(height, width))
+    if like == DETECTRON2:
+        sides = _scaled_twice(height, width, min_size, max_size)
+    else:
+        scale = min(min_size / min(height, width), max_size / max(height, width))
+        sides = height * scale, width * scale
     half = 0.0 if like == TORCHVISION else 0.5
-    return max(int(height * scale + half), 1), max(int(width * scale + half), 1)
+    rows, columns = (max(int(side + half), 1) for side in sides)
+    return rows, columns
+
+
+def _scaled_twice(height: int, width: int, min_size: int, max_size: int) -> tuple[float, float]:
+    """By the shorter side first, then down where the longer one is above its limit."""
+    scale = min_size / min(height, width)
+    rows, columns = (
+        (float(min_size), scale * width) if height < width else (scale * height, float(min_size))
+    )
+    if max(rows, columns) > max_size:
+        scale = max_size / max(rows, columns)
+        rows, columns = rows * scale, columns * scale
+    return rows, columns
 
 
 def _canvases_of(min_size: int, max_size: int) -> tuple[Size, ...]:
     """A canvas for landscape pictures and one for portrait pictures of the shorter side's rule."""
-    short, long = (-(-size // _MULTIPLE) * _MULTIPLE for size in (min_size, max_size))
+    short, long = map(_up_to_multiple, (min_size, max_size))
     if short >= long:
         return ((long, long),)
     return ((short, long), (long, short))
+
+
+def _up_to_multiple(size: float) -> int:
+    return math.ceil(size / MULTIPLE) * MULTIPLE
 
 
 def _area(size: Size) -> int:

@@ -12,8 +12,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from .geometry import ResizeRule, ResizeSettings, Size
+from .geometry import OPENCV, ResizeRule, ResizeSettings, Size
 from .reading import row_strips
+from .resizing import resize
 
 LEGACY, MODERN = "legacy", "modern"
 
@@ -77,31 +78,29 @@ class InputFormat:
         )
 
 
-def resize_image(rgb: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
+def resize_image(rgb: np.ndarray, size: Size, like: str = OPENCV) -> tuple[np.ndarray, np.ndarray]:
     """Resize an image, bilinear.
 
     Args:
         rgb: (H, W, 3) uint8.
         size: the height and width that it gets, of `ResizeRule.size_on`.
+        like: whose arithmetic, see `resizing.resize`.
 
     Returns:
-        The resized image (h, w, 3) uint8, and meta (4,) float32: h, w, h/H, w/W (network pixels per
-        image pixel; these are the factors that the image was really scaled by, after rounding to
-        whole pixels).
+        The resized image (h, w, 3), uint8 or float32 of 0..255, and meta (4,) float32: h, w, h/H,
+        w/W (network pixels per image pixel; these are the factors that the image was really scaled
+        by, after rounding to whole pixels).
     """
     height, width = rgb.shape[:2]
-    new_height, new_width = size
-    if (new_height, new_width) != (height, width):
-        rgb = cv2.resize(rgb, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
-    meta = (new_height, new_width, new_height / height, new_width / width)
-    return rgb, np.array(meta, np.float32)
+    meta = (*size, size[0] / height, size[1] / width)
+    return resize(rgb, size, like), np.array(meta, np.float32)
 
 
 def normalize_and_pad(rgb: np.ndarray, target: InputFormat, canvas: Size) -> np.ndarray:
     """Bring an image's values into the network's range, and fill the canvas up.
 
     Args:
-        rgb: (h, w, 3) uint8, at most as large as the canvas.
+        rgb: (h, w, 3) uint8 or float32 of 0..255, at most as large as the canvas.
         target: the values and the order of the channels.
         canvas: height and width of the network's input.
 
@@ -116,12 +115,21 @@ def normalize_and_pad(rgb: np.ndarray, target: InputFormat, canvas: Size) -> np.
         result[:, :height, width:] = padding[:, None, None]
     planes = cv2.split(rgb if target.channel_order == "rgb" else rgb[..., ::-1])
     for channel, plane in enumerate(planes):
-        result[channel, :height, :width] = cv2.LUT(plane, target.table[channel])
+        part = result[channel, :height, :width]
+        if plane.dtype == np.uint8:
+            part[:] = cv2.LUT(plane, target.table[channel])
+        else:
+            np.subtract(plane, np.float32(target.mean[channel]), out=part)
+            part /= np.float32(target.std[channel])
     return result
 
 
 def preprocess_image(
-    rgb: np.ndarray, config: InputSettings | InputFormat, canvas: int | None = None
+    rgb: np.ndarray,
+    config: InputSettings | InputFormat,
+    canvas: int | None = None,
+    *,
+    mirrored: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image as evaluation and prediction feed it to the network.
 
@@ -129,6 +137,7 @@ def preprocess_image(
         rgb: (H, W, 3) uint8.
         config: the configuration, or an `InputFormat`.
         canvas: number of the canvas; None: the one that the rule chooses.
+        mirrored: left to right.
 
     Returns:
         image (3, H, W) float32 of the canvas' size; meta (4,) float32: valid height and width in
@@ -137,7 +146,10 @@ def preprocess_image(
     target = config if isinstance(config, InputFormat) else InputFormat.from_config(config)
     if canvas is None:
         canvas = target.rule.canvas_of(*rgb.shape[:2])
-    resized, meta = resize_image(rgb, target.rule.size_on(canvas, *rgb.shape[:2]))
+    size = target.rule.size_on(canvas, *rgb.shape[:2])
+    resized, meta = resize_image(rgb, size, target.rule.like)
+    if mirrored:
+        resized = resized[:, ::-1]
     return normalize_and_pad(resized, target, target.rule.canvases[canvas]), meta
 
 

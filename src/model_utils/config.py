@@ -16,7 +16,7 @@ from ..base.messages import short
 from .configuration import command_line, derived, memory, shipped, yaml_files, zoo
 from .configuration.command_line import COMMAND_LINE
 from .configuration.schema import RULES, SETTABLE
-from .configuration.types import coerce
+from .configuration.types import coerce, is_list
 from .local_adapter import get_rank, get_world_size
 
 DEFAULT_CONFIG = str(shipped.FOLDER / shipped.DEFAULT_NAME)
@@ -316,12 +316,16 @@ def _check(key: str, value: Any, origin: str, choices: Mapping[str, Sequence[Any
     except ValueError as error:
         raise _value_error(origin, key, value, str(error)) from None
     allowed = choices.get(key)
-    if allowed is None or checked in allowed:
+    chosen = checked if is_list(RULES[key].kind) else (checked,)
+    wrong = [item for item in chosen if item not in allowed] if allowed else []
+    if not wrong:
         return checked
-    folded = {str(choice).casefold(): choice for choice in allowed}
-    near = difflib.get_close_matches(str(checked)[:_LONGEST_KEY].casefold(), folded, 1, 0.5)
+    folded = {str(choice).casefold(): choice for choice in allowed or ()}
+    near = difflib.get_close_matches(str(wrong[0])[:_LONGEST_KEY].casefold(), folded, 1, 0.5)
     hint = f"; did you mean {folded[near[0]]}?" if near else ""
-    raise _value_error(origin, key, value, f"is not one of {', '.join(map(str, allowed))}{hint}")
+    raise _value_error(
+        origin, key, wrong[0], f"is not one of {', '.join(map(str, folded.values()))}{hint}"
+    )
 
 
 def _value_error(origin: str, key: str, value: Any, problem: str) -> UserError:

@@ -7,12 +7,16 @@ from mindspore import dtype as mstype
 from ..FasterRcnn.bbox_assign_sample import BboxAssignSample
 from ..FasterRcnn.box_ops import shrink_to_legacy
 from ..FasterRcnn.fpn_neck import FeatPyramidNeck
-from ..FasterRcnn.resnet import FrozenBatchNorm
+from ..FasterRcnn.layers import Conv2d
+from ..FasterRcnn.norms import FrozenBatchNorm
+from ..FasterRcnn.resnet import ResNetFea
 from ..FasterRcnn.roi_align import GatherRoiAlign
 from .build import Library
+from .convolutions import NativeZeroBehind, canvas_conv, conv3x3
+from .custom import Shape, agree, operator
 
 
-def use_native_operators(network: nn.Cell, library: Library) -> int:
+def use_native_operators(network: nn.Cell, library: Library, tight: bool = False) -> int:
     """Let a network use the Cells below wherever they fit; returns in how many places.
 
     Parameters, their names and the network's structure stay as they are.
@@ -20,91 +24,17 @@ def use_native_operators(network: nn.Cell, library: Library) -> int:
     Args:
         network: changed in place; Cells inside it get one of ours as an attribute.
         library: our compiled operators, of `build.library()`.
+        tight: whether the network knows its pictures' own canvases.
     """
     places = 0
     for _, cell in network.cells_and_names():
-        for kind, name, make in _PLACES:
+        for kind, name, make in _CANVAS_PLACES + _PLACES if tight else _PLACES:
             if isinstance(cell, kind):
                 own = make(cell, library)
                 if own is not None:
                     setattr(cell, name, own)
                     places += 1
     return places
-
-
-class NativeConv3x3(nn.Cell):
-    """What `ops.Conv2D` computes for a 3x3 kernel, stride 1 and padding 1.
-
-    By Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2015): 2.25 times fewer
-    multiplications than a plain matrix product, at two to three times its rounding error.
-
-    Args:
-        library: our compiled operators, of `build.library()`.
-    """
-
-    def __init__(self, library: Library) -> None:
-        super().__init__()
-        self.forward = _operator(library, "conv3x3", _result_shape)
-        self.input_gradient = _operator(library, "conv3x3_input_gradient", _image_shape)
-        self.weight_gradient = _operator(library, "conv3x3_weight_gradient", _weight_shape)
-
-    def construct(self, image: Tensor, weight: Tensor) -> Tensor:
-        """Return (B, O, H, W) float32.
-
-        Args:
-            image: (B, I, H, W) float32.
-            weight: (O, I, 3, 3) float32.
-        """
-        return self.forward(image, weight)
-
-    def bprop(self, image, weight, result, gradient):
-        """Return the gradients of image and weight.
-
-        Args:
-            image, weight: as for `construct`.
-            result: what it returned.
-            gradient: of the result, (B, O, H, W).
-        """
-        return self.input_gradient(gradient, weight), self.weight_gradient(image, gradient)
-
-
-class NativeStridedConv3x3(nn.Cell):
-    """What `ops.Conv2D` computes for a 3x3 kernel, stride 2 and padding 1.
-
-    As matrix products of the image's lines; MindSpore keeps a table of all windows for each of its
-    three operators: 140 MB for the first of a ResNet-50 at 768x1280.
-
-    Args:
-        library: our compiled operators, of `build.library()`.
-    """
-
-    def __init__(self, library: Library) -> None:
-        super().__init__()
-        self.forward = _operator(library, "strided3x3", _halved_shape)
-        self.input_gradient = _operator(
-            library, "strided3x3_input_gradient", lambda image, gradient, weight: image
-        )
-        self.weight_gradient = _operator(library, "strided3x3_weight_gradient", _weight_shape)
-
-    def construct(self, image: Tensor, weight: Tensor) -> Tensor:
-        """Return (B, O, H / 2, W / 2) float32, sizes rounded up.
-
-        Args:
-            image: (B, I, H, W) float32.
-            weight: (O, I, 3, 3) float32.
-        """
-        return self.forward(image, weight)
-
-    def bprop(self, image, weight, result, gradient):
-        """Return the gradients of image and weight.
-
-        Args:
-            image, weight: as for `construct`.
-            result: what it returned.
-            gradient: of the result, of its shape.
-        """
-        of_image = self.input_gradient(image, gradient, weight)
-        return of_image, self.weight_gradient(image, gradient)
 
 
 class NativePoolRegions(nn.Cell):
@@ -118,10 +48,10 @@ class NativePoolRegions(nn.Cell):
     def __init__(self, library: Library, out_size: int, sample_num: int) -> None:
         super().__init__()
         self.samples = Tensor([sample_num], mstype.int32)
-        self.forward = _operator(
+        self.forward = operator(
             library, "pool", lambda *shapes: [shapes[-2][0], shapes[0][1], out_size, out_size]
         )
-        self.map_gradients = _operator(library, "pool_gradient", _map_shapes, _map_types)
+        self.map_gradients = operator(library, "pool_gradient", _map_shapes, _map_types)
 
     def construct(self, features: tuple[Tensor, ...], boxes: Tensor, places: Tensor) -> Tensor:
         """Return the averages, as `GatherSamples.construct` does.
@@ -131,7 +61,14 @@ class NativePoolRegions(nn.Cell):
         """
         return self.forward(*features, boxes, places, self.samples)
 
-    def bprop(self, features, boxes, places, result, gradient):
+    def bprop(
+        self,
+        features: tuple[Tensor, ...],
+        boxes: Tensor,
+        places: Tensor,
+        result: Tensor,
+        gradient: Tensor,
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
         """Return the gradients: of the maps; boxes and places have none.
 
         Args:
@@ -152,8 +89,8 @@ class NativeAddUpsampled(nn.Cell):
 
     def __init__(self, library: Library) -> None:
         super().__init__()
-        self.forward = _operator(library, "add_upsampled", _sum_shape)
-        self.coarse_gradient = _operator(
+        self.forward = operator(library, "add_upsampled", _sum_shape)
+        self.coarse_gradient = operator(
             library, "add_upsampled_gradient", _half_shape, lambda gradient: gradient
         )
 
@@ -165,7 +102,9 @@ class NativeAddUpsampled(nn.Cell):
         """
         return self.forward(fine, coarse)
 
-    def bprop(self, fine, coarse, result, gradient):
+    def bprop(
+        self, fine: Tensor, coarse: Tensor, result: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the gradients of both.
 
         Args:
@@ -177,7 +116,7 @@ class NativeAddUpsampled(nn.Cell):
 
 
 class NativeScaleFilters(nn.Cell):
-    """What `resnet.ScaleFilters` computes; MindSpore keeps a table four times as large for it.
+    """What `norms.ScaleFilters` computes; MindSpore keeps a table four times as large for it.
 
     Args:
         library: our compiled operators, of `build.library()`.
@@ -185,17 +124,19 @@ class NativeScaleFilters(nn.Cell):
 
     def __init__(self, library: Library) -> None:
         super().__init__()
-        self.scale = _operator(library, "scale_filters", lambda weight, scale: weight)
+        self.scale = operator(library, "scale_filters", lambda weight, scale: weight)
 
     def construct(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return the scaled filters, as `resnet.ScaleFilters.construct` does.
+        """Return the scaled filters, as `norms.ScaleFilters.construct` does.
 
         Args:
             weight, scale: as there.
         """
         return self.scale(weight, scale)
 
-    def bprop(self, weight, scale, result, gradient):
+    def bprop(
+        self, weight: Tensor, scale: Tensor, result: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the gradient of the weights; the scale is fixed.
 
         Args:
@@ -218,7 +159,7 @@ class NativeAnchorOverlaps(nn.Cell):
         super().__init__()
         self.offset = offset
         self.least = Tensor([min_pos_iou], mstype.float32)
-        self.match = _operator(library, "match_anchors", _match_shapes, _match_types)
+        self.match = operator(library, "match_anchors", _match_shapes, _match_types)
 
     def construct(
         self, anchors: Tensor, gt_boxes: Tensor, gt_valid: Tensor, gt_crowd: Tensor, usable: Tensor
@@ -238,19 +179,9 @@ class NativeAnchorOverlaps(nn.Cell):
         )
 
 
-def _conv3x3(conv: nn.Conv2d, library: Library) -> nn.Cell | None:
-    """Return what can compute the convolution; None for other kernels, strides or channels."""
-    settings = (conv.kernel_size, conv.dilation, conv.group, conv.pad_mode)
-    is_plain = settings == ((3, 3), (1, 1), 1, "pad") and conv.padding in (1, (1, 1, 1, 1))
-    fits = not (conv.in_channels % library.channels or conv.out_channels % library.channels)
-    own = {(1, 1): NativeConv3x3, (2, 2): NativeStridedConv3x3}.get(conv.stride)
-    is_single = conv.weight.dtype == mstype.float32
-    return own(library) if own and is_plain and fits and is_single else None
-
-
 # Cells that use one of ours, its attribute there, and what makes it.
 _PLACES = (
-    (nn.Conv2d, "conv2d", _conv3x3),
+    (nn.Conv2d, "conv2d", conv3x3),
     (
         GatherRoiAlign,
         "pool",
@@ -264,62 +195,40 @@ _PLACES = (
         lambda cell, library: NativeAnchorOverlaps(library, cell.offset, cell.matcher.min_pos_iou),
     ),
 )
+# Those of networks that know their pictures' own canvases.
+_CANVAS_PLACES = (
+    (Conv2d, "on_canvas", canvas_conv),
+    (
+        Conv2d,
+        "zero_behind",
+        lambda cell, library: (
+            NativeZeroBehind(library) if cell.has_window and cell.on_canvas is None else None
+        ),
+    ),
+    (ResNetFea, "zero_behind", lambda cell, library: NativeZeroBehind(library)),
+)
 
 
-def _operator(library: Library, name: str, shapes, types=None):
-    return ops.Custom(f"{library.path}:{name}", shapes, types or _float32, "aot")
-
-
-def _float32(first, *others):
-    # A parameter's type is a Ref[Tensor[Float32]], which is equal to nothing.
-    if "Float32" not in str(first):
-        raise TypeError(f"the CPU operators take float32, not {first}")
-    return mstype.float32
-
-
-def _result_shape(image, weight):
-    _agree(image[1] == weight[1], image, weight)
-    return [image[0], weight[0], image[2], image[3]]
-
-
-def _halved_shape(image, weight):
-    batch, channels, height, width = _result_shape(image, weight)
-    return [batch, channels, (height + 1) // 2, (width + 1) // 2]
-
-
-def _agree(fits: bool, *shapes) -> None:
-    if not fits:
-        raise ValueError(f"the shapes {', '.join(map(str, shapes))} do not fit together")
-
-
-def _image_shape(gradient, weight):
-    return [gradient[0], weight[1], gradient[2], gradient[3]]
-
-
-def _weight_shape(image, gradient):
-    return [gradient[1], image[1], 3, 3]
-
-
-def _map_shapes(*shapes):
+def _map_shapes(*shapes: Shape) -> tuple[Shape, ...]:
     return tuple(shapes[:-4])
 
 
-def _map_types(*types):
+def _map_types(*types: mstype.Type) -> tuple[mstype.Type, ...]:
     return tuple(types[:-4])
 
 
-def _sum_shape(fine, coarse):
-    _agree(list(fine) == [coarse[0], coarse[1], 2 * coarse[2], 2 * coarse[3]], fine, coarse)
+def _sum_shape(fine: Shape, coarse: Shape) -> Shape:
+    agree(list(fine) == [coarse[0], coarse[1], 2 * coarse[2], 2 * coarse[3]], fine, coarse)
     return fine
 
 
-def _half_shape(gradient):
+def _half_shape(gradient: Shape) -> Shape:
     return [gradient[0], gradient[1], gradient[2] // 2, gradient[3] // 2]
 
 
-def _match_shapes(*shapes):
+def _match_shapes(*shapes: Shape) -> tuple[Shape, ...]:
     return (shapes[4],) * 4
 
 
-def _match_types(*types):
+def _match_types(*types: mstype.Type) -> tuple[mstype.Type, ...]:
     return mstype.float32, mstype.int32, mstype.int32, mstype.float32

@@ -21,6 +21,8 @@ _TRUTH_COLOR = "#FFFFFF"
 _INK, _PAPER, _FAINT = "#222222", "#FFFFFF", "#666666"
 _SMALLEST_TEXT, _LARGEST_TEXT = 11, 400  # pixels
 _WIDEST_LINE = 40  # pixels
+# Lines and what they mean, in a sheet's legend.
+PREDICTED_AND_TRUE = (("dashed", "true box"), ("solid", "predicted box, class and score"))
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def draw_contact_sheet(
     *,
     class_names: Sequence[str],
     title: str = "Validation images",
+    lines: Sequence[tuple[str, str]] = PREDICTED_AND_TRUE,
     columns: int = 4,
     tile_width: int = 440,
 ) -> None:
@@ -139,6 +142,7 @@ def draw_contact_sheet(
         png: the file to write.
         class_names: decides the colours.
         title: the sheet's heading.
+        lines: "dashed" or "solid", and what such a line means.
         columns: images in a row.
         tile_width: pixels an image's longer side is scaled to.
 
@@ -162,7 +166,7 @@ def draw_contact_sheet(
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
     sheet_width = gap + columns * (tile_width + gap)
     entries = [(labels[name], colors[name]) for name in class_names if name in shown]
-    legend = _legend(entries, sheet_width - 2 * gap, title)
+    legend = _legend(lines, entries, sheet_width - 2 * gap, title)
     row_heights = [max(tile.height for tile, _ in row) + caption + gap for row in rows]
     sheet = Image.new("RGB", (sheet_width, legend.height + sum(row_heights) + 2 * gap), _PAPER)
     sheet.paste(legend, (gap, gap))
@@ -233,14 +237,17 @@ def _ink_on(color: str) -> str:
     return "#000000" if 0.3 * red + 0.59 * green + 0.11 * blue > 120 else "#FFFFFF"
 
 
-def _legend(classes: Sequence[tuple[str, str]], width: int, title: str) -> Image.Image:
+def _legend(
+    lines: Sequence[tuple[str, str]], classes: Sequence[tuple[str, str]], width: int, title: str
+) -> Image.Image:
     """The heading and what lines and colours mean, wrapped into `width` pixels.
 
     Args:
+        lines: what a kind of line means.
         classes: what is drawn for a class, and its colour.
     """
     big, font = Lettering(24), Lettering(16)
-    entries = [("dashed", "true box"), ("solid", "predicted box, class and score")]
+    entries = list(lines)
     # A legend of eighty classes would be larger than the images; the tags name them anyway.
     entries += [(color, label) for label, color in classes if len(classes) <= 12]
     strip = Image.new("RGB", (width, 200), _PAPER)

@@ -16,8 +16,9 @@ from ..base.errors import EXIT_USER_ERROR, UserError
 from ..base.files import remove_leftovers, save_whole
 from ..base.messages import one_line
 from ..checkpoints.run_config import adopt_run_config
-from ..images.ops import preprocess_image
+from ..images.batching import NetworkInput, batches_of
 from ..images.reading import DEFAULT_MAX_PIXELS, ImageError, decode_image, narrow_depth, read_bytes
+from ..images.views import View
 from ..model_utils.config import Config
 from .drawing import Boxes, class_color, draw_boxes
 from .fonts import class_labels
@@ -26,7 +27,6 @@ PREDICTIONS = "predictions.json"
 DEFAULT_OUTPUT = "predictions"  # below the working folder
 _SMALLEST_PICTURE = 640  # smaller images are enlarged to this, or class names would cover them
 _LARGEST_PICTURE = 25_000_000  # pixels; larger images are drawn smaller
-_BATCH_PIXELS = 50_000_000  # a batch ends with the image that brings it there: memory
 _LONGEST_STEM = 200  # bytes; file systems take 255, and a number or an ending may follow
 
 
@@ -75,40 +75,6 @@ def refuse_to_overwrite(paths: Sequence[Path], output: Path) -> None:
     except (OSError, RuntimeError) as error:  # RuntimeError: links that go in a circle
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--output_dir {output}: {reason}") from error
-
-
-def batches_of(
-    pictures: Iterator[tuple[int, np.ndarray]], config: Config, size: int
-) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray, np.ndarray]]:
-    """Images prepared, `size` at a time, fewer where they are very large.
-
-    Args:
-        pictures: (position, (H, W, 3) uint8 RGB) of each image.
-        config: how the network's input is made.
-        size: images in a batch.
-
-    Yields:
-        the batch's `pictures`; the network's input (size, 3, img_height, img_width) float32 and its
-        meta (size, 4) float32. The last batch is filled up with copies, so that one compiled graph
-        serves all.
-    """
-    while batch := _next_batch(pictures, size):
-        prepared = [preprocess_image(rgb, config) for _, rgb in batch]
-        prepared += prepared[-1:] * (size - len(prepared))
-        yield batch, np.stack([p[0] for p in prepared]), np.stack([p[1] for p in prepared])
-
-
-def _next_batch(
-    pictures: Iterator[tuple[int, np.ndarray]], size: int
-) -> list[tuple[int, np.ndarray]]:
-    batch: list[tuple[int, np.ndarray]] = []
-    pixels = 0
-    for position, rgb in pictures:
-        batch.append((position, rgb))
-        pixels += rgb.shape[0] * rgb.shape[1]
-        if len(batch) >= size or pixels >= _BATCH_PIXELS:
-            break
-    return batch
 
 
 def read_pictures(
@@ -219,9 +185,7 @@ def run_prediction(config: Config, paths: Sequence[Path], min_score: float) -> i
     if not config.checkpoint_path:
         raise UserError("checkpoint_path is empty; give the detector with --checkpoint_path FILE")
     refuse_to_overwrite(paths, Path(config.output_dir))
-    from mindspore import Tensor
-
-    from ..detector import open_detector
+    from ..detector import ViewsDetector, open_detector
     from ..graph_cache.compile_cache import CompileCache
     from ..model_utils.device_adapter import init_device
 
@@ -234,16 +198,21 @@ def run_prediction(config: Config, paths: Sequence[Path], min_score: float) -> i
     network = opened.network(test_score_thr=lowest)
     for line in (*lines, *opened.lines):
         print(one_line(line))
-    run = CompileCache(config)
+    detect_views, used = ViewsDetector(network, config, CompileCache(config)), set()
 
-    def detect(image: np.ndarray, meta: np.ndarray) -> list[np.ndarray]:
-        return [output.asnumpy() for output in run(network, Tensor(image), Tensor(meta))]
+    def detect(inputs: Sequence[NetworkInput]) -> list[np.ndarray]:
+        canvas = inputs[0][0].shape[2:]
+        if len(config.canvas_sizes) > 1 and canvas not in used:
+            print(f"canvas {canvas[0]}x{canvas[1]}: its graph is compiled, or comes from the cache")
+            used.add(canvas)
+        return detect_views(inputs)
 
-    return write_predictions(detect, config, paths, min_score)
+    return write_predictions(detect, detect_views.views, config, paths, min_score)
 
 
 def write_predictions(
-    detect: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]],
+    detect: Callable[[Sequence[NetworkInput]], Sequence[np.ndarray]],
+    views: Sequence[View],
     config: Config,
     paths: Sequence[Path],
     min_score: float,
@@ -251,8 +220,9 @@ def write_predictions(
     """Detect in each image, draw what was found, and write ``predictions.json``.
 
     Args:
-        detect: the network: image (B, 3, H, W) and meta (B, 4) -> boxes (B, K, 4), scores, labels
-            and valid (B, K), as `entry_of` takes them.
+        detect: a `ViewsDetector`: inputs of each view -> boxes (B, K, 4), scores, labels and valid
+            (B, K), as `entry_of` takes them.
+        views: that it takes.
         config, paths, min_score: as in `run_prediction`.
 
     Returns:
@@ -261,11 +231,12 @@ def write_predictions(
     output = Path(config.output_dir)
     remove_leftovers(output)
     names = picture_names(paths)
-    entries: list[dict[str, Any]] = []
+    entries: dict[int, dict[str, Any]] = {}
     unreadable: list[Path] = []
     pictures = read_pictures(paths, unreadable, config.max_image_pixels)
-    for batch, image, meta in batches_of(pictures, config, min(config.test_batch_size, len(paths))):
-        outputs = detect(image, meta)
+    size = min(config.test_batch_size, len(paths))
+    for batch, inputs in batches_of(pictures, views, size):
+        outputs = detect(inputs)
         for row in range(len(batch)):
             position, rgb = batch[row]
             path, png = paths[position], output / names[position]
@@ -274,10 +245,11 @@ def write_predictions(
             counts = Counter(d["class"] for d in entry["detections"])
             summary = ", ".join(f"{n} {c}" for c, n in counts.items()) or "nothing found"
             print(one_line(f"{path}: {summary} -> {png}"))
-            entries.append(entry)
+            entries[position] = entry
         del rgb
         batch.clear()  # large pictures go before the next ones come
-    save_whole(output / PREDICTIONS, lambda name: _write_json(name, entries))
+    in_order = [entries[position] for position in sorted(entries)]
+    save_whole(output / PREDICTIONS, lambda name: _write_json(name, in_order))
     print(f"predictions: {output / PREDICTIONS}")
     if unreadable:
         print(f"not in them: {len(unreadable)} of {len(paths)} images, which cannot be read")

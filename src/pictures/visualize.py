@@ -6,7 +6,6 @@
 works alone.
 """
 
-import json
 import math
 import os
 import reprlib
@@ -20,7 +19,7 @@ import numpy as np
 
 from ..base.arguments import ArgumentParser
 from ..base.errors import UserError, run_entry
-from ..base.foreign_files import read_bounded
+from ..base.foreign_files import read_json
 from ..base.program import command, program
 from ..data.coco_file import CocoFile
 from ..images.reading import DEFAULT_MAX_PIXELS
@@ -133,10 +132,10 @@ def _read_results(source: str | os.PathLike[str] | list[dict[str, Any]]) -> list
         _check_entries(source, "results", "results")
         return source
     try:
-        content = json.loads(read_bounded(source, _LARGEST_RESULTS).decode("utf-8"))
+        content = read_json(source, _LARGEST_RESULTS, allow_nan=True)
     except OSError as error:
         raise UserError(f"results file {source} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"results file {source} is not JSON: {error}") from error
     name = f"results file {source} is not a COCO results list that {program('eval')} writes"
     if not isinstance(content, list):

@@ -206,7 +206,7 @@ class _AllReduce(nn.Cell):
         super().__init__()
         self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
 
-    def construct(self, values):
+    def construct(self, values: Tensor) -> Tensor:
         return self.all_reduce(values)
 
 

@@ -3,7 +3,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from mindspore import nn
 
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short
-from ..checkpoints.file import Checkpoint, describe_model, find_checkpoints, read_checkpoint
+from ..checkpoints.file import Checkpoint, describe_model, find_checkpoints
 from ..checkpoints.loading import load_training_state, require_training_state, set_parameter
 from ..checkpoints.run_config import read_unasked
+from ..checkpoints.settings import open_checkpoint
 from ..model_utils.config import Config, is_saved, load_config
 from ..model_utils.configuration.schema import RULES, SETTABLE
 from ..processes.ranks import Ranks
@@ -29,16 +30,24 @@ class Position:
         epoch: the current one, from 1.
         step_in_epoch: steps of it that are done.
         global_step: steps of the run that are done.
+        epoch_parts: global batch and last step of the parts of the epoch that other numbers of
+            processes have made; see `plan_epoch`.
     """
 
     epoch: int = 1
     step_in_epoch: int = 0
     global_step: int = 0
+    epoch_parts: list[list[int]] = field(default_factory=list)
 
     def advance(self) -> None:
         """Move on by one step."""
         self.step_in_epoch += 1
         self.global_step += 1
+
+    def next_epoch(self) -> None:
+        """Move on to the beginning of the next epoch."""
+        self.epoch += 1
+        self.step_in_epoch, self.epoch_parts = 0, []
 
 
 def open_start(wanted: str, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
@@ -82,7 +91,7 @@ def open_start(wanted: str, folder: Path, say: Callable[[str], None]) -> Checkpo
 
 
 def _read_start(path: Path) -> Checkpoint:
-    checkpoint = read_checkpoint(path, "resume")
+    checkpoint = open_checkpoint(path, "resume")
     require_training_state(checkpoint, "resume")
     return checkpoint
 
@@ -136,14 +145,17 @@ def position_of(
     batch_before, ranks_before = meta["batch_size"], meta["world_size"]
     images_before = batch_before * ranks_before
     images = batch_size * world_size
+    parts = meta.get("epoch_parts", [])
     if images == images_before:
         _require(path, meta, "steps_per_epoch", steps)
-        return Position(meta["epoch"], meta["step_in_epoch"], meta["global_step"])
+        return Position(meta["epoch"], meta["step_in_epoch"], meta["global_step"], parts)
     _require(path, meta, "batch_size", batch_size)
     done = meta["step_in_epoch"] * images_before
     complete = meta["step_in_epoch"] >= meta["steps_per_epoch"]
     step = steps if complete else min(-(-done // images), steps)
-    return Position(meta["epoch"], step, (meta["epoch"] - 1) * steps + step)
+    # Of an epoch that has not begun, or is complete, nothing has to be left out.
+    parts = [*parts, [images_before, meta["step_in_epoch"]]] if 0 < step < steps else []
+    return Position(meta["epoch"], step, (meta["epoch"] - 1) * steps + step, parts)
 
 
 def load_start(

@@ -83,7 +83,7 @@ class Run:
         if self.epoch_is_done():
             if self.position.epoch >= self.config.epoch_size:
                 return False
-            self.position.epoch, self.position.step_in_epoch = self.position.epoch + 1, 0
+            self.position.next_epoch()
         self.train_one_step.set_train(True)
         return True
 
@@ -109,6 +109,7 @@ class Run:
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
             skip_steps=self.position.step_in_epoch,
+            parts=self.position.epoch_parts,
         )
         try:
             for batch in iterate(dataset, records=self.data):
@@ -132,6 +133,8 @@ class Run:
         self.saver.trained()
         scale = Tensor(self.guard.scaler.scale, ms.float32)
         losses, grad_norm = self.graphs(self.train_one_step, scale, *batch[:-1])
+        if self.graphs.compiled:  # that is no part of a step's time
+            self.step_report.pause()
         at = self.position
         at.advance()
         return FinishedStep(
@@ -266,7 +269,7 @@ class Run:
             self._share_statistics()
             outcome = evaluate(
                 self.network,
-                self.config,
+                self.config.replace(test_flip=False, test_scales=[1.0]),  # in one view
                 *self.validation,
                 ranks=self.ranks,
                 display=self.display,

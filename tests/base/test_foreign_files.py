@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small files of others, read with a bound."""
 
+import math
 import os
 import tracemalloc
 
 import pytest
 
-from src.base.foreign_files import is_regular_file, read_bounded, read_json
+from src.base.errors import UserError
+from src.base.foreign_files import is_regular_file, read_bounded, read_json, require_regular
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100])
@@ -48,6 +50,29 @@ def test_what_is_no_json(tmp_path, text):
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError):
         read_json(path, 2**20)
+
+
+def test_numbers_that_are_none_where_they_are_allowed(tmp_path):
+    (tmp_path / "file.json").write_text('[NaN, "NaN"]')
+    number, text = read_json(tmp_path / "file.json", 2**20, allow_nan=True)
+    assert math.isnan(number) and text == "NaN"
+
+
+def test_what_a_setting_names_is_looked_at_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+    (tmp_path / "file").write_text("abc")
+    assert require_regular(tmp_path / "file", "key", "table") == 3
+    for name, message in {
+        "none": "none: no such file; set key to a table",
+        "": "a folder; set key to a table in it",
+        "pipe": "a device or a pipe; set key to a table",
+        "empty": "an empty file; set key to another table",
+        "file/more": "Not a directory; set key to a table",
+    }.items():
+        with pytest.raises(UserError) as raised:
+            require_regular(tmp_path / name, "key", "table")
+        assert str(raised.value).endswith(message)
 
 
 def test_regular_files(tmp_path):

@@ -40,6 +40,17 @@ def test_what_is_written_is_read_again():
     require_run(meta, PATH)
 
 
+def test_parts_of_an_epoch_follow_each_other():
+    # 6 images, then 3 steps of 2 (the first three counted as made): the run stands behind them
+    require_run(_parse({**META, "epoch_parts": [[3, 2]]}), PATH)
+    for parts in ([[3, 3]], [[3, 2], [4, 1]], [[100, 2]]):
+        with pytest.raises(DamagedFileError, match="epoch_parts: .* do not follow each other"):
+            require_run(_parse({**META, "epoch_parts": parts}), PATH)
+    for parts in ([[0, 2]], [[3]], [3], [[3, 0]], "x", [[1, 1]] * 20_000):
+        with pytest.raises(DamagedFileError, match="says epoch_parts: "):
+            _parse({**META, "epoch_parts": parts})
+
+
 def test_files_without_a_version_or_without_an_entry_are_read():
     assert _parse({"norm": "bn", "of_another_program": {"deep": [1]}}) == {"norm": "bn"}
     assert parse_meta(None, PATH) == {} == _parse({})
@@ -100,6 +111,8 @@ FINE = {
     "best": ({},),
     "settings": ({}, {"a": {}}),
     "loss_logs": ([],),
+    "canvases": ([],),
+    "epoch_parts": ([],),
     "roi_layer": ({},),
     "rpn_max_num": (),
 }

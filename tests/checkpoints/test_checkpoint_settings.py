@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from src.base.errors import UserError
+from src.checkpoints.families import family_settings
 from src.checkpoints.file import Checkpoint, describe_model
 from src.checkpoints.loading import check_model
 from src.checkpoints.settings import adopt_settings, stored_settings, with_known_meta
+from src.images.geometry import ResizeRule
 from src.model_utils.config import load_config
 
 CPU = ("--device_target", "CPU")
@@ -126,3 +128,75 @@ def test_a_stored_value_that_cannot_be_names_the_file():
 def test_other_files_without_settings_say_nothing():
     assert stored_settings(_checkpoint(names=("conv1.weight", "fc.weight"))) == {}
     assert stored_settings(_checkpoint(names=ZOO_NAMES[:3])) == {}
+
+
+def _converted(family="torchvision"):
+    return _checkpoint({"source": family, "settings": family_settings(family, "resnet_v1_50")})
+
+
+@pytest.mark.parametrize(
+    "family, like",
+    [
+        ("torchvision", "torchvision"),
+        ("detectron2", "detectron2"),
+        ("mmdetection", "opencv"),
+        ("mmdetection_1", "opencv"),
+    ],
+)
+def test_converted_checkpoints_bring_their_resize_rule(family, like):
+    config, _ = adopt_settings(load_config(CPU), _converted(family))
+    rule = ResizeRule.from_config(config)
+    assert (rule.kind, rule.min_sizes, rule.max_size, rule.like) == (
+        "short_edge",
+        (800,),
+        1333,
+        like,
+    )
+    assert rule.canvases == ((800, 1344), (1344, 800))
+
+
+def test_the_model_zoos_keep_their_canvas():
+    config, _ = adopt_settings(load_config(CPU), _zoo(6))
+    rule = ResizeRule.from_config(config)
+    assert (rule.kind, rule.canvases, rule.like) == ("canvas", ((768, 1280),), "opencv")
+
+
+def test_a_canvas_of_the_user_replaces_the_rule():
+    """And a rule of the user's goes beside the checkpoint's other keys."""
+    config, lines = adopt_settings(load_config((*CPU, "--img_width", "320")), _converted())
+    assert ResizeRule.from_config(config) == ResizeRule("canvas", ((768, 320),))
+    assert "320 x img_height 768, not by the checkpoint's resize, min_size" in lines[-1]
+    given = load_config((*CPU, "--img_width", "320", "--resize", "short_edge"))
+    config, lines = adopt_settings(given, _converted())
+    assert ResizeRule.from_config(config).like == "torchvision" and len(lines) == 1
+    given = load_config((*CPU, "--img_width", "320", "--canvases", "[96x64]"))
+    rule = ResizeRule.from_config(adopt_settings(given, _converted())[0])
+    assert (rule.kind, rule.canvases) == ("short_edge", ((96, 64),))
+    config, _ = adopt_settings(load_config((*CPU, "--min_size", "[400]")), _converted())
+    assert ResizeRule.from_config(config).min_sizes == (400,)
+
+
+def test_a_canvas_of_the_user_goes_before_stored_canvases_only():
+    meta = {"settings": {"resize": "stretch", "canvases": ["64x96", "96x64"]}}
+    given = load_config((*CPU, "--img_width", "320", "--img_height", "64"))
+    config, _ = adopt_settings(given, _checkpoint(meta))
+    assert ResizeRule.from_config(config) == ResizeRule("stretch", ((64, 320),))
+    assert len(adopt_settings(load_config(CPU), _checkpoint(meta))[0].canvas_sizes) == 2
+
+
+@pytest.mark.parametrize(
+    "settings, complaint",
+    [
+        ({"canvases": ["32x32", "32768x16384"]}, "a canvas 16384 wide and 32768 high .* anchors"),
+        ({"resize": "short_edge", "min_size": [32767], "max_size": 32767}, "GB of memory"),
+        ({"canvases": ["64x64"] * 17}, "canvases"),
+        ({"canvases": ["64x-64"]}, "canvases"),
+        ({"canvases": ["63x64"]}, "multiple of 32"),
+        ({"min_size": [0]}, "min_size"),
+        ({"min_size": list(range(1, 99))}, "min_size"),
+        ({"resize_like": "my own"}, "resize_like"),
+    ],
+)
+def test_stored_rules_are_bounded(settings, complaint):
+    with pytest.raises(UserError, match=complaint):
+        adopt_settings(load_config(CPU), _checkpoint({"settings": settings}))

@@ -11,20 +11,21 @@ import pytest
 
 from src import dataset
 from src.base.errors import UserError
+from src.data.epoch_plan import epoch_order
 from src.data.mindrecord import ensure_mindrecord
+from src.data.train_sample import Augmentation, make_train_sample
 from src.dataset import (
     EVAL_COLUMNS,
     TRAIN_COLUMNS,
-    Augmentation,
     create_eval_dataset,
     create_train_dataset,
-    epoch_order,
     iterate,
-    make_train_sample,
     steps_per_epoch,
 )
+from src.images import augmentation
 from src.images.ops import expand_image, normalize_and_pad, preprocess_image
 from src.images.reading import read_image
+from src.images.views import views_of
 from tests.helpers.data_helpers import (
     canvas_format,
     edit_json,
@@ -201,6 +202,92 @@ def test_images_without_boxes_in_training(root):
     assert not any(batch[2][batch[3] == 0].any() for batch in batches)
 
 
+# ------------------------------------------------------------------ several canvases
+
+CANVASES = {"resize": "short_edge", "min_size": (48, 64), "max_size": 96}
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Record sets of 11 training and 11 validation images, four of each upright."""
+    root = make_coco_root(tmp_path_factory.mktemp("mixed"), num_images=11, portraits=4)
+    make_coco_root(root, num_images=11, split="val2017", portraits=4)
+    return [ensure_mindrecord(make_config(root), split) for split in ("train", "val")]
+
+
+def test_sizes_are_as_they_are_decoded(mixed):
+    for records in mixed:
+        sizes = [read_image(path).shape[:2] for path in records.image_paths]
+        assert records.sizes.tolist() == [list(size) for size in sizes]
+
+
+def test_a_batch_is_on_one_canvas(mixed):
+    train_set, _ = mixed
+    config = make_config(flip_ratio=0.0, **CANVASES)
+    seen, shapes = [], set()
+    for batch in train_batches(config, train_set):
+        shapes.add(batch[0].shape[2:])
+        height, width = batch[0].shape[2:]
+        upright = [train_set.sizes[i][0] > train_set.sizes[i][1] for i in batch[7]]
+        assert (height > width) in upright  # of what was left in the end, most are
+        assert (batch[1][:, :2] <= (height, width)).all()
+        seen.extend(batch[7].tolist())
+    assert shapes == {(64, 96), (96, 64)} and len(set(seen)) == len(seen) == 10
+
+
+def test_two_ranks_share_the_batch_of_one_on_each_canvas(mixed):
+    train_set, _ = mixed
+    together = train_batches(make_config(batch_size=4, **CANVASES), train_set)
+    config = make_config(**CANVASES)
+    ranks = [train_batches(config, train_set, rank=r, world_size=2) for r in (0, 1)]
+    assert len(together) == 2
+    for whole, first, second in zip(together, *ranks, strict=True):
+        for column, (a, b, c) in enumerate(zip(whole, first, second, strict=True)):
+            joined = np.stack([b, c], axis=1).reshape(a.shape)
+            np.testing.assert_array_equal(a, joined, err_msg=TRAIN_COLUMNS[column])
+
+
+def test_skipped_steps_leave_the_rest_alone_on_each_canvas(mixed):
+    train_set, _ = mixed
+    config = make_config(**CANVASES)
+    whole = train_batches(config, train_set)
+    for skipped in range(1, 5):
+        assert_equal(whole[skipped:], train_batches(config, train_set, skip_steps=skipped))
+
+
+def test_no_image_comes_again_after_other_numbers_of_processes(mixed):
+    train_set, _ = mixed
+    config = make_config(**CANVASES)
+    place = {"rank": 0, "world_size": 1}
+    seen = [i for batch in train_batches(config, train_set, **place)[:1] for i in batch[7]]
+    for rank in (0, 1):  # a step of 4, which is the second
+        place = {"rank": rank, "world_size": 2, "skip_steps": 1, "parts": [(2, 1)]}
+        seen += [i for batch in train_batches(config, train_set, **place) for i in batch[7]]
+    assert len(set(seen)) == len(seen) == 6
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_evaluation_on_canvases(mixed, world_size):
+    _, val_set = mixed
+    config = make_config(**CANVASES)
+    ranks = [
+        eval_batches(config, val_set, rank=r, world_size=world_size) for r in range(world_size)
+    ]
+    for step in zip(*ranks, strict=True):
+        assert len({batch[0].shape for batch in step}) == 1
+    found = []
+    for image, meta, index in (batch for batches in ranks for batch in batches):
+        for own, size, i in zip(image, meta, index, strict=True):
+            if i >= 0:
+                expected = preprocess_image(read_image(val_set.image_paths[i]), config)
+                np.testing.assert_array_equal(own, expected[0])
+                np.testing.assert_array_equal(size, expected[1])
+                found.append(int(i))
+    assert sorted(found) == list(range(11))
+    limited = eval_batches(make_config(max_val_images=5, **CANVASES), val_set)
+    assert [batch[2].tolist() for batch in limited] == [[4, -1], [0, 1], [2, 3]]
+
+
 # ------------------------------------------------------------------ one sample
 
 
@@ -269,7 +356,7 @@ def test_a_large_picture_grows_no_larger_than_the_limit(monkeypatch):
         grown.append(expand_image(rgb, ratio, *rest))
         return grown[-1]
 
-    monkeypatch.setattr(dataset, "expand_image", expand)
+    monkeypatch.setattr(augmentation, "expand_image", expand)
     rgb = np.zeros((80, 100, 3), np.uint8)
     for index in range(20):
         sample(rgb, [], index, expand_ratio=4.0, max_pixels=20_000)
@@ -305,6 +392,19 @@ def test_evaluation_sees_every_image_once(val_set, batch_size):
             np.testing.assert_array_equal(meta, expected_meta)
         else:
             assert np.isfinite(image).all() and (meta > 0).all()
+
+
+def test_views_of_test_time_augmentation_are_columns(val_set):
+    config = make_config(test_batch_size=2, test_flip=True, test_scales=(1.0, 0.5))
+    first, *_ = iterate(create_eval_dataset(config, val_set), output_numpy=True)
+    assert len(first) == 9 and first[-1].tolist() == [0, 1]
+    rgb = read_image(val_set.image_paths[0])
+    views = views_of(config)
+    assert len(views) == 4
+    for view, image, meta in zip(views, first[:-1:2], first[1:-1:2], strict=True):
+        expected, expected_meta = view.prepare(rgb, 0)
+        np.testing.assert_array_equal(image[0], expected)
+        np.testing.assert_array_equal(meta[0], expected_meta)
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

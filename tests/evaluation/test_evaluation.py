@@ -12,7 +12,11 @@ import src.evaluation.run as evaluation
 from src.base.errors import UserError
 from src.checkpoints.file import describe_model, save_checkpoint
 from src.data.mindrecord import ensure_mindrecord
-from src.evaluation.coco_results import write_results
+from src.detector import ViewsDetector
+from src.evaluation.coco_results import detections_to_results, write_results
+from src.images.batching import batches_of
+from src.images.reading import read_image
+from tests.helpers.colour_detector import ColourDetector
 from tests.helpers.tiny_detector import TinyDetector
 from tests.helpers.tiny_run import CLASS_NAMES, NUM_VAL, make_data, tiny_config, use_tiny_detector
 
@@ -91,6 +95,20 @@ def test_every_image_once_whatever_the_batch(setting, batch):
     assert detections.image_ids == VAL_IDS
     assert summary.ap == pytest.approx(1.0)
     assert detections.images_per_second > 0
+
+
+def test_evaluation_looks_at_the_views_that_detector_looks_at(setting):
+    config = setting(test_flip=True, test_scales=[1.0, 0.5], test_score_thr=0.2)
+    records = ensure_mindrecord(config, "val")
+    detector = ViewsDetector(ColourDetector(2), config, lambda cell, *inputs: cell(*inputs))
+    found = evaluation.detect(ColourDetector(2), config, records, [10, 20, 30])
+    expected = []
+    pictures = enumerate(map(read_image, records.image_paths))
+    for batch, inputs in batches_of(pictures, detector.views, config.test_batch_size):
+        ids = [records.image_ids[i] for i, _ in batch]
+        outputs = (output[: len(batch)] for output in detector(inputs))
+        expected += detections_to_results(ids, *outputs, [10, 20, 30])
+    assert len(expected) > 20 and found.results == expected
 
 
 def test_only_so_many_images(setting):

@@ -13,7 +13,7 @@ import pytest
 from src.base.errors import UserError
 from src.evaluation.postprocessing import run_postprocess
 from src.evaluation.result_files import ResultFolder
-from src.export.model_card import make_card
+from src.export.model_card import ModelFile, make_card
 from src.model_utils.config import load_config
 from tests.helpers.stand_ins import CLASS_NAMES, stand_in_config
 
@@ -157,7 +157,8 @@ def test_a_result_of_another_image_is_not_taken(place):
 def test_the_models_own_class_names_count(place):
     folder = place / "result_Files"
     _write_all(folder, old=False)
-    card = make_card(stand_in_config(64, 96), target="CPU", inputs={}, outputs={}, checkpoint={})
+    file = ModelFile("m.onnx", (64, 96), 1, inputs={}, outputs={})
+    card = make_card(stand_in_config(64, 96), target="CPU", files=[file], checkpoint={})
     (folder / "model.json").write_text(json.dumps(card))
     assert run_postprocess(_config(place, coco_classes=("owl", "fox"))) == 0
     results = json.loads((place / "results.json").read_text())

@@ -17,9 +17,12 @@ from src.detector import build_detector
 from src.export.exported_model import Comparison, compare, open_mindir, open_onnx
 from src.export.formats import FORMATS
 from src.export.model_card import read_card
+from src.export.model_set import ExportedModel
 from src.export.plan import plan_export
-from src.FasterRcnn.resnet import norm_layer
+from src.FasterRcnn.norms import norm_layer
+from src.images.ops import InputFormat, preprocess_image
 from tests.helpers.network_helpers import fill_by_recipe, small_batch, small_config
+from tests.helpers.odd_images import picture
 from tests.helpers.stand_ins import CLASS_NAMES, SmallDetector, stand_in_config
 
 
@@ -51,7 +54,8 @@ def test_file_and_description(small, tmp_path, capsys):
     assert _export(small) == 0
     assert _files(tmp_path) == ["model.mindir", "model.mindir.json"]
     assert "checked: equal to the network bit for bit" in capsys.readouterr().out
-    card = read_card(tmp_path / "model.mindir.json")
+    card = read_card(tmp_path / "model.mindir.json").content
+    assert card["version"] == 1 and "files" not in card  # as older readers know it
     assert card["class_names"] == list(CLASS_NAMES)
     assert card["preprocessing"] == {
         "height": small.img_height,
@@ -96,13 +100,71 @@ def test_onnx_with_the_weights_of_the_checkpoint(small, tmp_path):
     pytest.importorskip("onnxruntime")
     _export(small.replace(file_format="ONNX", test_batch_size=2))
     run, inputs, outputs = open_onnx(tmp_path / "model.onnx")
-    card = read_card(tmp_path / "model.onnx.json")
+    card = read_card(tmp_path / "model.onnx.json").content
     assert [t["model_name"] for t in card["inputs"] + card["outputs"]] == inputs + outputs
     image, image_meta = small_batch(64, 96, 3)[:2]
     network = SmallDetector(seed=4)
     expected = [o.asnumpy() for o in network(Tensor(image), Tensor(image_meta))]
     result = compare(expected, run(image, image_meta))
     assert result.same and result.count > 0
+
+
+@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
+def test_a_file_for_each_canvas(small, tmp_path, capsys, file_format):
+    if file_format == "ONNX":
+        pytest.importorskip("onnxruntime")
+    changes = {"resize": "short_edge", "min_size": (64,), "max_size": 96, "resize_like": "opencv"}
+    config = small.replace(file_format=file_format, **changes)
+    assert _export(config) == 0
+    ending = f".{file_format.lower()}"
+    names = [f"model_{canvas}{ending}" for canvas in ("64x96", "96x64")]
+    assert _files(tmp_path) == [f"model{ending}.json", *names]
+    assert capsys.readouterr().out.count("checked: ") == 2
+    model, network = ExportedModel(tmp_path / f"model{ending}.json"), SmallDetector(seed=4)
+    assert model.card.input == InputFormat.from_config(config)
+    assert [file.name for file in model.card.files] == names
+    for height, width, canvas in ((70, 90, (64, 96)), (200, 100, (96, 64)), (50, 50, (64, 96))):
+        image, meta = preprocess_image(picture(height, width), model.card.input)
+        assert image.shape[1:] == canvas
+        expected = [o.asnumpy() for o in network(Tensor(image[None]), Tensor(meta[None]))]
+        result = compare(expected, model(image[None], meta[None]))
+        assert result.same and result.count > 0
+
+
+def test_fewer_canvases_take_the_earlier_files_away(small, tmp_path, capsys):
+    several = small.replace(canvases=("64x96", "96x64", "96x96"))
+    _export(several)
+    (tmp_path / "model_32x32.mindir").write_bytes(b"of nobody")
+    _export(small)
+    kept = ["model.mindir", "model.mindir.json", "model_32x32.mindir"]
+    assert _files(tmp_path) == kept
+    removed = "model_64x96.mindir, model_96x64.mindir, model_96x96.mindir"
+    assert f"removed, of an earlier export: {removed}" in capsys.readouterr().out
+    _export(several.replace(canvases=("64x96", "96x64")))
+    assert _files(tmp_path) == [
+        "model.mindir.json",
+        "model_32x32.mindir",
+        "model_64x96.mindir",
+        "model_96x64.mindir",
+    ]
+
+
+def test_an_error_at_the_second_canvas_leaves_the_earlier_export(small, tmp_path, monkeypatch):
+    several = small.replace(canvases=("64x96", "96x64"))
+    _export(several)
+    before = {name: (tmp_path / name).read_bytes() for name in _files(tmp_path)}
+    worse = Comparison(count=3, unmatched=2, box=9.0, score=0.5, equal=False)
+    outcomes = [Comparison(3, 0, 0.0, 0.0, True), worse]
+    monkeypatch.setattr(exporting, "compare", lambda *outputs: outcomes.pop(0))
+    with pytest.raises(UserError, match="model_96x64.mindir: the written model finds"):
+        _export(several)
+    assert {name: (tmp_path / name).read_bytes() for name in _files(tmp_path)} == before
+
+
+def test_a_folder_in_the_place_of_a_canvas(small, tmp_path):
+    (tmp_path / "model_96x64.mindir").mkdir()
+    with pytest.raises(UserError, match="model_96x64.mindir is a folder"):
+        _export(small.replace(canvases=("64x96", "96x64")))
 
 
 def test_a_model_that_differs_is_not_kept(small, tmp_path, monkeypatch):
@@ -142,7 +204,7 @@ def test_a_full_disk_is_one_line(small, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporting.os, "replace", full)
+    monkeypatch.setattr("src.export.publishing.os.replace", full)
     with pytest.raises(UserError, match="No space left on device"):
         _export(small)
     assert _files(tmp_path) == []
@@ -160,16 +222,6 @@ def test_checkpoints_that_do_not_fit(small, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         _export(small.replace(**changes))
     assert _files(tmp_path) == []
-
-
-def test_damaged_descriptions(tmp_path):
-    path = tmp_path / "m.json"
-    for text in ("", "[]", "{}", '{"format": "faster_rcnn_model", "version": 1}', "\xff"):
-        path.write_text(text, encoding="latin-1")
-        with pytest.raises(UserError, match="m.json"):
-            read_card(path)
-    with pytest.raises(UserError, match="export.py writes it"):
-        read_card(tmp_path / "none.json")
 
 
 def test_group_norm_is_mindspores_and_can_be_exported(tmp_path):

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C++ application on ONNX Runtime: preprocessing, files, errors, sanitizers, the launcher."""
+"""The C++ application on ONNX Runtime: preprocessing, files, errors, sanitizers."""
 
 import contextlib
 import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +20,7 @@ from src.images.ops import InputFormat, preprocess_image
 from src.images.reading import decode_image, read_image
 from tests.helpers.infer_helpers import require_main, run_main
 from tests.helpers.odd_images import picture, write_broken, write_good
-from tests.helpers.paths import REPO
-from tests.helpers.stand_ins import (
-    CLASS_NAMES,
-    Echo,
-    SmallDetector,
-    export_stand_in,
-    stand_in_config,
-)
+from tests.helpers.stand_ins import Echo, SmallDetector, export_stand_in, stand_in_config
 from tests.images.test_image_reading import BOMBS, WHOLE, damaged
 
 pytestmark = pytest.mark.slow
@@ -296,104 +287,6 @@ def test_a_file_that_is_no_model(main, models, tmp_path, one_image):
     _changed_card(tmp_path / "m.onnx", lambda card: card.update(model_bytes=8))
     done = run_main(main, tmp_path / "m.onnx", one_image, tmp_path)
     assert done.returncode == 1 and "m.onnx: " in done.stderr
-
-
-class Launcher:
-    """run_infer_310.sh with the small detector and annotations of three images."""
-
-    def __init__(self, root, model, build):
-        self.root, self.model = root, model
-        self.images, self.annotations = root / "images", root / "my annotations.json"
-        self.images.mkdir()
-        data = {"images": [], "annotations": [], "categories": []}
-        for number, name in enumerate(CLASS_NAMES):
-            data["categories"].append({"id": 10 * number + 7, "name": name})
-            file_name = f"val/{number}.png"
-            data["images"].append({"id": f"image {number}", "file_name": file_name})
-            data["annotations"].append(
-                {
-                    "id": number,
-                    "image_id": f"image {number}",
-                    "category_id": 7,
-                    "bbox": [5, 5, 30, 20],
-                    "area": 600,
-                    "iscrowd": 0,
-                }
-            )
-            Image.fromarray(picture(70, 90, number)).save(self.images / f"{number}.png")
-        self.annotations.write_text(json.dumps(data))
-        self.environment = {**os.environ, "PYTHON": sys.executable, "INFER_BUILD_DIR": str(build)}
-
-    def run(self, *arguments):
-        script = REPO / "scripts/run_infer_310.sh"
-        return subprocess.run(
-            ["bash", str(script), *map(str, arguments)],
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-
-
-@pytest.fixture
-def launcher(main, models, tmp_path):
-    root = tmp_path / "some where"
-    root.mkdir()
-    return Launcher(root, models("detector")[0], main.parent)
-
-
-def test_build_infer_score(launcher):
-    done = launcher.run(launcher.model, "images", "my annotations.json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    accuracy = (launcher.root / "infer_310/acc.log").read_text()
-    assert sum(line.startswith(" Average") for line in accuracy.splitlines()) == 12
-    results = json.loads((launcher.root / "infer_310/results.json").read_text())
-    assert {r["image_id"] for r in results} == {"image 0", "image 1", "image 2"}
-    assert {r["category_id"] for r in results} <= {7, 17, 27}
-    again = launcher.run(launcher.model, "images", "my annotations.json")
-    assert again.returncode == 0 and (launcher.root / "infer_310_1/acc.log").is_file()
-
-
-def test_the_launcher_stops_at_the_first_failing_step(launcher):
-    (launcher.images / "3.png").write_bytes(b"broken")
-    done = launcher.run(launcher.model, "images", "my annotations.json")
-    assert done.returncode == 3 and "inferring failed with exit code 3" in done.stderr
-    assert "3.png" in done.stderr  # the log's end
-    assert not (launcher.root / "infer_310/acc.log").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (("no.onnx", "images", "my annotations.json"), "MINDIR_PATH is not a file"),
-        (("MODEL", "no", "my annotations.json"), "DATA_PATH is not a folder"),
-        (("MODEL", "images", "no.json"), "ANN_FILE is not a file"),
-        (("MODEL", "images", "my annotations.json", "x"), "DEVICE_ID is not a device number"),
-        (("my annotations.json", "images", "my annotations.json"), "export.py writes it"),
-        (("MODEL", "images", "my annotations.json", "--thread", "4"), "--thread is no option here"),
-    ],
-)
-def test_the_launcher_refuses_wrong_arguments(launcher, arguments, message):
-    done = launcher.run(*(launcher.model if a == "MODEL" else a for a in arguments))
-    assert done.returncode == 2 and message in done.stderr
-    assert not (launcher.root / "infer_310").exists()
-
-
-@pytest.mark.parametrize(
-    "script, arguments, message",
-    [
-        ("ascend310_infer/build.sh", ["magic"], "'magic' is no backend"),
-        ("ascend310_infer/build.sh", ["--sanitise", "yes"], "--sanitise is no option here"),
-        ("ascend310_infer/build.sh", ["onnxruntime", "--sanitize"], "--sanitize has no value"),
-        ("scripts/get_infer_dependencies.sh", ["magic"], "'magic' is no library"),
-        ("scripts/get_infer_dependencies.sh", ["--all", "yes"], "there is no option --all"),
-    ],
-)
-def test_the_other_scripts_refuse_wrong_arguments(repo_root, script, arguments, message):
-    command = ["bash", str(repo_root / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and message in done.stderr and done.stdout == ""
 
 
 def test_damaged_results_are_noticed(main, models, tmp_path, one_image):

@@ -18,7 +18,13 @@ from src.images.reading import read_image
 from tests.helpers.infer_helpers import CACHE, require_library, require_main, run_main
 from tests.helpers.odd_images import picture
 from tests.helpers.paths import RESOURCES
-from tests.helpers.stand_ins import SmallDetector, describe, export_stand_in, stand_in_config
+from tests.helpers.stand_ins import (
+    SmallDetector,
+    describe,
+    export_stand_in,
+    model_file,
+    stand_in_config,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +72,7 @@ def model(tmp_path_factory, config):
     path = folder / "small.mindir"
     image, image_meta = np.zeros((1, 3, 64, 96), np.float32), np.ones((1, 4), np.float32)
     outputs = [o.asnumpy() for o in SmallDetector()(Tensor(image), Tensor(image_meta))]
-    describe(path, config, (image, image_meta), outputs)
+    describe(path, config, [model_file(path, (64, 96), (image, image_meta), outputs)])
     return path
 
 

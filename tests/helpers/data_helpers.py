@@ -47,6 +47,8 @@ def make_config(root="", **changes) -> types.SimpleNamespace:
         "max_size": 1333,
         "resize_like": "opencv",
         "canvases": (),
+        "test_flip": False,
+        "test_scales": (1.0,),
         "pixel_mean": [123.675, 116.28, 103.53],
         "pixel_std": [58.395, 57.12, 57.375],
         "channel_order": "rgb",
@@ -54,6 +56,12 @@ def make_config(root="", **changes) -> types.SimpleNamespace:
         "flip_ratio": 0.5,
         "expand_ratio": 1.0,
         "photometric": False,
+        "vertical_flip_ratio": 0.0,
+        "crop_ratio": 0.0,
+        "crop_min_iou": (0.1, 0.3, 0.5, 0.7, 0.9),
+        "scale_jitter": (1.0, 1.0),
+        "min_visible": 0.1,
+        "augmentations": ("photometric", "expand", "crop", "resize", "flip", "vertical_flip"),
         "box_convention": "modern",
     }
     unknown = set(changes) - set(values)
@@ -94,12 +102,19 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(smooth, 0, 255).astype(np.uint8)
 
 
-def make_coco_root(root: Path, num_images: int = 7, split: str = "train2017") -> Path:
-    """A COCO-layout folder: image i is (40 + 2i) x (60 + 3i), its id 10 i + 5."""
+def make_coco_root(
+    root: Path, num_images: int = 7, split: str = "train2017", *, portraits: int = 0
+) -> Path:
+    """A COCO-layout folder: image i is (40 + 2i) x (60 + 3i), its id 10 i + 5.
+
+    The first `portraits` images are as wide as the others are high.
+    """
     (root / split).mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
     for i in range(num_images):
         height, width, image_id = 40 + 2 * i, 60 + 3 * i, 10 * i + 5
+        if i < portraits:
+            height, width = width, height
         name = f"img_{i}.v1.jpg"
         cv2.imwrite(str(root / split / name), picture(height, width, i))
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})

@@ -16,7 +16,7 @@ class Stages(nn.Cell):
 
     def construct(self, image, image_meta):
         network = self.network
-        features, logits, deltas = network.extract(image)
+        features, logits, deltas = network.extract(image, image_meta)
         bounds = network.clip_bounds(image, image_meta)
         rois, valid = network.proposals(
             logits, deltas, network.anchors(features), bounds, max(image.shape[2:])

@@ -7,7 +7,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.export.model_card import card_path, make_card
+from src.export.model_card import ModelFile, card_path, make_card, model_paths
+from src.images.geometry import ResizeRule
 from src.model_utils.config import load_config
 
 CLASS_NAMES = ("cat", "dog", "fox")
@@ -65,24 +66,35 @@ def stand_in_config(height, width, **changes):
 
 
 def export_stand_in(network, config, path, batch=1):
-    """Write `network` as ONNX with its description; returns the file."""
-    image = np.zeros((batch, 3, config.img_height, config.img_width), np.float32)
-    image_meta = np.ones((batch, 4), np.float32)
-    outputs = [o.asnumpy() for o in network(Tensor(image), Tensor(image_meta))]
-    ms.export(network, Tensor(image), Tensor(image_meta), file_name=str(path), file_format="ONNX")
-    path.chmod(0o644)
-    describe(path, config, (image, image_meta), outputs)
+    """Write `network` as ONNX with its description; returns what names the model.
+
+    A file for each canvas of the configuration; one is `path` itself.
+    """
+    canvases = ResizeRule.from_config(config).canvases
+    files = []
+    for file, canvas in zip(model_paths(path, canvases), canvases, strict=True):
+        image = np.zeros((batch, 3, *canvas), np.float32)
+        meta = np.ones((batch, 4), np.float32)
+        outputs = [o.asnumpy() for o in network(Tensor(image), Tensor(meta))]
+        ms.export(network, Tensor(image), Tensor(meta), file_name=str(file), file_format="ONNX")
+        file.chmod(0o644)
+        files.append(model_file(file, canvas, (image, meta), outputs))
+    describe(path, config, files)
     return path
 
 
-def describe(path, config, inputs, outputs):
-    """Write the description of the model file `path`."""
-    card = make_card(
-        config,
-        target="CPU",
+def model_file(path, canvas, inputs, outputs):
+    """What a description says of the file `path`."""
+    return ModelFile(
+        path.name,
+        canvas,
+        path.stat().st_size,
         inputs={n: (n, a) for n, a in zip(("image", "image_meta"), inputs, strict=True)},
         outputs={n: (n, a) for n, a in zip(_OUTPUTS, outputs, strict=True)},
-        checkpoint={},
     )
-    card["model_bytes"] = path.stat().st_size
+
+
+def describe(path, config, files):
+    """Write the description of the model `path`, which is of `files`."""
+    card = make_card(config, target="CPU", files=files, checkpoint={})
     card_path(path).write_text(json.dumps(card))

@@ -120,6 +120,12 @@ def tiny_settings(**changes):
         img_width=64,
         img_height=64,
         keep_ratio=True,
+        resize="auto",
+        min_size=(800,),
+        max_size=1333,
+        resize_like="opencv",
+        canvases=(),
+        padding="canvas",
         roi_layer=dict(type="RoIAlign", out_size=7, sample_num=2),
         roi_align_finest_scale=56,
         roi_level_formula="auto",
@@ -166,6 +172,7 @@ def tiny_run_meta(done=2, **changes):
         loss_log={"sums": [0.0] * 6, "count": 0},
         loss_logs=[{"sums": [0.0] * 6, "count": 0}],
         best={},
+        epoch_parts=[],
     )
     return {**values, **changes}
 

@@ -18,17 +18,25 @@ CLASS_NAMES = ("cat", "dog", "fox")
 NUM_TRAIN, NUM_VAL = 10, 5
 
 
-def make_data(root):
-    """Write ten training and five validation images with boxes under `root`; return it."""
+def make_data(root, *, portraits=0):
+    """Write ten training and five validation images with boxes under `root`; return it.
+
+    Args:
+        root: a folder, empty or not there.
+        portraits: so many of each split's pictures are upright.
+    """
     rng = np.random.default_rng(0)
     (root / "annotations").mkdir(parents=True)
     for split, count, first in (("train", NUM_TRAIN, 100), ("val", NUM_VAL, 7)):
         (root / split).mkdir()
         images, annotations = [], []
         for i in range(count):
-            image = rng.integers(0, 255, (40, 48, 3), np.uint8)
+            height, width = (48, 40) if i < portraits else (40, 48)
+            image = rng.integers(0, 255, (height, width, 3), np.uint8)
             cv2.imwrite(str(root / split / f"{i}.jpg"), image)
-            images.append({"id": first + 3 * i, "file_name": f"{i}.jpg", "width": 48, "height": 40})
+            images.append(
+                {"id": first + 3 * i, "file_name": f"{i}.jpg", "width": width, "height": height}
+            )
             for k in range(1 + i % 3):
                 x, y = rng.uniform(0, 20, 2)
                 w, h = rng.uniform(8, 18, 2)

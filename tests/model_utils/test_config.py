@@ -259,6 +259,8 @@ def other_value(key, value, choices):
         "pos_iou_thr_stage2": 0.6,
         "img_width": 640,
         "img_height": 640,
+        "min_size": [640, 800],
+        "canvases": ["640x640"],
         "num_expected_pos": 64,
         "num_expected_pos_stage2": 64,
         "anchor_scales": [6.0],

@@ -56,40 +56,97 @@ def test_convolutions_and_their_gradients_are_the_plain_sums(size, stride):
 
 
 @needs_operators
+@settings(max_examples=40)
+@given(sizes, st.sampled_from([1, 2]))
+def test_convolutions_neither_read_nor_write_behind_the_own_canvas(size, stride):
+    batch, height, width, seed = size
+    rng = np.random.default_rng(seed)
+    cells = rng.integers(1, (height, width), (batch, 2), endpoint=True).astype(np.float32)
+    shape = (batch, BUILT.channels, height, width)
+    check_convolution(rng, shape, BUILT.channels, stride, cells)
+
+
+@needs_operators
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("inputs, outputs", [(256, 32), (32, 256)])
 def test_convolutions_that_are_cut_into_blocks(stride, inputs, outputs):
-    check_convolution(np.random.default_rng(0), (2, inputs, 11, 461), outputs, stride)
+    shape = (2, inputs, 11, 461)
+    check_convolution(np.random.default_rng(0), shape, outputs, stride)
+    cells = np.float32([[11, 203], [6, 460]])
+    check_convolution(np.random.default_rng(0), shape, outputs, stride, cells)
 
 
-def check_convolution(rng, shape, outputs, stride):
+def behind(cells, shape):
+    """What is not there of a map of a shape, as a mask."""
+    rows, columns = (np.arange(n) for n in shape[2:])
+    there = (rows < cells[:, :1])[:, :, None] & (columns < cells[:, 1:])[:, None]
+    return np.broadcast_to(~there[:, None], shape)
+
+
+@needs_operators
+@settings(max_examples=25)
+@given(sizes, st.sampled_from([(32, 64), (64, 32), (608, 32)]))
+def test_pointwise_convolutions_and_their_gradients_are_the_plain_sums(size, channels):
+    batch, height, width, seed = size
+    rng = np.random.default_rng(seed)
+    inputs, outputs = channels
+    cells = rng.integers(1, (height, width), (batch, 2), endpoint=True).astype(np.float32)
+    image, weight = numbers(rng, batch, inputs, height, width), numbers(rng, outputs, inputs, 1, 1)
+    gradient = numbers(rng, batch, outputs, height, width)
+    shown, shown_gradient = (np.where(behind(cells, m.shape), 0, m) for m in (image, gradient))
+    image[behind(cells, image.shape)] = gradient[behind(cells, gradient.shape)] = np.nan
+
+    for name, inputs, pattern, shape in (
+        ("conv1x1", (image, weight, cells), "bchw,ocij->bohw", gradient.shape),
+        ("conv1x1_input_gradient", (gradient, weight, cells), "bohw,ocij->bchw", image.shape),
+        ("conv1x1_weight_gradient", (image, gradient, cells), "bchw,bohw->oc", weight.shape),
+    ):
+        known = {id(image): shown, id(gradient): shown_gradient}
+        factors = [known.get(id(array), array).astype(np.float64) for array in inputs[:2]]
+        expected = np.einsum(pattern, *factors, optimize=True).reshape(shape)
+        result = np.full(shape, np.nan, np.float32)
+        call(name, *inputs, result)
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-3)
+
+
+def check_convolution(rng, shape, outputs, stride, cells=None):
     batch, inputs, height, width = shape
     image, weight = numbers(rng, *shape), numbers(rng, outputs, inputs, 3, 3)
     name = {1: "conv3x3", 2: "strided3x3"}[stride]
     steps = slice(None, None, stride)
+    last = [] if cells is None else [cells]
+    cells = np.float32([shape[2:]] * batch) if cells is None else cells
 
+    image[behind(cells, image.shape)] = 0
     expected = np.einsum(
         "bchwij,ocij->bohw", windows(image)[:, :, steps, steps], weight, optimize=True
     )
+    not_there = behind((cells + stride - 1) // stride, expected.shape)
+    expected[not_there] = 0
     result = np.full(expected.shape, np.nan, np.float32)
-    call(name, image, weight, result)
+    image[behind(cells, image.shape)] = np.nan
+    call(name, image, weight, *last, result)
     # float32 sums of products of numbers around 1: a few hundred, or as many times more
     atol = 2e-4 * np.sqrt(max(1, max(inputs, outputs) / (2 * BUILT.channels)))
     close = {"rtol": 1e-5, "atol": atol}
     np.testing.assert_allclose(result, expected, **close)
 
     gradient = numbers(rng, *expected.shape)
+    gradient[not_there] = 0
     whole = np.zeros((batch, outputs, height, width), np.float32)
     whole[:, :, steps, steps] = gradient
+    gradient[not_there] = np.nan
     of_image = np.full_like(image, np.nan)
     first = [image] if stride > 1 else []
-    call(f"{name}_input_gradient", *first, gradient, weight, of_image)
+    call(f"{name}_input_gradient", *first, gradient, weight, *last, of_image)
     turned = weight[:, :, ::-1, ::-1]
     expected = np.einsum("bohwij,ocij->bchw", windows(whole), turned, optimize=True)
+    expected[behind(cells, expected.shape)] = 0
     np.testing.assert_allclose(of_image, expected, **close)
 
     of_weight = np.full_like(weight, np.nan)
-    call(f"{name}_weight_gradient", image, gradient, of_weight)
+    call(f"{name}_weight_gradient", image, gradient, *last, of_weight)
+    image[behind(cells, image.shape)] = 0
     expected = np.einsum("bchwij,bohw->ocij", windows(image), whole, optimize=True)
     atol = 1e-3 * np.sqrt(max(1, batch * height * width / (3 * 23 * 70)))
     np.testing.assert_allclose(of_weight, expected, rtol=1e-5, atol=atol)
@@ -149,6 +206,14 @@ def test_a_region_that_is_no_number_pools_to_zeros(box):
     image, place = np.ones((1, 1, 4, 4), np.float32), np.int32([[0, 4, 4, 4]])
     call("pool", image, np.float32([box]), place, np.int32([0]), result)
     assert (result == 0).all()
+
+
+@needs_operators
+def test_zeros_behind_the_own_canvas():
+    image, cells = numbers(np.random.default_rng(0), 2, 3, 4, 7), np.float32([[4, 5], [2, 7]])
+    result = np.full_like(image, np.nan)
+    call("zero_behind", image, cells, result)
+    np.testing.assert_array_equal(result, np.where(behind(cells, image.shape), 0, image))
 
 
 @needs_operators
@@ -416,9 +481,9 @@ def test_cells_outside_the_maps_are_refused(place):
 def test_shapes_and_types_that_do_not_fit_are_refused():
     from mindspore import Tensor
 
-    from src.native import operators
+    from src.native import convolutions
 
-    conv = operators.NativeConv3x3(BUILT)
+    conv = convolutions.NativeConv3x3(BUILT)
     weight = Tensor(np.zeros((32, 64, 3, 3), np.float32))
     with pytest.raises(ValueError, match="do not fit"):
         conv(Tensor(np.zeros((1, 32, 4, 4), np.float32)), weight)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`box_convention` and the four keys whose `auto` follows from it: each means one thing."""
+"""`box_convention` and the five keys whose `auto` follows from it: each means one thing."""
 
 import pytest
 
 from src.checkpoints.file import Checkpoint, describe_model
 from src.checkpoints.loading import check_model
-from src.checkpoints.settings import adopt_settings
+from src.checkpoints.settings import adopt_settings, with_known_meta
 from src.detector import build_detector, build_loss
 from src.FasterRcnn.names import BOX_CONVENTIONS
 from src.FasterRcnn.roi_align import LEVEL_FORMULAS
@@ -18,6 +18,7 @@ RPN_TARGET = "RPN: low-quality matches go to the box they are the best of"
 RCNN_TARGET = "RCNN: the same"
 RCNN_MATCHES = "RCNN: least overlap of low-quality matches"
 DIVISOR = "RPN: divide by"
+TIGHT = "a canvas of its own for every picture"
 LEVELS = "levels by mmdetection's formula"
 OFFSET = "pixels added to a width"
 RULES = {
@@ -27,6 +28,7 @@ RULES = {
         RCNN_MATCHES: 0.5,
         DIVISOR: 16,
         LEVELS: True,
+        TIGHT: False,
         OFFSET: {1.0},
     },
     "modern": {
@@ -35,6 +37,7 @@ RULES = {
         RCNN_MATCHES: None,
         DIVISOR: None,
         LEVELS: False,
+        TIGHT: True,
         OFFSET: {0.0},
     },
 }
@@ -51,6 +54,7 @@ def _rules(**changes):
         RCNN_TARGET: loss.rcnn_targets.matcher.steal,
         RCNN_MATCHES: loss.rcnn_targets.matcher.min_pos_iou,
         DIVISOR: loss.rpn_loss.expected,
+        TIGHT: network.tight,
         LEVELS: network.roi_align.choose_level.added_inside,
         OFFSET: offsets,
     }
@@ -69,6 +73,7 @@ def test_auto_follows_the_convention(convention):
         ("low_quality_stage2", (RCNN_MATCHES,)),
         ("rpn_loss_divisor", (DIVISOR,)),
         ("roi_level_formula", (LEVELS,)),
+        ("padding", (TIGHT,)),
     ],
 )
 def test_each_key_alone_changes_what_it_says(convention, other, key, changed):
@@ -117,6 +122,16 @@ def test_checkpoints_say_the_formula_and_adopting_it_is_silent(convention, tmp_p
     del checkpoint.meta["roi_level_formula"]  # as in a file from before there was the key
     assert adopt_settings(load_config([]), checkpoint) == (config, lines)
     assert check_model(checkpoint, describe_model(config), same_heads=True) == []
+
+
+@pytest.mark.parametrize("convention", BOX_CONVENTIONS)
+def test_files_from_before_the_key_keep_their_padding(convention, tmp_path):
+    checkpoint = _described(tmp_path, box_convention=convention)
+    assert checkpoint.meta["padding"] == BY_CONVENTION["padding"][convention]
+    assert with_known_meta(checkpoint) is checkpoint
+    del checkpoint.meta["padding"]
+    config, _ = adopt_settings(load_config([]), with_known_meta(checkpoint))
+    assert resolved(config, "padding") == "canvas"
 
 
 def test_another_formula_comes_with_the_checkpoint(tmp_path):

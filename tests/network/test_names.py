@@ -26,7 +26,8 @@ from src.FasterRcnn.names import (
     total_loss,
 )
 from src.FasterRcnn.nms import SUPPRESSIONS
-from src.FasterRcnn.resnet import NORMS, STEM_POOLS, Bottleneck
+from src.FasterRcnn.norms import NORMS
+from src.FasterRcnn.resnet import STEM_POOLS, Bottleneck
 from src.model_utils.config import DEFAULT_CONFIG
 from src.model_utils.configuration.yaml_files import read_documents
 from tests.helpers.paths import REPO

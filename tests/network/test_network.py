@@ -13,7 +13,8 @@ from src.detector import build_detector, build_loss
 from src.FasterRcnn.backbones import build_backbone
 from src.FasterRcnn.layers import compute_in
 from src.FasterRcnn.names import Backbone
-from src.FasterRcnn.resnet import Bottleneck, ResNetFea, norm_layer
+from src.FasterRcnn.norms import norm_layer
+from src.FasterRcnn.resnet import Bottleneck, ResNetFea
 from tests.helpers.network_helpers import LOSSES, fill_by_recipe, small_batch, small_config, tensors
 from tests.helpers.paths import RESOURCES
 from tests.helpers.stages import LossAndGradients

@@ -106,7 +106,12 @@ def test_images_do_not_disturb_each_other():
     cell = _cell()
     both = in_graph(cell, LOGITS, DELTAS, ANCHORS, BOUNDS, max(CANVAS))
     swapped = in_graph(
-        cell, tuple(x[::-1] for x in LOGITS), tuple(x[::-1] for x in DELTAS), ANCHORS, BOUNDS[::-1]
+        cell,
+        tuple(x[::-1] for x in LOGITS),
+        tuple(x[::-1] for x in DELTAS),
+        ANCHORS,
+        BOUNDS[::-1],
+        max(CANVAS),
     )
     np.testing.assert_array_equal(both[1], swapped[1][::-1])
     np.testing.assert_allclose(both[0][both[1]], swapped[0][::-1][both[1]], atol=1e-4)

@@ -69,6 +69,11 @@ def _build(kind, offset=0.0, aligned=False, out_size=3, sample_num=2):
     return cell
 
 
+def _cells(canvas):
+    """The images' own canvases (B, 2) in cells of each level, as the network passes them."""
+    return tuple((canvas / stride).astype(np.float32) for stride in STRIDES)
+
+
 def _plain_level(roi, offset):
     side = np.sqrt((roi[2] - roi[0] + offset) * (roi[3] - roi[1] + offset)) / SCALE
     return int(np.clip(np.floor(np.log2(max(side, 1e-6))), 0, len(STRIDES) - 1))
@@ -140,7 +145,7 @@ ADAPTIVE = [
 @pytest.mark.parametrize("sample_num", [0, 2])
 def test_rois_read_no_cells_beyond_their_images_own_canvas(kind, sample_num):
     canvas = np.array([[64, 96], [32, 64]], np.int32)
-    pooled = in_graph(_build(kind, 0.0, True, 3, sample_num), FEATURES, ROIS, canvas)
+    pooled = in_graph(_build(kind, 0.0, True, 3, sample_num), FEATURES, ROIS, _cells(canvas))
     expected = _plain_roi_align(FEATURES, ROIS, 0.0, True, 3, sample_num, canvas)
     np.testing.assert_allclose(pooled, expected, atol=1e-4)
     whole = _plain_roi_align(FEATURES, ROIS, 0.0, True, 3, sample_num)
@@ -153,7 +158,7 @@ def test_the_operator_reads_none_beyond_either():
     features = tuple(f.copy() for f in FEATURES)
     for feature, stride in zip(features, STRIDES, strict=True):
         feature[1, :, 32 // stride :] = feature[1, :, :, 64 // stride :] = 0
-    pooled = in_graph(_build("operator", aligned=True), features, rois, canvas)
+    pooled = in_graph(_build("operator", aligned=True), features, rois, _cells(canvas))
     expected = _plain_roi_align(features, rois, 0.0, True, 3, 2, canvas)
     np.testing.assert_allclose(pooled, expected, atol=1e-4)
 

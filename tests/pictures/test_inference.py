@@ -16,6 +16,7 @@ from src.images.pictures import load_picture
 from src.images.reading import decode_image
 from src.inference import Detector, Found
 from src.model_utils.config import load_config
+from tests.helpers.data_helpers import picture
 from tests.helpers.tiny_detector import TinyDetector
 from tests.helpers.tiny_run import use_tiny_detector
 
@@ -60,6 +61,23 @@ def test_pictures_of_any_size_and_number(detector):
     pictures = [np.full((30 + 7 * n, 50, 3), 90, np.uint8) for n in range(3)]
     assert len(detector.detect(pictures)) == 3 and detector.detect([]) == []
     assert len(detector.detect(np.stack(pictures[:1] * 2))) == 2
+
+
+def test_pictures_of_both_orientations_keep_their_order(path):
+    """Each as if it were alone, though batches are of one canvas."""
+    detector = Detector(path, device_target="CPU", canvases=["64x96", "96x64"], test_batch_size=2)
+    sizes = [(40, 60), (60, 40), (61, 40), (40, 63), (50, 50)]
+    pictures = [picture(*size, n) for n, size in enumerate(sizes)]
+    found = detector.detect(pictures)
+    assert all(same(one, detector.detect(rgb)) for one, rgb in zip(found, pictures, strict=True))
+    assert any(len(one.boxes) for one in found)
+    for one, (height, width) in zip(found, sizes, strict=True):
+        assert (one.boxes <= np.float32([width, height] * 2) + 1e-3).all()
+
+
+def test_inputs_of_every_size_go_through_the_same_network(detector):
+    for shape in ((1, 3, 32, 32), (2, 3, 96, 64)):
+        assert len(detector(np.zeros(shape, np.float32))) == shape[0]
 
 
 def test_the_package_gives_the_class():
@@ -134,7 +152,7 @@ def test_pictures_that_cannot_be_read_are_refused(detector, tmp_path):
         (IMAGE, [64, 96], "valid_hw: is"),
         (IMAGE, [[64, 96], [65, 96]], "at most 64 and 96"),
         (IMAGE, [[64, 96], [0, 96]], "valid_hw"),
-        (IMAGE[:, :, :50], None, "img_height: 50 is not a multiple of 32"),
+        (IMAGE[:, :, :50], None, "50 x 96 pixels, not multiples of 32; pad it"),
     ],
 )
 def test_arrays_of_another_form_are_refused(detector, image, valid_hw, message):

@@ -13,21 +13,23 @@ import pytest
 from PIL import Image
 
 from src.base.errors import UserError
+from src.checkpoints.file import describe_model, save_checkpoint
 from src.commands import predict
 from src.commands.predict import parse_arguments
-from src.images.geometry import ResizeRule
-from src.images.ops import InputFormat
+from src.images.views import View
+from src.model_utils.config import load_config
 from src.pictures.prediction import (
     PREDICTIONS,
-    batches_of,
     draw_entry,
     entry_of,
     picture_names,
-    read_pictures,
     refuse_to_overwrite,
+    run_prediction,
     write_predictions,
 )
 from tests.helpers.data_helpers import canvas_format
+from tests.helpers.tiny_detector import TinyDetector
+from tests.helpers.tiny_run import use_tiny_detector
 
 TOO_LONG = "x" * 5000
 
@@ -69,30 +71,6 @@ def test_pictures_of_equal_names_do_not_overwrite_each_other():
     paths = [Path("x/a.jpg"), Path("y/a.png"), Path("a_1.jpg"), Path("z/a.bmp")]
     names = picture_names(paths)
     assert names[0] == "a.png" and len(set(names)) == 4
-
-
-def test_batches_have_one_shape_and_keep_every_image(tmp_path):
-    sizes = [(40, 30), (20, 50), (64, 32)]
-    for i, size in enumerate(sizes):
-        Image.new("RGB", size, (i, 0, 0)).save(tmp_path / f"{i}.png")
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    batches = list(batches_of(read_pictures(paths, []), canvas_format(32, 64), 2))
-    assert [[position for position, _ in batch] for batch, _, _ in batches] == [[0, 1], [2]]
-    shapes = [rgb.shape[:2] for batch, _, _ in batches for _, rgb in batch]
-    assert shapes == [(h, w) for w, h in sizes]
-    for _, image, meta in batches:
-        assert image.shape == (2, 3, 32, 64) and image.dtype == np.float32
-        assert meta.shape == (2, 4)
-    np.testing.assert_array_equal(batches[1][1][0], batches[1][1][1])
-
-
-def test_a_batch_of_large_pictures_is_shorter(monkeypatch):
-    monkeypatch.setattr("src.pictures.prediction._BATCH_PIXELS", 1000)
-    sizes = [(10, 10), (40, 30), (40, 30), (10, 10), (10, 10)]
-    pictures = ((i, np.zeros((*size, 3), np.uint8)) for i, size in enumerate(sizes))
-    batches = list(batches_of(pictures, canvas_format(32, 64), 3))
-    assert [[i for i, _ in batch] for batch, _, _ in batches] == [[0, 1], [2], [3, 4]]
-    assert all(image.shape == (3, 3, 32, 64) for _, image, _ in batches)
 
 
 def test_large_pictures_are_drawn_smaller(tmp_path, monkeypatch):
@@ -141,19 +119,22 @@ def test_no_result_goes_where_an_image_is(tmp_path, monkeypatch, image, output):
     refuse_to_overwrite([Path(image)], Path("elsewhere"))
 
 
+VIEWS = (View(canvas_format(32, 64)),)
+
+
 @dataclass(frozen=True)
-class Settings(InputFormat):
+class Settings:
     """The keys that writing predictions asks for."""
 
-    rule: ResizeRule = ResizeRule("canvas", ((32, 64),))
     output_dir: str = "out"
     test_batch_size: int = 2
     class_names: tuple[str, ...] = ("cat", "dog")
     max_image_pixels: int = 1_000_000
 
 
-def one_box_each(image, meta):
+def one_box_each(inputs):
     """Stands for the network: the same detection in every image."""
+    ((image, _),) = inputs
     count = len(image)
     boxes = np.tile(np.float32([[[1, 2, 9, 8]]]), (count, 1, 1))
     return boxes, np.full((count, 1), 0.9), np.full((count, 1), 2), np.full((count, 1), True)
@@ -165,7 +146,7 @@ def test_an_unreadable_image_does_not_cost_the_others(tmp_path, monkeypatch, cap
     for name in ("a.png", "b.png", "c.png"):
         Image.new("RGB", (20, 10)).save(name)
     Path("bad.png").write_text("no picture")
-    assert write_predictions(one_box_each, Settings(), [Path(n) for n in names], 0.5) == 2
+    assert write_predictions(one_box_each, VIEWS, Settings(), [Path(n) for n in names], 0.5) == 2
     entries = json.loads(Path("out", PREDICTIONS).read_text())
     assert [e["file"] for e in entries] == ["a.png", "b.png", "c.png"]
     assert all(e["detections"][0]["class"] == "dog" for e in entries)
@@ -174,13 +155,34 @@ def test_an_unreadable_image_does_not_cost_the_others(tmp_path, monkeypatch, cap
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: image bad.png") and second.startswith("error: image gone.png")
     assert "skip_bad_images" not in first + second
-    assert write_predictions(one_box_each, Settings(), [Path("a.png")], 0.5) == 0
+    assert write_predictions(one_box_each, VIEWS, Settings(), [Path("a.png")], 0.5) == 0
+
+
+def test_pictures_of_both_orientations(tmp_path, monkeypatch, capsys):
+    """Each canvas is announced once; the results are in the order of the files."""
+    monkeypatch.chdir(tmp_path)
+    use_tiny_detector(monkeypatch.setattr)
+    canvases = ["64x96", "96x64"]
+    settings = {"device_target": "CPU", "coco_classes": ["cat", "dog"], "canvases": canvases}
+    config = load_config([]).replace(**settings, output_dir="out", checkpoint_path="tiny.ckpt")
+    save_checkpoint("tiny.ckpt", TinyDetector(3), meta=describe_model(config))
+    names = ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    for name, size in zip(names, [(60, 40), (40, 60), (66, 40), (40, 62), (60, 40)], strict=True):
+        Image.new("RGB", size, "red").save(name)
+    assert run_prediction(config, [Path(name) for name in names], 0.0) == 0
+    entries = json.loads(Path("out", PREDICTIONS).read_text())
+    assert [(e["file"], e["width"]) for e in entries] == [
+        *zip(names, [60, 40, 66, 40, 60], strict=True)
+    ]
+    assert all(e["detections"] for e in entries)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("canvas ")]
+    assert [line.split(":")[0] for line in said] == ["canvas 64x96", "canvas 96x64"]
 
 
 def test_pictures_that_come_out_black_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.full((20, 30), 3000, np.uint16)).save("dark.tif")
-    assert write_predictions(one_box_each, Settings(), [Path("dark.tif")], 0.5) == 0
+    assert write_predictions(one_box_each, VIEWS, Settings(), [Path("dark.tif")], 0.5) == 0
     out = capsys.readouterr().out
     assert "note: dark.tif has values up to 3000 of 65535, like 12 bits: 11 of 255" in out
 
@@ -190,7 +192,7 @@ def test_pictures_beyond_the_limit_do_not_cost_the_others(tmp_path, monkeypatch,
     for name, size in (("small.png", (20, 10)), ("large.png", (2000, 1000))):
         Image.new("RGB", size).save(name)
     paths = [Path("large.png"), Path("small.png")]
-    assert write_predictions(one_box_each, Settings(), paths, 0.5) == 2
+    assert write_predictions(one_box_each, VIEWS, Settings(), paths, 0.5) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "large.png is a PNG of 2000x1000 pixels, more than max_image_pixels 1000000" in line
 

@@ -185,6 +185,7 @@ def test_sheet_of_real_images(coco128_root, tmp_path):
     "content, complaint",
     [
         ("{", "not JSON"),
+        ("[" * 10**5, "not JSON: nested too deeply"),
         ("{}", "not a COCO results list"),
         ('[{"image_id": "x", "bbox": [0, 0, 1, 1]}]', "not a COCO results list"),
         (

@@ -57,8 +57,14 @@ META = {
     [
         ({}, (2, 4, 12), Position(3, 5, 29)),
         ({}, (8, 1, 12), Position(3, 5, 29)),  # the same global batch
-        ({}, (2, 1, 50), Position(3, 20, 120)),
-        ({}, (2, 8, 6), Position(3, 3, 15)),  # 40 images are 2.5 steps of 16: none is seen twice
+        ({}, (2, 1, 50), Position(3, 20, 120, [[8, 5]])),
+        ({"epoch_parts": [[4, 2]]}, (2, 1, 50), Position(3, 20, 120, [[4, 2], [8, 5]])),
+        ({"epoch_parts": [[4, 2]]}, (4, 2, 12), Position(3, 5, 29, [[4, 2]])),
+        (
+            {},
+            (2, 8, 6),
+            Position(3, 3, 15, [[8, 5]]),
+        ),  # 40 images are 2.5 steps of 16: none is seen twice
         ({"step_in_epoch": 12}, (2, 3, 16), Position(3, 16, 48)),
         ({"step_in_epoch": 0}, (2, 3, 16), Position(3, 0, 32)),
     ],
@@ -280,6 +286,24 @@ def test_stopped_and_resumed_in_two_processes(root, tiny_two, tmp_path):
     assert "its run had 2 process(es), this one has 1: that is epoch 3 step 10 here" in text
     assert (tmp_path / "ckpt_0" / "faster_rcnn-4_10.ckpt").is_file()
     assert len(steps_of(tmp_path)) == 10
+
+
+@pytest.mark.slow
+def test_canvases_in_two_processes(tmp_path):
+    """The same images a step as one process has; then one goes on, and sees none again."""
+    root = make_data(tmp_path / "data", portraits=4)
+    canvases = {"canvases": "[64x96, 96x64]", "epoch_size": 1}
+    one = tiny_arguments(root, tmp_path / "one", **canvases, batch_size=2)
+    run(tmp_path / "one", 1, one, TINY="1")
+    two = tiny_arguments(root, tmp_path / "two", **canvases)
+    run(tmp_path / "two", 2, two, 143, TINY="1", STOP_AT="0 1 3")
+    ranks = [steps_of(tmp_path / "two", rank) for rank in (0, 1)]
+    seen = [[i for _, _, _, _, ids in step for i in ids] for step in zip(*ranks, strict=True)]
+    assert seen == [ids for _, _, _, _, ids in steps_of(tmp_path / "one")[:3]]
+    text = run(tmp_path / "two", 1, [*two, "--resume", "auto"], TINY="1")
+    assert "that is epoch 1 step 6 here" in text
+    rest = [ids for _, _, _, _, ids in steps_of(tmp_path / "two")]
+    assert sorted(sum(seen + rest, [])) == [100 + 3 * i for i in range(NUM_TRAIN)]
 
 
 @pytest.mark.slow

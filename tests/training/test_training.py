@@ -141,6 +141,27 @@ def test_stopped_and_resumed_is_the_same_run(root, whole_run, tmp_path, number, 
     assert _same(_arrays(tmp_path, "best.ckpt"), _arrays(whole_run, "best.ckpt"))
 
 
+def test_stopped_and_resumed_on_two_canvases(tmp_path, capsys):
+    root = make_data(tmp_path / "data", portraits=3)
+    changes = {"canvases": "[64x96, 96x64]", "min_size": "[48, 64]", "resize": "short_edge"}
+    whole = tiny_config(root, tmp_path / "whole", eval_interval=2, **changes)
+    steps = []
+    assert train_tiny(whole, before_check=lambda step: steps.append(step)) == 0
+    for epoch in (1, 2, 3):
+        seen = [i for step in steps if step.epoch == epoch for i in step.image_ids]
+        assert sorted(seen) == [100 + 3 * i for i in range(tiny_run.NUM_TRAIN)]
+    out = capsys.readouterr().out
+    for canvas in ("64x96", "96x64"):  # one graph to train with and one to evaluate with
+        assert out.count(f"compiling the graph for {canvas} ...") == 2
+    config = whole.replace(output_dir=str(tmp_path / "again"))
+    assert train_tiny(config, before_check=_signal_at(2, 2)) == 143
+    with pytest.raises(UserError, match="its run had canvases "):
+        train_tiny(config.replace(resume="auto", canvases=("64x96", "96x64", "96x96")))
+    assert train_tiny(config.replace(resume="auto")) == 0
+    assert _log(tmp_path / "again") == _log(tmp_path / "whole")
+    assert _same(_arrays(tmp_path / "again"), _arrays(tmp_path / "whole"))
+
+
 def test_a_killed_run_goes_on_from_its_last_checkpoint(root, whole_run, tmp_path):
     config = tiny_config(root, tmp_path)
     with pytest.raises(MemoryError):

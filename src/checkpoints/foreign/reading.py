@@ -10,6 +10,7 @@ import numpy as np
 
 from ...base.digests import file_digest
 from ...base.errors import UserError
+from ...base.foreign_files import require_regular
 from ...base.messages import is_plain, shown
 from ..families import FOREIGN_SUFFIXES
 from .numpy_pickle import load_arrays
@@ -67,24 +68,14 @@ def require_source(path: str | Path) -> Path:
         UserError: when it cannot.
     """
     path = Path(path)
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise UserError(f"{path}: {reason}; set {KEY} to a checkpoint") from None
-    if path.is_dir():
-        raise UserError(f"{path}: a folder; set {KEY} to a checkpoint file in it")
+    size = require_regular(path, KEY, "checkpoint")
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: not a {', '.join(SUFFIXES)} file; set {KEY} to one")
-    if not path.is_file():
-        raise UserError(f"{path}: no regular file; set {KEY} to a checkpoint")
     if size > MOST_BYTES and path.suffix != ".ckpt":
         raise UserError(
             f"{path}: has {size} bytes, more than {MOST_BYTES}; save the weights alone, without "
             "the optimizer's state"
         )
-    if size == 0:
-        raise UserError(f"{path}: an empty file; set {KEY} to another checkpoint")
     return path
 
 

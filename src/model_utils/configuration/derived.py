@@ -4,19 +4,20 @@
 Every function takes the values of all keys of `schema.RULES`, each one checked by itself.
 """
 
-from collections.abc import Callable, Mapping
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 from ...base.file_names import one_form
 from ...FasterRcnn.names import (
     BACKBONES,
+    CANVAS,
     LEGACY,
     MODERN,
     ROI_STRIDES,
     STAGE_CHANNELS,
     STEM_CHANNELS,
     STRIDES,
+    TIGHT,
     feature_shapes,
 )
 from ...images.geometry import ResizeRule
@@ -30,14 +31,32 @@ BY_CONVENTION: dict[str, dict[str, str]] = {
     "low_quality_stage2": {LEGACY: "match", MODERN: "ignore"},
     "rpn_loss_divisor": {LEGACY: "expected", MODERN: "sampled"},
     "roi_level_formula": {LEGACY: "mmdetection", MODERN: "torchvision"},
+    "padding": {LEGACY: CANVAS, MODERN: TIGHT},
 }
 
 
-def resolved(config: Any, key: str) -> Any:
+class ConfigLike(Protocol):
+    """A `Config`, for the modules below it: keys and what follows from them are attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the value of a key."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys."""
+
+    def origin(self, key: str) -> str:
+        """Say where a key's value came from.
+
+        Args:
+            key: a key of the configuration.
+        """
+
+
+def resolved(config: ConfigLike, key: str) -> Any:
     """Return a key's value, of `auto` what it means with this box_convention.
 
     Args:
-        config: a `Config`, or anything with its keys as attributes.
+        config: the configuration.
         key: any key; those of `BY_CONVENTION` can be `auto`.
     """
     value = getattr(config, key)
@@ -65,12 +84,12 @@ def canvas_sizes(values: Values) -> tuple[tuple[int, int], ...]:
     Args:
         values: the keys of `ResizeSettings`.
     """
-    return ResizeRule.from_config(SimpleNamespace(**values)).canvases
+    return ResizeRule.from_values(values).canvases
 
 
 def _feature_shapes(values: Values) -> tuple[tuple[int, int], ...]:
     """(height, width) of P2 to P6 on the largest canvas."""
-    return feature_shapes(*ResizeRule.from_config(SimpleNamespace(**values)).largest)
+    return feature_shapes(*ResizeRule.from_values(values).largest)
 
 
 def num_anchors(values: Values) -> int:
@@ -168,6 +187,22 @@ def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
     for name in ("train_data_type", "val_data_type"):
         if v[name].startswith("/") or ".." in v[name].split("/"):
             return (name,), "is not a folder inside coco_root; give its name, such as train2017"
+    return _wrong_augmentation(v)
+
+
+def _wrong_augmentation(v: Values) -> tuple[tuple[str, ...], str] | None:
+    """What of the augmentations does not go together; see `contradiction`."""
+    low, high = v["scale_jitter"]
+    if low > high:
+        return ("scale_jitter",), "is no range; give the smaller factor first"
+    steps = v["augmentations"]
+    if steps.count("resize") != 1:
+        return ("augmentations",), "has to have resize once, which brings a picture to its canvas"
+    repeated = [step for step in steps if steps.count(step) > 1]
+    if repeated:
+        return ("augmentations",), f"has {repeated[0]} twice; take one out"
+    if "expand" in steps and steps.index("expand") > steps.index("resize"):
+        return ("augmentations",), "has expand after resize, when a canvas is full; put it before"
     return None
 
 
@@ -179,6 +214,8 @@ def _shortest_anchor(values: Values) -> float:
 
 
 def _possible_detections(values: Values) -> int:
-    """(RoI, class) pairs of an image that can be above the score threshold: scores sum up to 1."""
+    """(RoI, class) pairs of all views that can be above the score threshold: scores sum up to 1."""
     classes, threshold = len(values["coco_classes"]) - 1, values["test_score_thr"]
-    return values["rpn_max_num"] * (min(classes, int(1 / threshold)) if threshold else classes)
+    views = len(values["test_scales"]) * (1 + values["test_flip"])
+    rois = views * values["rpn_max_num"]
+    return rois * (min(classes, int(1 / threshold)) if threshold else classes)

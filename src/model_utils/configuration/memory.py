@@ -7,10 +7,9 @@ times as much.
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from ...base.errors import UserError
-from .derived import Values, canvas_sizes, num_bboxes
+from .derived import ConfigLike, Values, canvas_sizes, num_bboxes
 
 _MOST = 256e9  # bytes: more than a device has, of those that a detector is trained on
 _NUMBER = 2  # bytes
@@ -68,7 +67,7 @@ def too_large(values: Values) -> tuple[tuple[str, ...], str] | None:
     return _problem(values, _TRAINING, most) or _problem(values, "test_batch_size", most)
 
 
-def require_memory(config: Any, batch_key: str = "") -> None:
+def require_memory(config: ConfigLike, batch_key: str = "") -> None:
     """Make sure that this machine has the memory, where it is the device.
 
     Args:

@@ -2,13 +2,12 @@
 """Settings of the command line that have no effect in training: whoever types one expects some."""
 
 from collections.abc import Callable
-from typing import Any
 
 from .command_line import COMMAND_LINE
-from .derived import resolved
+from .derived import ConfigLike, resolved
 
 # Keys, whether they have an effect, and what they need for it.
-_NEEDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+_NEEDS: tuple[tuple[tuple[str, ...], Callable[[ConfigLike], bool], str], ...] = (
     (("clip_norm",), lambda c: c.grad_clip, "grad_clip True"),
     (("sgd_step",), lambda c: c.lr_type == "step", "lr_type step"),
     (("min_lr_ratio",), lambda c: c.lr_type != "step", "lr_type cosine"),
@@ -34,7 +33,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
 )
 
 
-def without_effect(config: Any) -> list[str]:
+def without_effect(config: ConfigLike) -> list[str]:
     """Return a line for each setting of the command line that training does not look at.
 
     Args:

@@ -58,6 +58,12 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "flip_ratio": _FRACTION,
         "expand_ratio": Rule("float", low=1.0, high=10.0),
         "photometric": _BOOL,
+        "vertical_flip_ratio": _FRACTION,
+        "crop_ratio": _FRACTION,
+        "crop_min_iou": Rule("floats", min_length=1, max_length=64, low=0.0, high=0.95),
+        "scale_jitter": Rule("floats", length=2, low=0.05, high=4.0),
+        "min_visible": _FRACTION,
+        "augmentations": Rule("words", min_length=1, max_length=64),
         "pixel_mean": Rule("floats", length=3, low=-1e6, high=1e6),
         "pixel_std": Rule("floats", length=3, above=0.0, high=1e6),
         "channel_order": _NAME,
@@ -137,6 +143,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "test_pre_nms_num": Rule("int", low=0, high=_MOST_BOXES),
         "test_max_per_img": Rule("int", low=1, high=MOST_DETECTIONS),
         "test_batch_size": _BATCH,
+        "test_flip": _BOOL,
+        "test_scales": Rule("floats", min_length=1, max_length=16, low=0.1, high=4.0),
     },
     "Learning rate": {
         "base_lr": Rule("float", above=0.0, high=1e37),  # float32

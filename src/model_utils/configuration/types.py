@@ -23,8 +23,8 @@ class Rule:
     """What a key's value must be.
 
     Attributes:
-        kind: bool, int, float, str, path; ints, floats, canvases (lists); classes, roi_layer (see
-            `coerce`).
+        kind: bool, int, float, str, path; ints, floats, words, canvases (lists); classes,
+            roi_layer (see `coerce`).
         low, high: limits of a number, or of a list's elements, both included.
         above: limit of the same that is not included.
         multiple_of: whole number that divides the value.
@@ -49,7 +49,13 @@ class Rule:
 
 
 _NO_LETTERS = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters and the like
-_LIST_ELEMENT = {"ints": "int", "floats": "float", "classes": "str", "canvases": "canvas"}
+_LIST_ELEMENT = {
+    "ints": "int",
+    "floats": "float",
+    "words": "str",
+    "classes": "str",
+    "canvases": "canvas",
+}
 
 
 def is_list(kind: str) -> bool:

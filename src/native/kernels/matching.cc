@@ -20,19 +20,19 @@ struct Box {
       : x1(b[0]), y1(b[1]), x2(b[2]), y2(b[3]), area((x2 - x1 + 1.0f) * (y2 - y1 + 1.0f)) {}
 };
 
-float common_area(const Box &a, const Box &b) {
+float CommonArea(const Box &a, const Box &b) {
   const float width = std::min(a.x2, b.x2) - std::max(a.x1, b.x1) + 1.0f;
   const float height = std::min(a.y2, b.y2) - std::max(a.y1, b.y1) + 1.0f;
   return std::max(width, 0.0f) * std::max(height, 0.0f);
 }
 
-float overlap(const Box &a, const Box &b) {
-  const float common = common_area(a, b);
+float Overlap(const Box &a, const Box &b) {
+  const float common = CommonArea(a, b);
   return common / (a.area + b.area - common);
 }
 
-std::vector<Box> boxes_of(const Boxes &all, const bool *shown, int64_t image,
-                          std::vector<int32_t> *places) {
+std::vector<Box> BoxesOf(const Boxes &all, const bool *shown, int64_t image,
+                         std::vector<int32_t> *places) {
   std::vector<Box> boxes;
   for (int64_t i = image * all.places; i < (image + 1) * all.places; ++i)
     if (shown[i]) {
@@ -42,27 +42,27 @@ std::vector<Box> boxes_of(const Boxes &all, const bool *shown, int64_t image,
   return boxes;
 }
 
-void match_image(const Boxes &all, float least, int64_t image, const Matches &matches) {
+void MatchImage(const Boxes &all, float least, int64_t image, const Matches &matches) {
   std::vector<int32_t> places;
-  const std::vector<Box> boxes = boxes_of(all, all.valid, image, &places);
-  const std::vector<Box> regions = boxes_of(all, all.crowd, image, nullptr);
+  const std::vector<Box> boxes = BoxesOf(all, all.valid, image, &places);
+  const std::vector<Box> regions = BoxesOf(all, all.crowd, image, nullptr);
   const int64_t start = image * all.count, pieces = (all.count + kPiece - 1) / kPiece;
   std::vector<float> top(boxes.size() * pieces, 0.0f);
   const auto each = [&](int64_t piece, const auto &body) {
     for (int64_t i = piece * kPiece; i < std::min(all.count, (piece + 1) * kPiece); ++i)
       body(start + i, Box(all.anchors + i * 4));
   };
-  share(pieces, [&](int64_t piece, int) {
+  Share(pieces, [&](int64_t piece, int) {
     each(piece, [&](int64_t i, const Box &anchor) {
       float best = 0.0f, in_crowd = 0.0f;
       int32_t best_box = 0;
       for (size_t g = 0; g < boxes.size(); ++g) {
-        const float value = overlap(anchor, boxes[g]);
+        const float value = Overlap(anchor, boxes[g]);
         if (value > best) best = value, best_box = places[g];
         if (all.usable[i]) top[g * pieces + piece] = std::max(top[g * pieces + piece], value);
       }
       for (const Box &region : regions)
-        in_crowd = std::max(in_crowd, common_area(anchor, region) / anchor.area);
+        in_crowd = std::max(in_crowd, CommonArea(anchor, region) / anchor.area);
       matches.best[i] = best;
       matches.best_box[i] = best_box;
       matches.in_crowd[i] = in_crowd;
@@ -71,11 +71,11 @@ void match_image(const Boxes &all, float least, int64_t image, const Matches &ma
   std::vector<float> highest(boxes.size());
   for (size_t g = 0; g < boxes.size(); ++g)
     highest[g] = *std::max_element(&top[g * pieces], &top[g * pieces] + pieces);
-  share(pieces, [&](int64_t piece, int) {
+  Share(pieces, [&](int64_t piece, int) {
     each(piece, [&](int64_t i, const Box &anchor) {
       int32_t best_of = 0;
       for (size_t g = 0; all.usable[i] && g < boxes.size(); ++g)
-        if (highest[g] > 0.0f && highest[g] >= least && overlap(anchor, boxes[g]) >= highest[g])
+        if (highest[g] > 0.0f && highest[g] >= least && Overlap(anchor, boxes[g]) >= highest[g])
           best_of = places[g] + 1;
       matches.best_of[i] = best_of;
     });
@@ -84,8 +84,8 @@ void match_image(const Boxes &all, float least, int64_t image, const Matches &ma
 
 }  // namespace
 
-void match(const Boxes &boxes, float least, const Matches &matches) {
-  for (int64_t image = 0; image < boxes.batch; ++image) match_image(boxes, least, image, matches);
+void Match(const Boxes &boxes, float least, const Matches &matches) {
+  for (int64_t image = 0; image < boxes.batch; ++image) MatchImage(boxes, least, image, matches);
 }
 
 }  // namespace kernels

@@ -26,6 +26,6 @@ struct Matches {
 };
 
 // A box has a best anchor only if that overlaps it by at least `least`, and at all.
-void match(const Boxes &boxes, float least, const Matches &matches);
+void Match(const Boxes &boxes, float least, const Matches &matches);
 
 }  // namespace kernels

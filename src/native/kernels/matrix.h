@@ -22,18 +22,18 @@ struct Product {
 // A function of its own: a compiler that inlines it into long loops runs out of registers for the
 // sums (GCC 12: half the speed).
 template <int rows>
-[[gnu::noinline]] void multiply_rows(const Product &p) {
+[[gnu::noinline]] void MultiplyRows(const Product &p) {
   Vector sums[rows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v)
-      sums[r][v] = p.add ? load(p.c + r * p.c_row + v * kLanes) : Vector{};
+      sums[r][v] = p.add ? Load(p.c + r * p.c_row + v * kLanes) : Vector{};
   const float *a = p.a, *b = p.b;
   for (int64_t d = 0; d < p.depth; ++d, a += p.a_depth, b += p.b_depth) {
     Vector line[kVectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) line[v] = load(b + v * kLanes);
+    for (int v = 0; v < kVectors; ++v) line[v] = Load(b + v * kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 2
@@ -42,25 +42,25 @@ template <int rows>
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) store(p.c + r * p.c_row + v * kLanes, sums[r][v]);
+    for (int v = 0; v < kVectors; ++v) Store(p.c + r * p.c_row + v * kLanes, sums[r][v]);
 }
 
 template <int rows = kRows - 1>
-inline void multiply_rest(const Product &p, int64_t count) {
+inline void MultiplyRest(const Product &p, int64_t count) {
   if constexpr (rows > 0) {
-    if (count == rows) return multiply_rows<rows>(p);
-    multiply_rest<rows - 1>(p, count);
+    if (count == rows) return MultiplyRows<rows>(p);
+    MultiplyRest<rows - 1>(p, count);
   }
 }
 
 // `count` rows of the result, kColumns wide.
-inline void multiply(Product p, int64_t count) {
+inline void Multiply(Product p, int64_t count) {
   for (; count >= kRows; count -= kRows) {
-    multiply_rows<kRows>(p);
+    MultiplyRows<kRows>(p);
     p.a += kRows * p.a_row;
     p.c += kRows * p.c_row;
   }
-  multiply_rest(p, count);
+  MultiplyRest(p, count);
 }
 
 }  // namespace kernels

@@ -20,7 +20,7 @@ constexpr int kParts = kTogether / kLanes;
 constexpr float kMostSamples = 4096;
 
 template <typename Number>
-int64_t cells_of(const std::vector<Map<Number>> &maps, int64_t batch) {
+int64_t CellsOf(const std::vector<Map<Number>> &maps, int64_t batch) {
   int64_t cells = 0;
   for (const auto &map : maps) cells += batch * map.area;
   return cells;
@@ -42,15 +42,15 @@ struct Part {
 };
 
 // A line or a cell of a line, counted from the first of the map, and its share in a bin.
-struct Share {
+struct Tap {
   int64_t place;
   float weight;
 };
 
-struct Shares {
-  const Share *first, *last;
-  const Share *begin() const { return first; }
-  const Share *end() const { return last; }
+struct Taps {
+  const Tap *first, *last;
+  const Tap *begin() const { return first; }
+  const Tap *end() const { return last; }
 };
 
 // Bilinear interpolation treats lines and cells of a line alike: a bin is the sum over its lines
@@ -62,33 +62,33 @@ class Axes {
     for (int64_t region = 0; region < regions.count; ++region) {
       const float *box = regions.boxes + 4 * region;
       const int32_t *place = regions.places + 4 * region;
-      check(place, cells);
-      for (int axis : {0, 1}) add_axis(box[axis], box[2 + axis], place[2 + axis], regions.samples);
+      Check(place, cells);
+      for (int axis : {0, 1}) AddAxis(box[axis], box[2 + axis], place[2 + axis], regions.samples);
     }
   }
 
-  Shares lines(int64_t region, int64_t bin) const { return at(2 * region * side_ + bin); }
-  Shares cells(int64_t region, int64_t bin) const { return at((2 * region + 1) * side_ + bin); }
+  Taps Lines(int64_t region, int64_t bin) const { return At(2 * region * side_ + bin); }
+  Taps Cells(int64_t region, int64_t bin) const { return At((2 * region + 1) * side_ + bin); }
 
  private:
-  static void check(const int32_t *place, int64_t cells) {
+  static void Check(const int32_t *place, int64_t cells) {
     const int64_t first = place[0], line = place[1], height = place[2], width = place[3];
     if (first < 0 || height < 1 || width < 1 || width > line ||
         first + (height - 1) * line + width > cells)
       throw std::out_of_range("a region reads cells outside the feature maps");
   }
 
-  Shares at(int64_t bin) const {
-    return {shares_.data() + (bin ? ends_[bin - 1] : 0), shares_.data() + ends_[bin]};
+  Taps At(int64_t bin) const {
+    return {taps_.data() + (bin ? ends_[bin - 1] : 0), taps_.data() + ends_[bin]};
   }
 
-  void add_axis(float start, float length, int32_t size, int samples) {
+  void AddAxis(float start, float length, int32_t size, int samples) {
     if (samples == 0) {  // none for a length of 0 or less, or one that is no number
       const float wanted = std::ceil(length / side_);
       samples = wanted >= 1 ? static_cast<int>(std::min(wanted, kMostSamples)) : 0;
     }
     for (int64_t bin = 0; bin < side_; ++bin) {
-      const size_t first = shares_.size();
+      const size_t first = taps_.size();
       for (int sample = 0; sample < samples; ++sample) {
         const float step = (bin * samples + sample + 0.5f) / (side_ * samples);
         const float position = start + length * step;
@@ -96,30 +96,30 @@ class Axes {
         const float inside = std::clamp<float>(position, 0, size - 1);
         const int64_t place = static_cast<int64_t>(inside);
         const float fraction = inside - place;
-        add(first, place, (1 - fraction) / samples);
-        if (fraction > 0) add(first, place + 1, fraction / samples);
+        Add(first, place, (1 - fraction) / samples);
+        if (fraction > 0) Add(first, place + 1, fraction / samples);
       }
-      ends_.push_back(shares_.size());
+      ends_.push_back(taps_.size());
     }
   }
 
-  void add(size_t first, int64_t place, float weight) {
-    for (size_t i = shares_.size(); i > first && i + 2 > shares_.size(); --i)
-      if (shares_[i - 1].place == place) {
-        shares_[i - 1].weight += weight;
+  void Add(size_t first, int64_t place, float weight) {
+    for (size_t i = taps_.size(); i > first && i + 2 > taps_.size(); --i)
+      if (taps_[i - 1].place == place) {
+        taps_[i - 1].weight += weight;
         return;
       }
-    shares_.push_back({place, weight});
+    taps_.push_back({place, weight});
   }
 
   int64_t side_;
-  std::vector<Share> shares_;
+  std::vector<Tap> taps_;
   std::vector<int64_t> ends_;  // of each bin: regions, two axes, bins
 };
 
 // Calls visit(table rows, channels' start in memory, area) for every map and image.
 template <typename Number, typename Visit>
-void each_plane(const std::vector<Map<Number>> &maps, int64_t batch, int64_t channels,
+void EachPlane(const std::vector<Map<Number>> &maps, int64_t batch, int64_t channels,
                 int64_t first_channel, float *table, Visit visit) {
   for (const auto &map : maps)
     for (int64_t n = 0; n < batch; ++n) {
@@ -130,75 +130,75 @@ void each_plane(const std::vector<Map<Number>> &maps, int64_t batch, int64_t cha
 
 // Calls visit(lines' shares, cells' shares, the bin's sums) for every bin of a region.
 template <typename Visit>
-void each_bin(const Axes &axes, int64_t region, int64_t side, float *sums, Visit visit) {
+void EachBin(const Axes &axes, int64_t region, int64_t side, float *sums, Visit visit) {
   for (int64_t y = 0; y < side; ++y)
     for (int64_t x = 0; x < side; ++x, sums += kTogether)
-      visit(axes.lines(region, y), axes.cells(region, x), sums);
+      visit(axes.Lines(region, y), axes.Cells(region, x), sums);
 }
 
 }  // namespace
 
-void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
+void Pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
           const Regions &regions, float *result) {
-  const int64_t table_size = cells_of(maps, batch) * kTogether;
+  const int64_t table_size = CellsOf(maps, batch) * kTogether;
   const int64_t bins = regions.side * regions.side;
-  const Axes axes(regions, cells_of(maps, batch));
-  share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
+  const Axes axes(regions, CellsOf(maps, batch));
+  Share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
     const Part part(block, channels, table_size, bins);
-    each_plane(maps, batch, channels, part.channel, part.table,
+    EachPlane(maps, batch, channels, part.channel, part.table,
                [&](float *rows, const float *plane, int64_t area) {
-                 transpose(plane, area, rows, kTogether, part.count, area);
+                 Transpose(plane, area, rows, kTogether, part.count, area);
                });
     for (int64_t region = 0; region < regions.count; ++region) {
       const int32_t *place = regions.places + 4 * region;
       const float *first = part.table + place[0] * int64_t{kTogether};
-      each_bin(axes, region, regions.side, part.sums, [&](Shares lines, Shares cells, float *bin) {
+      EachBin(axes, region, regions.side, part.sums, [&](Taps lines, Taps cells, float *bin) {
         Vector sum[kParts] = {};
-        for (const Share &line : lines) {
+        for (const Tap &line : lines) {
           const float *start = first + line.place * place[1] * kTogether;
           Vector along[kParts] = {};
-          for (const Share &cell : cells)
+          for (const Tap &cell : cells)
             for (int v = 0; v < kParts; ++v)
-              along[v] += cell.weight * load(start + cell.place * kTogether + v * kLanes);
+              along[v] += cell.weight * Load(start + cell.place * kTogether + v * kLanes);
           for (int v = 0; v < kParts; ++v) sum[v] += line.weight * along[v];
         }
-        for (int v = 0; v < kParts; ++v) store(bin + v * kLanes, sum[v]);
+        for (int v = 0; v < kParts; ++v) Store(bin + v * kLanes, sum[v]);
       });
-      transpose(part.sums, kTogether, result + (region * channels + part.channel) * bins, bins,
+      Transpose(part.sums, kTogether, result + (region * channels + part.channel) * bins, bins,
                 bins, part.count);
     }
   });
 }
 
-void pool_gradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
+void PoolGradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
                    const Regions &regions, const float *gradient) {
-  const int64_t table_size = cells_of(maps, batch) * kTogether;
+  const int64_t table_size = CellsOf(maps, batch) * kTogether;
   const int64_t bins = regions.side * regions.side;
-  const Axes axes(regions, cells_of(maps, batch));
-  share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
+  const Axes axes(regions, CellsOf(maps, batch));
+  Share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
     const Part part(block, channels, table_size, bins);
     std::memset(part.table, 0, table_size * sizeof(float));
     for (int64_t region = 0; region < regions.count; ++region) {
       const int32_t *place = regions.places + 4 * region;
       float *first = part.table + place[0] * int64_t{kTogether};
-      transpose(gradient + (region * channels + part.channel) * bins, bins, part.sums, kTogether,
+      Transpose(gradient + (region * channels + part.channel) * bins, bins, part.sums, kTogether,
                 part.count, bins);
-      each_bin(axes, region, regions.side, part.sums, [&](Shares lines, Shares cells, float *bin) {
-        for (const Share &line : lines) {
+      EachBin(axes, region, regions.side, part.sums, [&](Taps lines, Taps cells, float *bin) {
+        for (const Tap &line : lines) {
           float *start = first + line.place * place[1] * kTogether;
           for (int v = 0; v < kParts; ++v) {
-            const Vector of_line = line.weight * load(bin + v * kLanes);
-            for (const Share &cell : cells) {
+            const Vector of_line = line.weight * Load(bin + v * kLanes);
+            for (const Tap &cell : cells) {
               float *sum = start + cell.place * kTogether + v * kLanes;
-              store(sum, load(sum) + cell.weight * of_line);
+              Store(sum, Load(sum) + cell.weight * of_line);
             }
           }
         }
       });
     }
-    each_plane(maps, batch, channels, part.channel, part.table,
+    EachPlane(maps, batch, channels, part.channel, part.table,
                [&](const float *rows, float *plane, int64_t area) {
-                 transpose(rows, kTogether, plane, area, area, part.count);
+                 Transpose(rows, kTogether, plane, area, area, part.count);
                });
   });
 }

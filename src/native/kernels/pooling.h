@@ -25,9 +25,9 @@ struct Regions {
   int samples;  // a bin and side; 0: adaptive, ceil(side of the region / side)
 };
 
-void pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
+void Pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
           const Regions &regions, float *result);
-void pool_gradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
+void PoolGradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
                    const Regions &regions, const float *gradient);
 
 }  // namespace kernels

@@ -5,9 +5,9 @@
 
 namespace kernels {
 
-void add_upsampled(int64_t planes, int64_t height, int64_t width, const float *fine,
-                   const float *coarse, float *sum) {
-  share(planes, [&](int64_t plane, int) {
+void AddUpsampled(int64_t planes, int64_t height, int64_t width, const float *fine,
+                  const float *coarse, float *sum) {
+  Share(planes, [&](int64_t plane, int) {
     for (int64_t y = 0; y < 2 * height; ++y) {
       const float *from = coarse + (plane * height + y / 2) * width;
       const float *own = fine + (plane * 2 * height + y) * 2 * width;
@@ -20,9 +20,9 @@ void add_upsampled(int64_t planes, int64_t height, int64_t width, const float *f
   });
 }
 
-void sum_quarters(int64_t planes, int64_t height, int64_t width, const float *gradient,
-                  float *result) {
-  share(planes, [&](int64_t plane, int) {
+void SumQuarters(int64_t planes, int64_t height, int64_t width, const float *gradient,
+                 float *result) {
+  Share(planes, [&](int64_t plane, int) {
     for (int64_t y = 0; y < height; ++y) {
       const float *top = gradient + (plane * 2 * height + 2 * y) * 2 * width;
       const float *bottom = top + 2 * width;

@@ -5,9 +5,9 @@
 
 namespace kernels {
 
-void scale_rows(int64_t rows, int64_t length, const float *values, const float *scale,
-                float *result) {
-  share(rows, [&](int64_t row, int) {
+void ScaleRows(int64_t rows, int64_t length, const float *values, const float *scale,
+               float *result) {
+  Share(rows, [&](int64_t row, int) {
     for (int64_t i = row * length; i < (row + 1) * length; ++i) result[i] = values[i] * scale[row];
   });
 }

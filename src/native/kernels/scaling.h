@@ -6,7 +6,7 @@
 namespace kernels {
 
 // result (rows, length) = values (rows, length) times a number of each row.
-void scale_rows(int64_t rows, int64_t length, const float *values, const float *scale,
-                float *result);
+void ScaleRows(int64_t rows, int64_t length, const float *values, const float *scale,
+               float *result);
 
 }  // namespace kernels

@@ -15,14 +15,14 @@ namespace {
 constexpr int kTaps = 3, kStride = 2;
 constexpr int64_t kPatchFloats = 600 * 1024 / 4;  // stay in a cache of 1 MB
 
-int halved(int length) { return (length + 1) / kStride; }
-
-// The result's lines, cut into blocks of some lines or some of a line.
+// An image's result's lines, cut into blocks of some lines or some of a line.
 struct Lines {
-  int height, width, columns, rows, across, down;
+  Extent image, result;
+  int columns, rows, across, down;
 
   // `column_floats`: what a column of a line takes in a patch.
-  Lines(int h, int w, int64_t column_floats) : height(h), width(w) {
+  Lines(const Extent &of, int64_t column_floats) : image(of), result(of.Halved()) {
+    const int h = result.rows, w = result.columns;
     const int64_t most = std::max<int64_t>(kPatchFloats / column_floats, kRows);
     const int fit = static_cast<int>(std::min<int64_t>(most, w));
     across = (w + fit - 1) / fit;
@@ -39,32 +39,35 @@ struct Part {
   Part(const Lines &lines, int64_t number) {
     x = static_cast<int>(number % lines.across) * lines.columns;
     y = static_cast<int>(number / lines.across) * lines.rows;
-    rows = std::min(lines.rows, lines.height - y);
-    columns = std::min(lines.columns, lines.width - x);
+    rows = std::min(lines.rows, lines.result.rows - y);
+    columns = std::min(lines.columns, lines.result.columns - x);
   }
 };
 
 // patch[row][pixel][channel] of `rows` lines with `count` pixels from (y, x) on.
-void fetch_lines(const float *image, int height, int width, int channels, int y, int x, int rows,
-                 int count, float *patch) {
-  const int64_t area = static_cast<int64_t>(height) * width;
+void FetchLines(const float *image, const Extent &extent, int channels, int y, int x, int rows,
+                int count, float *patch) {
   for (int c = 0; c < channels; c += kLanes)
     for (int row = 0; row < rows; ++row)
-      fetch(image + c * area, height, width, y + row, x, count,
+      Fetch(image + c * extent.area(), extent, y + row, x, count,
             patch + static_cast<int64_t>(row) * count * channels + c, channels);
 }
 
+Blocks<Lines> LinesOf(const Shape &shape, int64_t column_floats) {
+  return Blocks<Lines>(shape.batch, [&](int n) { return Lines(shape.extent(n), column_floats); });
+}
+
 // sums[pixel][kColumns] -> kColumns channels of a line of an image that begins at `to`.
-void put_line(const float *sums, int count, float *to, int64_t area) {
+void PutLine(const float *sums, int count, float *to, int64_t area) {
   for (int v = 0; v < kVectors; ++v)
-    transpose(sums + v * kLanes, kColumns, to + v * kLanes * area, area, count, kLanes);
+    Transpose(sums + v * kLanes, kColumns, to + v * kLanes * area, area, count, kLanes);
 }
 
 // Weights (out, in, 3, 3) as [block of kColumns columns][tap][depth][column]. The columns are the
 // output channels and the depth the input channels, or, `turned`, the other way round.
-void pack(const float *weights, int in, int out, bool turned, float *to) {
+void Pack(const float *weights, int in, int out, bool turned, float *to) {
   const int columns = turned ? in : out, depth = turned ? out : in;
-  share(columns / kColumns, [&](int64_t block, int) {
+  Share(columns / kColumns, [&](int64_t block, int) {
     for (int64_t d = 0; d < depth; ++d)
       for (int64_t column = 0; column < kColumns; ++column) {
         const int64_t own = block * kColumns + column;
@@ -77,63 +80,62 @@ void pack(const float *weights, int in, int out, bool turned, float *to) {
 
 }  // namespace
 
-void stride_forward(const Shape &shape, const float *image, const float *weights, float *result) {
+void StrideForward(const Shape &shape, const float *image, const float *weights, float *result) {
   const int in = shape.in, out = shape.out;
-  const Lines lines(halved(shape.height), halved(shape.width), kTaps * kStride * int64_t{in});
-  const int64_t area = static_cast<int64_t>(shape.height) * shape.width;
-  const int64_t result_area = static_cast<int64_t>(lines.height) * lines.width;
+  const Blocks<Lines> blocks = LinesOf(shape, kTaps * kStride * int64_t{in});
   const Room packed(int64_t{kTaps * kTaps} * in * out);
-  pack(weights, in, out, false, packed.get());
-  share(shape.batch * lines.blocks(), [&](int64_t item, int thread) {
-    const Part part(lines, item % lines.blocks());
-    const int64_t n = item / lines.blocks();
+  Pack(weights, in, out, false, packed.get());
+  Share(blocks.count(), [&](int64_t item, int thread) {
+    const auto [lines, n, number] = blocks.place(item);
+    const Part part(lines, number);
+    const int64_t area = lines.image.area(), result_area = lines.result.area();
     const int count = kStride * part.columns + 1, height = kStride * part.rows + 1;
     const int64_t line = static_cast<int64_t>(count) * in;
-    float *patch = scratch(thread, line * height + int64_t{lines.columns} * kColumns);
+    float *patch = Scratch(thread, line * height + int64_t{lines.columns} * kColumns);
     float *sums = patch + line * height;
-    fetch_lines(image + n * in * area, shape.height, shape.width, in, kStride * part.y - 1,
-                kStride * part.x - 1, height, count, patch);
+    FetchLines(image + n * in * area, lines.image, in, kStride * part.y - 1, kStride * part.x - 1,
+               height, count, patch);
     for (int k = 0; k < out; k += kColumns) {
       const float *filters = packed.get() + int64_t{k} * kTaps * kTaps * in;
       for (int row = 0; row < part.rows; ++row) {
         // The three taps of a line and their channels lie next to each other.
         for (int i = 0; i < kTaps; ++i)
-          multiply({patch + (kStride * row + i) * line, kStride * in, 1,
+          Multiply({patch + (kStride * row + i) * line, kStride * in, 1,
                     filters + int64_t{i} * kTaps * in * kColumns, kColumns, sums, kColumns,
                     int64_t{kTaps} * in, i > 0},
                    part.columns);
-        put_line(sums, part.columns,
-                 result + (n * out + k) * result_area +
-                     static_cast<int64_t>(part.y + row) * lines.width + part.x,
-                 result_area);
+        PutLine(sums, part.columns,
+                result + (n * out + k) * result_area +
+                    static_cast<int64_t>(part.y + row) * lines.result.width + part.x,
+                result_area);
       }
     }
+    if (number == 0) ClearRest(result + n * out * result_area, out, lines.result);
   });
 }
 
-void stride_input_gradient(const Shape &shape, const float *gradient, const float *weights,
-                           float *result) {
+void StrideInputGradient(const Shape &shape, const float *gradient, const float *weights,
+                         float *result) {
   const int in = shape.in, out = shape.out;
-  const Lines lines(halved(shape.height), halved(shape.width), 2 * int64_t{out});
-  const int64_t area = static_cast<int64_t>(shape.height) * shape.width;
-  const int64_t gradient_area = static_cast<int64_t>(lines.height) * lines.width;
+  const Blocks<Lines> blocks = LinesOf(shape, 2 * int64_t{out});
   const Room packed(int64_t{kTaps * kTaps} * in * out);
-  pack(weights, in, out, true, packed.get());
-  share(shape.batch * lines.blocks(), [&](int64_t item, int thread) {
-    const Part part(lines, item % lines.blocks());
-    const int64_t n = item / lines.blocks();
+  Pack(weights, in, out, true, packed.get());
+  Share(blocks.count(), [&](int64_t item, int thread) {
+    const auto [lines, n, number] = blocks.place(item);
+    const Part part(lines, number);
+    const int64_t area = lines.image.area();
     const int count = part.columns + 1;
     const int64_t line = static_cast<int64_t>(count) * out;
     float *patch =
-        scratch(thread, line * (part.rows + 1) + int64_t{kStride} * lines.columns * kColumns);
+        Scratch(thread, line * (part.rows + 1) + int64_t{kStride} * lines.columns * kColumns);
     float *sums = patch + line * (part.rows + 1);
-    fetch_lines(gradient + n * out * gradient_area, lines.height, lines.width, out, part.y, part.x,
-                part.rows + 1, count, patch);
+    FetchLines(gradient + n * out * lines.result.area(), lines.result, out, part.y, part.x,
+               part.rows + 1, count, patch);
     for (int c = 0; c < in; c += kColumns) {
       const float *filters = packed.get() + int64_t{c} * kTaps * kTaps * out;
       for (int row = 0; row < kStride * part.rows; ++row) {
         const int y = kStride * part.y + row, x = kStride * part.x;
-        if (y >= shape.height) break;
+        if (y >= lines.image.rows) break;
         // An even pixel was seen by the middle tap only, an odd one by the last tap of the window
         // at its half and by the first tap of the next window.
         for (int odd = 0; odd < kStride; ++odd) {
@@ -142,52 +144,55 @@ void stride_input_gradient(const Shape &shape, const float *gradient, const floa
             for (int right = 0; right <= odd; ++right, add = true) {
               const int i = row % kStride ? kTaps - 1 - 2 * down : 1;
               const int j = odd ? kTaps - 1 - 2 * right : 1;
-              multiply({patch + (row / kStride + down) * line + right * out, out, 1,
+              Multiply({patch + (row / kStride + down) * line + right * out, out, 1,
                         filters + int64_t{i * kTaps + j} * out * kColumns, kColumns,
                         sums + odd * kColumns, kStride * kColumns, out, add},
                        part.columns);
             }
         }
-        put_line(sums, std::min(kStride * part.columns, shape.width - x),
-                 result + (n * in + c) * area + static_cast<int64_t>(y) * shape.width + x, area);
+        PutLine(sums, std::min(kStride * part.columns, lines.image.columns - x),
+                result + (n * in + c) * area + static_cast<int64_t>(y) * shape.width + x, area);
       }
     }
+    if (number == 0) ClearRest(result + n * in * area, in, lines.image);
   });
 }
 
-void stride_weight_gradient(const Shape &shape, const float *image, const float *gradient,
-                            float *result) {
+void StrideWeightGradient(const Shape &shape, const float *image, const float *gradient,
+                          float *result) {
   constexpr int64_t kTogetherFloats = (12 << 20) / 4;  // of patches: they fit the threads' cache
   const int in = shape.in, out = shape.out;
-  const Lines lines(halved(shape.height), halved(shape.width), kTaps * kStride * int64_t{in});
-  const int64_t area = static_cast<int64_t>(shape.height) * shape.width;
-  const int64_t gradient_area = static_cast<int64_t>(lines.height) * lines.width;
-  const int64_t image_floats =
-      int64_t{kStride * lines.rows + 1} * (kStride * lines.columns + 1) * in;
-  const int64_t gradient_floats = int64_t{lines.rows} * lines.columns * out;
-  const int64_t items = shape.batch * lines.blocks();
+  const Blocks<Lines> blocks = LinesOf(shape, kTaps * kStride * int64_t{in});
+  int64_t image_floats = 0, gradient_floats = 0;
+  for (const Lines &lines : blocks.cuts()) {
+    const int64_t own = int64_t{kStride * lines.rows + 1} * (kStride * lines.columns + 1) * in;
+    image_floats = std::max(image_floats, own);
+    gradient_floats = std::max(gradient_floats, int64_t{lines.rows} * lines.columns * out);
+  }
+  const int64_t items = blocks.count();
   const int64_t together =
       std::clamp<int64_t>(kTogetherFloats / (image_floats + gradient_floats), 1, items);
   const Room images(together * image_floats), gradients(together * gradient_floats);
   const Room sums(int64_t{kTaps * kTaps} * in * out);
   for (int64_t done = 0; done < items; done += together) {
     const int64_t count = std::min(together, items - done);
-    share(count, [&](int64_t i, int) {
-      const Part part(lines, (done + i) % lines.blocks());
-      const int64_t n = (done + i) / lines.blocks();
-      fetch_lines(image + n * in * area, shape.height, shape.width, in, kStride * part.y - 1,
-                  kStride * part.x - 1, kStride * part.rows + 1, kStride * part.columns + 1,
-                  images.get() + i * image_floats);
-      fetch_lines(gradient + n * out * gradient_area, lines.height, lines.width, out, part.y,
-                  part.x, part.rows, part.columns, gradients.get() + i * gradient_floats);
+    Share(count, [&](int64_t i, int) {
+      const auto [lines, n, number] = blocks.place(done + i);
+      const Part part(lines, number);
+      FetchLines(image + n * in * lines.image.area(), lines.image, in, kStride * part.y - 1,
+                 kStride * part.x - 1, kStride * part.rows + 1, kStride * part.columns + 1,
+                 images.get() + i * image_floats);
+      FetchLines(gradient + n * out * lines.result.area(), lines.result, out, part.y, part.x,
+                 part.rows, part.columns, gradients.get() + i * gradient_floats);
     });
-    share(kTaps * kTaps * (in / kColumns), [&](int64_t item, int) {
+    Share(kTaps * kTaps * (in / kColumns), [&](int64_t item, int) {
       const int64_t tap = item / (in / kColumns), c = item % (in / kColumns) * kColumns;
       for (int64_t i = 0; i < count; ++i) {
-        const Part part(lines, (done + i) % lines.blocks());
+        const auto [lines, n, number] = blocks.place(done + i);
+        const Part part(lines, number);
         const int64_t line = (kStride * int64_t{part.columns} + 1) * in;
         for (int row = 0; row < part.rows; ++row)
-          multiply(
+          Multiply(
               {gradients.get() + i * gradient_floats + int64_t{row} * part.columns * out, 1, out,
                images.get() + i * image_floats + (kStride * row + tap / kTaps) * line +
                    tap % kTaps * in + c,
@@ -196,7 +201,7 @@ void stride_weight_gradient(const Shape &shape, const float *image, const float 
       }
     });
   }
-  share(out, [&](int64_t k, int) {
+  Share(out, [&](int64_t k, int) {
     for (int c = 0; c < in; ++c)
       for (int64_t tap = 0; tap < kTaps * kTaps; ++tap)
         result[(k * in + c) * kTaps * kTaps + tap] = sums.get()[(tap * out + k) * in + c];

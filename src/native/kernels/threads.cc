@@ -22,7 +22,7 @@ namespace kernels {
 namespace {
 
 // The processors of the main thread: MindSpore may bind the threads that call us to one each.
-cpu_set_t processors() {
+cpu_set_t Processors() {
   cpu_set_t set;
   if (sched_getaffinity(getpid(), sizeof(set), &set) != 0) {
     CPU_ZERO(&set);
@@ -31,7 +31,7 @@ cpu_set_t processors() {
   return set;
 }
 
-float *allocate(int64_t floats) {
+float *Allocate(int64_t floats) {
   constexpr size_t kPage = 4096;
   const size_t bytes = (floats * sizeof(float) + kPage - 1) / kPage * kPage;
   void *memory = std::aligned_alloc(kPage, bytes);
@@ -41,18 +41,18 @@ float *allocate(int64_t floats) {
 
 std::atomic<int> wanted{1};
 
-class Pool {
+class ThreadPool {
  public:
-  explicit Pool(int size) : size_(size), memory_(size), length_(size) {
+  explicit ThreadPool(int size) : size_(size), memory_(size), length_(size) {
     try {
       for (int thread = 1; thread < size; ++thread)
-        std::thread([this, thread] { help(thread); }).detach(), ++started_;
+        std::thread([this, thread] { Help(thread); }).detach(), ++started_;
     } catch (const std::system_error &) {  // the system grants no more of them
       size_ = started_ + 1;
     }
   }
 
-  void share(int64_t count, const std::function<void(int64_t, int)> &work) {
+  void Share(int64_t count, const std::function<void(int64_t, int)> &work) {
     std::lock_guard<std::mutex> turn(turn_);
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -63,26 +63,26 @@ class Pool {
       ++round_;
     }
     start_.notify_all();
-    run(0);
+    Run(0);
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [this] { return busy_ == 0; });
     if (error_ != nullptr) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
-  float *scratch(int thread, int64_t floats) {
+  float *Scratch(int thread, int64_t floats) {
     if (length_[thread] < floats) {
       std::free(memory_[thread]);
       length_[thread] = 0;
       memory_[thread] = nullptr;
-      memory_[thread] = allocate(floats);
+      memory_[thread] = Allocate(floats);
       length_[thread] = floats;
     }
     return memory_[thread];
   }
 
  private:
-  // An exception ends the work of this thread; `share` throws it when all are done.
-  void run(int thread) {
+  // An exception ends the work of this thread; `Share` throws it when all are done.
+  void Run(int thread) {
     try {
       for (int64_t item = next_++; item < count_; item = next_++) (*work_)(item, thread);
     } catch (...) {
@@ -91,8 +91,8 @@ class Pool {
     }
   }
 
-  void help(int thread) {
-    const cpu_set_t set = processors();
+  void Help(int thread) {
+    const cpu_set_t set = Processors();
     sched_setaffinity(0, sizeof(set), &set);  // not the one of the thread that started this one
     int64_t seen = 0;
     for (;;) {
@@ -101,7 +101,7 @@ class Pool {
         start_.wait(lock, [&] { return round_ != seen; });
         seen = round_;
       }
-      run(thread);
+      Run(thread);
       std::lock_guard<std::mutex> lock(mutex_);
       if (--busy_ == 0) done_.notify_one();
     }
@@ -121,9 +121,9 @@ class Pool {
 
 // Memory that the last operators had, for the next ones. Operators are called by several threads:
 // each of them would keep a heap of its own.
-class Spare {
+class SpareMemory {
  public:
-  float *take(int64_t floats, int64_t *length) {
+  float *Take(int64_t floats, int64_t *length) {
     std::lock_guard<std::mutex> lock(mutex_);
     auto found = kept_.lower_bound(floats);
     if (found == kept_.end()) {
@@ -133,7 +133,7 @@ class Spare {
         kept_.erase(found);
       }
       *length = floats;
-      return allocate(floats);
+      return Allocate(floats);
     }
     *length = found->first;
     float *start = found->second;
@@ -141,7 +141,7 @@ class Spare {
     return start;
   }
 
-  void put(float *start, int64_t length) {
+  void Put(float *start, int64_t length) {
     std::lock_guard<std::mutex> lock(mutex_);
     kept_.emplace(length, start);
   }
@@ -151,18 +151,18 @@ class Spare {
   std::multimap<int64_t, float *> kept_;
 };
 
-Spare &spare() {
-  static Spare *one = new Spare;  // never destroyed, like the threads below
+SpareMemory &Spare() {
+  static SpareMemory *one = new SpareMemory;  // never destroyed, like the threads below
   return *one;
 }
 
-Pool &pool() {
+ThreadPool &Threads() {
   static std::mutex mutex;
-  static Pool *one = nullptr;  // never destroyed: its threads may outlive static objects
+  static ThreadPool *one = nullptr;  // never destroyed: its threads may outlive static objects
   static pid_t owner = 0;
   std::lock_guard<std::mutex> lock(mutex);
   if (one == nullptr || owner != getpid()) {  // a process that was forked has none of the threads
-    one = new Pool(wanted);
+    one = new ThreadPool(wanted);
     owner = getpid();
   }
   return *one;
@@ -170,15 +170,15 @@ Pool &pool() {
 
 }  // namespace
 
-Room::Room(int64_t floats) : start_(spare().take(floats, &length_)) {}
-Room::~Room() { spare().put(start_, length_); }
+Room::Room(int64_t floats) : start_(Spare().Take(floats, &length_)) {}
+Room::~Room() { Spare().Put(start_, length_); }
 
-void use_threads(int count) { wanted = std::max(count, 1); }
+void UseThreads(int count) { wanted = std::max(count, 1); }
 
-void share(int64_t count, const std::function<void(int64_t, int)> &work) {
-  pool().share(count, work);
+void Share(int64_t count, const std::function<void(int64_t, int)> &work) {
+  Threads().Share(count, work);
 }
 
-float *scratch(int thread, int64_t floats) { return pool().scratch(thread, floats); }
+float *Scratch(int thread, int64_t floats) { return Threads().Scratch(thread, floats); }
 
 }  // namespace kernels

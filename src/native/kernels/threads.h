@@ -7,12 +7,12 @@
 
 namespace kernels {
 
-// Sets how many threads take part; of use before the first call of `share` in the process.
-void use_threads(int count);
+// Sets how many threads take part; of use before the first call of `Share` in the process.
+void UseThreads(int count);
 
 // Calls work(item, thread) for items 0..count-1, each once, on all threads; returns when all are
 // done. `thread` numbers the threads from 0. One call at a time: others wait for their turn.
-void share(int64_t count, const std::function<void(int64_t item, int thread)> &work);
+void Share(int64_t count, const std::function<void(int64_t item, int thread)> &work);
 
 // Memory for `floats` numbers as long as the object lives, aligned to pages, not initialised. The
 // next object may get the same.
@@ -31,6 +31,6 @@ class Room {
 
 // Memory of a thread, at least `floats` long, aligned to pages; it lives until the thread asks for
 // more.
-float *scratch(int thread, int64_t floats);
+float *Scratch(int thread, int64_t floats);
 
 }  // namespace kernels

@@ -23,17 +23,17 @@ constexpr int kColumns = kVectors * kLanes;  // floats of it
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
 typedef int32_t Places __attribute__((vector_size(kLanes * sizeof(int32_t))));
 
-inline Vector load(const float *from) {
+inline Vector Load(const float *from) {
   Vector value;
   std::memcpy(&value, from, sizeof(value));
   return value;
 }
 
-inline void store(float *to, Vector value) { std::memcpy(to, &value, sizeof(value)); }
+inline void Store(float *to, Vector value) { std::memcpy(to, &value, sizeof(value)); }
 
 // Swaps the off-diagonal quarters of every 2 * half x 2 * half block of the rows.
 template <int half>
-inline void swap_quarters(Vector *rows) {
+inline void SwapQuarters(Vector *rows) {
   Places first, second;
   for (int lane = 0; lane < kLanes; ++lane) {
     const bool upper = (lane / half) % 2;
@@ -51,15 +51,15 @@ inline void swap_quarters(Vector *rows) {
 }
 
 // Transposes a square block of kLanes rows.
-inline void transpose(Vector *rows) {
-  swap_quarters<1>(rows);
-  swap_quarters<2>(rows);
-  if constexpr (kLanes > 4) swap_quarters<4>(rows);
-  if constexpr (kLanes > 8) swap_quarters<8>(rows);
+inline void Transpose(Vector *rows) {
+  SwapQuarters<1>(rows);
+  SwapQuarters<2>(rows);
+  if constexpr (kLanes > 4) SwapQuarters<4>(rows);
+  if constexpr (kLanes > 8) SwapQuarters<8>(rows);
 }
 
 // to[c][r] = from[r][c] for `rows` x `columns` floats with the given distances between rows.
-inline void transpose(const float *from, int64_t from_row, float *to, int64_t to_row, int64_t rows,
+inline void Transpose(const float *from, int64_t from_row, float *to, int64_t to_row, int64_t rows,
                       int64_t columns) {
   int64_t r = 0;
   for (; r + kLanes <= rows; r += kLanes) {
@@ -67,10 +67,10 @@ inline void transpose(const float *from, int64_t from_row, float *to, int64_t to
     for (; c + kLanes <= columns; c += kLanes) {
       Vector block[kLanes];
 #pragma GCC unroll 16
-      for (int i = 0; i < kLanes; ++i) block[i] = load(from + (r + i) * from_row + c);
-      transpose(block);
+      for (int i = 0; i < kLanes; ++i) block[i] = Load(from + (r + i) * from_row + c);
+      Transpose(block);
 #pragma GCC unroll 16
-      for (int i = 0; i < kLanes; ++i) store(to + (c + i) * to_row + r, block[i]);
+      for (int i = 0; i < kLanes; ++i) Store(to + (c + i) * to_row + r, block[i]);
     }
     for (; c < columns; ++c)
       for (int i = 0; i < kLanes; ++i) to[c * to_row + r + i] = from[(r + i) * from_row + c];

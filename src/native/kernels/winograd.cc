@@ -20,33 +20,33 @@ constexpr int kOut = 2, kIn = kOut + 2, kPoints = kIn * kIn;  // of a tile
 // The transforms of F(2x2, 3x3) (section 4.1) and their transposes, along one axis: numbers are
 // `step` apart in x and next to each other in y.
 struct Transform {
-  static void input(const Vector *x, int64_t step, Vector *y) {
+  static void Input(const Vector *x, int64_t step, Vector *y) {
     const Vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
     y[0] = x0 - x2;
     y[1] = x1 + x2;
     y[2] = x2 - x1;
     y[3] = x1 - x3;
   }
-  static void filter(const Vector *x, int64_t step, Vector *y) {
+  static void Filter(const Vector *x, int64_t step, Vector *y) {
     const Vector x0 = x[0], x1 = x[step], x2 = x[2 * step];
     y[0] = x0;
     y[1] = (x0 + x1 + x2) * 0.5f;
     y[2] = (x0 - x1 + x2) * 0.5f;
     y[3] = x2;
   }
-  static void output(const Vector *x, int64_t step, Vector *y) {
+  static void Output(const Vector *x, int64_t step, Vector *y) {
     const Vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
     y[0] = x0 + x1 + x2;
     y[1] = x1 - x2 - x3;
   }
-  static void output_gradient(const Vector *x, int64_t step, Vector *y) {
+  static void OutputGradient(const Vector *x, int64_t step, Vector *y) {
     const Vector x0 = x[0], x1 = x[step];
     y[0] = x0;
     y[1] = x0 + x1;
     y[2] = x0 - x1;
     y[3] = -x1;
   }
-  static void filter_gradient(const Vector *x, int64_t step, Vector *y) {
+  static void FilterGradient(const Vector *x, int64_t step, Vector *y) {
     const Vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
     y[0] = x0 + (x1 + x2) * 0.5f;
     y[1] = (x1 - x2) * 0.5f;
@@ -56,8 +56,8 @@ struct Transform {
 
 // Transforms a tile of in x in vectors along both axes, to out x out.
 template <int in, int out>
-inline void both_ways(void transform(const Vector *, int64_t, Vector *), const Vector *x,
-                      Vector *y) {
+inline void BothWays(void transform(const Vector *, int64_t, Vector *), const Vector *x,
+                     Vector *y) {
   Vector half[in][out];
 #pragma GCC unroll 4
   for (int row = 0; row < in; ++row) transform(x + row * in, 1, half[row]);
@@ -72,13 +72,14 @@ inline void both_ways(void transform(const Vector *, int64_t, Vector *), const V
 
 // Tiles that one thread transforms and multiplies together: some of a row of tiles, or some rows.
 struct Grid {
-  int height, width, columns, rows;  // of the image in pixels, and in tiles
-  int block_columns, block_rows;     // tiles of a block
-  int across, down;                  // blocks of the image
+  Extent extent;                  // of the image in pixels
+  int columns, rows;              // of it in tiles
+  int block_columns, block_rows;  // tiles of a block
+  int across, down;               // blocks of the image
 
-  Grid(int h, int w, int most) : height(h), width(w) {
-    columns = (w + kOut - 1) / kOut;
-    rows = (h + kOut - 1) / kOut;
+  Grid(const Extent &of, int most) : extent(of) {
+    columns = (of.columns + kOut - 1) / kOut;
+    rows = (of.rows + kOut - 1) / kOut;
     across = (columns + most - 1) / most;
     block_columns = (columns + across - 1) / across;
     block_rows = std::max(1, std::min(rows, most / block_columns));
@@ -103,50 +104,48 @@ struct Block {
 
   // Transforms `channels` of an image to to[point][tile][channel], `stride` tiles a point; `patch`
   // is room for kIn lines.
-  void transform_input(const float *image, int channels, float *patch, float *to,
-                       int64_t stride) const {
-    const int64_t area = static_cast<int64_t>(grid.height) * grid.width;
+  void TransformInput(const float *image, int channels, float *patch, float *to,
+                      int64_t stride) const {
+    const int64_t area = grid.extent.area();
     const int count = columns * kOut + 2, line = count * kLanes;
     for (int c = 0; c < channels; c += kLanes) {
       for (int row = 0; row < rows; ++row) {
         const int y = (first_row + row) * kOut - 1, x = first_column * kOut - 1;
         for (int i = 0; i < kIn; ++i)
-          fetch(image + c * area, grid.height, grid.width, y + i, x, count, patch + i * line,
-                kLanes);
+          Fetch(image + c * area, grid.extent, y + i, x, count, patch + i * line, kLanes);
         for (int column = 0; column < columns; ++column) {
           Vector tile[kPoints], result[kPoints];
 #pragma GCC unroll 16
           for (int i = 0; i < kPoints; ++i)
-            tile[i] = load(patch + i / kIn * line + (column * kOut + i % kIn) * kLanes);
-          both_ways<kIn, kIn>(Transform::input, tile, result);
+            tile[i] = Load(patch + i / kIn * line + (column * kOut + i % kIn) * kLanes);
+          BothWays<kIn, kIn>(Transform::Input, tile, result);
           const int64_t t = row * columns + column;
 #pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p) store(to + (p * stride + t) * channels + c, result[p]);
+          for (int p = 0; p < kPoints; ++p) Store(to + (p * stride + t) * channels + c, result[p]);
         }
       }
     }
   }
 
   // The same for the gradient of the outputs, whose tiles do not overlap.
-  void transform_output_gradient(const float *image, int channels, float *patch, float *to,
-                                 int64_t stride) const {
-    const int64_t area = static_cast<int64_t>(grid.height) * grid.width;
+  void TransformOutputGradient(const float *image, int channels, float *patch, float *to,
+                               int64_t stride) const {
+    const int64_t area = grid.extent.area();
     const int count = columns * kOut, line = count * kLanes;
     for (int c = 0; c < channels; c += kLanes) {
       for (int row = 0; row < rows; ++row) {
         const int y = (first_row + row) * kOut, x = first_column * kOut;
         for (int i = 0; i < kOut; ++i)
-          fetch(image + c * area, grid.height, grid.width, y + i, x, count, patch + i * line,
-                kLanes);
+          Fetch(image + c * area, grid.extent, y + i, x, count, patch + i * line, kLanes);
         for (int column = 0; column < columns; ++column) {
           Vector tile[kOut * kOut], result[kPoints];
 #pragma GCC unroll 4
           for (int i = 0; i < kOut * kOut; ++i)
-            tile[i] = load(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes);
-          both_ways<kOut, kIn>(Transform::output_gradient, tile, result);
+            tile[i] = Load(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes);
+          BothWays<kOut, kIn>(Transform::OutputGradient, tile, result);
           const int64_t t = row * columns + column;
 #pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p) store(to + (p * stride + t) * channels + c, result[p]);
+          for (int p = 0; p < kPoints; ++p) Store(to + (p * stride + t) * channels + c, result[p]);
         }
       }
     }
@@ -154,8 +153,8 @@ struct Block {
 
   // Turns sums[point][tile][kColumns] into kColumns channels of the image; `patch` is room for
   // kOut lines.
-  void transform_output(const float *sums, float *patch, float *image) const {
-    const int64_t area = static_cast<int64_t>(grid.height) * grid.width;
+  void TransformOutput(const float *sums, float *patch, float *image) const {
+    const int64_t area = grid.extent.area();
     const int line = columns * kOut * kLanes;
     for (int v = 0; v < kVectors; ++v) {
       for (int row = 0; row < rows; ++row) {
@@ -164,18 +163,18 @@ struct Block {
           Vector tile[kPoints], result[kOut * kOut];
 #pragma GCC unroll 16
           for (int p = 0; p < kPoints; ++p)
-            tile[p] = load(from + static_cast<int64_t>(p) * tiles * kColumns);
-          both_ways<kIn, kOut>(Transform::output, tile, result);
+            tile[p] = Load(from + static_cast<int64_t>(p) * tiles * kColumns);
+          BothWays<kIn, kOut>(Transform::Output, tile, result);
 #pragma GCC unroll 4
           for (int i = 0; i < kOut * kOut; ++i)
-            store(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes, result[i]);
+            Store(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes, result[i]);
         }
         const int y = (first_row + row) * kOut, x = first_column * kOut;
-        const int count = std::min(columns * kOut, grid.width - x);
-        for (int i = 0; i < std::min(kOut, grid.height - y); ++i)
-          transpose(patch + i * line, kLanes,
-                    image + v * kLanes * area + static_cast<int64_t>(y + i) * grid.width + x, area,
-                    count, kLanes);
+        const int count = std::min(columns * kOut, grid.extent.columns - x);
+        for (int i = 0; i < std::min(kOut, grid.extent.rows - y); ++i)
+          Transpose(patch + i * line, kLanes,
+                    image + v * kLanes * area + static_cast<int64_t>(y + i) * grid.extent.width + x,
+                    area, count, kLanes);
       }
     }
   }
@@ -183,8 +182,8 @@ struct Block {
 
 // The filters as [point][column block][in][kColumns], what the products read from front to back.
 // Flipped and exchanged (`backward`) they carry the gradient of the outputs to the inputs.
-void transform_filters(const float *filters, int in, int out, bool backward, float *to) {
-  share(out / kColumns, [&](int64_t block, int) {
+void TransformFilters(const float *filters, int in, int out, bool backward, float *to) {
+  Share(out / kColumns, [&](int64_t block, int) {
     for (int c = 0; c < in; ++c) {
       for (int lane = 0; lane < kColumns; lane += kLanes) {
         Vector taps[9], points[kPoints];
@@ -193,92 +192,96 @@ void transform_filters(const float *filters, int in, int out, bool backward, flo
           const float *from = filters + (backward ? c * int64_t{out} + k : k * in + c) * 9;
           for (int i = 0; i < 9; ++i) taps[i][l] = from[backward ? 8 - i : i];
         }
-        both_ways<3, kIn>(Transform::filter, taps, points);
+        BothWays<3, kIn>(Transform::Filter, taps, points);
         for (int64_t p = 0; p < kPoints; ++p)
-          store(to + ((p * (out / kColumns) + block) * in + c) * kColumns + lane, points[p]);
+          Store(to + ((p * (out / kColumns) + block) * in + c) * kColumns + lane, points[p]);
       }
     }
   });
 }
 
 // Tiles a block may have so that their transforms stay in a cache of 1 MB.
-int tiles_for(int points, int channels) {
+int TilesFor(int points, int channels) {
   const int fit = 600 * 1024 / 4 / (points * channels);
   return std::clamp(fit / kRows * kRows, kRows, 8 * kRows);
 }
 
-void correlate(const Shape &shape, const float *image, const float *filters, bool backward,
+void Correlate(const Shape &shape, const float *image, const float *filters, bool backward,
                float *result) {
   const int in = backward ? shape.out : shape.in, out = backward ? shape.in : shape.out;
   const Room prepared(int64_t{kPoints} * in * out);
-  transform_filters(filters, in, out, backward, prepared.get());
+  TransformFilters(filters, in, out, backward, prepared.get());
 
-  const Grid grid(shape.height, shape.width, tiles_for(kPoints, in));
-  const int64_t area = static_cast<int64_t>(shape.height) * shape.width;
-  const int64_t tiles = grid.most_tiles();
-  const int64_t patch_size = int64_t{kIn} * grid.line() * kLanes;
-  const int64_t lifted_size = kPoints * tiles * in;
-  const int64_t sums_size = kPoints * tiles * kColumns;
-  share(shape.batch * grid.blocks(), [&](int64_t item, int thread) {
-    const Block block(grid, item % grid.blocks());
-    const int64_t n = item / grid.blocks();
-    float *patch = scratch(thread, patch_size + lifted_size + sums_size);
+  const Blocks<Grid> blocks(shape.batch,
+                            [&](int n) { return Grid(shape.extent(n), TilesFor(kPoints, in)); });
+  const int64_t area = shape.area();
+  Share(blocks.count(), [&](int64_t item, int thread) {
+    const auto [grid, n, number] = blocks.place(item);
+    const Block block(grid, number);
+    const int64_t patch_size = int64_t{kIn} * grid.line() * kLanes;
+    const int64_t lifted_size = kPoints * int64_t{grid.most_tiles()} * in;
+    const int64_t sums_size = kPoints * int64_t{grid.most_tiles()} * kColumns;
+    float *patch = Scratch(thread, patch_size + lifted_size + sums_size);
     float *lifted = patch + patch_size, *sums = lifted + lifted_size;
-    block.transform_input(image + n * in * area, in, patch, lifted, block.tiles);
+    block.TransformInput(image + n * in * area, in, patch, lifted, block.tiles);
     for (int k = 0; k < out; k += kColumns) {
       for (int64_t p = 0; p < kPoints; ++p)
-        multiply({lifted + p * block.tiles * in, in, 1,
+        Multiply({lifted + p * block.tiles * in, in, 1,
                   prepared.get() + (p * (out / kColumns) + k / kColumns) * in * kColumns, kColumns,
                   sums + p * block.tiles * kColumns, kColumns, in, false},
                  block.tiles);
-      block.transform_output(sums, patch, result + (n * out + k) * area);
+      block.TransformOutput(sums, patch, result + (n * out + k) * area);
     }
+    if (number == 0) ClearRest(result + n * out * area, out, grid.extent);
   });
 }
 
 // Bytes of transformed tiles that are multiplied together: they fit the cache that threads share.
 constexpr int64_t kBatchBytes = 12 << 20;
 
-void filter_gradients(const Shape &shape, const float *image, const float *gradient,
-                      float *result) {
+void FilterGradients(const Shape &shape, const float *image, const float *gradient, float *result) {
   const int in = shape.in, out = shape.out;
-  const Grid grid(shape.height, shape.width, 4 * kRows);
-  const int64_t area = static_cast<int64_t>(shape.height) * shape.width;
-  const int64_t patch_size = int64_t{kIn} * grid.line() * kLanes;
+  const Blocks<Grid> blocks(shape.batch, [&](int n) { return Grid(shape.extent(n), 4 * kRows); });
+  const int64_t area = shape.area(), items = blocks.count();
+  int64_t most_tiles = 1;
+  for (const Grid &grid : blocks.cuts())
+    most_tiles = std::max<int64_t>(most_tiles, grid.most_tiles());
   const int64_t tile_bytes = static_cast<int64_t>(kPoints) * (in + out) * sizeof(float);
-  const int64_t at_once = std::max<int64_t>(1, kBatchBytes / (tile_bytes * grid.most_tiles()));
-  const int64_t stride = at_once * grid.most_tiles(), items = shape.batch * grid.blocks();
+  const int64_t at_once = std::max<int64_t>(1, kBatchBytes / (tile_bytes * most_tiles));
+  const int64_t stride = at_once * most_tiles;
   const Room lifted(kPoints * stride * in), lifted_gradient(kPoints * stride * out);
   const Room sums(int64_t{kPoints} * in * out);
   for (int64_t done = 0; done < items; done += at_once) {
     const int64_t count = std::min(at_once, items - done);
     std::vector<int64_t> first(count + 1, 0);
-    for (int64_t i = 0; i < count; ++i)
-      first[i + 1] = first[i] + Block(grid, (done + i) % grid.blocks()).tiles;
-    share(count, [&](int64_t i, int thread) {
-      const Block block(grid, (done + i) % grid.blocks());
-      const int64_t n = (done + i) / grid.blocks();
-      float *patch = scratch(thread, patch_size);
-      block.transform_input(image + n * in * area, in, patch, lifted.get() + first[i] * in, stride);
-      block.transform_output_gradient(gradient + n * out * area, out, patch,
-                                      lifted_gradient.get() + first[i] * out, stride);
+    for (int64_t i = 0; i < count; ++i) {
+      const auto [grid, n, number] = blocks.place(done + i);
+      first[i + 1] = first[i] + Block(grid, number).tiles;
+    }
+    Share(count, [&](int64_t i, int thread) {
+      const auto [grid, n, number] = blocks.place(done + i);
+      const Block block(grid, number);
+      float *patch = Scratch(thread, int64_t{kIn} * grid.line() * kLanes);
+      block.TransformInput(image + n * in * area, in, patch, lifted.get() + first[i] * in, stride);
+      block.TransformOutputGradient(gradient + n * out * area, out, patch,
+                                    lifted_gradient.get() + first[i] * out, stride);
     });
-    share(kPoints * (in / kColumns), [&](int64_t i, int) {
+    Share(kPoints * (in / kColumns), [&](int64_t i, int) {
       const int64_t p = i / (in / kColumns), c = i % (in / kColumns) * kColumns;
-      multiply(
+      Multiply(
           {lifted_gradient.get() + p * stride * out, 1, out, lifted.get() + p * stride * in + c, in,
            sums.get() + p * in * out + c, in, first[count], done > 0},
           out);
     });
   }
-  share(out, [&](int64_t k, int) {
+  Share(out, [&](int64_t k, int) {
     for (int c = 0; c < in; c += kLanes) {
       Vector points[kPoints];
       for (int64_t p = 0; p < kPoints; ++p) {
-        points[p] = load(sums.get() + (p * out + k) * in + c);
+        points[p] = Load(sums.get() + (p * out + k) * in + c);
       }
       Vector taps[9];
-      both_ways<kIn, 3>(Transform::filter_gradient, points, taps);
+      BothWays<kIn, 3>(Transform::FilterGradient, points, taps);
       for (int l = 0; l < kLanes; ++l)
         for (int i = 0; i < 9; ++i) result[(k * in + c + l) * 9 + i] = taps[i][l];
     }
@@ -287,18 +290,18 @@ void filter_gradients(const Shape &shape, const float *image, const float *gradi
 
 }  // namespace
 
-void filter_forward(const Shape &shape, const float *image, const float *weights, float *result) {
-  correlate(shape, image, weights, false, result);
+void FilterForward(const Shape &shape, const float *image, const float *weights, float *result) {
+  Correlate(shape, image, weights, false, result);
 }
 
-void filter_input_gradient(const Shape &shape, const float *gradient, const float *weights,
-                           float *result) {
-  correlate(shape, gradient, weights, true, result);
+void FilterInputGradient(const Shape &shape, const float *gradient, const float *weights,
+                         float *result) {
+  Correlate(shape, gradient, weights, true, result);
 }
 
-void filter_weight_gradient(const Shape &shape, const float *image, const float *gradient,
-                            float *result) {
-  filter_gradients(shape, image, gradient, result);
+void FilterWeightGradient(const Shape &shape, const float *image, const float *gradient,
+                          float *result) {
+  FilterGradients(shape, image, gradient, result);
 }
 
 }  // namespace kernels

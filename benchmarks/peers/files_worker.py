@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image files to boxes in another program's own way; see protocol.py. Needs that program.
+
+The network is the peer's usual Faster R-CNN with a ResNet-FPN, for COCO, in fp32 on the CPU, one
+picture at a time. Its weights come from a .safetensors file in the peer's own names.
+"""
+
+from benchmarks.peers.inputs import read_safetensors
+from benchmarks.peers.protocol import serve
+
+TORCHVISION_BACKBONES = {
+    "resnet_v1.5_50": "resnet50",
+    "resnet_v1_101": "resnet101",
+    "resnet_v1_152": "resnet152",
+}
+# The configuration of the model zoo, and whether it is changed to torchvision's kind of backbone:
+# the stride in the 3x3 convolutions, RGB with standard deviations.
+DETECTRON2_BACKBONES = {
+    "resnet_v1_50": ("R_50", False),
+    "resnet_v1.5_50": ("R_50", True),
+    "resnet_v1_101": ("R_101", True),
+    "resnet_v1_101_caffe": ("R_101", False),
+}
+TORCH_MEAN, TORCH_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+
+class Peer:
+    """The commands; a subclass has `network`, and `look` for one picture."""
+
+    def __init__(self, job):
+        import torch
+
+        self.torch = torch
+        if job["threads"]:
+            torch.set_num_threads(job["threads"])
+        self.network = self.build(job["backbone"]).eval()
+
+    def shapes(self):
+        """The shape of every parameter, by the peer's name."""
+        return {name: list(value.shape) for name, value in self.network.state_dict().items()}
+
+    def load(self, weights):
+        """Take the weights from a .safetensors file."""
+        arrays = read_safetensors(weights)
+        tensors = {name: self.torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        self.network.load_state_dict(tensors)
+
+    def detect(self, path):
+        """What is found in a file: boxes (xyxy in its pixels), scores, labels from 1."""
+        import numpy as np
+        from PIL import Image, ImageOps
+
+        with Image.open(path) as image:
+            rgb = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        with self.torch.no_grad():
+            boxes, scores, labels = self.look(rgb)
+        return {
+            "height": rgb.shape[0],
+            "width": rgb.shape[1],
+            "boxes": boxes.tolist(),
+            "scores": scores.tolist(),
+            "labels": labels.tolist(),
+        }
+
+
+class Torchvision(Peer):
+    """`fasterrcnn_resnet50_fpn` as it is, or the same with a deeper backbone."""
+
+    def build(self, backbone):
+        """Return the network, with random weights."""
+        from torchvision.models.detection import FasterRCNN
+        from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+        name = TORCHVISION_BACKBONES[backbone]
+        return FasterRCNN(resnet_fpn_backbone(backbone_name=name, weights=None), num_classes=91)
+
+    def look(self, rgb):
+        """Detect in (H, W, 3) uint8."""
+        from torchvision.transforms.functional import to_tensor
+
+        found = self.network([to_tensor(rgb)])[0]
+        return found["boxes"], found["scores"], found["labels"]
+
+    def version(self):
+        """Of the peer."""
+        import torchvision
+
+        return torchvision.__version__
+
+
+class Detectron2(Peer):
+    """`DefaultPredictor` of its model zoo's configuration."""
+
+    def build(self, backbone):
+        """Return the network, with random weights."""
+        from detectron2 import model_zoo
+        from detectron2.engine import DefaultPredictor
+
+        name, like_torchvision = DETECTRON2_BACKBONES[backbone]
+        config = model_zoo.get_config(f"COCO-Detection/faster_rcnn_{name}_FPN_3x.yaml")
+        config.MODEL.DEVICE, config.MODEL.WEIGHTS = "cpu", ""
+        if like_torchvision:
+            config.MODEL.RESNETS.STRIDE_IN_1X1 = False
+            config.MODEL.PIXEL_MEAN, config.MODEL.PIXEL_STD = TORCH_MEAN, TORCH_STD
+            config.INPUT.FORMAT = "RGB"
+        self.predictor = DefaultPredictor(config)
+        return self.predictor.model
+
+    def look(self, rgb):
+        """Detect in (H, W, 3) uint8."""
+        found = self.predictor(rgb[..., ::-1])["instances"]
+        return found.pred_boxes.tensor, found.scores, found.pred_classes + 1
+
+    def version(self):
+        """Of the peer."""
+        import detectron2
+
+        return detectron2.__version__
+
+
+if __name__ == "__main__":
+    serve(lambda job: {"torchvision": Torchvision, "detectron2": Detectron2}[job["peer"]](job))

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// What costs a pixel the same wherever it lies, and is left out where none is: 1x1 convolutions of
+// stride 1 as matrix products, and copying.
+#include <algorithm>
+#include <cstring>
+
+#include "convolution.h"
+#include "matrix.h"
+#include "threads.h"
+
+namespace kernels {
+namespace {
+
+constexpr int64_t kPatchFloats = 600 * 1024 / 4;  // stay in a cache of 1 MB
+
+// The pixels of an image that are there, counted line by line, in pieces of `together`.
+struct Pieces {
+  Extent extent;
+  int64_t pixels, together;
+
+  Pieces(const Extent &of, int64_t channels) : extent(of) {
+    pixels = static_cast<int64_t>(of.rows) * of.columns;
+    const int64_t fit = kPatchFloats / channels / kColumns * kColumns;
+    together = std::clamp<int64_t>(fit, kColumns, 16 * kColumns);
+  }
+  int64_t blocks() const { return (pixels + together - 1) / together; }
+  int64_t first(int64_t block) const { return block * together; }
+  int64_t count(int64_t block) const { return std::min(together, pixels - first(block)); }
+
+  // Calls visit(place in the map, place in the piece, count) for every line of a piece.
+  template <typename Visit>
+  void EachLine(int64_t block, Visit visit) const {
+    for (int64_t done = 0, number = count(block); done < number;) {
+      const int64_t y = (first(block) + done) / extent.columns;
+      const int64_t x = (first(block) + done) % extent.columns;
+      const int64_t length = std::min(number - done, extent.columns - x);
+      visit(y * extent.width + x, done, length);
+      done += length;
+    }
+  }
+};
+
+Blocks<Pieces> PiecesOf(const Shape &shape, int64_t channels) {
+  return Blocks<Pieces>(shape.batch, [&](int n) { return Pieces(shape.extent(n), channels); });
+}
+
+// Weights (out, in) as [block of kRows rows][depth][row]. The rows are the output channels and the
+// depth the input channels, or, `turned`, the other way round.
+void Pack(const float *weights, int in, int out, bool turned, float *to) {
+  const int rows = turned ? in : out, depth = turned ? out : in;
+  Share((rows + kRows - 1) / kRows, [&](int64_t block, int) {
+    for (int64_t d = 0; d < depth; ++d)
+      for (int64_t r = 0; r < kRows; ++r) {
+        const int64_t row = std::min<int64_t>(block * kRows + r, rows - 1);
+        to[(block * depth + d) * kRows + r] = weights[turned ? d * in + row : row * in + d];
+      }
+  });
+}
+
+void Project(const Shape &shape, const float *image, const float *weights, bool turned,
+             float *result) {
+  const int in = turned ? shape.out : shape.in, out = turned ? shape.in : shape.out;
+  const int row_blocks = (out + kRows - 1) / kRows;
+  const Room packed(int64_t{row_blocks} * kRows * in);
+  Pack(weights, shape.in, shape.out, turned, packed.get());
+  const Blocks<Pieces> blocks = PiecesOf(shape, in);
+  const int64_t area = shape.area();
+  Share(blocks.count(), [&](int64_t item, int thread) {
+    const auto [pieces, n, number] = blocks.place(item);
+    // [channel][pixel], whole vectors of pixels: what is too much is not used.
+    const int64_t line = (pieces.count(number) + kColumns - 1) / kColumns * kColumns;
+    float *patch = Scratch(thread, line * (in + kRows));
+    float *sums = patch + line * in;
+    for (int64_t c = 0; c < in; ++c) {
+      const float *from = image + (n * in + c) * area;
+      float *to = patch + c * line;
+      pieces.EachLine(number, [&](int64_t place, int64_t own, int64_t length) {
+        std::memcpy(to + own, from + place, length * sizeof(float));
+      });
+      std::fill(to + pieces.count(number), to + line, 0.0f);
+    }
+    for (int64_t block = 0; block < row_blocks; ++block) {
+      const int64_t rows = std::min<int64_t>(kRows, out - block * kRows);
+      for (int64_t x = 0; x < line; x += kColumns)
+        Multiply({packed.get() + block * kRows * in, 1, kRows, patch + x, line, sums + x, line, in,
+                  false},
+                 rows);
+      for (int64_t r = 0; r < rows; ++r) {
+        float *to = result + (n * out + block * kRows + r) * area;
+        pieces.EachLine(number, [&](int64_t place, int64_t own, int64_t length) {
+          std::memcpy(to + place, sums + r * line + own, length * sizeof(float));
+        });
+      }
+    }
+    if (number == 0) ClearRest(result + n * out * area, out, pieces.extent);
+  });
+}
+
+// patch[pixel][channel] of a piece.
+void FetchPiece(const Pieces &pieces, int64_t number, const float *image, int channels,
+                float *patch) {
+  for (int64_t c = 0; c < channels; c += kLanes)
+    pieces.EachLine(number, [&](int64_t place, int64_t own, int64_t length) {
+      Transpose(image + c * pieces.extent.area() + place, pieces.extent.area(),
+                patch + own * channels + c, channels, kLanes, length);
+    });
+}
+
+}  // namespace
+
+void ZeroBehind(const Shape &shape, int64_t channels, const float *image, float *result) {
+  Share(shape.batch * channels, [&](int64_t plane, int) {
+    const Extent extent = shape.extent(plane / channels);
+    const float *from = image + plane * extent.area();
+    float *to = result + plane * extent.area();
+    for (int64_t y = 0; y < extent.rows; ++y)
+      std::memcpy(to + y * extent.width, from + y * extent.width, extent.columns * sizeof(float));
+    ClearRest(to, 1, extent);
+  });
+}
+
+void PointwiseForward(const Shape &shape, const float *image, const float *weights, float *result) {
+  Project(shape, image, weights, false, result);
+}
+
+void PointwiseInputGradient(const Shape &shape, const float *gradient, const float *weights,
+                            float *result) {
+  Project(shape, gradient, weights, true, result);
+}
+
+void PointwiseWeightGradient(const Shape &shape, const float *image, const float *gradient,
+                             float *result) {
+  constexpr int64_t kTogetherFloats = (12 << 20) / 4;  // of pieces: they fit the threads' cache
+  const int in = shape.in, out = shape.out;
+  const Blocks<Pieces> blocks = PiecesOf(shape, in + out);
+  const int64_t area = shape.area(), items = blocks.count();
+  const int64_t most = blocks.cuts()[0].together;  // of every image
+  const int64_t together = std::clamp<int64_t>(kTogetherFloats / (most * (in + out)), 1, items);
+  const Room images(together * most * in), gradients(together * most * out);
+  for (int64_t done = 0; done < items; done += together) {
+    const int64_t count = std::min(together, items - done);
+    Share(count, [&](int64_t i, int) {
+      const auto [pieces, n, number] = blocks.place(done + i);
+      FetchPiece(pieces, number, image + n * in * area, in, images.get() + i * most * in);
+      FetchPiece(pieces, number, gradient + n * out * area, out, gradients.get() + i * most * out);
+    });
+    Share(in / kColumns, [&](int64_t column, int) {
+      for (int64_t i = 0; i < count; ++i) {
+        const auto [pieces, n, number] = blocks.place(done + i);
+        Multiply({gradients.get() + i * most * out, 1, out,
+                  images.get() + i * most * in + column * kColumns, in, result + column * kColumns,
+                  in, pieces.count(number), done + i > 0},
+                 out);
+      }
+    });
+  }
+}
+
+}  // namespace kernels
