@@ -74,7 +74,7 @@ BAD_VALUES = [
     ("num_classes: 80\ncoco_classes: auto", "contradicts coco_classes, which are 81"),
     ("augmentations: [flip]", "has to have resize once"),
     ("augmentations: [resize, flip, flip]", "has flip twice; take one out"),
-    ("augmentations: [resize, rezise]", "'rezise' is not one of .* did you mean resize?"),
+    ("augmentations: [resize, rezise]", "vertical_flip; did you mean resize?"),
     ("augmentations: [resize, expand]", "has expand after resize"),
     ("augmentations: resize", "is not a list"),
     ("scale_jitter: [2.0, 0.1]", "is no range; give the smaller factor first"),
