@@ -54,6 +54,12 @@ _NOT_IN_GRAPHS = frozenset(
         "compile_cache",
         "file_name",
         "max_image_pixels",
+        "vertical_flip_ratio",
+        "crop_ratio",
+        "crop_min_iou",
+        "scale_jitter",
+        "min_visible",
+        "augmentations",
     }
 )
 _ENVIRONMENT = ("MS_DEV_", "MS_ENABLE_", "MS_DISABLE_", "ONEDNN_", "GRAPH_OP_RUN")

@@ -223,6 +223,8 @@ def load_config(
     layers.append((COMMAND_LINE, "", arguments))
 
     values, origins = _merge(layers)
+    if values["coco_classes"] == derived.AUTO:  # as if nobody had set it: see `data.file_classes`
+        values["coco_classes"], origins["coco_classes"] = defaults["coco_classes"], default_path
     config = Config({key: values[key] for key in SETTABLE}, origins, choices, files)
     for key in values.keys() - RULES.keys():
         problem = zoo.problem(key, values[key], config._values, _LAUNCHED)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..base.files import make_folder
 from ..data.epoch_plan import canvas_numbers, epoch_order
+from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
 from ..data.train_sample import Augmentation, Draws, Place, augment
@@ -33,6 +34,7 @@ def draw_augment_sheet(config: Config, count: int, epoch: int) -> str:
     Raises:
         UserError: the data cannot be used, or a picture cannot be read.
     """
+    config, _ = with_file_classes(config)
     records = ensure_mindrecord(config, "train", 0, 1)
     make_folder(config.output_dir, "output_dir")
     png = os.path.join(config.output_dir, SHEET)

@@ -13,6 +13,7 @@ from .. import detector
 from ..base.progress import Display
 from ..checkpoints.file import describe_model, save_checkpoint
 from ..checkpoints.pretrained import load_pretrained
+from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
 from ..dataset import steps_per_epoch
@@ -53,6 +54,7 @@ def assemble_run(
     """
     config, ranks, display, folder = _take_place(config)
     say = display.say
+    config = settle_classes(config, ranks, say)
     data = ensure_mindrecord(config, "train", ranks.rank, ranks.world_size)
     steps = steps_per_epoch(config, data, ranks.world_size)
     contract = contract_of(config, data)
@@ -107,6 +109,28 @@ def _take_place(config: Config) -> tuple[Config, Ranks, Display, RunFolder]:
         stored = folder.start.meta if folder.start else None
         config = settle_frozen_parts(config, stored, ranks, display.say)
     return config, ranks, display, folder
+
+
+def settle_classes(config: Config, ranks: Ranks, say: Callable[[str], None]) -> Config:
+    """Return the configuration with the classes of the training file, where that decides.
+
+    Args:
+        config: of the user.
+        ranks: the processes of the run; all call this, and have what rank 0 reads.
+        say: prints a line.
+
+    Raises:
+        UserError: the file cannot be read, or its names cannot be classes.
+    """
+    names: list[str] = []
+    if ranks.rank == 0:
+        settled, lines = with_file_classes(config)
+        for line in lines:
+            say(line)
+        names = list(settled.class_names) if lines else []
+    with ranks.watch(config.rank_timeout):
+        names = ranks.broadcast(names)
+    return config.adopt({"coco_classes": names}, "the training file") if names else config
 
 
 def _opening(run: Run) -> str:

@@ -95,14 +95,15 @@ def test_values_helps_choices_and_schema_agree(documents):
     for key, line in helps.items():
         assert isinstance(line, str) and len(line) > 10 and "\n" not in line, key
     for key, allowed in choices.items():
-        assert values[key] in allowed and len(set(allowed)) == len(allowed), key
+        chosen = values[key] if is_list(RULES[key].kind) else [values[key]]
+        assert set(chosen) <= set(allowed) and len(set(allowed)) == len(allowed), key
 
 
 def test_every_key_with_a_closed_set_has_choices(documents):
     # A text that is neither a path nor free would be silently wrong with a typing error in it.
     free = {"train_data_type", "val_data_type", "instance_set", "extends"}
     free |= {"data_url", "train_url", "checkpoint_url"}
-    texts = {key for key, rule in RULES.items() if rule.kind == "str"}
+    texts = {key for key, rule in RULES.items() if rule.kind in ("str", "words")}
     assert texts - free == set(documents[2])
 
 
@@ -246,7 +247,7 @@ def test_command_line_values(argv, key, value):
 
 def other_value(key, value, choices):
     """A valid value of the key that is not `value`."""
-    if key in choices:
+    if key in choices and not is_list(RULES[key].kind):
         return next(choice for choice in choices[key] if choice != value)
     rule = RULES[key]
     if rule.kind == "bool":
@@ -266,6 +267,9 @@ def other_value(key, value, choices):
         "anchor_scales": [6.0],
         "expand_ratio": 2.0,
         "loss_scale": 8.0,
+        "crop_min_iou": [0.5, 0.7],
+        "min_visible": 0.2,
+        "augmentations": ["resize", "flip"],
     }
     if key in special:
         return special[key]

@@ -18,6 +18,7 @@ from mindspore import Tensor
 
 from src.base.errors import UserError
 from src.checkpoints.file import read_checkpoint, save_checkpoint
+from src.checkpoints.settings import adopt_settings
 from src.model_utils.config import load_config
 from src.network_define import LossScaler
 from src.processes.ranks import Ranks
@@ -587,3 +588,16 @@ def test_too_little_memory_does_not_pass_a_checkpoint_over(whole_run, monkeypatc
     monkeypatch.setattr("src.base.memory.available_memory", lambda: 10)
     with pytest.raises(UserError, match="faster_rcnn-3_5.ckpt: too little memory"):
         open_start("auto", whole_run / "ckpt_0", print)
+
+
+def test_classes_that_nobody_named_are_the_files(root, tmp_path, capsys):
+    config = tiny_config(root, tmp_path, epoch_size=1, coco_classes="auto")
+    assert train_tiny(config) == 0
+    assert "classes: the 3 of " in capsys.readouterr().out
+    checkpoint = read_checkpoint(tmp_path / "ckpt_0" / "faster_rcnn-1_5.ckpt")
+    assert checkpoint.meta["class_names"] == list(CLASS_NAMES)
+    saved = load_config(["--config_path", str(tmp_path / "config.yaml")])
+    assert saved.class_names == CLASS_NAMES
+    assert train_tiny(config.replace(resume="auto", epoch_size=2)) == 0
+    adopted, _ = adopt_settings(tiny_config(root, tmp_path, coco_classes="auto"), checkpoint)
+    assert adopted.class_names == CLASS_NAMES

@@ -115,7 +115,7 @@ def coerce(rule: Rule, value: Any) -> Any:
 
 
 def _example(rule: Rule) -> str:
-    return ", ".join(["1"] * (rule.length or 2))
+    return ", ".join(["word" if rule.kind == "words" else "1"] * (rule.length or 2))
 
 
 def _coerce_item(rule: Rule, kind: str, item: Any) -> Any:
