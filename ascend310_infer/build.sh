@@ -39,6 +39,11 @@ definitions+=("-DLITE_CXX11_ABI=${LITE_CXX11_ABI:-0}")
 command -v cmake >/dev/null ||
     die 1 "cmake is missing: install it (Debian, Ubuntu: apt install cmake g++)"
 
+# Two builds in one folder would disturb each other.
+mkdir -p -- "$build"
+exec 9>"$build/lock"
+flock -w 1800 9 || die 1 "another build in $build takes more than half an hour"
+
 # Libraries are looked for anew: another LITE_HOME would otherwise not count in a folder in use.
 forget=(-U 'OPENCV_*' -U 'JSON_*' -U 'ORT_*' -U 'LITE_*')
 cmake "${forget[@]}" "${definitions[@]}" -S "$here" -B "$build" ||

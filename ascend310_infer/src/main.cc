@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 #include <opencv2/core/utils/logger.hpp>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,10 +56,10 @@ class Lane {
     try {
       backend_->Load(file.path.c_str(), options.device);
       RequireSame(file.signature, backend_->Describe());
-    } catch (const BackendError &error) {
-      throw BackendError((file.path.string() + ": " + error.what()).c_str());
     } catch (const std::bad_alloc &) {
       throw UserError(file.path.string() + ": there is not enough memory for this model");
+    } catch (const std::runtime_error &error) {
+      throw UserError(file.path.string() + ": " + error.what());
     }
   }
 
@@ -85,6 +86,17 @@ class Lane {
 
   // Runs the model on what has been added; the outputs are as the card says.
   std::vector<Tensor> Run(Timing *timing) {
+    try {
+      return RunBatch(timing);
+    } catch (const BackendError &error) {
+      throw UserError(file_.path.string() + ": " + error.what());
+    }
+  }
+
+  void Clear() { items_.clear(); }
+
+ private:
+  std::vector<Tensor> RunBatch(Timing *timing) {
     // The model takes whole batches: the last one is filled up with copies of its first image.
     for (auto row = items_.size(); row < static_cast<std::size_t>(batch()); ++row)
       for (std::size_t i = 0; i < inputs_.size(); ++i) std::copy(Row(i, 0), Row(i, 1), Row(i, row));
@@ -99,9 +111,6 @@ class Lane {
     return outputs;
   }
 
-  void Clear() { items_.clear(); }
-
- private:
   // Where the numbers of an image begin in an input.
   float *Row(std::size_t input, std::size_t row) {
     auto &bytes = inputs_[input].bytes;
@@ -226,8 +235,6 @@ int Main(int count, const char *const *arguments) {
     cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
   try {
     return Infer(options);
-  } catch (const BackendError &error) {
-    Complain(options.model.string() + ": " + error.what());
   } catch (const std::bad_alloc &) {
     Complain(options.model.string() + ": there is not enough memory for this model");
   } catch (const std::exception &error) {

@@ -11,8 +11,8 @@ from ..model_utils.moxing_adapter import modelarts
 DESCRIPTION = """\
 Export a Faster R-CNN detector for deployment.
 
-Writes --file_name (.mindir, .onnx or .air) and, beside it, <file>.json, which tells programs what
-goes in and comes out. The file is run once and compared with the network."""
+Writes --file_name (.mindir, .onnx or .air), with several canvases a file for each, and <file>.json,
+which tells programs what goes in and comes out. Each is run once and compared with the network."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -108,6 +108,12 @@ def test_inputs_of_photographs_are_pythons(main, models, images, tmp_path, coco1
     _assert_inputs_are_pythons(main, models(Echo, resize_like=like), images, tmp_path, 1e-5)
 
 
+@pytest.mark.parametrize("like", ["torchvision", "detectron2"])
+def test_sanitizers_find_nothing(models, images, tmp_path, like):
+    main = require_main("onnxruntime", sanitize=True)
+    _assert_inputs_are_pythons(main, models(Echo, resize_like=like), images, tmp_path, 1e-5)
+
+
 def test_batches_are_of_one_canvas(main, models, images, tmp_path):
     model = models(SmallDetector, batch=2)
     done = run_main(main, card_path(model), images, tmp_path)
