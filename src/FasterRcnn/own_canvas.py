@@ -5,6 +5,11 @@ A picture's own canvas is what it would be padded to alone: its valid area, with
 rounded up to multiples of 32. What reads a window of cells (3x3 convolutions, pooling, RoIAlign)
 finds zeros behind it, as at the border of an input of just that size. `cells` (B, 2) float32 says
 how many rows and columns of a feature map are on the own canvas; None stands for all of them.
+
+A ResNet-50 detector needs zeros in 27 places: the image, the stem's pooling, 16 blocks, 4 levels of
+the pyramid and 5 of the RPN. A mask is multiplied in there, unless an operator knows the cells
+itself. 1x1 convolutions and the top-down path need none: what they compute behind the own canvas is
+read by nobody.
 """
 
 from typing import TypeAlias

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`padding: tight`: a picture gives the same on every canvas that holds it, in any company."""
 
+import mindspore as ms
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from tests.helpers.plain_boxes import in_graph
 from tests.helpers.stages import LossAndGradients
 
 SIZES = ((50, 70), (96, 33), (64, 64), (31, 90))  # of pictures; 64 x 64 fills its own canvas
-CANVASES = ((96, 96), (128, 160))
+CANVAS, LARGER = (96, 96), (128, 160)
 # As torchvision's detectors, and with everything that these do not have.
 MODERN = {
     "box_convention": "modern",
@@ -80,35 +81,42 @@ def _own(size):
 
 
 @pytest.mark.parametrize("changes", [MODERN, OTHER], ids=["modern", "other"])
-def test_detections_are_the_same_on_every_canvas(changes):
+def test_detections_do_not_depend_on_the_canvas_and_the_others(changes):
     network = _network(_config(**changes))
-    together = [
-        [output.asnumpy() for output in network(*tensors(_batch(SIZES, *canvas)[:2]))]
-        for canvas in CANVASES
-    ]
-    for number in (0, 2):
-        alone = network(*tensors(_batch(SIZES[number : number + 1], *_own(SIZES[number]))[:2]))
-        boxes, scores, labels, valid = (output.asnumpy()[0] for output in alone)
-        assert valid.sum() > 5
-        for found in together:
-            np.testing.assert_array_equal(found[3][number], valid)
-            np.testing.assert_array_equal(found[2][number], labels)
-            np.testing.assert_allclose(found[1][number], scores, rtol=0, atol=1e-4)
-            np.testing.assert_allclose(found[0][number], boxes, rtol=0, atol=1e-2)
+    together = [o.asnumpy() for o in network(*tensors(_batch(SIZES, *LARGER)[:2]))]
+    alone = network(*tensors(_batch(SIZES[:1], *_own(SIZES[0]))[:2]))
+    _same_detections([o[:1] for o in together], [o.asnumpy() for o in alone])
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [MODERN, {**MODERN, "cpu_kernels": "off"}, {**OTHER, "norm": "bn"}],
-    ids=["kernels", "modern", "other"],
-)
+def _same_detections(found, expected):
+    boxes, scores, labels, valid = expected
+    assert valid.sum() > 5
+    np.testing.assert_array_equal(found[3], valid)
+    np.testing.assert_array_equal(found[2], labels)
+    np.testing.assert_allclose(found[1], scores, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found[0], boxes, rtol=0, atol=1e-2)
+
+
+def test_onnx_knows_the_own_canvas(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    config = _config(**{**MODERN, "norm": "gn", "cpu_kernels": "off"})
+    batch = _batch(SIZES, *CANVAS)[:2]
+    expected = [output.asnumpy() for output in _network(config)(*tensors(batch))]
+    path = tmp_path / "tight.onnx"
+    ms.export(_network(config), *tensors(batch), file_name=str(path), file_format="ONNX")
+    session = onnxruntime.InferenceSession(path)
+    names = [entry.name for entry in session.get_inputs()]
+    _same_detections(session.run(None, dict(zip(names, batch, strict=True))), expected)
+
+
+@pytest.mark.parametrize("changes", [MODERN, {**OTHER, "norm": "bn"}], ids=["modern", "other"])
 def test_losses_and_gradients_are_the_same_on_every_canvas(changes):
     config = _config(frozen_stages=0, **changes)
     network = _network(config)
     step = LossAndGradients(detector.build_loss(network, config).set_train(True))
     start = {p.name: p.asnumpy().copy() for p in network.get_parameters()}
     found = []
-    for canvas in CANVASES:
+    for canvas in (CANVAS, LARGER):
         for parameter in network.get_parameters():
             parameter.set_data(Tensor(start[parameter.name]))
         (_, losses), gradients = step(*tensors(_batch(SIZES, *canvas)))
