@@ -77,6 +77,18 @@ def test_one_canvas_is_told_as_older_readers_know_it(place, keep_ratio):
     assert [(file.name, file.size) for file in card.files] == [("m.onnx", 1000)]
 
 
+def test_descriptions_of_earlier_versions_are_read(tmp_path):
+    values = {"height": 64, "width": 96, "keep_ratio": False, "channel_order": "bgr"}
+    values |= {"pixel_mean": [1, 2.5, 3], "pixel_std": [1, 1, 2], "pad_before_normalize": True}
+    card = {"format": "faster_rcnn_model", "version": 1, "file_format": "ONNX", "inputs": []}
+    card |= {"class_names": ["cat", "dog"], "preprocessing": values, "model_bytes": 7}
+    (tmp_path / "a.b.onnx.json").write_text(json.dumps(card))
+    read = read_card(tmp_path / "a.b.onnx.json")
+    rule = ResizeRule("stretch", ((64, 96),))
+    assert read.input == InputFormat(rule, (1.0, 2.5, 3.0), (1.0, 1.0, 2.0), "bgr", True)
+    assert read.class_names == ("cat", "dog") and read.files[0].name == "a.b.onnx"
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"resize": "canvas"}, {"resize_like": "opencv", "canvases": ("64x64",)}],
