@@ -14,6 +14,9 @@ from ..model_utils.configuration.weights import INPUT_KEYS, MODEL_KEYS, STRICT_K
 from .file import PREFIX, STATE_NAMES, Checkpoint, canonical_name, optimizer_state
 from .meta import require_run
 
+# What runs of this project did before there were these keys.
+_BEFORE_THE_KEY: dict[str, Any] = {"padding": "canvas", "resize": "auto", "canvases": []}
+
 
 def check_model(
     checkpoint: Checkpoint, expected: Mapping[str, Any], *, same_heads: bool
@@ -132,10 +135,11 @@ def load_training_state(
     """
     check_model(checkpoint, expected, same_heads=True)
     model = {key: expected[key] for key in MODEL_KEYS if key in expected}
+    known = {**_BEFORE_THE_KEY, **checkpoint.meta}
     for name, value in {**contract, **model}.items():
-        if checkpoint.meta.get(name, value) != value:
+        if known.get(name, value) != value:
             raise UserError(
-                f"{checkpoint.path}: its run had {name} {checkpoint.meta[name]}, this one has "
+                f"{checkpoint.path}: its run had {name} {known[name]}, this one has "
                 f"{value}; resume with the same data and settings (--config_path takes the "
                 "config.yaml of the run's folder), or start anew with pre_trained"
             )

@@ -68,6 +68,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _PLAIN = (bool, int, float, str, bytes, type(None))
 # Of every Cell: counters, hooks and addresses of this process.
 _OF_ALL_CELLS = frozenset(vars(nn.Cell())) - {"training", "requires_grad", "_amp_level"}
+_FLAGS = "_func_graph_flags"  # of a Cell; compiling makes an empty set of them
 # What compiling leaves in a Cell, a time among it: the next graph of the Cell has the same digest
 # whatever was compiled before.
 _OF_COMPILED_CELLS = frozenset(
@@ -108,9 +109,10 @@ def _parts(config: Config, cell: nn.Cell, inputs: Iterable[Tensor]) -> Iterator[
     for name, part in cell.cells_and_names():
         yield f"cell {name} {type(part).__module__}.{type(part).__qualname__}"
         for key, value in sorted(vars(part).items()):
-            if key not in _OF_ALL_CELLS | _OF_COMPILED_CELLS:
-                yield key
-                yield from _value(value)
+            if key in _OF_ALL_CELLS | _OF_COMPILED_CELLS or (key == _FLAGS and not value):
+                continue
+            yield key
+            yield from _value(value)
         for key in ("_primitives", "_buffers"):
             yield from _value(getattr(part, key, None))
 

@@ -105,6 +105,13 @@ def test_compiling_is_said_with_its_time():
     )
 
 
+def test_the_canvas_that_is_compiled_for_is_named():
+    stream = io.StringIO()
+    with Display(stream).compiling("800x1344"):
+        assert stream.getvalue() == "compiling the graph for 800x1344 ...\n"
+    assert "the graph for 800x1344 is ready after 0.0 s" in stream.getvalue()
+
+
 def test_the_time_of_compiling_is_counted_on_a_terminal():
     stream = Terminal()
     display = Display(stream)
@@ -183,6 +190,14 @@ def test_the_first_batch_is_no_measure_of_speed_unless_it_is_the_only_one():
     progress.advance(2)
     progress.advance(2)
     assert progress.speed() == pytest.approx(1.0)
+
+
+def test_the_first_batch_of_each_kind_is_no_measure_of_speed():
+    times = iter([0.0, 10.0, 11.0, 31.0, 33.0])
+    progress = Progress(Display(quiet=True), "evaluated", 8, clock=lambda: next(times))
+    for is_first in (True, False, True, False):
+        progress.advance(2, is_first=is_first)
+    assert progress.speed() == pytest.approx(4 / 3)  # 2 in 1 s, 2 in 2 s
 
 
 def test_clock_time():

@@ -235,6 +235,24 @@ def test_resume_needs_the_same_run(tmp_path, contract, message):
         resume_file(network, optimizer, tmp_path / "a.ckpt", tiny_model(), {**CONTRACT, **contract})
 
 
+@pytest.mark.parametrize(
+    "key, then, other",
+    [
+        ("resize", "auto", "short_edge"),
+        ("canvases", (), ("64x96",)),
+        ("padding", "canvas", "tight"),
+    ],
+)
+def test_a_run_from_before_a_key_is_resumed_as_it_was(tmp_path, key, then, other):
+    network, optimizer, _ = tiny_trained()
+    meta = tiny_run_meta(3)
+    del meta[key]
+    save_checkpoint(tmp_path / "a.ckpt", network, optimizer, meta)
+    resume_file(network, optimizer, tmp_path / "a.ckpt", tiny_model(**{key: then}), CONTRACT)
+    with pytest.raises(UserError, match=f"its run had {key} "):
+        resume_file(network, optimizer, tmp_path / "a.ckpt", tiny_model(**{key: other}), CONTRACT)
+
+
 def test_resume_needs_the_optimizer_of_every_trained_parameter(tmp_path):
     network, optimizer, _ = tiny_trained(frozen=True)
     save_checkpoint(tmp_path / "a.ckpt", network, optimizer, tiny_run_meta(3))

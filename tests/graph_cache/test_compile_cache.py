@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiled graphs of earlier processes: used when nothing has changed, and only then."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -220,6 +221,31 @@ def _digest(factor=2.0, table=(1, 2), shape=(2,), training=False, **changes):
 
 def test_the_digest_is_reproducible():
     assert _digest() == _digest() == _digest(output_dir="elsewhere", log_interval=3)
+
+
+def test_what_was_compiled_before_does_not_change_the_digest():
+    """A network that has several canvases finds the graphs of all of them again."""
+    cell, config = _Scale(2.0, (1,)), small_config()
+    inputs = [Tensor(np.zeros((1, 3), np.float32))]
+    before = graph_digest.graph_digest(config, cell, inputs)
+    cell(Tensor(np.zeros(2, np.float32)))
+    assert graph_digest.graph_digest(config, cell, inputs) == before
+
+
+def test_each_canvas_is_named_and_compiled_once():
+    shown = []
+
+    def compiling(canvas):
+        shown.append(canvas)
+        return contextlib.nullcontext()
+
+    config = small_config(compile_cache="off", canvases=["64x96", "96x64"])
+    run = CompileCache(config, compiling=compiling)
+    cell, compiled = _Scale(2.0, (1,)), []
+    for height, width in ((64, 96), (96, 64), (64, 96)):
+        run(cell, Tensor(np.zeros((1, 3, height, width), np.float32)))
+        compiled.append(run.compiled)
+    assert shown == ["64x96", "96x64"] and compiled == [True, True, False]
 
 
 def test_the_detectors_digest_is_the_same_in_every_process():
