@@ -120,7 +120,7 @@ class Axes {
 // Calls visit(table rows, channels' start in memory, area) for every map and image.
 template <typename Number, typename Visit>
 void EachPlane(const std::vector<Map<Number>> &maps, int64_t batch, int64_t channels,
-                int64_t first_channel, float *table, Visit visit) {
+               int64_t first_channel, float *table, Visit visit) {
   for (const auto &map : maps)
     for (int64_t n = 0; n < batch; ++n) {
       visit(table, map.start + (n * channels + first_channel) * map.area, map.area);
@@ -146,9 +146,9 @@ void Pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t chan
   Share((channels + kTogether - 1) / kTogether, [&](int64_t block, int) {
     const Part part(block, channels, table_size, bins);
     EachPlane(maps, batch, channels, part.channel, part.table,
-               [&](float *rows, const float *plane, int64_t area) {
-                 Transpose(plane, area, rows, kTogether, part.count, area);
-               });
+              [&](float *rows, const float *plane, int64_t area) {
+                Transpose(plane, area, rows, kTogether, part.count, area);
+              });
     for (int64_t region = 0; region < regions.count; ++region) {
       const int32_t *place = regions.places + 4 * region;
       const float *first = part.table + place[0] * int64_t{kTogether};
@@ -171,7 +171,7 @@ void Pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t chan
 }
 
 void PoolGradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
-                   const Regions &regions, const float *gradient) {
+                  const Regions &regions, const float *gradient) {
   const int64_t table_size = CellsOf(maps, batch) * kTogether;
   const int64_t bins = regions.side * regions.side;
   const Axes axes(regions, CellsOf(maps, batch));
@@ -197,9 +197,9 @@ void PoolGradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t ch
       });
     }
     EachPlane(maps, batch, channels, part.channel, part.table,
-               [&](const float *rows, float *plane, int64_t area) {
-                 Transpose(rows, kTogether, plane, area, area, part.count);
-               });
+              [&](const float *rows, float *plane, int64_t area) {
+                Transpose(rows, kTogether, plane, area, area, part.count);
+              });
   });
 }
 

@@ -28,6 +28,6 @@ struct Regions {
 void Pool(const std::vector<Map<const float>> &maps, int64_t batch, int64_t channels,
           const Regions &regions, float *result);
 void PoolGradient(const std::vector<Map<float>> &maps, int64_t batch, int64_t channels,
-                   const Regions &regions, const float *gradient);
+                  const Regions &regions, const float *gradient);
 
 }  // namespace kernels
