@@ -3,6 +3,7 @@
 // stride 1 as matrix products, and copying.
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "convolution.h"
 #include "matrix.h"
@@ -57,6 +58,24 @@ void Pack(const float *weights, int in, int out, bool turned, float *to) {
   });
 }
 
+// Neighbouring pixels of a piece within a line and within a vector of kColumns pixels.
+struct Segment {
+  int64_t place, vector, first, count;  // in the map, in the piece, and in the vector
+};
+
+std::vector<Segment> SegmentsOf(const Pieces &pieces, int64_t number) {
+  std::vector<Segment> segments;
+  pieces.EachLine(number, [&](int64_t place, int64_t own, int64_t length) {
+    for (int64_t done = 0; done < length;) {
+      const int64_t first = (own + done) % kColumns;
+      const int64_t count = std::min(length - done, kColumns - first);
+      segments.push_back({place + done, (own + done) / kColumns, first, count});
+      done += count;
+    }
+  });
+  return segments;
+}
+
 void Project(const Shape &shape, const float *image, const float *weights, bool turned,
              float *result) {
   const int in = turned ? shape.out : shape.in, out = turned ? shape.in : shape.out;
@@ -67,29 +86,33 @@ void Project(const Shape &shape, const float *image, const float *weights, bool 
   const int64_t area = shape.area();
   Share(blocks.count(), [&](int64_t item, int thread) {
     const auto [pieces, n, number] = blocks.place(item);
-    // [channel][pixel], whole vectors of pixels: what is too much is not used.
-    const int64_t line = (pieces.count(number) + kColumns - 1) / kColumns * kColumns;
-    float *patch = Scratch(thread, line * (in + kRows));
-    float *sums = patch + line * in;
-    for (int64_t c = 0; c < in; ++c) {
-      const float *from = image + (n * in + c) * area;
-      float *to = patch + c * line;
-      pieces.EachLine(number, [&](int64_t place, int64_t own, int64_t length) {
-        std::memcpy(to + own, from + place, length * sizeof(float));
-      });
-      std::fill(to + pieces.count(number), to + line, 0.0f);
-    }
-    for (int64_t block = 0; block < row_blocks; ++block) {
-      const int64_t rows = std::min<int64_t>(kRows, out - block * kRows);
-      for (int64_t x = 0; x < line; x += kColumns)
-        Multiply({packed.get() + block * kRows * in, 1, kRows, patch + x, line, sums + x, line, in,
-                  false},
+    const std::vector<Segment> segments = SegmentsOf(pieces, number);
+    const int64_t vectors = segments.back().vector + 1, size = int64_t{in} * kColumns;
+    float *patch = Scratch(thread, vectors * size + kRows * kColumns);  // [vector][channel][pixel]
+    float *sums = patch + vectors * size;
+    std::fill(sums - size, sums, 0.0f);  // what of the last vector is not there
+    for (int64_t c = 0; c < in; ++c)
+      for (const Segment &own : segments) {
+        const float *from = image + (n * in + c) * area + own.place;
+        float *to = patch + own.vector * size + c * kColumns + own.first;
+        if (own.count == kColumns)  // of a length that the compiler knows
+          std::memcpy(to, from, kColumns * sizeof(float));
+        else
+          std::memcpy(to, from, own.count * sizeof(float));
+      }
+    for (int64_t row = 0; row < out; row += kRows) {
+      const int64_t rows = std::min<int64_t>(kRows, out - row);
+      float *map = result + (n * out + row) * area;
+      for (size_t i = 0; i < segments.size();) {
+        const int64_t vector = segments[i].vector;
+        const bool whole = segments[i].count == kColumns;  // and so written where it belongs
+        Multiply({packed.get() + row * in, 1, kRows, patch + vector * size, kColumns,
+                  whole ? map + segments[i].place : sums, whole ? area : kColumns, in, false},
                  rows);
-      for (int64_t r = 0; r < rows; ++r) {
-        float *to = result + (n * out + block * kRows + r) * area;
-        pieces.EachLine(number, [&](int64_t place, int64_t own, int64_t length) {
-          std::memcpy(to + place, sums + r * line + own, length * sizeof(float));
-        });
+        for (; i < segments.size() && segments[i].vector == vector; ++i)
+          for (int64_t r = 0; r < rows && !whole; ++r)
+            std::memcpy(map + r * area + segments[i].place, sums + r * kColumns + segments[i].first,
+                        segments[i].count * sizeof(float));
       }
     }
     if (number == 0) ClearRest(result + n * out * area, out, pieces.extent);
