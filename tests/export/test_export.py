@@ -276,7 +276,8 @@ def real(tmp_path_factory):
 )
 def test_the_real_network_in_onnx(real, tmp_path, capsys, changes):
     pytest.importorskip("onnxruntime")
-    config = real.replace(file_format="ONNX", file_name=str(tmp_path / "real"), **changes)
+    own = {"ckpt_file": str(tmp_path / "real.ckpt"), "file_name": str(tmp_path / "real")}
+    config = real.replace(file_format="ONNX", **own, **changes)
     network = build_detector(config)
     fill_by_recipe(network)
     save_checkpoint(config.ckpt_file, network, meta=describe_model(config))

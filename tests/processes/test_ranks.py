@@ -376,6 +376,7 @@ def real_arguments(setting, output, batch_size, weights):
         "steps_per_epoch_limit": STEPS,
         "epoch_size": 1,
         "box_convention": "modern",
+        "padding": "canvas",
         "seed": 7,
         "log_interval": 1,
         "warmup_step": 2,
