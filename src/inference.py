@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from .base.errors import UserError
+from .FasterRcnn.names import MULTIPLE
 from .images.batching import batches_of
-from .images.geometry import MULTIPLE
 from .images.pictures import Picture, check_picture, check_pixels, is_picture, load_picture
 from .model_utils.config import load_config
 from .model_utils.device_adapter import init_device, prepare_environment

@@ -61,6 +61,7 @@ BACKBONES: dict[str, Backbone] = {
 
 STEM_CHANNELS = 64
 STAGE_CHANNELS = (256, 512, 1024, 2048)  # of C2 to C5, what layer1 to layer4 return
+MULTIPLE = 32  # px: what sides of the network's input have to be divisible by
 STRIDES = (4, 8, 16, 32, 64)  # network-input pixels between the cells of P2 to P6
 ROI_STRIDES = STRIDES[:-1]  # of the levels that RoIs are pooled from, P2 to P5
 

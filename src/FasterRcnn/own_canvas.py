@@ -18,8 +18,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-MULTIPLE = 32  # of the coarsest stride that the network's input has to be divisible by
-LOWEST = -1.0e30  # the logit of an anchor that is not there
+from .names import MULTIPLE
+
+LOWEST = -1.0e30  # the logit of an anchor that is not there; no proposal comes of it
 
 Cells: TypeAlias = Tensor | None
 PyramidCells: TypeAlias = tuple[Cells, ...]

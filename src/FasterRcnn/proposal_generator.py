@@ -5,8 +5,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from .box_ops import BoxCoder, clip_to, gather_rows, is_sizeable
-
-_LOWEST = -1.0e30
+from .own_canvas import LOWEST
 
 
 class Proposal(nn.Cell):
@@ -74,18 +73,18 @@ class Proposal(nn.Cell):
             level_scores += (scores,)
         boxes, scores = ops.concat(level_boxes, 1), ops.concat(level_scores, 1)
         scores, order = ops.topk(scores, min(self.max_num, scores.shape[1]))
-        return ops.stop_gradient(gather_rows(boxes, order)), ops.stop_gradient(scores > _LOWEST)
+        return ops.stop_gradient(gather_rows(boxes, order)), ops.stop_gradient(scores > LOWEST)
 
     def _of_level(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, height_width: Tensor, extent: int
     ) -> tuple[Tensor, Tensor]:
-        """Return boxes (B, K, 4) and scores (B, K), `_LOWEST` for those that went."""
+        """Return boxes (B, K, 4) and scores (B, K), `LOWEST` for those that went."""
         scores, order = ops.topk(logits, min(self.nms_pre, logits.shape[1]))
         boxes = self.coder.decode(ops.gather(anchors, order, 0), gather_rows(deltas, order))
         boxes = clip_to(boxes, height_width)
         sizeable = is_sizeable(boxes, height_width, self.min_size, self.offset)
         keep = self.nms(boxes, sizeable, extent)
-        scores = ops.select(keep, scores, ops.fill(ms.float32, scores.shape, _LOWEST))
+        scores = ops.select(keep, scores, ops.fill(ms.float32, scores.shape, LOWEST))
         if self.nms_post < scores.shape[1]:  # not by CumSum, which the ONNX exporter lacks
             scores, order = ops.topk(scores, self.nms_post)
             boxes = gather_rows(boxes, order)

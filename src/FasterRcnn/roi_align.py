@@ -180,6 +180,8 @@ class GatherRoiAlign(nn.Cell):
 class OperatorRoiAlign(nn.Cell):
     """MindSpore's ROIAlign operator on every level; each RoI keeps the result of its own.
 
+    At the border of a picture's own canvas, RoIs narrower than a cell are not exact.
+
     Args:
         choose_level: which level a RoI is pooled from.
         strides, out_size, sample_num, offset, aligned: see `build_roi_align`.

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ..FasterRcnn.names import MULTIPLE
+
 Size = tuple[int, int]  # height, width, pixels
 
 CANVAS, SHORT_EDGE, STRETCH = "canvas", "short_edge", "stretch"
 OPENCV, TORCHVISION, DETECTRON2 = "opencv", "torchvision", "detectron2"
-MULTIPLE = 32  # of the network's coarsest stride that sizes have to be divisible by
 
 
 class ResizeSettings(Protocol):
