@@ -58,7 +58,7 @@ def sample_evaluation_report(
         "score_edges": np.linspace(0, 1, schema.SCORE_BINS + 1).round(6).tolist(),
         "overall": {
             "best": _point(0.62, 0.9, 0.86),
-            "everything": _point(0.05, 0.6, 0.95),
+            "everything": _point(0.0, 0.6, 0.95),
             "curves": _curves(0.9),
             "precision": _precision(0.9),
             "correct_scores": _scores(rng, 5, 1),
@@ -151,7 +151,6 @@ def _precision(top: float) -> schema.PrecisionCurves:
         "iou50": curve.round(6).tolist(),
         "iou75": (0.8 * curve).round(6).tolist(),
         "mean": (0.7 * curve).round(6).tolist(),
-        "scores": np.where(t < top, 1 - t, 0).round(6).tolist(),
     }
 
 
@@ -212,9 +211,10 @@ def _class(rng: np.random.Generator, name: str) -> schema.ClassReport:
         **values,
         "best": _point(0.55, top, top),
         "common": _point(0.62, top, top - 0.03),
-        "everything": _point(0.05, 0.6, 0.95),
+        "everything": _point(0.0, 0.6, 0.95),
         "curves": _curves(top),
         "precision": _precision(top),
+        "score_at_recall": [round(1 - t, 6) if t < top else None for t in _grid()],
         "correct_scores": _scores(rng, 5, 1),
         "false_scores": _scores(rng, 1, 4),
         "calibration_error": round(float(rng.uniform(0.02, 0.2)), 6),
@@ -240,6 +240,7 @@ def _unseen() -> schema.ClassReport:
         "common": _nothing(),
         "everything": _nothing(),
         "curves": {"precision": nothing, "recall": nothing, "f1": nothing},
+        "score_at_recall": nothing,
         "correct_scores": _no_scores(),
         "false_scores": _no_scores(),
         "errors": {kind: {"count": 0, "ap": None} for kind in schema.ERROR_KINDS},

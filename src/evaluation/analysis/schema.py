@@ -38,7 +38,7 @@ class OperatingPoint(TypedDict):
     """What comes of showing only detections whose score is at least `threshold`.
 
     Attributes:
-        threshold: of the score; None when there is no detection to choose one by.
+        threshold: of the score, exact; None when there is no detection to choose one by.
         precision: correct / (correct + false); None without detections.
         recall: correct / (correct + missed); None without true boxes.
         f1: of the two, 2 correct / (2 correct + false + missed); None without true boxes.
@@ -69,13 +69,11 @@ class PrecisionCurves(TypedDict):
     Attributes:
         iou50, iou75: at that IoU.
         mean: over the IoUs 0.50, 0.55, ... 0.95: its mean is the class' AP.
-        scores: the score threshold that gives the recall at IoU 0.50; 0 where none does.
     """
 
     iou50: list[float]
     iou75: list[float]
     mean: list[float]
-    scores: list[float]
 
 
 class ScoreDistribution(TypedDict):
@@ -125,6 +123,8 @@ class ClassReport(TypedDict):
         everything: of all detections, whatever their score.
         curves: over the score threshold.
         precision: over recall; None without true boxes.
+        score_at_recall: the score threshold that gives each of `recall_points` at IoU 0.50; None
+            where none does.
         correct_scores, false_scores: of the detections.
         calibration_error: as `Calibration.error`, of this class' detections.
         errors: by the class of the detection, and of the box where it is missed.
@@ -150,6 +150,7 @@ class ClassReport(TypedDict):
     everything: OperatingPoint
     curves: ThresholdCurves
     precision: PrecisionCurves | None
+    score_at_recall: list[float | None]
     correct_scores: ScoreDistribution
     false_scores: ScoreDistribution
     calibration_error: float | None
