@@ -11,7 +11,8 @@ from mindspore import Tensor, nn
 
 from ..base.errors import UserError
 from ..base.progress import Display
-from ..checkpoints.file import checkpoint_name, describe_model
+from ..checkpoints.file import describe_model
+from ..checkpoints.names import BEST_NAME, checkpoint_name
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
 from ..evaluation.run import GroundTruth, evaluate
@@ -27,7 +28,6 @@ from .saving import CheckpointSaver
 from .step_report import StepReport
 from .stop_signals import StopSignals
 
-BEST_NAME = "best.ckpt"
 EXIT_STOPPED = 143  # of a rank that leaves because another one was told to
 
 
