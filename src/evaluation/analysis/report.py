@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An evaluation, looked at closely: everything of evaluation_report.json. Without MindSpore."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from .precision import (
     threshold_curves,
 )
 from .scores import SCORE_EDGES, calibration, score_distribution
+from .text import report_lines
 
 _SIZES = ("all", "small", "medium", "large")  # in the order of COCO's arrays
 _IOU50, _IOU75 = 0, 5  # where they stand among COCO's ten
@@ -58,7 +59,6 @@ def analyse(
     every = _ranking_of(matches, None)
     common = best_threshold(every)
     errors, class_errors = error_costs(matches, kinds, len(names))
-    counted, found = matches.counted, matches.found
     return {
         "version": schema.VERSION,
         "subject": subject,
@@ -91,7 +91,7 @@ def analyse(
         "classes": _classes(summary, matches, kinds, class_errors, common),
         "confusion": confusion(matches, names, common),
         "errors": errors,
-        "calibration": calibration(found.score[counted], matches.correct[counted]),
+        "calibration": calibration(every.scores, every.correct),
         "pictures": PictureJudge(evidence, matches, kinds, images, common).pictures(),
         "speed": speed,
     }
@@ -110,6 +110,24 @@ def write_report(folder: str | Path, report: schema.EvaluationReport) -> Path:
     path = Path(folder, schema.REPORT_NAME)
     save_whole(path, lambda temporary: write_json(temporary, report, indent=None))
     return path
+
+
+def show_report(
+    report: schema.EvaluationReport, folder: str | Path, say: Callable[[str], None]
+) -> None:
+    """Write a report into a folder, and show what it says in short.
+
+    Args:
+        report: of an evaluation.
+        folder: gets evaluation_report.json.
+        say: prints a line.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    for line in ("", *report_lines(report)):
+        say(line)
+    say(f"evaluation report: {write_report(folder, report).resolve()}")
 
 
 def _ranking_of(matches: Matches, label: int | None) -> Ranking:

@@ -277,7 +277,7 @@ class Speed(TypedDict):
         processes: that shared the pictures.
         batch_size: pictures in a batch of a process.
         device_target: CPU, GPU or Ascend.
-        versions: of MindSpore and of this program.
+        mindspore: its version.
     """
 
     images_per_second: float
@@ -285,14 +285,14 @@ class Speed(TypedDict):
     processes: int
     batch_size: int
     device_target: str
-    versions: dict[str, str]
+    mindspore: str
 
 
 class Subject(TypedDict):
     """What was evaluated on what.
 
     Attributes:
-        detector: the checkpoint, or the folder of result files.
+        detector: the checkpoint, the folder of the training run, or that of the result files.
         epoch: of the checkpoint; None when it does not say.
         annotations: the annotation file.
         image_folder: where the pictures' `file_name` begins; None when it is not known.
