@@ -22,6 +22,7 @@ COLORS = 6  # of curves that can be told apart; --curve-1 to --curve-6 in page.c
 _WIDTH, _HEIGHT = 440, 240  # units of the SVG, about pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 36  # its margins
 _MOST_POINTS = 500  # of a curve
+_HEADROOM = 1.06  # of the axis, above the highest value
 _MOST_MARKS = 30  # vertical lines that can be told apart
 _INK, _FAINT, _LINE = "#010101", "#010102", "#010103"  # stand for the page's colours
 _VARIABLES = {_INK: "--ink", _FAINT: "--faint", _LINE: "--line"}
@@ -36,7 +37,7 @@ class Curve(NamedTuple):
         name: in the legend and under the pointer.
         y: (N,) values; NaN where there is none.
         color: 1 to `COLORS`, or 0 for the colour of texts.
-        style: faint ones get no line in the legend: what another one is the average of.
+        style: faint for what another curve is the average of.
     """
 
     name: str
@@ -106,7 +107,11 @@ def line_chart(
         axes.axline((0, 0), (1, 1), color=_FAINT, linewidth=1, linestyle=":")
     low, high = x_range or (places[0], places[-1])
     axes.set_xlim(low, high if high > low else low + 1)
-    axes.set_ylim(*y_range)
+    bottom, top = y_range
+    if top is None:
+        highest = max(float(np.nanmax(curve.y)) for curve in drawn)
+        top = highest * _HEADROOM if highest > 0 else None
+    axes.set_ylim(bottom, top)
     for mark in marks if len(marks) <= _MOST_MARKS else ():
         axes.axvline(mark, color=_LINE, linewidth=1, linestyle=":", zorder=0)
     svg = _as_svg(figure)
@@ -115,7 +120,7 @@ def line_chart(
     return Chart(
         title=title,
         svg=Markup(svg),
-        legend=[(c.name, _css(c.color), c.style) for c in drawn if c.style != "faint"],
+        legend=[(c.name, _css(c.color), c.style) for c in drawn],
         hover={
             "frame": [_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM],
             "width": _WIDTH,

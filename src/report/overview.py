@@ -9,7 +9,7 @@ from ..model_utils.config import Config
 from ..pages.elements import Cell, Column, Table, Tile
 from . import checked
 from .curves import best_row
-from .data_summary import SPLITS, DataSummary
+from .data_summary import DataSummary
 from .run_files import RunFiles
 
 _ENVIRONMENT = {  # key of environment.json -> its name
@@ -60,14 +60,13 @@ def tiles(run: RunFiles, config: Config, data: DataSummary) -> list[Tile]:
         last = run.training[-1]
         if last.get("total_loss") is not None:
             found.append(Tile("Total loss", f"{last['total_loss']:.4f}", "last row"))
-        of = f"of {config.epoch_size}" if run.settings else ""
-        found.append(Tile("Epochs", f"{last['epoch']}", of))
-        found.append(Tile("Steps", f"{last['step']:,}"))
+        epochs = f"{last['epoch']} of {config.epoch_size}" if run.settings else f"{last['epoch']}"
+        found.append(Tile("Epochs", epochs, f"{last['step']:,} steps"))
         found += _time_tiles(run)
-    found += [
-        Tile(f"{SPLITS[name].capitalize()} pictures", f"{len(split.records):,}")
-        for name, split in data.splits.items()
-    ]
+    counts = {name: f"{len(split.records):,}" for name, split in data.splits.items()}
+    if "train" in counts:
+        also = f"{counts['val']} for validation" if "val" in counts else ""
+        found.append(Tile("Training pictures", counts["train"], also))
     return found
 
 

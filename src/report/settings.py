@@ -6,20 +6,14 @@ from typing import Any, NamedTuple
 
 from ..model_utils.config import DEFAULT_CONFIG
 from ..model_utils.configuration import yaml_files
-from ..model_utils.configuration.schema import SECTIONS
+from ..model_utils.configuration.schema import RULES
 from ..model_utils.configuration.zoo import same_value
 from ..pages.elements import Cell, Column, Table
 from . import checked
 
 _MOST_KEYS = 1000
 _LONGEST_VALUE = 400  # letters
-_COLUMNS = (
-    Column("key"),
-    Column("this run"),
-    Column("default"),
-    Column("section"),
-    Column("meaning"),
-)
+_COLUMNS = (Column("key"), Column("this run"), Column("default"), Column("meaning"))
 
 
 class SettingTables(NamedTuple):
@@ -41,8 +35,7 @@ def setting_tables(settings: Mapping[str, Any]) -> SettingTables:
         settings: key -> value as the run's file has them; keys of other versions are shown too.
     """
     defaults, helps, _ = yaml_files.read_documents(DEFAULT_CONFIG)
-    sections = {key: title for title, rules in SECTIONS.items() for key in rules}
-    order = {key: place for place, key in enumerate(sections)}
+    order = {key: place for place, key in enumerate(RULES)}
     names = [key for key in settings if isinstance(key, str)]
     names.sort(key=lambda key: order.get(key, len(order)))
     changed: list[tuple[Cell, ...]] = []
@@ -54,7 +47,6 @@ def setting_tables(settings: Mapping[str, Any]) -> SettingTables:
             Cell(checked.text(key)),
             Cell(_as_text(value)),
             Cell(_as_text(default) if key in defaults else "(no key of this version)"),
-            Cell(sections.get(key, "")),
             Cell(str(helps.get(key, ""))),
         )
         (same if is_same else changed).append(row)

@@ -101,7 +101,7 @@ def _build(
             group.add_argument(
                 f"--{key}",
                 nargs="+" if is_list(kind) else "?" if kind == "bool" else None,
-                const="True",  # --report is --report True
+                const="True" if kind == "bool" else None,  # --report is --report True
                 metavar=shown,
                 help=text.replace("%", "%%"),
             )

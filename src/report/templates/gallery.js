@@ -6,6 +6,7 @@
   if (!controls) return;
   // Scores have six decimals, the first threshold has all of its own.
   const ROUNDING = 1e-6;
+  const PAGE = 12;  // pictures that are shown at a time
   const shots = [...document.querySelectorAll(".shot")].map((element) => ({
     element,
     counts: element.querySelector(".counts"),
@@ -17,8 +18,10 @@
     })),
   }));
   const slider = controls.elements.threshold;
-  const output = document.getElementById("threshold");
+  const output = document.getElementById("shown-threshold");
   const none = document.getElementById("none");
+  const more = document.getElementById("more");
+  let most = PAGE;
   const totals = [...controls.querySelectorAll("[data-count]")];
 
   // What a box counts as at a threshold; nothing for a detection below it.
@@ -55,16 +58,20 @@
       }
       shot.counts.textContent =
         `${counts.correct} correct, ${counts.wrong} false, ${counts.missed} missed`;
-      shot.element.hidden = !wanted || (filtered && seen === 0);
-      if (!shot.element.hidden) left += 1;
+      const isLeft = wanted && (!filtered || seen > 0);
+      if (isLeft) left += 1;
+      shot.element.hidden = !isLeft || left > most;
     }
     output.textContent = threshold.toFixed(2);
     for (const total of totals) total.textContent = sums[total.dataset.count] ?? 0;
     none.hidden = left > 0;
+    more.hidden = left <= most;
+    more.textContent = `Show more of ${left} pictures`;
   };
 
   slider.value = controls.dataset.threshold;
   controls.addEventListener("input", update);
+  more.addEventListener("click", () => { most += PAGE; update(); });
   controls.addEventListener("submit", (event) => event.preventDefault());
   update();
 })();
