@@ -52,6 +52,7 @@ _NOT_IN_GRAPHS = frozenset(
         "save_checkpoint_steps",
         "save_checkpoint_minutes",
         "keep_checkpoint_max",
+        "run_report",
         "compile_cache",
         "file_name",
         "max_image_pixels",

@@ -92,14 +92,9 @@ def line_chart(
     """
     from markupsafe import Markup
 
-    places = np.asarray(x, np.float64)
-    step = -(-len(places) // _MOST_POINTS)
-    kept = np.arange(len(places) - 1, -1, -max(step, 1))[::-1]  # the last one above all
-    drawn = [c._replace(y=np.asarray(c.y, np.float64)[kept]) for c in curves]
-    drawn = [curve for curve in drawn if np.isfinite(curve.y).any()]
+    places, drawn = _thinned(x, curves)
     if not drawn:
         return None
-    places = places[kept]
     figure, axes = _empty_chart(x_label)
     for curve in drawn:
         _draw(axes, places, curve)
@@ -114,24 +109,45 @@ def line_chart(
     axes.set_ylim(bottom, top)
     for mark in marks if len(marks) <= _MOST_MARKS else ():
         axes.axvline(mark, color=_LINE, linewidth=1, linestyle=":", zorder=0)
-    svg = _as_svg(figure)
-    # The SVG's y axis points down.
-    at = axes.transData.transform(np.column_stack([places, np.zeros(len(places))]))[:, 0]
     return Chart(
         title=title,
-        svg=Markup(svg),
+        svg=Markup(_as_svg(figure)),
         legend=[(c.name, _css(c.color), c.style) for c in drawn],
-        hover={
-            "frame": [_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM],
-            "width": _WIDTH,
-            "label": x_label,
-            "at": [round(float(value), 1) for value in at],
-            "x": [f"{value:,.{x_digits}f}" for value in places],
-            "curves": [
-                {"name": c.name, "color": _css(c.color), "y": _texts(c.y, digits)} for c in drawn
-            ],
-        },
+        hover=_hover(axes, places, drawn, x_label, x_digits, digits),
     )
+
+
+def _thinned(
+    x: Sequence[float] | np.ndarray, curves: Sequence[Curve]
+) -> tuple[np.ndarray, list[Curve]]:
+    """At most `_MOST_POINTS` places, the last one above all, and the curves that have values."""
+    places = np.asarray(x, np.float64)
+    step = max(-(-len(places) // _MOST_POINTS), 1)
+    kept = np.arange(len(places) - 1, -1, -step)[::-1]
+    drawn = [curve._replace(y=np.asarray(curve.y, np.float64)[kept]) for curve in curves]
+    return places[kept], [curve for curve in drawn if np.isfinite(curve.y).any()]
+
+
+def _hover(
+    axes: "Axes",
+    places: np.ndarray,
+    curves: Sequence[Curve],
+    x_label: str,
+    x_digits: int,
+    digits: int,
+) -> dict[str, Any]:
+    """What `charts.js` needs to show the values under the pointer."""
+    at = axes.transData.transform(np.column_stack([places, np.zeros(len(places))]))[:, 0]
+    return {
+        "frame": [_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM],
+        "width": _WIDTH,
+        "label": x_label,
+        "at": [round(float(value), 1) for value in at],
+        "x": _texts(places, x_digits),
+        "curves": [
+            {"name": c.name, "color": _css(c.color), "y": _texts(c.y, digits)} for c in curves
+        ],
+    }
 
 
 def _empty_chart(x_label: str) -> tuple[Any, "Axes"]:

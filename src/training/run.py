@@ -22,6 +22,7 @@ from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
 from ..network_define import TrainOneStep
 from ..processes.ranks import Ranks, moving_statistics
+from ..report.build import try_report
 from .divergence import DivergenceGuard, FinishedStep, TrainingDiverged
 from .loss_log import LossLog
 from .resume import Position
@@ -299,7 +300,8 @@ class Run:
         self, summary: CocoSummary, detections: Detections, truth: GroundTruth
     ) -> None:
         """Write the report of an evaluation; show what the last one says."""
-        if not self.config.report:
+        is_last = self.position.epoch == self.config.epoch_size
+        if not (self.config.report or (self.config.run_report and is_last)):
             return
         report = closer_look(
             self.config,
@@ -309,7 +311,7 @@ class Run:
             detector=self.folder.path,
             epoch=self.position.epoch,
         )
-        if self.position.epoch == self.config.epoch_size:
+        if self.config.report and is_last:
             show_report(report, self.folder.path, self.display.say)
         else:
             write_report(self.folder.path, report)
@@ -352,4 +354,12 @@ class Run:
         self.saver.finish()
         self.display.say(f"done; checkpoints in {self.folder.keeper.folder.resolve()}")
         self.display.say(f"loss log: {self.log.path.resolve()}")
+        self._write_page()
         return 0
+
+    def _write_page(self) -> None:
+        """Write the page on the run."""
+        if self.config.run_report and self.ranks.rank == 0:
+            path = try_report(self.config, self.folder.path)
+            if path:
+                self.display.say(f"report: {path.resolve()}")

@@ -172,6 +172,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "save_checkpoint_steps": _COUNT_OR_ZERO,
         "save_checkpoint_minutes": _NOT_NEGATIVE,
         "keep_checkpoint_max": _COUNT,
+        "run_report": _BOOL,
         "pre_trained": _PATH,
         "resume": _PATH,
     },
