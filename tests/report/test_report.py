@@ -233,7 +233,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_an_evaluation_of_any_content_gives_a_page(made, without_charts, data):
     """One value somewhere in the report is another one."""
@@ -281,7 +281,7 @@ def test_a_report_that_fails_is_one_warning(made, tmp_path, capsys, monkeypatch)
     assert lines[1] == "WARNING: no report.html: ZeroDivisionError: division by zero"
 
 
-def test_the_command(made, tmp_path, capsys):
+def test_the_command(made, page, tmp_path, capsys):
     run = shutil.copytree(made[0], tmp_path / "run")
     assert command.main([str(run), "--pictures", "1"]) == 0
     assert capsys.readouterr().out == f"report: {run / 'report.html'}\n"
@@ -290,7 +290,8 @@ def test_the_command(made, tmp_path, capsys):
     shutil.copytree(made[0].parent / "data", moved)
     (run / "config.yaml").write_text("coco_root: /nowhere\n")
     command.main([str(run), "--coco_root", str(moved), "--coco_classes", *NAMES])
-    assert len(Page((run / "report.html").read_text()).pictures) == 8
+    shown = Page((run / "report.html").read_text())
+    assert len(shown.pictures) == len(page.pictures) > 1
 
 
 @pytest.mark.parametrize(
