@@ -80,20 +80,22 @@ def run_best(config: Config, meta: Mapping[str, Any]) -> BestMetric | None:
     """Return what says which weights are the best; None where there is no number for it.
 
     Args:
-        config: uses best_metric, early_stopping, early_stopping_delta, eval_interval, eval_losses.
+        config: uses best_metric, early_stopping, early_stopping_delta, eval_interval, report and
+            eval_losses.
         meta: of the checkpoint that the run goes on from; empty at its beginning.
 
     Raises:
         UserError: the run has no such number.
     """
     wanted = config.is_given("best_metric") or config.early_stopping
-    if not wanted and not config.eval_interval:
+    evaluates = config.eval_interval > 0 or config.report
+    if not wanted and not evaluates:
         return None
     require_metric(
         config.best_metric,
         config.origin("best_metric"),
         config.class_names,
-        evaluates=config.eval_interval > 0,
+        evaluates=evaluates,
         with_losses=config.eval_losses,
     )
     return BestMetric(

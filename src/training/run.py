@@ -11,14 +11,17 @@ from mindspore import Tensor, nn
 
 from ..base.errors import UserError
 from ..base.progress import Display
-from ..checkpoints.file import checkpoint_name, describe_model
+from ..checkpoints.file import describe_model
+from ..checkpoints.names import BEST_NAME, checkpoint_name
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
+from ..evaluation.analysis.report import show_report, write_report
 from ..evaluation.run import GroundTruth
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
 from ..network_define import TrainOneStep
 from ..processes.ranks import Ranks, moving_statistics
+from ..report.build import try_report
 from ..run_record.recorder import Recorder
 from ..run_record.schema import Row
 from .best import BestMetric
@@ -29,9 +32,8 @@ from .run_folder import RunFolder
 from .saving import CheckpointSaver
 from .step_report import StepReport
 from .stop_signals import StopSignals
-from .validation import validate
+from .validation import Validation, validate
 
-BEST_NAME = "best.ckpt"
 EXIT_STOPPED = 143  # of a rank that leaves because another one was told to
 
 
@@ -102,6 +104,15 @@ class Run:
         """Say so of what is done after `every` epochs (0: never) and after the last one."""
         epoch = self.position.epoch
         return every > 0 and (epoch % every == 0 or epoch == self.config.epoch_size)
+
+    def _is_last_epoch(self) -> bool:
+        """Say whether no epoch comes after the current one."""
+        return self.position.epoch == self.config.epoch_size
+
+    def _evaluation_is_due(self) -> bool:
+        """Say so every `eval_interval` epochs, and for a report after the last one."""
+        at_the_end = self.config.report and self._is_last_epoch()
+        return at_the_end or self._is_due(self.config.eval_interval)
 
     def batches(self, stop: StopSignals) -> Iterator[tuple[Tensor, ...]]:
         """Yield the batches that are left of the epoch; fewer after a wish to stop.
@@ -291,7 +302,8 @@ class Run:
             stop: looked at while images are evaluated, and afterwards.
         """
         row: Row | None = None
-        if self._is_due(self.config.eval_interval) and self.validation is not None:
+        validation: Validation | None = None
+        if self._evaluation_is_due() and self.validation is not None:
             self._share_statistics()
             validation = validate(
                 self.network,
@@ -307,25 +319,36 @@ class Run:
             if validation is None:
                 return not self._vote(True)
             if validation.found is not None:
-                for line in (f"evaluation after epoch {self.position.epoch}", *validation.report()):
+                for line in (f"evaluation after epoch {self.position.epoch}", *validation.lines()):
                     self.display.say(line)
-                row = self.recorder.evaluation(self._place(), **validation._asdict())
-        self._judge(row)
+                row = self.recorder.evaluation(self._place(), validation.found, **validation.cost())
+        is_over = self._judge(row)
+        if validation is not None and validation.found is not None:
+            self._look_closer(validation, is_last=is_over or self._is_last_epoch())
         return not self.agree_to_stop(stop)
 
-    def _judge(self, evaluation: Row | None) -> None:
-        """Write the weights when none were better (rank 0)."""
+    def _judge(self, evaluation: Row | None) -> bool:
+        """Write the weights when none were better; say whether the run gets no better (rank 0)."""
         if self.best is None or self.ranks.rank:
-            return
+            return False
         row = evaluation if self.best.of_evaluation else self.recorder.newest
-        if not row or not self.best.take(row, self.position.epoch) or not self.config.keep_best:
-            return
-        path = self.folder.keeper.path(BEST_NAME)
-        if self.saver.save_weights(BEST_NAME, self._meta([])):
-            self.display.say(f"best so far, {self.best}: {path}")
-            self.recorder.saved(path)
-        else:
-            self.best.not_kept()
+        if row and self.best.take(row, self.position.epoch) and self.config.keep_best:
+            path = self.folder.keeper.path(BEST_NAME)
+            if self.saver.save_weights(BEST_NAME, self._meta([])):
+                self.display.say(f"best so far, {self.best}: {path}")
+                self.recorder.saved(path)
+            else:
+                self.best.not_kept()
+        return self.best.is_over()
+
+    def _look_closer(self, validation: Validation, *, is_last: bool) -> None:
+        """Write the report of an evaluation; show what the last one says."""
+        if self.config.report or (self.config.run_report and is_last):
+            report = validation.report(self.config, self.folder.path, self.position.epoch)
+            if self.config.report and is_last:
+                show_report(report, self.folder.path, self.display.say)
+            else:
+                write_report(self.folder.path, report)
 
     def _gets_no_better(self) -> bool:
         """Say whether early stopping ends the run, to all ranks alike; it is saved then."""
@@ -350,15 +373,9 @@ class Run:
         self.saver.finish()
         self.display.say(
             f"stopped after epoch {self.position.epoch} step {self.position.step_in_epoch}; "
-            f"continue with --config_path {self.folder.settings.resolve()} --resume auto "
-            f"--output_dir {self.folder.path.resolve()}{self._code_arguments()}"
+            f"continue with {self.folder.going_on(self.config)}"
         )
         return stop.exit_code or EXIT_STOPPED
-
-    def _code_arguments(self) -> str:
-        """What the saved configuration does not hold, as arguments."""
-        names = self.config.callbacks
-        return f" --callbacks {' '.join(names)}" if names else ""
 
     def finish(self) -> int:
         """Say where everything is; return the exit code.
@@ -371,4 +388,12 @@ class Run:
         self.saver.finish()
         self.display.say(f"done; checkpoints in {self.folder.keeper.folder.resolve()}")
         self.display.say(f"loss log: {self.log.path.resolve()}")
+        self._write_page()
         return 0
+
+    def _write_page(self) -> None:
+        """Write the page on the run."""
+        if self.config.run_report and self.ranks.rank == 0:
+            path = try_report(self.config, self.folder.path)
+            if path:
+                self.display.say(f"report: {path.resolve()}")

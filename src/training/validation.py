@@ -3,7 +3,9 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import nn
@@ -12,7 +14,8 @@ from ..base.errors import UserError
 from ..base.progress import Display
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
-from ..evaluation.run import GroundTruth, evaluate
+from ..evaluation.analysis.schema import EvaluationReport
+from ..evaluation.run import Detections, GroundTruth, closer_look, evaluate
 from ..FasterRcnn.names import LOSS_NAMES, total_loss
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
@@ -22,22 +25,25 @@ from ..run_record.callback import Evaluation
 _EPOCH = 1  # always the same order and the same samples, so that evaluations compare
 
 
-class Validation(NamedTuple):
+@dataclass(frozen=True)
+class Validation:
     """What the validation images say of a network.
 
     Attributes:
-        found: COCO's numbers and the detections; None on other ranks than the first.
+        detections: of all ranks.
+        truth: what they were compared with.
+        found: COCO's numbers; None on other ranks than the first.
         losses: (6,) in the order of `names.Losses`; None where they were not computed.
         seconds: of all of it.
-        images_per_second: of detecting.
     """
 
+    detections: Detections
+    truth: GroundTruth
     found: Evaluation | None
     losses: list[float] | None
     seconds: float
-    images_per_second: float
 
-    def report(self) -> list[str]:
+    def lines(self) -> list[str]:
         """Return it as lines, on the first rank."""
         lines = list(self.found.summary.report()) if self.found else []
         if self.losses is not None:
@@ -46,7 +52,26 @@ class Validation(NamedTuple):
             )
             values = ", ".join(f"{name} {value:.5f}" for name, value in named)
             lines.append(f"validation losses: {values}")
-        return [*lines, f"{self.images_per_second:.2f} images/s"]
+        return [*lines, f"{self.detections.images_per_second:.2f} images/s"]
+
+    def cost(self) -> dict[str, Any]:
+        """Return what a row of the record says besides COCO's numbers."""
+        speed = self.detections.images_per_second
+        return {"losses": self.losses, "seconds": self.seconds, "images_per_second": speed}
+
+    def report(self, config: Config, folder: Path, epoch: int) -> EvaluationReport:
+        """Return the closer look, on the first rank.
+
+        Args:
+            config: the effective configuration.
+            folder: of the run.
+            epoch: the network's.
+        """
+        assert self.found is not None
+        summary = self.found.summary
+        return closer_look(
+            config, summary, self.detections, self.truth, detector=folder, epoch=epoch
+        )
 
 
 def validate(
@@ -103,8 +128,7 @@ def validate(
     if summary is not None:  # rank 0 sees to the results
         paths = {record.image_id: record.image_path for record in records.records}
         found = Evaluation(summary, detections.results, truth.data, truth.category_ids, paths)
-    seconds = time.perf_counter() - start
-    return Validation(found, losses, seconds, detections.images_per_second)
+    return Validation(detections, truth, found, losses, time.perf_counter() - start)
 
 
 def validation_losses(
