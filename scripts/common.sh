@@ -252,7 +252,7 @@ run_logged() {
     writer=$!
     # In a process group of its own the run gets the terminal's Ctrl-C only once, from here.
     set -m
-    "$@" </dev/null >&3 2>&1 3>&- &
+    FASTERRCNN_LOG=$log "$@" </dev/null >&3 2>&1 3>&- &
     child=$!
     exec 3>&-
     set +m

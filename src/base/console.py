@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # What ends the line that is being rewritten on a terminal, so that a warning begins one of its own.
 unfinished_lines: set[Callable[[], None]] = set()
 
+# Get every line that is shown to the user, as the log of a run does.
+line_listeners: set[Callable[[str], None]] = set()
+
 _WAIT_SECONDS = 1.0  # for a reader that is slow, where the system says so instead of waiting
 
 
@@ -82,6 +85,18 @@ def warn(line: str) -> None:
             stream.flush()
     with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):
         print(one_line(line), file=sys.stderr, flush=True)
+    tell_listeners(one_line(line))
+
+
+def tell_listeners(line: str) -> None:
+    """Pass a line on that the user is shown; never fails.
+
+    Args:
+        line: without its newline.
+    """
+    for listener in tuple(line_listeners):
+        with contextlib.suppress(Exception):  # a log must not end what it tells of
+            listener(line)
 
 
 def is_terminal(stream: Any) -> bool:

@@ -14,12 +14,23 @@ def available_memory() -> int | None:
     Pages that hold cached files count as available, as they are given up for programs: after an
     epoch of a large data set hardly any page is free.
     """
+    sizes = _sizes()
+    return (sizes["MemAvailable"] + sizes.get("SwapFree", 0)) if "MemAvailable" in sizes else None
+
+
+def total_memory() -> int | None:
+    """Return the bytes of memory that this machine has, None where the system does not say."""
+    return _sizes().get("MemTotal")
+
+
+def _sizes() -> dict[str, int]:
+    """What the system says of its memory, bytes; empty where it does not."""
     try:
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
-        sizes = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
-        return (sizes["MemAvailable"] + sizes.get("SwapFree", 0)) * 1024
-    except (OSError, ValueError, KeyError, IndexError):
-        return None
+        pairs = (line.partition(":") for line in lines)
+        return {name: int(rest.split()[0]) * 1024 for name, _, rest in pairs}
+    except (OSError, ValueError, IndexError):
+        return {}
 
 
 def require_memory(path: str | Path, needed: int) -> None:

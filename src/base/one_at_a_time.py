@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .console import tell_listeners
 from .errors import UserError
 from .files import write_json
 from .folder_lock import Busy, take
@@ -127,3 +128,4 @@ def say(line: str) -> None:
         line: what is said; it is shown as one line.
     """
     print(one_line(line), file=sys.stdout, flush=True)
+    tell_listeners(one_line(line))

@@ -5,6 +5,8 @@ In a checkout commands are scripts (`python train.py`), installed they belong to
 (`faster-rcnn train`).
 """
 
+import sys
+
 PACKAGE = __name__.partition(".")[0]
 IS_INSTALLED = PACKAGE != "src"
 DISTRIBUTION = "faster-rcnn-mindspore"
@@ -46,3 +48,8 @@ def program(name: str) -> str:
 def install_command() -> str:
     """Return what a user types to install the packages that this one needs."""
     return f"python -m pip install {DISTRIBUTION if IS_INSTALLED else '-r requirements.txt'}"
+
+
+def version() -> str:
+    """Return the version of this project."""
+    return sys.modules[PACKAGE].__version__

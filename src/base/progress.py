@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 
-from .console import is_terminal, lost_output, unfinished_lines, warn
+from .console import is_terminal, lost_output, tell_listeners, unfinished_lines, warn
 from .messages import one_line
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Display:
     def __init__(
         self, stream: TextIO | None = None, *, quiet: bool = False, seconds: float = 0.2
     ) -> None:
+        self._quiet = quiet
         if quiet or (stream is None and sys.stdout is None):
             stream = open(os.devnull, "w")  # noqa: SIM115 (it stays open)
         self._stream = _Unfailing(stream or sys.stdout)
@@ -73,10 +74,13 @@ class Display:
             total: how much there is to do.
             keep: print the line where there is no terminal, and so no bar.
         """
+        line = "  ".join(part.text for part in parts) if keep else ""
         if not self.terminal:
             if keep:
-                self._print("  ".join(part.text for part in parts))
+                self._print(line)
             return
+        if keep and not self._quiet:
+            tell_listeners(line)
         with self._lock:
             self._draw(parts, done, total)
             if done >= total:
@@ -180,6 +184,8 @@ class Display:
     def _print(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()
+        if not self._quiet:
+            tell_listeners(line)
 
 
 class Progress:

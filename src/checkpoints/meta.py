@@ -240,11 +240,27 @@ def _epoch_parts(value: Any) -> list[list[int]]:
 
 
 def _best(value: Any) -> dict[str, Any]:
+    """Check what says which weights were the best; before there were other metrics it was `ap`."""
     state = _object(value)
     if not state:
         return {}
-    _object(state, ("ap", "epoch"))
-    return {"ap": coerce(_FINITE, state["ap"]), "epoch": coerce(_FROM_ONE, state["epoch"])}
+    if "ap" in state:
+        state = {"metric": "ap", "value": state["ap"], **state}
+    _object(state, ("metric", "value", "epoch"))
+    number = coerce(_FINITE, state["value"])
+    return {
+        "metric": _text(state["metric"]),
+        "value": number,
+        "epoch": coerce(_FROM_ONE, state["epoch"]),
+        "level": coerce(_FINITE, state.get("level", number)),
+        "waited": coerce(_COUNT, state.get("waited", 0)),
+    }
+
+
+def _mean(value: Any) -> dict[str, Any]:
+    """Check the unfinished mean of a number."""
+    state = _object(value, ("sum", "count"))
+    return {"sum": coerce(_FINITE, state["sum"]), "count": coerce(_COUNT, state["count"])}
 
 
 # Of a training run; all of these are needed to go on from a checkpoint.
@@ -272,5 +288,6 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "annotations_sha256": _text,
     **_RUN_FIELDS,
     "loss_logs": _loss_logs,
+    "gradient_norm": _mean,
     "epoch_parts": _epoch_parts,  # of an epoch in which the number of processes has changed
 }

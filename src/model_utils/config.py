@@ -15,7 +15,7 @@ from ..base.foreign_files import read_bounded
 from ..base.messages import short
 from .configuration import command_line, derived, memory, shipped, yaml_files, zoo
 from .configuration.command_line import COMMAND_LINE
-from .configuration.schema import RULES, SETTABLE
+from .configuration.schema import CODE_KEYS, RULES, SETTABLE
 from .configuration.types import coerce, is_list
 from .local_adapter import get_rank, get_world_size
 
@@ -25,6 +25,7 @@ SAVED_BY_A_RUN = "The effective configuration of a run; --config_path takes it a
 PROGRAM = "program"
 # The model zoo's keys whose value the launcher decides.
 _LAUNCHED = {"device_num": get_world_size, "rank_id": get_rank}
+_OF_RUN_FOLDERS = ("ckpt_0", "metrics.jsonl", "environment.json")
 _LONGEST_KEY = 100  # characters that are compared with the known ones
 
 
@@ -142,8 +143,11 @@ class Config:
             origin: what `origin` says of them: the file's path.
 
         Raises:
-            UserError: a wrong value, a contradiction.
+            UserError: a wrong value, a contradiction, or a key that names programs.
         """
+        for key in CODE_KEYS:
+            if key in changes:
+                raise _code_error(origin, key, changes[key])
         return self._with(changes, origin, self._adopted | changes.keys())
 
     def _with(self, changes: Mapping[str, Any], origin: str, adopted: Iterable[str]) -> "Config":
@@ -153,6 +157,8 @@ class Config:
     def save(self, path: str) -> None:
         """Write a YAML file that loads again to an equal configuration; atomic.
 
+        But for what names programs (`callbacks`): a run's folder is passed on to others.
+
         Args:
             path: of the file; its folder is made when missing.
 
@@ -161,9 +167,9 @@ class Config:
         """
         names = ("num_classes", "feature_shapes", "num_bboxes")
         computed = ", ".join(f"{name} {_plain(getattr(self, name))}" for name in names)
-        yaml_files.write_yaml(
-            path, self.to_dict(), comments=(SAVED_BY_A_RUN, f"Computed: {computed}")
-        )
+        values = {key: value for key, value in self.to_dict().items() if key not in CODE_KEYS}
+        comments = (SAVED_BY_A_RUN, f"Computed: {computed}")
+        yaml_files.write_yaml(path, values, comments=comments)
 
     def path_in(self, folder: str | Path, name: str = "config.yaml") -> Path:
         """Where it belongs in a run's folder: never over a file of the user that was read.
@@ -220,6 +226,8 @@ def load_config(
             if not _same_file(path, default_path)
         ]
     files = [os.path.abspath(path) for path, *_ in layers[1:]]
+    for path, _, layer in layers[1:]:
+        _refuse_code(path, layer)
     layers.append((COMMAND_LINE, "", arguments))
 
     values, origins = _merge(layers)
@@ -258,6 +266,32 @@ def is_saved(path: str | Path) -> bool:
         return first.decode("utf-8").strip() == f"# {SAVED_BY_A_RUN}"
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def _refuse_code(path: str, values: Mapping[str, Any]) -> None:
+    """Check that no file of a run's folder names programs: it may have come with a checkpoint.
+
+    Raises:
+        UserError: it does.
+    """
+    for key in CODE_KEYS:
+        if key in values and (is_saved(path) or _is_in_run_folder(path)):
+            raise _code_error(path, key, values[key])
+
+
+def _is_in_run_folder(path: str) -> bool:
+    folder = os.path.dirname(os.path.realpath(path))
+    return any(os.path.lexists(os.path.join(folder, name)) for name in _OF_RUN_FOLDERS)
+
+
+def _code_error(origin: str, key: str, value: Any) -> UserError:
+    return _value_error(
+        origin,
+        key,
+        value,
+        f"names programs, which a file in a run's folder cannot; give --{key} on the command "
+        "line, or write it into a file of your own in another folder",
+    )
 
 
 def _same_file(path: str, other: str) -> bool:

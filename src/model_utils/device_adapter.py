@@ -7,9 +7,11 @@ MindSpore is imported inside the functions, so that help and wrong settings are 
 import ctypes
 import functools
 import os
-import sys
+import platform
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..base.console import warn
 from ..base.errors import UserError
 from ..native.build import Library, NotBuilt, library
 from . import local_adapter
@@ -195,7 +197,7 @@ def say_once(line: str) -> None:
     Args:
         line: without a newline at its end.
     """
-    print(line, file=sys.stderr, flush=True)
+    warn(line)
 
 
 def give_back_memory() -> None:
@@ -233,3 +235,51 @@ def _by_device(device_target: str, kinds: dict[str, str]) -> str:
     if device_target not in kinds:
         raise ValueError(f"device_target must be one of {', '.join(kinds)}, not {device_target!r}")
     return kinds[device_target]
+
+
+def most_memory(device_target: str) -> int | None:
+    """Return the most bytes that were in use so far; takes microseconds.
+
+    On a CPU of this process, elsewhere what MindSpore has allocated on the accelerator; None where
+    that is not known.
+
+    Args:
+        device_target: "CPU", "GPU" or "Ascend".
+    """
+    if device_target == "CPU":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    import mindspore as ms
+
+    try:
+        return int(ms.runtime.max_memory_allocated())
+    except (AttributeError, RuntimeError, ValueError):
+        return None
+
+
+def device_name(device_target: str) -> str | None:
+    """Return what the device in use is called; None where MindSpore does not say.
+
+    Args:
+        device_target: "CPU", "GPU" or "Ascend".
+    """
+    if device_target == "CPU":
+        return processor_name()
+    import mindspore as ms
+
+    try:
+        return str(ms.hal.get_device_name(ms.get_context("device_id"), device_target))
+    except (AttributeError, RuntimeError, ValueError):
+        return None
+
+
+def processor_name() -> str | None:
+    """Return what this machine's processor is called; None where the system does not say."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            # "Model" and the like on ARM
+            found = re.search(r"^(?:model name|Model|Hardware)\s*: (.+)$", file.read(), re.M)
+    except OSError:
+        return None
+    return found[1].strip() if found else platform.machine() or None

@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 
 from ..base.errors import UserError
 from ..base.foreign_files import open_regular, read_json
-from .schema import ENVIRONMENT, EVAL, KIND, METRICS, PER_CLASS, PLACE, TRAIN
+from .schema import ENVIRONMENT, EVAL, KIND, METRICS, PER_CLASS, PLACE, TRAIN, Row
 
 MOST_ROWS = 2_000_000
-_LONGEST_ROW = 1 << 20  # bytes; a row with the APs of 20,000 classes has 600,000
+LONGEST_ROW = 1 << 20  # bytes; a row with the APs of 20,000 classes has 600,000
 _LARGEST_ENVIRONMENT = 1 << 22
 _MOST_KEYS = 200  # of a row
 _LARGEST = 2**53  # whole numbers that a float still holds
-
-Row = dict[str, Any]
 
 
 class RunRecord(NamedTuple):
@@ -43,7 +41,7 @@ def parse_row(line: bytes) -> Row | None:
     Args:
         line: of `metrics.jsonl`, with its newline.
     """
-    if not line.endswith(b"\n") or len(line) > _LONGEST_ROW:
+    if not line.endswith(b"\n") or len(line) > LONGEST_ROW:
         return None
     try:
         row = json.loads(line)
@@ -108,11 +106,11 @@ def _read_rows(path: Path) -> tuple[list[Row], int]:
     strange = 0
     try:
         with open_regular(path) as file:
-            while line := file.readline(_LONGEST_ROW + 1):
+            while line := file.readline(LONGEST_ROW + 1):
                 row = parse_row(line)
                 if row is not None:
                     rows.append(row)
-                elif line.endswith(b"\n") or len(line) > _LONGEST_ROW:
+                elif line.endswith(b"\n") or len(line) > LONGEST_ROW:
                     strange += 1
                 if len(rows) > MOST_ROWS:
                     raise UserError(f"{path}: has more than {MOST_ROWS} rows; shorten it")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of a run's record and the names of its numbers; docs/runs.md explains them."""
 
+from typing import Any
+
 from ..FasterRcnn.names import LOSS_NAMES
 
 METRICS = "metrics.jsonl"  # every row, one JSON object a line
@@ -11,6 +13,8 @@ LOG = "log.txt"
 EVENTS_FOLDER = "tensorboard"
 SUMMARY_FOLDER = "summary"
 PROFILE_FOLDER = "profile"
+
+Row = dict[str, Any]
 
 KIND, TRAIN, EVAL = "kind", "train", "eval"
 # Where in the run a row belongs: steps of the run, epoch from 1, images of the epoch seen by then.
@@ -28,6 +32,8 @@ TRAIN_COLUMNS = (
     "memory_mb",
     "time",
 )
+
+NUMBERS_OF_TRAINING = tuple(name for name in TRAIN_COLUMNS if name not in (*PLACE, "time"))
 
 # COCO's twelve numbers, in pycocotools' order.
 COCO_METRICS = (

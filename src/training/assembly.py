@@ -29,6 +29,7 @@ from ..processes.ranks import Ranks
 from .divergence import DivergenceGuard
 from .frozen_parts import settle_frozen_parts
 from .loss_log import LossLog
+from .recording import begin_record, prepare_record, run_best, run_recorder
 from .resume import load_start, state_of
 from .run import Run
 from .run_folder import RunFolder
@@ -55,6 +56,7 @@ def assemble_run(
     config, ranks, display, folder = _take_place(config)
     say = display.say
     config = settle_classes(config, ranks, say)
+    hooks = prepare_record(config, ranks)
     data = ensure_mindrecord(config, "train", ranks.rank, ranks.world_size)
     steps = steps_per_epoch(config, data, ranks.world_size)
     contract = contract_of(config, data)
@@ -85,11 +87,14 @@ def assemble_run(
         contract=contract,
         guard=run_guard(config, meta, say),
         log=run_log(config, ranks, steps, meta),
+        recorder=run_recorder(config, folder, ranks, meta, hooks, say),
         saver=run_saver(config, folder, network, optimizer),
         step_report=run_report(config, display, steps, ranks.world_size),
+        best=run_best(config, meta),
         **state_of(meta, ranks.world_size),
     )
     folder.begin(config, resumed=bool(meta))
+    begin_record(run, resumed=bool(meta))
     say(_opening(run))
     return run
 

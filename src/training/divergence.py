@@ -27,6 +27,7 @@ class FinishedStep(NamedTuple):
         losses: (6,) float32, in the order of `LOSS_NAMES`.
         grad_norm: the gradients' norm over all ranks; not finite when they overflowed.
         image_ids: of its batch.
+        loss_scale: the factor on the loss that was differentiated.
     """
 
     epoch: int
@@ -36,6 +37,7 @@ class FinishedStep(NamedTuple):
     losses: np.ndarray
     grad_norm: float
     image_ids: Sequence[object]
+    loss_scale: float = 1.0
 
     def place(self) -> str:
         """Say in words which step it is."""

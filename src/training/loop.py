@@ -8,11 +8,13 @@ from ..base.console import warn
 from ..model_utils.config import Config
 from ..model_utils.moxing_adapter import Outputs
 from ..processes.run_lock import released_at_the_end
+from ..run_record.log_file import listening
 from .assembly import assemble_run
 from .divergence import TrainingDiverged
 from .run import Run
 from .stop_signals import StopSignals
 
+EXIT_FAILED = 1  # an error that has its own message
 EXIT_DIVERGED = 3  # losses or gradients are not finite: neither the user's input nor a defect
 
 
@@ -38,7 +40,15 @@ def run_training(
         UserError: for anything in the configuration, the data or the checkpoints that cannot work.
     """
     outputs = outputs or Outputs(config)
-    run = assemble(config)
+    with listening() as log:
+        run = assemble(config)
+        if run.ranks.rank == 0:
+            log.begin(run.folder.path)
+        return _run_to_its_end(run, config, outputs)
+
+
+def _run_to_its_end(run: Run, config: Config, outputs: Outputs) -> int:
+    code = EXIT_FAILED
     last_words = functools.partial(outputs.try_upload, everything=True)
     with run.ranks.watch(config.rank_timeout, last_words):
         try:
@@ -47,6 +57,8 @@ def run_training(
         except TrainingDiverged as error:
             warn(f"error: {error}")
             code = EXIT_DIVERGED
+        finally:
+            run.recorder.end(code)
         outputs.try_upload()
         run.ranks.barrier()  # the end of one process may be the end of them all
     return code

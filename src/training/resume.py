@@ -18,7 +18,7 @@ from ..checkpoints.names import find_checkpoints
 from ..checkpoints.run_config import read_unasked
 from ..checkpoints.settings import open_checkpoint
 from ..model_utils.config import Config, is_saved, load_config
-from ..model_utils.configuration.schema import RULES, SETTABLE
+from ..model_utils.configuration.schema import CODE_KEYS, RULES, SETTABLE
 from ..processes.ranks import Ranks
 from .checkpoint_keeper import CheckpointKeeper
 
@@ -212,7 +212,7 @@ def load_start(
 
 
 def state_of(meta: Mapping[str, Any], world_size: int) -> dict[str, Any]:
-    """Return the fields `position`, `best` and `saved` of the run that goes on.
+    """Return the fields `position` and `saved` of the run that goes on.
 
     Args:
         meta: what `load_start` returned.
@@ -223,7 +223,7 @@ def state_of(meta: Mapping[str, Any], world_size: int) -> dict[str, Any]:
     at = Position(**meta["position"])
     is_saved = meta["world_size"] == world_size
     saved = (at.epoch, at.step_in_epoch) if is_saved else None
-    return {"position": at, "best": meta["best"], "saved": saved}
+    return {"position": at, "saved": saved}
 
 
 def resumed_lines(path: Path, meta: Mapping[str, Any], at: Position, world_size: int) -> list[str]:
@@ -259,10 +259,11 @@ def changed_lines(saved: Path, config: Config) -> list[str]:
         before = load_config([]).replace(**{key: values[key] for key in SETTABLE if key in values})
     except UserError:
         return []
+    compared = [key for key in config if RULES[key].kind != "path" and key not in CODE_KEYS]
     return [
         f"changed since the run's last start: {key} {short(getattr(before, key))} -> {short(value)}"
-        for key in config
-        if RULES[key].kind != "path" and (value := getattr(config, key)) != getattr(before, key)
+        for key in compared
+        if (value := getattr(config, key)) != getattr(before, key)
     ]
 
 

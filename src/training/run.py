@@ -2,7 +2,7 @@
 """One training run: the verbs of the loop, over parts that `assembly` makes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import mindspore as ms
@@ -16,13 +16,15 @@ from ..checkpoints.names import BEST_NAME, checkpoint_name
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
 from ..evaluation.analysis.report import show_report, write_report
-from ..evaluation.coco import CocoSummary
-from ..evaluation.run import Detections, GroundTruth, closer_look, evaluate
+from ..evaluation.run import GroundTruth
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
 from ..network_define import TrainOneStep
 from ..processes.ranks import Ranks, moving_statistics
 from ..report.build import try_report
+from ..run_record.recorder import Recorder
+from ..run_record.schema import Row
+from .best import BestMetric
 from .divergence import DivergenceGuard, FinishedStep, TrainingDiverged
 from .loss_log import LossLog
 from .resume import Position
@@ -30,6 +32,7 @@ from .run_folder import RunFolder
 from .saving import CheckpointSaver
 from .step_report import StepReport
 from .stop_signals import StopSignals
+from .validation import Validation, validate
 
 EXIT_STOPPED = 143  # of a rank that leaves because another one was told to
 
@@ -53,10 +56,11 @@ class Run:
         contract: what has to be the same when the run goes on, for its steps to mean the same.
         guard: looks at what every step gives.
         log: this rank's loss log.
+        recorder: the record of the run, and its hooks.
         saver: writes checkpoints.
         step_report: shows the steps.
         position: where the run stands.
-        best: the best AP so far and its epoch; empty before there is one.
+        best: which weights are the best so far; None where no number says so.
         saved: the (epoch, step) of the newest checkpoint, None before there is one.
     """
 
@@ -74,17 +78,19 @@ class Run:
     contract: dict[str, Any]
     guard: DivergenceGuard
     log: LossLog
+    recorder: Recorder
     saver: CheckpointSaver
     step_report: StepReport
     position: Position
-    best: dict[str, float] = field(default_factory=dict)
+    best: BestMetric | None = None
     saved: tuple[int, int] | None = None
     _is_save_due: bool = False
 
     def next_epoch(self) -> bool:
-        """Move on to the next epoch if the current one is done; False after the last one."""
+        """Move on to the next epoch if the current one is done; False after the last one, or when
+        the run gets no better."""
         if self.epoch_is_done():
-            if self.position.epoch >= self.config.epoch_size:
+            if self.position.epoch >= self.config.epoch_size or self._gets_no_better():
                 return False
             self.position.next_epoch()
         self.train_one_step.set_train(True)
@@ -99,9 +105,13 @@ class Run:
         epoch = self.position.epoch
         return every > 0 and (epoch % every == 0 or epoch == self.config.epoch_size)
 
+    def _is_last_epoch(self) -> bool:
+        """Say whether no epoch comes after the current one."""
+        return self.position.epoch == self.config.epoch_size
+
     def _evaluation_is_due(self) -> bool:
         """Say so every `eval_interval` epochs, and for a report after the last one."""
-        at_the_end = self.config.report and self.position.epoch == self.config.epoch_size
+        at_the_end = self.config.report and self._is_last_epoch()
         return at_the_end or self._is_due(self.config.eval_interval)
 
     def batches(self, stop: StopSignals) -> Iterator[tuple[Tensor, ...]]:
@@ -153,6 +163,7 @@ class Run:
             losses=losses.asnumpy(),
             grad_norm=float(grad_norm.asnumpy()),
             image_ids=[self.data.image_ids[i] for i in batch[-1].asnumpy()],
+            loss_scale=self.guard.scaler.scale,
         )
 
     def check(self, step: FinishedStep) -> None:
@@ -171,13 +182,27 @@ class Run:
             raise
 
     def report(self, step: FinishedStep) -> None:
-        """Put a step into the loss log, and show it.
+        """Put a step into the loss log and the record, and show it.
 
         Args:
             step: what it gave.
         """
-        self.log.update(step.epoch, step.step_in_epoch, step.losses)
+        means = self.log.update(step.epoch, step.step_in_epoch, step.losses)
         self.step_report.show(step)
+        self.recorder.step(step.global_step, step.grad_norm, self.step_report.elapsed)
+        if means is not None:
+            self.recorder.training(
+                self._place(),
+                (self.ranks.all_reduce(means) / self.ranks.world_size).tolist(),
+                learning_rate=float(step.rate),
+                loss_scale=step.loss_scale,
+            )
+
+    def _place(self) -> tuple[int, int, int]:
+        """Where the run stands in its record: step of the run, epoch, images of the epoch."""
+        at = self.position
+        images = at.step_in_epoch * self.config.batch_size * self.ranks.world_size
+        return at.global_step, at.epoch, images
 
     def agree_to_stop(self, stop: StopSignals) -> bool:
         """Say whether to stop now: all ranks after the same step, once one is told to.
@@ -229,13 +254,15 @@ class Run:
         if self.saved != (at.epoch, at.step_in_epoch):
             self._share_statistics()
             self.log.sync()
+            self.recorder.sync()
             meta = self._meta(self.ranks.all_gather(self.log.state()))
             if self.ranks.rank == 0:
                 ends_epoch = self.epoch_is_done() and self._is_due(
                     self.config.save_checkpoint_epochs
                 )
                 name = checkpoint_name(at.epoch, at.step_in_epoch)
-                self.saver.save(name, meta, within_epoch=not ends_epoch)
+                if self.saver.save(name, meta, within_epoch=not ends_epoch):
+                    self.recorder.saved(self.folder.keeper.path(name))
                 self.folder.keep_settings(self.config)
         self.saved = (at.epoch, at.step_in_epoch)
         self.step_report.pause()
@@ -262,7 +289,8 @@ class Run:
             "skipped": self.guard.skipped,
             "loss_log": self.log.state(),
             "loss_logs": logs,
-            "best": self.best,
+            "gradient_norm": self.recorder.state(),
+            "best": self.best.state() if self.best else {},
         }
 
     def evaluate(self, stop: StopSignals) -> bool:
@@ -273,58 +301,64 @@ class Run:
         Args:
             stop: looked at while images are evaluated, and afterwards.
         """
+        row: Row | None = None
+        validation: Validation | None = None
         if self._evaluation_is_due() and self.validation is not None:
             self._share_statistics()
-            outcome = evaluate(
+            validation = validate(
                 self.network,
-                self.config.replace(test_flip=False, test_scales=[1.0]),  # in one view
-                *self.validation,
+                self.train_one_step.loss_net,
+                self.config,
+                self.validation,
                 ranks=self.ranks,
                 display=self.display,
                 graphs=self.graphs,
                 should_stop=lambda: self.agree_to_stop(stop),
             )
             self.step_report.pause()
-            if outcome is None:
+            if validation is None:
                 return not self._vote(True)
-            summary, detections = outcome
-            if summary is not None:  # rank 0 sees to the results
-                for line in (f"evaluation after epoch {self.position.epoch}", *summary.report()):
+            if validation.found is not None:
+                for line in (f"evaluation after epoch {self.position.epoch}", *validation.lines()):
                     self.display.say(line)
-                self.display.say(f"{detections.images_per_second:.2f} images/s")
-                self._keep_best(summary.ap)
-                self._look_closer(summary, detections, self.validation[1])
+                row = self.recorder.evaluation(self._place(), validation.found, **validation.cost())
+        is_over = self._judge(row)
+        if validation is not None and validation.found is not None:
+            self._look_closer(validation, is_last=is_over or self._is_last_epoch())
         return not self.agree_to_stop(stop)
 
-    def _look_closer(
-        self, summary: CocoSummary, detections: Detections, truth: GroundTruth
-    ) -> None:
-        """Write the report of an evaluation; show what the last one says."""
-        is_last = self.position.epoch == self.config.epoch_size
-        if not (self.config.report or (self.config.run_report and is_last)):
-            return
-        report = closer_look(
-            self.config,
-            summary,
-            detections,
-            truth,
-            detector=self.folder.path,
-            epoch=self.position.epoch,
-        )
-        if self.config.report and is_last:
-            show_report(report, self.folder.path, self.display.say)
-        else:
-            write_report(self.folder.path, report)
+    def _judge(self, evaluation: Row | None) -> bool:
+        """Write the weights when none were better; say whether the run gets no better (rank 0)."""
+        if self.best is None or self.ranks.rank:
+            return False
+        row = evaluation if self.best.of_evaluation else self.recorder.newest
+        if row and self.best.take(row, self.position.epoch) and self.config.keep_best:
+            path = self.folder.keeper.path(BEST_NAME)
+            if self.saver.save_weights(BEST_NAME, self._meta([])):
+                self.display.say(f"best so far, {self.best}: {path}")
+                self.recorder.saved(path)
+            else:
+                self.best.not_kept()
+        return self.best.is_over()
 
-    def _keep_best(self, ap: float) -> None:
-        """Write the weights when none were better."""
-        if not self.config.keep_best or ap <= self.best.get("ap", -1.0):
-            return
-        before, self.best = self.best, {"ap": ap, "epoch": self.position.epoch}
-        if self.saver.save_weights(BEST_NAME, self._meta([])):
-            self.display.say(f"best AP so far {ap:.3f}: {self.folder.keeper.path(BEST_NAME)}")
-        else:
-            self.best = before  # whose file is there
+    def _look_closer(self, validation: Validation, *, is_last: bool) -> None:
+        """Write the report of an evaluation; show what the last one says."""
+        if self.config.report or (self.config.run_report and is_last):
+            report = validation.report(self.config, self.folder.path, self.position.epoch)
+            if self.config.report and is_last:
+                show_report(report, self.folder.path, self.display.say)
+            else:
+                write_report(self.folder.path, report)
+
+    def _gets_no_better(self) -> bool:
+        """Say whether early stopping ends the run, to all ranks alike; it is saved then."""
+        over = self.best is not None and self.best.is_over()
+        if not self.ranks.all_reduce([over])[0]:
+            return False
+        if self.best:
+            self.display.say(f"stopped early: {self.best.why_over()}")
+        self.save()
+        return True
 
     def leave(self, stop: StopSignals) -> int:
         """Save a stopped run and say where it stands; return its exit code.
@@ -339,8 +373,7 @@ class Run:
         self.saver.finish()
         self.display.say(
             f"stopped after epoch {self.position.epoch} step {self.position.step_in_epoch}; "
-            f"continue with --config_path {self.folder.settings.resolve()} --resume auto "
-            f"--output_dir {self.folder.path.resolve()}"
+            f"continue with {self.folder.going_on(self.config)}"
         )
         return stop.exit_code or EXIT_STOPPED
 
@@ -351,6 +384,7 @@ class Run:
             UserError: the last checkpoint cannot be written.
         """
         self.log.sync()
+        self.recorder.sync()
         self.saver.finish()
         self.display.say(f"done; checkpoints in {self.folder.keeper.folder.resolve()}")
         self.display.say(f"loss log: {self.log.path.resolve()}")

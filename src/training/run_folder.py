@@ -95,6 +95,18 @@ class RunFolder:
         if self.settings.name != "config.yaml":
             self._say(f"config.yaml is yours; the effective one is {self.settings}")
 
+    def going_on(self, config: Config) -> str:
+        """Return the arguments with which the run goes on; `callbacks` are in no saved file.
+
+        Args:
+            config: the effective configuration.
+        """
+        hooks = f" --callbacks {' '.join(config.callbacks)}" if config.callbacks else ""
+        return (
+            f"--config_path {self.settings.resolve()} --resume auto "
+            f"--output_dir {self.path.resolve()}{hooks}"
+        )
+
     def keep_settings(self, config: Config) -> None:
         """Write the configuration again if somebody has removed the run's folder.
 

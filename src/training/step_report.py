@@ -21,6 +21,9 @@ class StepReport:
         images_per_step: over all ranks.
         interval: steps between two lines where there is no terminal.
         clock: seconds, for tests.
+
+    Attributes:
+        elapsed: seconds that the newest step took; None where it was not timed.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class StepReport:
     ) -> None:
         self._display, self._epochs, self._steps = display, epochs, steps_per_epoch
         self._images_per_step, self._interval, self._clock = images_per_step, interval, clock
+        self.elapsed: float | None = None
         self._last: float | None = None
         self._mean: float | None = None
 
@@ -61,14 +65,14 @@ class StepReport:
     def _pace(self, steps_left: int) -> list[Part]:
         """How fast the steps are; nothing before the second one."""
         now = self._clock()
-        if self._last is not None:
+        self.elapsed = None if self._last is None else now - self._last
+        if self.elapsed is not None:
             # The first step compiles the graph and has no predecessor: it is not in the mean. The
             # mean moves, so that the time left follows a machine that gets busier.
-            elapsed = now - self._last
             if self._mean is None:
-                self._mean = elapsed
+                self._mean = self.elapsed
             else:
-                self._mean = (1 - _NEWEST) * self._mean + _NEWEST * elapsed
+                self._mean = (1 - _NEWEST) * self._mean + _NEWEST * self.elapsed
         self._last = now
         if self._mean is None:
             return []

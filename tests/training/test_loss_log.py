@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import src.training.loss_log
+import src.base.line_log
 from src.base.errors import UserError
 from src.FasterRcnn.names import LOSS_NAMES
 from src.training.loss_log import LossLog, loss_line
@@ -155,16 +155,16 @@ def test_lines_that_cannot_be_written_come_later(tmp_path, monkeypatch, capsys):
     _run_log(whole)
     log = LossLog(tmp_path / "loss_0.log", interval=1, steps_per_epoch=7)
     _run_log(log, last=(1, 2))
-    append = src.training.loss_log.append_whole
+    append = src.base.line_log.append_whole
 
     def refuse(path, text):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(src.training.loss_log, "append_whole", refuse)
+    monkeypatch.setattr(src.base.line_log, "append_whole", refuse)
     _run_log(log, first=(1, 3), last=(2, 3))
     log.sync()
     assert len(log.path.read_text().splitlines()) == 2
-    monkeypatch.setattr(src.training.loss_log, "append_whole", append)
+    monkeypatch.setattr(src.base.line_log, "append_whole", append)
     _run_log(log, first=(2, 4))
     assert log.path.read_text() == whole.path.read_text()
     error = capsys.readouterr().err.splitlines()
@@ -172,7 +172,7 @@ def test_lines_that_cannot_be_written_come_later(tmp_path, monkeypatch, capsys):
 
 
 def test_only_so_many_lines_wait(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(src.training.loss_log, "MOST_KEPT_LINES", 3)
+    monkeypatch.setattr(src.base.line_log, "MOST_KEPT_LINES", 3)
     log = LossLog(tmp_path / "a" / "loss_0.log", interval=1, steps_per_epoch=7)
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "a").write_text("in the way")
@@ -185,7 +185,7 @@ def test_only_so_many_lines_wait(tmp_path, monkeypatch, capsys):
 
 def test_a_line_that_fits_in_part_leaves_no_part(tmp_path, monkeypatch):
     path = tmp_path / "a.log"
-    src.training.loss_log.append_whole(path, "one\n")
+    src.base.line_log.append_whole(path, "one\n")
 
     class Filling:
         def __init__(self, path, mode, buffering):
@@ -205,9 +205,9 @@ def test_a_line_that_fits_in_part_leaves_no_part(tmp_path, monkeypatch):
                 raise OSError(28, "No space left on device")
             return self.file.write(data[:3])
 
-    monkeypatch.setattr(src.training.loss_log, "open", Filling, raising=False)
+    monkeypatch.setattr(src.base.line_log, "open", Filling, raising=False)
     with pytest.raises(OSError, match="No space"):
-        src.training.loss_log.append_whole(path, "two and more\n")
+        src.base.line_log.append_whole(path, "two and more\n")
     assert path.read_text() == "one\n"
 
 

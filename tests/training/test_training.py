@@ -22,6 +22,7 @@ from src.checkpoints.settings import adopt_settings
 from src.model_utils.config import load_config
 from src.network_define import LossScaler
 from src.processes.ranks import Ranks
+from src.run_record.reading import read_record
 from src.training.checkpoint_keeper import CheckpointKeeper
 from src.training.divergence import (
     MAX_SKIPPED_STEPS,
@@ -65,6 +66,15 @@ def _log(output):
     return Path(output, "loss_0.log").read_text()
 
 
+def _rows(output):
+    """The rows of a run's record, without what a clock or the system says."""
+    record = read_record(output)
+    assert not record.strange
+    timed = ("time", "seconds", "images_per_second", "memory_mb")
+    rows = [*record.training, *record.evaluations]
+    return [{key: row[key] for key in row if key not in timed} for row in rows]
+
+
 def _signal_at(epoch, step_in_epoch, number=signal.SIGTERM):
     """Send ourselves a signal in the middle of a step."""
 
@@ -94,7 +104,12 @@ def test_what_a_run_leaves(whole_run):
         ".train_0.lock",
         "ckpt_0",
         "config.yaml",
+        "environment.json",
+        "evaluations.csv",
+        "log.txt",
         "loss_0.log",
+        "metrics.csv",
+        "metrics.jsonl",
     ]
     places = re.findall(r"epoch: (\d) step: (\d), .*total_loss: ([\d.]+)", _log(whole_run))
     assert [(int(e), int(s)) for e, s, _ in places] == [
@@ -138,6 +153,7 @@ def test_stopped_and_resumed_is_the_same_run(root, whole_run, tmp_path, number, 
     assert _log(tmp_path) != _log(whole_run) or (epoch, step) == (3, 5)
     assert train_tiny(config.replace(resume="auto")) == 0
     assert _log(tmp_path) == _log(whole_run)
+    assert _rows(tmp_path) == _rows(whole_run)
     assert _same(_arrays(tmp_path), _arrays(whole_run))
     assert _same(_arrays(tmp_path, "best.ckpt"), _arrays(whole_run, "best.ckpt"))
 

@@ -167,7 +167,11 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "dynamic_loss_scale": _BOOL,
         "log_interval": _COUNT,
         "eval_interval": _COUNT_OR_ZERO,
+        "eval_losses": _BOOL,
         "keep_best": _BOOL,
+        "best_metric": _NAME,
+        "early_stopping": _COUNT_OR_ZERO,
+        "early_stopping_delta": _NOT_NEGATIVE,
         "save_checkpoint_epochs": _COUNT,
         "save_checkpoint_steps": _COUNT_OR_ZERO,
         "save_checkpoint_minutes": _NOT_NEGATIVE,
@@ -175,6 +179,13 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "run_report": _BOOL,
         "pre_trained": _PATH,
         "resume": _PATH,
+    },
+    "Record": {
+        "tensorboard": Rule("str", min_length=1, on=True, off=True),
+        "log_summary": _BOOL,
+        "enable_profiling": _BOOL,
+        "profiling_steps": Rule("int", low=1, high=1000),
+        "callbacks": Rule("words", max_length=32, is_code=True),
     },
     "Data": {
         "dataset": _NAME,
@@ -226,3 +237,5 @@ RULES: dict[str, Rule] = {
 }
 # What a Config has and the command line takes; `extends` only tells files how to be read.
 SETTABLE: tuple[str, ...] = tuple(key for key in RULES if key != EXTENDS)
+# What names programs: only the user's own files and command line may set it.
+CODE_KEYS: tuple[str, ...] = tuple(key for key, rule in RULES.items() if rule.is_code)

@@ -32,7 +32,8 @@ class Rule:
             `max_length`.
         rising: each element must be larger than the one before.
         nullable: null is allowed and means "computed".
-        off: the word `off` is allowed, which YAML takes for false when it is not in quotes.
+        on, off: this word is allowed, which YAML takes for true or false when it is not in quotes.
+        is_code: the value names programs that a run starts.
     """
 
     kind: str
@@ -45,7 +46,9 @@ class Rule:
     max_length: int = 1000
     rising: bool = False
     nullable: bool = False
+    on: bool = False
     off: bool = False
+    is_code: bool = False
 
 
 _NO_LETTERS = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters and the like
@@ -148,8 +151,8 @@ def _coerce_scalar(rule: Rule, kind: str, value: Any) -> Any:
 
 def _coerce_text(rule: Rule, value: Any) -> str:
     text = "" if value is None else value
-    if rule.off and value is False:
-        text = "off"
+    if (rule.on and value is True) or (rule.off and value is False):
+        text = "on" if value else "off"
     if not isinstance(text, str):
         raise ValueError(f"is a {type(value).__name__}, not a text; put it in quotes")
     if any("\ud800" <= character <= "\udfff" for character in text):

@@ -34,8 +34,6 @@ _PER_LEVEL = f"NMS runs on each level by itself; {_OUT}"
 _LAUNCHER = f"the launcher decides it; {_OUT}"
 
 ACCEPTED: dict[str, Accepted] = {
-    "enable_profiling": Accepted((False,), f"profiling is not built in; {_OUT}"),
-    "log_summary": Accepted((False,), f"the loss log takes its place; {_OUT}"),
     "without_bg_loss": Accepted((True,), f"background has no box loss; {_OUT}"),
     "activate_num_classes": Accepted((2,), _FIXED),
     "use_sigmoid_cls": Accepted((True,), _FIXED),
