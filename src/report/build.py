@@ -9,6 +9,7 @@ from ..base.console import warn
 from ..base.errors import UserError
 from ..base.files import save_whole
 from ..base.messages import one_line
+from ..base.program import version
 from ..model_utils.config import Config
 from ..model_utils.configuration.schema import SETTABLE
 from ..pages.page import render_page
@@ -98,7 +99,7 @@ def _values(run: RunFiles, config: Config, pictures: int) -> dict[str, Any]:
         "settings": setting_tables(run.settings) if run.settings else None,
         "environment": environment_table(run.environment),
         "commands": next_steps(run, config),
-        "written": f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
+        "written": f"{datetime.datetime.now():%Y-%m-%d %H:%M} by faster-rcnn {version()}",
     }
 
 

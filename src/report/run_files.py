@@ -17,8 +17,8 @@ from ..checkpoints.run_config import RUN_CONFIG, read_unasked
 from ..evaluation.analysis.schema import REPORT_NAME
 from ..model_utils.config import is_saved
 from ..pictures.loss_curve import global_steps, read_loss_log
-from ..run_record.reading import Row, read_record
-from ..run_record.schema import METRICS
+from ..run_record.reading import read_record
+from ..run_record.schema import METRICS, Row
 from . import checked
 
 CHECKPOINTS = "ckpt_0"
