@@ -17,6 +17,7 @@ from . import checked
 from .curves import evaluation_charts, evaluation_table, training_charts
 from .data_summary import DataSummary, class_table, findings, split_table, summarize_data
 from .evaluation import evaluation_part
+from .evaluation_of_results import evaluate_results_file
 from .gallery import KINDS_SHOWN, MOST_PICTURES, Gallery, find_within, make_gallery
 from .next_steps import next_steps
 from .overview import environment_table, lead, tiles
@@ -80,6 +81,8 @@ def _values(run: RunFiles, config: Config, pictures: int) -> dict[str, Any]:
     """What the template shows."""
     names = [checked.text(name) for name in config.class_names]
     data = summarize_data(config)
+    if not run.evaluation:
+        evaluate_results_file(run, config)
     evaluation = evaluation_part(run.evaluation)
     gallery = _gallery(run, config, data, evaluation.threshold if evaluation else None, pictures)
     return {

@@ -22,7 +22,7 @@ from ..run_record.schema import METRICS, Row
 from . import checked
 
 CHECKPOINTS = "ckpt_0"
-_EVALUATION_FOLDERS = ("", "eval")  # of the run
+EVALUATION_FOLDERS = ("", "eval")  # of the run
 _LARGEST_EVALUATION = 1 << 26  # bytes
 _LARGEST_LOG = 1 << 28
 
@@ -122,7 +122,7 @@ def _read_loss_log(run: RunFiles) -> None:
 
 
 def _read_evaluation(run: RunFiles) -> None:
-    paths = [run.folder / folder / REPORT_NAME for folder in _EVALUATION_FOLDERS]
+    paths = [run.folder / folder / REPORT_NAME for folder in EVALUATION_FOLDERS]
     found = [path for path in paths if is_regular_file(path)]
     if not found:
         return

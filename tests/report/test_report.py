@@ -16,6 +16,7 @@ from src.pages.page import render_page
 from src.report import build, gallery
 from src.report.build import try_report, write_report
 from src.report.evaluation import evaluation_part
+from tests.helpers.jittered_boxes import jittered_results
 from tests.helpers.report_runs import EPOCHS, NAMES, Page, config_of, make_run
 
 LOSS_LINE = (
@@ -154,6 +155,20 @@ def test_a_folder_of_an_earlier_version(tmp_path):
     }
     assert "coco_root is empty" in page.words
     assert "--resume auto" in page.words and "faster_rcnn-2_10.ckpt" in page.words
+
+
+def test_detections_without_an_evaluation_are_evaluated(tmp_path):
+    run, _, evaluation = make_run(tmp_path)
+    (run / "evaluation_report.json").unlink()
+    truth = json.loads((tmp_path / "data/annotations/instances_val2017.json").read_text())
+    (run / "eval").mkdir()
+    (run / "eval/results.json").write_text(json.dumps(jittered_results(truth)))
+    page = Page(write_report(load_config([]), run).read_text())
+    assert page.tiles["evaluation"]["AP"] == three(evaluation["summary"]["ap"])
+    assert page.pictures and "results.json" in page.words
+    (run / "eval/results.json").write_text('[{"image_id": 1}]')
+    page = Page(write_report(load_config([]), run).read_text())
+    assert "is not evaluated" in page.words and "evaluation" not in page.tiles
 
 
 @pytest.mark.parametrize(
