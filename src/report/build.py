@@ -10,6 +10,7 @@ from ..base.errors import UserError
 from ..base.files import save_whole
 from ..base.messages import one_line
 from ..base.program import version
+from ..images.reading import DEFAULT_MAX_PIXELS
 from ..model_utils.config import Config
 from ..model_utils.configuration.schema import SETTABLE
 from ..pages.page import render_page
@@ -124,6 +125,6 @@ def _gallery(
         run.evaluation,
         find,
         threshold=threshold,
-        max_pixels=int(config.max_image_pixels),
+        max_pixels=min(int(config.max_image_pixels), DEFAULT_MAX_PIXELS),
         most_pictures=pictures,
     )
