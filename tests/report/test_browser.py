@@ -91,6 +91,12 @@ def test_the_slider_hides_boxes_and_counts_as_the_evaluation_does(browser, made)
     assert everything == sum(score >= 0.05 for score in found) > at_first
     slide(browser, 0.8)
     assert browser.run(f"{DETECTIONS}.length") == sum(score >= 0.8 - 1e-6 for score in found)
+    about = browser.run(
+        f"(() => {{ const box = {DETECTIONS}[0];"
+        "box.dispatchEvent(new MouseEvent('click', { bubbles: true }));"
+        "return [box.textContent, box.closest('.shot').querySelector('.about').textContent] })()"
+    )
+    assert about[0] == about[1] != ""
     slide(browser, 1)
     assert browser.run(f"{DETECTIONS}.length") == 0
     assert browser.problems == []
