@@ -98,10 +98,13 @@ def _build(
                 else element_kind(kind).upper()
             )
             text = f"{helps.get(key, '')} (default: {_default_text(key, defaults[key])})"
-            values: dict[str, Any] = {"nargs": "+"} if is_list(kind) else {}
-            if kind == "bool":
-                values = {"nargs": "?", "const": "True"}  # --report is --report True
-            group.add_argument(f"--{key}", metavar=shown, help=text.replace("%", "%%"), **values)
+            group.add_argument(
+                f"--{key}",
+                nargs="+" if is_list(kind) else "?" if kind == "bool" else None,
+                const="True" if kind == "bool" else None,  # --report is --report True
+                metavar=shown,
+                help=text.replace("%", "%%"),
+            )
     for key in sorted(ZOO_KEYS):
         parser.add_argument(f"--{key}", nargs="+", help=argparse.SUPPRESS)
     return parser
