@@ -104,7 +104,7 @@ class Page(HTMLParser):
             self.tables[-1][-1].append("")
         elif tag == "img":
             self.pictures.append(attributes["src"])
-        elif tag == "rect":
+        elif tag == "rect" and "data-score" in attributes:  # not those of charts
             self.rects.append(attributes)
         elif tag == "script":
             self.scripts.append("")

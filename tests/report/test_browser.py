@@ -29,8 +29,9 @@ def browser():
 
 def slide(browser, threshold):
     browser.run(
-        f"const s = document.getElementById('controls').elements.threshold; s.value = {threshold};"
-        "s.dispatchEvent(new Event('input', { bubbles: true }))"
+        "(() => { const slider = document.getElementById('controls').elements.threshold;"
+        f"slider.value = {threshold};"
+        "slider.dispatchEvent(new Event('input', { bubbles: true })) })()"
     )
 
 
