@@ -42,7 +42,10 @@ def setting_tables(settings: Mapping[str, Any]) -> SettingTables:
     same: list[tuple[Cell, ...]] = []
     for key in names[:_MOST_KEYS]:
         value, default = settings[key], defaults.get(key)
-        is_same = key in defaults and same_value(value, default)
+        # null: a key that follows from others
+        is_same = value is None or (
+            key in defaults and (value == default or same_value(value, default))
+        )
         row = (
             Cell(checked.text(key)),
             Cell(_as_text(value)),
@@ -58,6 +61,10 @@ def _as_text(value: object) -> str:
     if isinstance(value, list | tuple):
         inner = ", ".join(_as_text(item) for item in value[:_LONGEST_VALUE])
         return checked.text(f"[{inner}]", _LONGEST_VALUE)
+    if isinstance(value, dict):
+        pairs = list(value.items())[:_LONGEST_VALUE]
+        inner = ", ".join(f"{checked.text(key)}: {_as_text(item)}" for key, item in pairs)
+        return checked.text(f"{{{inner}}}", _LONGEST_VALUE)
     if value is None or value == "":
         return "(empty)"
-    return checked.text(str(value) if isinstance(value, dict) else value, _LONGEST_VALUE)
+    return checked.text(value, _LONGEST_VALUE)
