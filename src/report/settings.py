@@ -13,6 +13,7 @@ from . import checked
 
 _MOST_KEYS = 1000
 _LONGEST_VALUE = 160  # letters
+_DEEPEST = 3  # lists in lists
 _COLUMNS = (Column("key"), Column("this run"), Column("default"), Column("meaning"))
 
 
@@ -56,14 +57,18 @@ def setting_tables(settings: Mapping[str, Any]) -> SettingTables:
     return SettingTables(Table(_COLUMNS, changed), Table(_COLUMNS, same) if same else None)
 
 
-def _as_text(value: object) -> str:
+def _as_text(value: object, depth: int = 0) -> str:
     """A value as the command line takes it."""
+    if depth > _DEEPEST:
+        return "..."
     if isinstance(value, list | tuple):
-        inner = ", ".join(_as_text(item) for item in value[:_LONGEST_VALUE])
+        inner = ", ".join(_as_text(item, depth + 1) for item in value[:_LONGEST_VALUE])
         return checked.text(f"[{inner}]", _LONGEST_VALUE)
     if isinstance(value, dict):
         pairs = list(value.items())[:_LONGEST_VALUE]
-        inner = ", ".join(f"{checked.text(key)}: {_as_text(item)}" for key, item in pairs)
+        inner = ", ".join(
+            f"{checked.text(key)}: {_as_text(item, depth + 1)}" for key, item in pairs
+        )
         return checked.text(f"{{{inner}}}", _LONGEST_VALUE)
     if value is None or value == "":
         return "(empty)"
