@@ -196,7 +196,7 @@ def findings(summary: DataSummary) -> list[str]:
         summary: of the data.
     """
     lines = [
-        f"{SPLITS[name]}: {line.strip()}"
+        one_line(f"{SPLITS[name]}: {line.strip()}")
         for name, split in summary.splits.items()
         for line in split.report.lines()[1:]
     ]

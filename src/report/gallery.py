@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..base.errors import UserError
 from ..base.file_names import find_image
+from ..base.messages import one_line
 from ..evaluation.analysis.picture_schema import Verdict
 from ..images.reading import read_image
 from ..pages.thumbnails import Thumbnail, thumbnail
@@ -128,13 +129,13 @@ def make_gallery(
     places: dict[str, int] = {}
     size = pixels = missing = 0
     for group, entry in entries[:most_pictures]:
-        name = checked.text(entry.get("file_name"))
+        name = entry.get("file_name")
         try:
-            rgb = read_image(find(name), max_pixels)
+            rgb = read_image(find(name if isinstance(name, str) else ""), max_pixels)
         except UserError as error:
             missing += 1
             if missing == 1:
-                gallery.notes.append(str(error))
+                gallery.notes.append(one_line(error))
             continue
         height, width = rgb.shape[:2]
         image = thumbnail(rgb)
@@ -143,7 +144,8 @@ def make_gallery(
             gallery.notes.append(f"{len(gallery.shots)} pictures are enough for one page")
             break
         boxes, note = _boxes(entry, places)
-        gallery.shots.append(Shot(name, group, image, width, height, boxes, note))
+        shown = checked.text(name)
+        gallery.shots.append(Shot(shown, group, image, width, height, boxes, note))
     if missing > 1:
         gallery.notes.append(f"{missing} pictures cannot be shown; above is why of the first one")
     gallery.labels = list(places)

@@ -3,11 +3,14 @@
 
 import shlex
 
+from ..base.messages import one_line
 from ..base.program import command
 from ..model_utils.config import Config
 from ..pages.elements import CommandLine
 from ..run_record.schema import EVENTS_FOLDER
 from .run_files import RunFiles
+
+_LONGEST = 20_000  # letters; a path has 4,096 bytes at most
 
 
 def next_steps(run: RunFiles, config: Config) -> list[CommandLine]:
@@ -49,11 +52,20 @@ def next_steps(run: RunFiles, config: Config) -> list[CommandLine]:
             ),
         ]
     if (run.folder / EVENTS_FOLDER).is_dir():
-        line = shlex.join(["tensorboard", "--logdir", f"{folder}/{EVENTS_FOLDER}"])
-        steps.append(CommandLine("Look at the curves in TensorBoard", line))
+        steps.append(
+            CommandLine(
+                "Look at the curves in TensorBoard",
+                _shown("tensorboard", "--logdir", f"{folder}/{EVENTS_FOLDER}"),
+            )
+        )
     steps.append(_line("Make this page again", "report", folder))
     return steps
 
 
 def _line(purpose: str, name: str, *arguments: str) -> CommandLine:
-    return CommandLine(purpose, f"{command(name)} {shlex.join(arguments)}")
+    return CommandLine(purpose, f"{command(name)} {_shown(*arguments)}")
+
+
+def _shown(*arguments: str) -> str:
+    """A command line as a text: names of files may be none."""
+    return one_line(shlex.join(arguments), _LONGEST)

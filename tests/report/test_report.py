@@ -215,6 +215,12 @@ def test_names_of_others_are_texts(tmp_path):
     assert [row["class"] for row in page.table("best threshold")] == list(names)
 
 
+def test_a_folder_whose_name_is_no_text(made, tmp_path):
+    run = shutil.copytree(made[0], tmp_path / os.fsdecode(b"\xff<b>"))
+    html = write_report(load_config([]), run).read_text(encoding="utf-8")
+    assert "\\udcff&lt;b&gt;" in html
+
+
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "", "a\0b", "none.jpg"])
 def test_pictures_come_from_their_folder_alone(made, name, tmp_path):
     shutil.copy(made[0].parent / "data/val2017/000.jpg", made[0].parent / "data/secret.png")
