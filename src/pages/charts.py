@@ -95,7 +95,7 @@ def line_chart(
     places, drawn = _thinned(x, curves)
     if not drawn:
         return None
-    figure, axes = _empty_chart(x_label)
+    figure, axes = _empty_chart(x_label, whole=bool((places == places.round()).all()))
     for curve in drawn:
         _draw(axes, places, curve)
     if diagonal:
@@ -150,8 +150,8 @@ def _hover(
     }
 
 
-def _empty_chart(x_label: str) -> tuple[Any, "Axes"]:
-    """A figure and its axes, in the page's style."""
+def _empty_chart(x_label: str, *, whole: bool) -> tuple[Any, "Axes"]:
+    """A figure and its axes, in the page's style; `whole`: places are whole numbers."""
     import_matplotlib()
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -168,7 +168,7 @@ def _empty_chart(x_label: str) -> tuple[Any, "Axes"]:
     figure.patch.set_visible(False)
     axes.patch.set_visible(False)
     axes.set_xlabel(x_label, fontsize=11, color=_FAINT)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], integer=whole))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))

@@ -34,6 +34,13 @@ def test_values_lie_where_the_pointer_finds_them():
     assert drawn == pytest.approx(chart.hover["at"], abs=0.1)
 
 
+@pytest.mark.parametrize(("x", "whole"), [([1, 2], True), ([0.0, 0.5], False)])
+def test_places_that_are_whole_numbers_have_whole_ticks(x, whole):
+    svg = str(line_chart("T", x, [Curve("a", [1000, 2000])], x_label="x").svg)
+    ticks = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert all(tick.replace(",", "").isdigit() or tick == "x" for tick in ticks) is whole
+
+
 def test_the_drawing_follows_the_page():
     curves = [Curve("<script>", [1, 2], 1), Curve("other", [2, 1])]
     svg = str(line_chart("<title>", [1, 2], curves, x_label="step").svg)
