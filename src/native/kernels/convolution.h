@@ -31,22 +31,27 @@ struct Shape {
 // Copies the images, `channels` planes each, with zeros for what is not there.
 void ZeroBehind(const Shape &shape, int64_t channels, const float *image, float *result);
 
+// `bias` is (out,), added to what is there of a result, or null.
+
 // Stride 1: the result has the images' height and width.
-void FilterForward(const Shape &shape, const float *image, const float *weights, float *result);
+void FilterForward(const Shape &shape, const float *image, const float *weights, const float *bias,
+                   float *result);
 void FilterInputGradient(const Shape &shape, const float *gradient, const float *weights,
                          float *result);
 void FilterWeightGradient(const Shape &shape, const float *image, const float *gradient,
                           float *result);
 
 // Stride 2: the result has half the height and width, rounded up.
-void StrideForward(const Shape &shape, const float *image, const float *weights, float *result);
+void StrideForward(const Shape &shape, const float *image, const float *weights, const float *bias,
+                   float *result);
 void StrideInputGradient(const Shape &shape, const float *gradient, const float *weights,
                          float *result);
 void StrideWeightGradient(const Shape &shape, const float *image, const float *gradient,
                           float *result);
 
 // 1x1, stride 1: the result has the images' height and width.
-void PointwiseForward(const Shape &shape, const float *image, const float *weights, float *result);
+void PointwiseForward(const Shape &shape, const float *image, const float *weights,
+                      const float *bias, float *result);
 void PointwiseInputGradient(const Shape &shape, const float *gradient, const float *weights,
                             float *result);
 void PointwiseWeightGradient(const Shape &shape, const float *image, const float *gradient,

@@ -76,8 +76,8 @@ std::vector<Segment> SegmentsOf(const Pieces &pieces, int64_t number) {
   return segments;
 }
 
-void Project(const Shape &shape, const float *image, const float *weights, bool turned,
-             float *result) {
+void Project(const Shape &shape, const float *image, const float *weights, const float *bias,
+             bool turned, float *result) {
   const int in = turned ? shape.out : shape.in, out = turned ? shape.in : shape.out;
   const int row_blocks = (out + kRows - 1) / kRows;
   const Room packed(int64_t{row_blocks} * kRows * in);
@@ -107,7 +107,8 @@ void Project(const Shape &shape, const float *image, const float *weights, bool 
         const int64_t vector = segments[i].vector;
         const bool whole = segments[i].count == kColumns;  // and so written where it belongs
         Multiply({packed.get() + row * in, 1, kRows, patch + vector * size, kColumns,
-                  whole ? map + segments[i].place : sums, whole ? area : kColumns, in, false},
+                  whole ? map + segments[i].place : sums, whole ? area : kColumns, in, false,
+                  bias ? bias + row : nullptr},
                  rows);
         for (; i < segments.size() && segments[i].vector == vector; ++i)
           for (int64_t r = 0; r < rows && !whole; ++r)
@@ -142,13 +143,14 @@ void ZeroBehind(const Shape &shape, int64_t channels, const float *image, float 
   });
 }
 
-void PointwiseForward(const Shape &shape, const float *image, const float *weights, float *result) {
-  Project(shape, image, weights, false, result);
+void PointwiseForward(const Shape &shape, const float *image, const float *weights,
+                      const float *bias, float *result) {
+  Project(shape, image, weights, bias, false, result);
 }
 
 void PointwiseInputGradient(const Shape &shape, const float *gradient, const float *weights,
                             float *result) {
-  Project(shape, gradient, weights, true, result);
+  Project(shape, gradient, weights, nullptr, true, result);
 }
 
 void PointwiseWeightGradient(const Shape &shape, const float *image, const float *gradient,
