@@ -13,10 +13,11 @@ from .custom import Shape, agree, given, no_gradient, operator
 class NativeConv(nn.Cell):
     """A convolution with bias, as `ops.Conv2D` and `ops.BiasAdd` compute it.
 
-    3x3 with stride 1 by Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2015): 2.25 times
-    fewer multiplications than a plain matrix product, at two to three times its rounding error.
-    3x3 with stride 2 as matrix products of the image's lines; MindSpore keeps a table of all
-    windows for each of its three operators: 140 MB for the first of a ResNet-50 at 768x1280.
+    1x1 as matrix products. 3x3 with stride 1 by Winograd's minimal filtering F(2x2, 3x3) (Lavin &
+    Gray 2015): 2.25 times fewer multiplications than a plain matrix product, at two to three times
+    its rounding error. 3x3 with stride 2 as matrix products of the image's lines; MindSpore keeps a
+    table of all windows for each of its three operators: 140 MB for the first of a ResNet-50 at
+    768x1280.
 
     Args:
         library: our compiled operators, of `build.library()`.
@@ -25,8 +26,8 @@ class NativeConv(nn.Cell):
 
     def __init__(self, library: Library, name: str) -> None:
         super().__init__()
-        self.strides = name == "strided3x3"
-        kernel = _point_shape if name == "conv1x1" else _weight_shape
+        self.strides = name.startswith("strided")
+        kernel = _point_shape if name.endswith("1x1") else _weight_shape
         image = (lambda image, *others: image) if self.strides else _image_shape
         self.forward = operator(library, name, _halved_shape if self.strides else _result_shape)
         self.input_gradient = operator(library, f"{name}_input_gradient", image)
@@ -120,6 +121,7 @@ _OPERATORS = {
     ((3, 3), (1, 1)): "conv3x3",
     ((3, 3), (2, 2)): "strided3x3",
     ((1, 1), (1, 1)): "conv1x1",
+    ((1, 1), (2, 2)): "strided1x1",
 }
 
 
@@ -127,7 +129,8 @@ def _fits(conv: nn.Conv2d, library: Library) -> bool:
     half = conv.kernel_size[0] // 2
     settings = (conv.dilation, conv.group, conv.pad_mode)
     is_plain = settings == ((1, 1), 1, "pad") and conv.padding in (half, (half,) * 4)
-    fits = not (conv.in_channels % library.channels or conv.out_channels % library.channels)
+    outputs = conv.out_channels if half else 0  # of a 1x1 kernel there may be any number
+    fits = not (conv.in_channels % library.channels or outputs % library.channels)
     is_single = conv.weight.dtype == mstype.float32
     return is_plain and fits and is_single
 

@@ -84,34 +84,40 @@ def behind(cells, shape):
 
 
 @needs_operators
-@settings(max_examples=25)
-@given(sizes, st.sampled_from([(32, 64), (64, 32), (608, 32)]))
-def test_pointwise_convolutions_and_their_gradients_are_the_plain_sums(size, channels):
+@settings(max_examples=30)
+@given(sizes, st.sampled_from([(32, 64), (64, 32), (608, 32), (32, 3), (64, 13)]), st.booleans())
+def test_pointwise_convolutions_and_their_gradients_are_the_plain_sums(size, channels, strides):
     batch, height, width, seed = size
     rng = np.random.default_rng(seed)
     inputs, outputs = channels
+    step = 2 if strides else 1
     cells = rng.integers(1, (height, width), (batch, 2), endpoint=True).astype(np.float32)
     image, weight = numbers(rng, batch, inputs, height, width), numbers(rng, outputs, inputs, 1, 1)
-    gradient = numbers(rng, batch, outputs, height, width)
-    shown, shown_gradient = (np.where(behind(cells, m.shape), 0, m) for m in (image, gradient))
-    image[behind(cells, image.shape)] = gradient[behind(cells, gradient.shape)] = np.nan
-
     bias = numbers(rng, outputs)
-    there = ~behind(cells, gradient.shape)
+    gradient = numbers(rng, batch, outputs, -(-height // step), -(-width // step))
+    not_there = behind(cells, image.shape), behind((cells + step - 1) // step, gradient.shape)
+    shown, shown_gradient = (
+        np.where(mask, 0, m).astype(np.float64)
+        for mask, m in zip(not_there, (image, gradient), strict=True)
+    )
+    for mask, array in zip(not_there, (image, gradient), strict=True):
+        array[mask] = np.nan
+    seen, table = shown[:, :, ::step, ::step], weight[:, :, 0, 0].astype(np.float64)
+    of_image = np.zeros_like(shown)
+    of_image[:, :, ::step, ::step] = np.einsum("bohw,oc->bchw", shown_gradient, table)
+    result = np.einsum("bchw,oc->bohw", seen, table) + bias[:, None, None]
+    result[not_there[1]] = 0
+    of_weight = np.einsum("bchw,bohw->oc", seen, shown_gradient).reshape(weight.shape)
 
-    for name, inputs, pattern, shape in (
-        ("conv1x1", (image, weight, bias, cells), "bchw,ocij->bohw", gradient.shape),
-        ("conv1x1_input_gradient", (gradient, weight, cells), "bohw,ocij->bchw", image.shape),
-        ("conv1x1_weight_gradient", (image, gradient, cells), "bchw,bohw->oc", weight.shape),
+    name, first = ("strided1x1", [image]) if strides else ("conv1x1", [])
+    for suffix, given_inputs, expected in (
+        ("", (image, weight, bias, cells), result),
+        ("_input_gradient", (*first, gradient, weight, cells), of_image),
+        ("_weight_gradient", (image, gradient, cells), of_weight),
     ):
-        known = {id(image): shown, id(gradient): shown_gradient}
-        factors = [known.get(id(array), array).astype(np.float64) for array in inputs[:2]]
-        expected = np.einsum(pattern, *factors, optimize=True).reshape(shape)
-        if name == "conv1x1":
-            expected += bias[:, None, None] * there
-        result = np.full(shape, np.nan, np.float32)
-        call(name, *inputs, result)
-        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-3)
+        found = np.full(expected.shape, np.nan, np.float32)
+        call(name + suffix, *given_inputs, found)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
 
 
 def check_convolution(rng, shape, outputs, stride, cells=None):

@@ -105,7 +105,7 @@ OPERATOR(conv3x3_weight_gradient) {
 OPERATOR(conv1x1) {
   return Guarded([&] {
     const MoreInputs more(2, count, params, ndims);
-    kernels::PointwiseForward(ShapeOf(shapes[0], shapes[1], more.cells), Input(params[0]),
+    kernels::PointwiseForward(ShapeOf(shapes[0], shapes[1], more.cells), 1, Input(params[0]),
                               Input(params[1]), Input(more.bias), Output(params[count - 1]));
   });
 }
@@ -114,7 +114,7 @@ OPERATOR(conv1x1) {
 OPERATOR(conv1x1_input_gradient) {
   return Guarded([&] {
     const MoreInputs more(2, count, params, ndims);
-    kernels::PointwiseInputGradient(ShapeOf(shapes[0], shapes[1], more.cells), Input(params[0]),
+    kernels::PointwiseInputGradient(ShapeOf(shapes[0], shapes[1], more.cells), 1, Input(params[0]),
                                     Input(params[1]), Output(params[count - 1]));
   });
 }
@@ -123,7 +123,7 @@ OPERATOR(conv1x1_input_gradient) {
 OPERATOR(conv1x1_weight_gradient) {
   return Guarded([&] {
     const MoreInputs more(2, count, params, ndims);
-    kernels::PointwiseWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells),
+    kernels::PointwiseWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells), 1,
                                      Input(params[0]), Input(params[1]), Output(params[count - 1]));
   });
 }
@@ -153,6 +153,34 @@ OPERATOR(strided3x3_weight_gradient) {
     const MoreInputs more(2, count, params, ndims);
     kernels::StrideWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells),
                                   Input(params[0]), Input(params[1]), Output(params[count - 1]));
+  });
+}
+
+// image, weights[, bias][, cells] -> result
+OPERATOR(strided1x1) {
+  return Guarded([&] {
+    const MoreInputs more(2, count, params, ndims);
+    kernels::PointwiseForward(ShapeOf(shapes[0], shapes[1], more.cells), 2, Input(params[0]),
+                              Input(params[1]), Input(more.bias), Output(params[count - 1]));
+  });
+}
+
+// image (only its shape is of interest), gradient of the result, weights[, cells] -> gradient of
+// the image
+OPERATOR(strided1x1_input_gradient) {
+  return Guarded([&] {
+    const MoreInputs more(3, count, params, ndims);
+    kernels::PointwiseInputGradient(ShapeOf(shapes[0], shapes[2], more.cells), 2, Input(params[1]),
+                                    Input(params[2]), Output(params[count - 1]));
+  });
+}
+
+// image, gradient of the result[, cells] -> gradient of the weights
+OPERATOR(strided1x1_weight_gradient) {
+  return Guarded([&] {
+    const MoreInputs more(2, count, params, ndims);
+    kernels::PointwiseWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells), 2,
+                                     Input(params[0]), Input(params[1]), Output(params[count - 1]));
   });
 }
 
