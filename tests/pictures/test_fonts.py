@@ -154,7 +154,7 @@ def test_a_title_is_no_formula(tmp_path):
 def test_no_home_gets_no_cache(tmp_path, repo_root):
     """matplotlib would make one in the root folder, or say on every start that it has not."""
     code = (
-        "import os, pathlib, src.pictures.fonts as f; f.home_folder = lambda: None\n"
+        "import os, src.base.plots as f; f.home_folder = lambda: None\n"
         "f.import_matplotlib(); from matplotlib import font_manager\n"
         "print(os.environ['MPLCONFIGDIR'])"
     )

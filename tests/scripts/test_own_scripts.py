@@ -87,7 +87,7 @@ def test_the_quickstarts_steps(bench, place):
     cwd = None if place == "relative" else "/"
     done = bench.run("run_quickstart.sh", first, "--epoch_size", "2", cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
-    synthetic, train, evaluate, pictures = bench.calls
+    synthetic, train, evaluate, pictures, report = bench.calls
     assert synthetic == ["-m", "src.synthetic", "--output", str(folder / "data")]
     assert train[0] == str(bench.repo / "train.py")
     assert evaluate[0] == str(bench.repo / "eval.py")
@@ -98,6 +98,8 @@ def test_the_quickstarts_steps(bench, place):
     assert value(train, "--output_dir") == str(folder / "train")
     assert value(evaluate, "--checkpoint_path") == newest
     assert value(pictures, "--results") == str(folder / "train/eval/results.json")
+    assert value(evaluate, "--report") == "True"
+    assert report == ["-m", "src", "report", str(folder / "train")]
     assert "== average precision\n Average Precision (AP) = 0.5\n" in done.stdout
     assert list(bench.work.iterdir()) == [folder]
 
