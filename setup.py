@@ -15,6 +15,7 @@ CONFIGURATIONS = ("default_config*.yaml", "configs/*.yaml")
 EXTRAS = {
     "torch": ["torch>=2"],  # checkpoints for torchvision as .pth
     "onnx": ["onnxruntime>=1.20,<2"],  # export compares an ONNX file with the network
+    "tensorboard": ["tensorboardX>=2.6.2,<3"],  # events of a training
     "modelarts": ["boto3>=1.35,<2"],  # data from and results to OBS or S3
 }
 
