@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of a run on the disk: whole after a kill, each once after going on, and what reads them."""
+"""The rows of a run on the disk: whole after a kill, each once after going on; reading them."""
 
 import csv
 import json
