@@ -114,7 +114,7 @@ class TensorBoardEvents(Callback):
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(UserError):
             png = Path(folder, DETECTIONS)
             draw_detections(
-                list(evaluation.results),
+                [dict(result) for result in evaluation.results],
                 {**evaluation.truth, "images": images},
                 evaluation.image_folder,
                 png,
