@@ -92,7 +92,7 @@ def draw_detections(
         UserError: a file that cannot be read or does not fit the others.
     """
     truth = _read_annotations(annotations)
-    detections = _read_results(results)
+    detections = read_results(results)
     names = {entry["id"]: str(entry["name"]) for entry in truth["categories"]}
     images = truth["images"]
     if not images:
@@ -126,8 +126,15 @@ def _read_annotations(source: str | os.PathLike[str] | Mapping[str, Any]) -> dic
     return truth
 
 
-def _read_results(source: str | os.PathLike[str] | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The entries of a COCO results file, each with image_id, category_id, bbox and score."""
+def read_results(source: str | os.PathLike[str] | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries of a COCO results file, each with image_id, category_id, bbox and score.
+
+    Args:
+        source: the file, or its content.
+
+    Raises:
+        UserError: it cannot be read, or is no such list; the text names the entry.
+    """
     if isinstance(source, list):
         _check_entries(source, "results", "results")
         return source

@@ -9,6 +9,8 @@ from ..base.console import warn
 from ..base.errors import UserError
 from ..base.files import save_whole
 from ..base.messages import one_line
+from ..base.program import version
+from ..images.reading import DEFAULT_MAX_PIXELS
 from ..model_utils.config import Config
 from ..model_utils.configuration.schema import SETTABLE
 from ..pages.page import render_page
@@ -16,6 +18,7 @@ from . import checked
 from .curves import evaluation_charts, evaluation_table, training_charts
 from .data_summary import DataSummary, class_table, findings, split_table, summarize_data
 from .evaluation import evaluation_part
+from .evaluation_of_results import evaluate_results_file
 from .gallery import KINDS_SHOWN, MOST_PICTURES, Gallery, find_within, make_gallery
 from .next_steps import next_steps
 from .overview import environment_table, lead, tiles
@@ -79,6 +82,8 @@ def _values(run: RunFiles, config: Config, pictures: int) -> dict[str, Any]:
     """What the template shows."""
     names = [checked.text(name) for name in config.class_names]
     data = summarize_data(config)
+    if not run.evaluation:
+        evaluate_results_file(run, config)
     evaluation = evaluation_part(run.evaluation)
     gallery = _gallery(run, config, data, evaluation.threshold if evaluation else None, pictures)
     return {
@@ -98,7 +103,7 @@ def _values(run: RunFiles, config: Config, pictures: int) -> dict[str, Any]:
         "settings": setting_tables(run.settings) if run.settings else None,
         "environment": environment_table(run.environment),
         "commands": next_steps(run, config),
-        "written": f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
+        "written": f"{datetime.datetime.now():%Y-%m-%d %H:%M} by faster-rcnn {version()}",
     }
 
 
@@ -120,6 +125,6 @@ def _gallery(
         run.evaluation,
         find,
         threshold=threshold,
-        max_pixels=int(config.max_image_pixels),
+        max_pixels=min(int(config.max_image_pixels), DEFAULT_MAX_PIXELS),
         most_pictures=pictures,
     )

@@ -8,8 +8,7 @@ import numpy as np
 from ..pages.charts import COLORS, Chart, Curve, line_chart
 from ..pages.elements import Cell, Column, Table, count_cell, number_cell
 from ..pictures.loss_curve import smooth
-from ..run_record.reading import Row
-from ..run_record.schema import PER_CLASS
+from ..run_record.schema import PER_CLASS, Row
 
 _PARTS = {
     "rpn_cls_loss": "RPN class",

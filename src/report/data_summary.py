@@ -147,15 +147,16 @@ def class_table(summary: DataSummary, class_names: Sequence[str]) -> Table:
         summary: of the data.
         class_names: without the background, in label order.
     """
+    counted = {name: _count(split, len(class_names)) for name, split in summary.splits.items()}
     columns = [Column("class")]
     values: list[list[Cell]] = [[Cell(name)] for name in class_names]
-    for name, split in summary.splits.items():
+    for name in summary.splits:
         title = SPLITS[name]
         columns += [
             Column(f"{title} boxes", True, "without crowd regions; the bar is their share"),
             Column(f"{title} pictures", True, "with at least one"),
         ]
-        boxes, pictures, _ = _count(split, len(class_names))
+        boxes, pictures, _ = counted[name]
         for row, number, among in zip(values, boxes, pictures, strict=True):
             share = float(number / max(boxes.sum(), 1))
             row += [count_cell(int(number), share=share), count_cell(int(among))]
@@ -165,24 +166,27 @@ def class_table(summary: DataSummary, class_names: Sequence[str]) -> Table:
             Column("medium", True, "training boxes of up to 96 x 96 pixels"),
             Column("large", True, "larger training boxes"),
         ]
-        _, _, sizes = _count(summary.splits["train"], len(class_names))
-        for row, of_class in zip(values, sizes, strict=True):
+        for row, of_class in zip(values, counted["train"][2], strict=True):
             row += [count_cell(int(number)) for number in of_class]
     return Table(columns, values)
 
 
 def _count(split: Split, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each class (C,) boxes, (C,) pictures with some, and (C, 3) boxes by size."""
-    pictures = np.zeros(num_classes, np.int64)
     sizes = np.zeros((num_classes, 3), np.int64)
-    for record in split.records:
-        wanted = ~record.crowd & (record.labels >= 1) & (record.labels <= num_classes)
-        labels = record.labels[wanted] - 1
-        sides = record.boxes[wanted, 2:] - record.boxes[wanted, :2]
-        kind = np.digitize(sides[:, 0] * sides[:, 1], (_SMALL, _MEDIUM))
-        np.add.at(sizes, (labels, kind), 1)
-        pictures[np.unique(labels)] += 1
-    return sizes.sum(axis=1), pictures, sizes
+    if not split.records:
+        return sizes.sum(axis=1), sizes.sum(axis=1), sizes
+    labels = np.concatenate([record.labels for record in split.records]).astype(np.int64)
+    boxes = np.concatenate([record.boxes for record in split.records]).reshape(-1, 4)
+    crowd = np.concatenate([record.crowd for record in split.records])
+    counts = [len(record.labels) for record in split.records]
+    picture = np.repeat(np.arange(len(counts)), counts)
+    wanted = ~crowd & (labels >= 1) & (labels <= num_classes)
+    labels, boxes, picture = labels[wanted] - 1, boxes[wanted], picture[wanted]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    np.add.at(sizes, (labels, np.digitize(sides[:, 0] * sides[:, 1], (_SMALL, _MEDIUM))), 1)
+    pairs = np.unique(labels * len(counts) + picture) // len(counts)
+    return sizes.sum(axis=1), np.bincount(pairs, minlength=num_classes), sizes
 
 
 def findings(summary: DataSummary) -> list[str]:

@@ -17,12 +17,12 @@ from ..checkpoints.run_config import RUN_CONFIG, read_unasked
 from ..evaluation.analysis.schema import REPORT_NAME
 from ..model_utils.config import is_saved
 from ..pictures.loss_curve import global_steps, read_loss_log
-from ..run_record.reading import Row, read_record
-from ..run_record.schema import METRICS
+from ..run_record.reading import read_record
+from ..run_record.schema import METRICS, Row
 from . import checked
 
 CHECKPOINTS = "ckpt_0"
-_EVALUATION_FOLDERS = ("", "eval")  # of the run
+EVALUATION_FOLDERS = ("", "eval")  # of the run
 _LARGEST_EVALUATION = 1 << 26  # bytes
 _LARGEST_LOG = 1 << 28
 
@@ -122,7 +122,7 @@ def _read_loss_log(run: RunFiles) -> None:
 
 
 def _read_evaluation(run: RunFiles) -> None:
-    paths = [run.folder / folder / REPORT_NAME for folder in _EVALUATION_FOLDERS]
+    paths = [run.folder / folder / REPORT_NAME for folder in EVALUATION_FOLDERS]
     found = [path for path in paths if is_regular_file(path)]
     if not found:
         return

@@ -134,7 +134,7 @@ def require_metric(
     of_evaluations = [*COCO_METRICS, *classes, *VALIDATION_LOSSES]
     known = [*of_evaluations, *NUMBERS_OF_TRAINING]
     if metric not in known:
-        near = difflib.get_close_matches(metric[:100], known, 1, 0.5)
+        near = difflib.get_close_matches(metric[:100].casefold(), known, 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"such as {', '.join(COCO_METRICS[:3])}"
         raise UserError(
             f"{origin}: best_metric: {short(metric)} is no number of a run's record; {hint}"

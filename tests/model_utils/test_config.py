@@ -102,7 +102,7 @@ def test_values_helps_choices_and_schema_agree(documents):
 def test_every_key_with_a_closed_set_has_choices(documents):
     # A text that is neither a path nor free would be silently wrong with a typing error in it.
     free = {"train_data_type", "val_data_type", "instance_set", "extends"}
-    free |= {"data_url", "train_url", "checkpoint_url"}
+    free |= {"data_url", "train_url", "checkpoint_url", "callbacks", "best_metric"}
     texts = {key for key, rule in RULES.items() if rule.kind in ("str", "words")}
     assert texts - free == set(documents[2])
 
@@ -270,6 +270,7 @@ def other_value(key, value, choices):
         "crop_min_iou": [0.5, 0.7],
         "min_visible": 0.2,
         "augmentations": ["resize", "flip"],
+        "callbacks": ["my.Hook"],
     }
     if key in special:
         return special[key]
@@ -361,6 +362,20 @@ def test_help_is_quick_and_needs_no_mindspore(repo_root):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        ("", False),
+        ("--report", True),
+        ("--report --img_width 64", True),
+        ("--report True", True),
+        ("--report=False", False),
+    ],
+)
+def test_a_truth_value_alone_is_true(arguments, value):
+    assert load_config(arguments.split()).report is value
+
+
+@pytest.mark.parametrize(
     ("arguments", "notes"),
     [
         ("", []),
@@ -370,6 +385,7 @@ def test_help_is_quick_and_needs_no_mindspore(repo_root):
         ("--min_lr_ratio 0.1", ["min_lr_ratio has no effect here, it needs lr_type cosine"]),
         ("--data_url obs://a/b", ["data_url has no effect here, it needs enable_modelarts True"]),
         ("--max_val_images 5 --eval_interval 1", []),
+        ("--max_val_images 5 --report", []),
         (
             "--checkpoint_path a.ckpt",
             [

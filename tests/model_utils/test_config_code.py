@@ -45,7 +45,7 @@ def test_no_file_of_a_run_s_folder_names_programs(tmp_path, beside):
             UserError, match="callbacks: .*evil.Hook.* names programs, which a file"
         ):
             load_config(["--config_path", str(tmp_path / name)])
-    path.write_text(path.read_text().replace("callbacks: [evil.Hook]", "seed: 3"))
+    path.write_text("seed: 3\n")
     assert load_config(["--config_path", str(tmp_path / "mine.yaml")]).seed == 3
 
 

@@ -33,6 +33,7 @@ rpn_nms_pre: 40
 rpn_nms_post: 20
 rpn_max_num: 20
 num_parallel_workers: 2
+run_report: False
 """
 LOSS_LINE = re.compile(
     r"epoch: \d+ step: \d+, rpn_loss: \d+\.\d{5}, rcnn_loss: \d+\.\d{5}, "

@@ -69,6 +69,13 @@
     more.textContent = `Show more of ${left} pictures`;
   };
 
+  // What the mouse reads in a box's title; for fingers.
+  document.getElementById("shots").addEventListener("click", (event) => {
+    const shot = event.target.closest(".shot");
+    if (!shot) return;
+    const title = event.target.closest("rect")?.querySelector("title");
+    shot.querySelector(".about").textContent = title?.textContent ?? "";
+  });
   slider.value = controls.dataset.threshold;
   controls.addEventListener("input", update);
   more.addEventListener("click", () => { most += PAGE; update(); });
