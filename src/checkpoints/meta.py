@@ -255,6 +255,7 @@ def _best(value: Any) -> dict[str, Any]:
         "epoch": coerce(_FROM_ONE, state["epoch"]),
         "level": coerce(_FINITE, state.get("level", number)),
         "waited": coerce(_COUNT, state.get("waited", 0)),
+        "judged": coerce(_COUNT, state.get("judged", 0)),
     }
 
 

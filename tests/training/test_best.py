@@ -46,6 +46,13 @@ def test_a_run_that_goes_on_judges_as_one_that_was_not_stopped(values, stop):
     assert second.state() == whole.state()
 
 
+def test_an_epoch_that_is_evaluated_again_counts_once():
+    best = BestMetric("ap", patience=2)
+    _follow(best, [0.5, 0.4])
+    again = BestMetric("ap", patience=2, state=best.state())
+    assert _follow(again, [0.4], first=2) == ([], []) and not again.is_over()
+
+
 def test_another_metric_begins_anew():
     best = BestMetric("ap")
     best.take({"ap": 0.9}, 1)
