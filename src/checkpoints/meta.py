@@ -26,6 +26,7 @@ VERSION_KEY = "format_version"
 SETTINGS_KEY = "settings"
 
 _LONGEST_TEXT = 200
+_LONGEST_METRIC = _LONGEST_TEXT + 10  # that of a class has its name in it
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # what steers a terminal, breaks a line or cannot be written
 _LONGEST_LIST = 64
 _MOST_CLASSES = 10_000
@@ -148,9 +149,9 @@ def _error(path: Path, key: str, value: Any, problem: str) -> DamagedFileError:
     )
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        raise ValueError(f"is not a text of at most {_LONGEST_TEXT} characters")
+def _text(value: Any, most: int = _LONGEST_TEXT) -> str:
+    if not isinstance(value, str) or len(value) > most:
+        raise ValueError(f"is not a text of at most {most} characters")
     if any(unicodedata.category(character) in _UNSEEN for character in value):
         raise ValueError("holds a control character")
     return value
@@ -249,11 +250,12 @@ def _best(value: Any) -> dict[str, Any]:
     _object(state, ("metric", "value", "epoch"))
     number = coerce(_FINITE, state["value"])
     return {
-        "metric": _text(state["metric"]),
+        "metric": _text(state["metric"], _LONGEST_METRIC),
         "value": number,
         "epoch": coerce(_FROM_ONE, state["epoch"]),
         "level": coerce(_FINITE, state.get("level", number)),
         "waited": coerce(_COUNT, state.get("waited", 0)),
+        "judged": coerce(_COUNT, state.get("judged", 0)),
     }
 
 

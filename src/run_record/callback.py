@@ -51,15 +51,13 @@ class Evaluation:
         summary: COCO's numbers.
         results: the detections as COCO results: image_id, category_id, bbox, score.
         truth: the COCO annotation dict that they were compared with.
-        category_ids: (C,) the annotation file's category id of labels 1..C, None where it has none.
-        image_paths: image id to the picture's file.
+        image_folder: that the file names in `truth` are relative to.
     """
 
     summary: "CocoSummary"
     results: Sequence[Mapping[str, Any]]
     truth: Mapping[str, Any]
-    category_ids: Sequence[int | str | None]
-    image_paths: Mapping[int | str, str]
+    image_folder: str
 
 
 class Callback:

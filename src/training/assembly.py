@@ -56,7 +56,7 @@ def assemble_run(
     config, ranks, display, folder = _take_place(config)
     say = display.say
     config = settle_classes(config, ranks, say)
-    hooks = prepare_record(config, ranks)
+    hooks = prepare_record(config, ranks, say)
     data = ensure_mindrecord(config, "train", ranks.rank, ranks.world_size)
     steps = steps_per_epoch(config, data, ranks.world_size)
     contract = contract_of(config, data)
@@ -87,7 +87,7 @@ def assemble_run(
         contract=contract,
         guard=run_guard(config, meta, say),
         log=run_log(config, ranks, steps, meta),
-        recorder=run_recorder(config, folder, ranks, meta, hooks, say),
+        recorder=run_recorder(config, folder, ranks, meta, hooks),
         saver=run_saver(config, folder, network, optimizer),
         step_report=run_report(config, display, steps, ranks.world_size),
         best=run_best(config, meta),

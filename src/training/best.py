@@ -48,6 +48,7 @@ class BestMetric:
         self._epoch: int = known.get("epoch", 0)
         self._level: float | None = known.get("level", self._value)
         self._waited: int = known.get("waited", 0)
+        self._judged: int = known.get("judged", 0)
         self._before = self._value, self._epoch
 
     def take(self, row: Mapping[str, Any], epoch: int) -> bool:
@@ -62,8 +63,9 @@ class BestMetric:
             return False
         if self._level is None or self._sign * (value - self._level) > self._delta:
             self._level, self._waited = value, 0
-        else:
+        elif epoch > self._judged:  # a run that goes on may evaluate an epoch again
             self._waited += 1
+        self._judged = epoch
         if self._value is not None and self._sign * (value - self._value) <= 0:
             return False
         self._before = self._value, self._epoch
@@ -95,6 +97,7 @@ class BestMetric:
             "epoch": self._epoch,
             "level": self._level,
             "waited": self._waited,
+            "judged": self._judged,
         }
 
     def __str__(self) -> str:
@@ -134,7 +137,7 @@ def require_metric(
     of_evaluations = [*COCO_METRICS, *classes, *VALIDATION_LOSSES]
     known = [*of_evaluations, *NUMBERS_OF_TRAINING]
     if metric not in known:
-        near = difflib.get_close_matches(metric[:100], known, 1, 0.5)
+        near = difflib.get_close_matches(metric[:100].casefold(), known, 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"such as {', '.join(COCO_METRICS[:3])}"
         raise UserError(
             f"{origin}: best_metric: {short(metric)} is no number of a run's record; {hint}"

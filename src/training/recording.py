@@ -2,7 +2,7 @@
 """The record of a run, put together from its configuration."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..base.messages import short_list
@@ -22,37 +22,34 @@ if TYPE_CHECKING:
     from .run import Run
 
 
-def prepare_record(config: Config, ranks: Ranks) -> list[Any]:
-    """Check what the record needs, before all long work; return the hooks of the user's (rank 0).
+def prepare_record(config: Config, ranks: Ranks, say: Callable[[str], None]) -> Hooks:
+    """Check what the record needs, before all long work; return the hooks (rank 0).
 
     Args:
-        config: uses callbacks and the keys of `run_best`.
+        config: uses callbacks, the keys of `builtin_hooks` and those of `run_best`.
         ranks: the processes of the run.
+        say: prints a line.
 
     Raises:
         UserError: a hook cannot be made, or there is no such number as `best_metric`.
     """
     run_best(config, {})
-    return [load_callback(name) for name in config.callbacks] if ranks.rank == 0 else []
+    if ranks.rank:
+        return Hooks()
+    return Hooks([*builtin_hooks(config, say), *map(load_callback, config.callbacks)])
 
 
 def run_recorder(
-    config: Config,
-    folder: RunFolder,
-    ranks: Ranks,
-    meta: Mapping[str, Any],
-    hooks: Sequence[Any],
-    say: Callable[[str], None],
+    config: Config, folder: RunFolder, ranks: Ranks, meta: Mapping[str, Any], hooks: Hooks
 ) -> Recorder:
     """Return the record of a run, continued where the checkpoint with `meta` stood.
 
     Args:
-        config: uses batch_size, device_target and the keys of the record.
+        config: uses batch_size, device_target and class_names.
         folder: of the run.
         ranks: its processes.
         meta: empty at the beginning of a run.
-        hooks: of the user's.
-        say: prints a line.
+        hooks: of `prepare_record`.
 
     Raises:
         UserError: a file of it cannot be begun.
@@ -67,7 +64,7 @@ def run_recorder(
         resume_at = meta["epoch"], images
     recorder = Recorder(
         MetricsLog(folder.path, config.class_names, resume_at),
-        Hooks([*builtin_hooks(config, say), *hooks]),
+        hooks,
         images_per_step=batch,
         memory=memory,
     )

@@ -13,6 +13,7 @@ from mindspore import nn
 from ..base.errors import UserError
 from ..base.progress import Display
 from ..data.record_set import MindRecordSet
+from ..data.source import data_source
 from ..dataset import create_train_dataset, iterate
 from ..evaluation.analysis.schema import EvaluationReport
 from ..evaluation.run import Detections, GroundTruth, closer_look, evaluate
@@ -126,8 +127,8 @@ def validate(
         )
     found = None
     if summary is not None:  # rank 0 sees to the results
-        paths = {record.image_id: record.image_path for record in records.records}
-        found = Evaluation(summary, detections.results, truth.data, truth.category_ids, paths)
+        folder = data_source(config, "val").image_dir
+        found = Evaluation(summary, detections.results, truth.data, folder)
     return Validation(detections, truth, found, losses, time.perf_counter() - start)
 
 

@@ -40,6 +40,14 @@ def test_what_is_written_is_read_again():
     require_run(meta, PATH)
 
 
+def test_the_best_of_earlier_versions_is_their_ap():
+    best = _parse({**META, "best": {"ap": 0.25, "epoch": 3}})["best"]
+    expected = {"metric": "ap", "value": 0.25, "epoch": 3, "level": 0.25, "waited": 0, "judged": 0}
+    assert best == expected
+    longest = f"ap/{'x' * 200}"  # of a class
+    assert _parse({**META, "best": {**best, "metric": longest}})["best"]["metric"] == longest
+
+
 def test_parts_of_an_epoch_follow_each_other():
     # 6 images, then 3 steps of 2 (the first three counted as made): the run stands behind them
     require_run(_parse({**META, "epoch_parts": [[3, 2]]}), PATH)

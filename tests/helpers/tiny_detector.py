@@ -171,6 +171,7 @@ def tiny_run_meta(done=2, **changes):
         skipped=0,
         loss_log={"sums": [0.0] * 6, "count": 0},
         loss_logs=[{"sums": [0.0] * 6, "count": 0}],
+        gradient_norm={"sum": 0.0, "count": 0},
         best={},
         epoch_parts=[],
     )

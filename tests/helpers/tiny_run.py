@@ -81,6 +81,7 @@ def arguments(root, output_dir, **changes):
         device_target="CPU",
         seed=5,
         run_report=False,
+        tensorboard="off",
     )
     values.update(changes)
     return [part for key, value in values.items() for part in (f"--{key}", str(value))]

@@ -170,7 +170,8 @@ def test_a_saved_configuration_loads_to_an_equal_one(argv, tmp_path):
     assert again.origin("seed") == path
     assert os.listdir(tmp_path / "new") == ["config.yaml"]
     with open(path) as stream:
-        assert yaml.safe_load(stream) == config.to_dict()
+        saved = yaml.safe_load(stream)
+    assert {**saved, "callbacks": []} == config.to_dict() and "callbacks" not in saved
 
 
 @given(

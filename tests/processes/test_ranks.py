@@ -20,6 +20,7 @@ from src.model_utils.config import load_config
 from src.model_utils.moxing_adapter import modelarts
 from src.processes.life_signs import LifeSigns
 from src.processes.ranks import Ranks
+from src.run_record.reading import read_environment, read_record
 from src.training.loop import run_training
 from src.training.resume import Position, position_of
 from tests.helpers import rank_run
@@ -227,8 +228,16 @@ def test_a_run_in_two_processes(root, tiny_two):
         assert sorted(seen) == [100 + 3 * i for i in range(NUM_TRAIN)]
     first, second = ([step[3] for step in steps_of(output, r)] for r in (0, 1))
     assert first == second  # the norm of the gradients' mean, on each rank
-    assert "evaluation after epoch 3" in text and "best AP" in text
+    assert "evaluation after epoch 3" in text and "best so far, ap" in text
     assert not (output / "ckpt_1").exists()
+    # One record, of both: means of their losses, and their images.
+    record = read_record(output)
+    logs = [(output / f"loss_{rank}.log").read_text().splitlines() for rank in (0, 1)]
+    means = [sum(float(line.split()[-1]) for line in pair) / 2 for pair in zip(*logs, strict=True)]
+    assert [row["total_loss"] for row in record.training] == pytest.approx(means, abs=2e-5)
+    assert [row["images"] for row in record.training] == [2, 4, 6, 8, 10] * 3
+    assert [row["epoch"] for row in record.evaluations] == [3]
+    assert record.environment["processes"] == 2
 
 
 @pytest.mark.slow
@@ -286,6 +295,12 @@ def test_stopped_and_resumed_in_two_processes(root, tiny_two, tmp_path):
     assert "its run had 2 process(es), this one has 1: that is epoch 3 step 10 here" in text
     assert (tmp_path / "ckpt_0" / "faster_rcnn-4_10.ckpt").is_file()
     assert len(steps_of(tmp_path)) == 10
+    places = [(row["epoch"], row["images"]) for row in read_record(tmp_path).training]
+    assert places == [(e, i) for e in (1, 2, 3) for i in range(2, 11, 2)] + [
+        (4, images) for images in range(1, 11)
+    ]
+    starts = read_environment(tmp_path)
+    assert [start["processes"] for start in (*starts["earlier"], starts)] == [2, 2, 1]
 
 
 @pytest.mark.slow

@@ -281,6 +281,67 @@ def test_only_so_many_checkpoints(root, tmp_path):
     assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == names
 
 
+class _Told:
+    """A hook that a test looks at; `callbacks` names it."""
+
+    calls: list = []
+
+    def on_start(self, run):
+        self.calls.append(("start", run.step, run.resumed, run.steps_per_epoch))
+
+    def on_step(self, step):
+        self.calls.append(("step", step))
+
+    def on_evaluation(self, row, evaluation):
+        assert row["ap"] == pytest.approx(evaluation.summary.ap)
+        self.calls.append(("evaluation", row["epoch"]))
+
+    def on_checkpoint(self, path):
+        self.calls.append(("checkpoint", path.name))
+
+    def on_end(self, exit_code):
+        self.calls.append(("end", exit_code))
+
+
+def test_it_ends_when_the_validation_losses_get_no_better(root, whole_run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "told", sys.modules[__name__])
+    _Told.calls = []
+    config = tiny_config(
+        root,
+        tmp_path,
+        eval_interval=1,
+        eval_losses=True,
+        best_metric="val_total_loss",
+        early_stopping=1,
+        early_stopping_delta=100,
+        save_checkpoint_epochs=3,
+        callbacks="told._Told",
+    )
+    assert train_tiny(config) == 0
+    # Computing them changes nothing of the training; the last weights are there.
+    assert _same(
+        _arrays(tmp_path, "faster_rcnn-2_5.ckpt"), _arrays(whole_run, "faster_rcnn-2_5.ckpt")
+    )
+    evaluations = read_record(tmp_path).evaluations
+    assert [row["epoch"] for row in evaluations] == [1, 2]
+    first, second = (row["val_total_loss"] for row in evaluations)
+    assert 0 < second < 100 and first == pytest.approx(
+        evaluations[0]["val_rpn_loss"] + evaluations[0]["val_rcnn_loss"], rel=1e-5
+    )
+    best = read_checkpoint(tmp_path / "ckpt_0" / "best.ckpt").meta
+    assert best["epoch"] == (2 if second < first else 1)
+    calls = [call for call in _Told.calls if call[0] != "step"]
+    assert calls[0] == ("start", 0, False, STEPS) and calls[-1] == ("end", 0)
+    assert ("evaluation", 2) in calls and ("checkpoint", "best.ckpt") in calls
+    assert [call[1] for call in _Told.calls if call[0] == "step"] == list(range(1, 11))
+    assert "stopped early: val_total_loss" in (tmp_path / "log.txt").read_text()
+    # Going on, it is over at once; no row comes twice.
+    assert train_tiny(config.replace(resume="auto")) == 0
+    assert _Told.calls[-1] == ("end", 0) and ("step", 11) not in _Told.calls
+    assert read_record(tmp_path).evaluations[0] == evaluations[0]
+    assert [row["epoch"] for row in read_record(tmp_path).evaluations] == [1, 2]
+
+
 def test_steps_limit(root, tmp_path):
     assert train_tiny(tiny_config(root, tmp_path, steps_per_epoch_limit=2, epoch_size=2)) == 0
     assert (tmp_path / "ckpt_0" / "faster_rcnn-2_2.ckpt").is_file()
