@@ -5,20 +5,16 @@ DejaVu Sans comes with matplotlib and knows most alphabets; what it lacks (Chine
 Korean, Devanagari, most emoji) is looked for among the system's fonts.
 """
 
-import atexit
 import functools
 import itertools
 import os
-import shutil
-import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..base.user_cache import home_folder
+from ..base.plots import import_matplotlib
 
 _LONGEST_TEXT = 160  # letters; more would not fit on a picture
 _LONGEST_NAME = 80
@@ -128,21 +124,6 @@ class Lettering:
 
     def _ascent(self) -> int:
         return _open(_default_font(), self.size).getmetrics()[0]
-
-
-def import_matplotlib() -> ModuleType:
-    """Import matplotlib; its cache goes into a temporary folder where the user has no home.
-
-    (It would say on every start that it has done so.)
-    """
-    home = home_folder()
-    if not os.environ.get("MPLCONFIGDIR") and not (home and os.access(home, os.W_OK)):
-        folder = tempfile.mkdtemp(prefix="matplotlib-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["MPLCONFIGDIR"] = folder
-    import matplotlib
-
-    return matplotlib
 
 
 def _runs(text: str) -> list[tuple[str, str]]:

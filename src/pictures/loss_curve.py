@@ -11,7 +11,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.files import save_whole
 from ..base.foreign_files import is_regular_file
-from .fonts import import_matplotlib
+from ..base.plots import import_matplotlib
 
 _LINE = re.compile(r"epoch:\s*(\d{1,9})\s+step:\s*(\d{1,9}),\s*(.+)")
 _VALUE = re.compile(r"(\w+):\s*([-+\w.]+)")
