@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .overlaps import GOOD, Anchors, Fit, PlacedBoxes, best_overlaps
+from .overlaps import FAIR, GOOD, POOR, Anchors, PlacedBoxes, best_overlaps
 
-_MOST_BOXES = 20_000  # that candidates are judged by
+_MOST_BOXES = 8_000  # that candidates are judged by
 _ROUNDS = 100  # of k-means at most
 _STARTS = 5
 _LOWEST, _HIGHEST = 1.0, 16.0  # anchor side over stride
@@ -122,7 +122,7 @@ def fit_anchors(
     """
     keep = sample_boxes(len(placed))
     placed, weights = placed.select(keep), weights[keep]
-    score = _Score(placed, weights)
+    score = Score(placed, weights)
     middle = _typical_ratios(placed.sides, weights, len(anchors.ratios))
     best = max((anchors.fitted(scales, middle) for scales in _first_scales(num_scales)), key=score)
     for _ in range(2):
@@ -140,8 +140,16 @@ def sample_boxes(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, _MOST_BOXES)).astype(int))
 
 
-class _Score:
-    """How good anchors are: the mean overlap, and the share above `GOOD`, which are positives."""
+class Score:
+    """How good anchors are for boxes: one number, for comparisons.
+
+    The mean overlap, the share above `GOOD` (which are positives wherever they lie) and the share
+    above `FAIR`, less twice the share below `POOR`, which are hardly ever learned.
+
+    Args:
+        placed: the boxes.
+        weights: (N,) float, of the boxes.
+    """
 
     def __init__(self, placed: PlacedBoxes, weights: np.ndarray) -> None:
         self._placed, self._weights = placed, weights / weights.sum()
@@ -150,7 +158,8 @@ class _Score:
     def __call__(self, anchors: Anchors) -> float:
         if anchors not in self._known:
             best = best_overlaps(self._placed, anchors)
-            self._known[anchors] = float(((best + (best > GOOD)) * self._weights).sum()) / 2
+            value = best + (best > GOOD) + (best > FAIR) - 2.0 * (best < POOR)
+            self._known[anchors] = float((value * self._weights).sum()) / 3
         return self._known[anchors]
 
 
@@ -205,13 +214,3 @@ def _rounded(anchors: Anchors, score: Callable[[Anchors], float]) -> Anchors:
     return anchors.fitted(
         [round(scale, 2) for scale in anchors.scales], [round(r, 2) for r in anchors.ratios]
     )
-
-
-def fit_of(placed: PlacedBoxes, anchors: Anchors) -> Fit:
-    """Return how well anchors fit boxes.
-
-    Args:
-        placed: the boxes.
-        anchors: of a network.
-    """
-    return Fit.of(best_overlaps(placed, anchors))

@@ -10,7 +10,8 @@ from ..FasterRcnn.base_anchors import base_anchors
 from ..FasterRcnn.names import LEGACY, STRIDES
 from ..model_utils.configuration.derived import ConfigLike
 
-GOOD, FAIR = 0.7, 0.5  # overlaps that are counted: pos_iou_thr's default, and half
+# Overlaps that are counted: the defaults of pos_iou_thr and min_pos_iou, and half.
+GOOD, FAIR, POOR = 0.7, 0.5, 0.3
 
 
 @dataclass(frozen=True)
