@@ -236,10 +236,11 @@ def _num_gts_advice(config: Config, found: BoxesAPicture) -> Advice:
     outlier = most > _TYPICAL * max(found.p99, _GTS_STEP)
     covered = math.ceil(found.p99 * 2) if outlier else most
     value = min(max(math.ceil(covered / _GTS_STEP), 1) * _GTS_STEP, _MOST_GTS)
-    why = (
-        f"the fullest picture has {most} boxes, 99 % have at most {found.p99:.0f}; now "
-        f"{found.lost} boxes of {found.pictures} pictures would be learned as background"
-    )
+    why = f"the fullest picture has {most} boxes, 99 % have at most {found.p99:.0f}"
+    if found.lost:
+        why += (
+            f"; now {found.lost} boxes of {found.pictures} pictures would be learned as background"
+        )
     if value < most:
         why += f"; pictures with more than {value} boxes are so rare that they are cut"
     keys = _differing(config, {"num_gts": value})
@@ -272,42 +273,41 @@ def _schedule_advice(config: Config, images: int, canvas_pixels: int, on_cpu: bo
         pretrained=pretrained,
         batch=int(config.batch_size) if given else None,
     )
-    rate_now = config.base_lr / config.lr_base_batch
+    steps_now = max(images // config.batch_size, 1)
+    rate_now = config.base_lr / config.lr_base_batch * config.batch_size
     start = "from pretrained weights" if pretrained else "from scratch"
+    rate: dict[str, Any] = {"base_lr": plan.rate, "lr_base_batch": plan.batch}
+    if not pretrained:
+        rate |= {"grad_clip": True, "clip_norm": 10.0}
+    length: dict[str, Any] = {"epoch_size": plan.epochs, "warmup_step": plan.warmup}
+    if not plan.is_usual:
+        length["lr_type"] = "cosine"
     items = [
-        (
+        Advice(
             "batch",
             {"batch_size": plan.batch},
             f"{config.batch_size} pictures a device",
             f"{plan.batch} pictures a device",
             f"what a step of {canvas_pixels:,} pixels a picture leaves room and time for",
         ),
-        (
+        Advice(
             "learning rate",
-            {"base_lr": plan.rate, "lr_base_batch": plan.batch}
-            | ({} if pretrained else {"grad_clip": True, "clip_norm": 10.0}),
-            f"{rate_now * config.batch_size:g} for a step of {config.batch_size}",
+            rate,
+            f"{rate_now:g} for a step of {config.batch_size}",
             f"{plan.rate:g} for a step of {plan.batch}",
             f"training {start}: {plan.rate / plan.batch:g} for each picture of a step; it grows "
             "with the number of devices by itself",
         ),
-    ]
-    length = {"epoch_size": plan.epochs, "warmup_step": plan.warmup}
-    if not plan.is_usual:
-        length["lr_type"] = "cosine"
-    steps_now = max(images // config.batch_size, 1)
-    items.append(
-        (
+        Advice(
             "epochs",
             length,
             f"{config.epoch_size} ({config.epoch_size * steps_now} steps)",
             f"{plan.epochs} ({plan.epochs * plan.steps} steps)",
             f"{images} pictures are {plan.steps} steps an epoch",
-        )
-    )
-    chosen = []
-    for topic, keys, now, then, why in items:
-        if any(config.is_given(key) for key in keys):
-            continue
-        chosen.append(Advice(topic, _differing(config, keys), now, then, why))
-    return chosen
+        ),
+    ]
+    return [
+        item._replace(keys=_differing(config, item.keys))
+        for item in items
+        if not any(config.is_given(key) for key in item.keys)
+    ]
