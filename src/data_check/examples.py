@@ -21,6 +21,7 @@ from .pictures import Split
 _SIDE = 360  # pixels of a thumbnail's longer side
 _MOST_GROUPS, _MOST_MEMBERS = 20, 4
 _SAMPLES = 8
+_CUTS = re.compile("[ ,]")  # where a file's name may end in an example, or begin
 _NUMBER = r"(-?[\d.]+(?:e[+-]?\d+)?)"
 _BOX = re.compile(rf"\[{_NUMBER}, {_NUMBER}, {_NUMBER}, {_NUMBER}\]$")
 
@@ -123,14 +124,16 @@ def _meaning(report: AnnotationReport, name: str) -> str:
 
 def _named_records(split: Split, texts: set[str]) -> dict[str, ImageRecord]:
     """The records whose pictures the examples name: each begins with a file name, or ends so."""
-    named: dict[str, ImageRecord] = {}
-    for record in (*split.records, *split.printed):
-        name = one_line(record.file_name)
-        for text in texts:
-            if text.startswith(name) or text.endswith(f" {name}"):
-                known = named.get(text)
-                if known is None or len(known.file_name) < len(record.file_name):
-                    named[text] = record
+    if not texts:
+        return {}
+    by_name = {one_line(record.file_name): record for record in (*split.printed, *split.records)}
+    named = {}
+    for text in texts:
+        cuts = [match.start() for match in _CUTS.finditer(text)]
+        parts = [text, *(text[:cut] for cut in reversed(cuts)), *(text[cut + 1 :] for cut in cuts)]
+        record = next((by_name[part] for part in parts if part in by_name), None)
+        if record is not None:
+            named[text] = record
     return named
 
 

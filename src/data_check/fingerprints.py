@@ -30,17 +30,22 @@ class Fingerprint:
     thumb: np.ndarray
 
 
+def says_too_little(pixels: np.ndarray) -> bool:
+    """Whether a picture has to be decoded whole for a fingerprint.
+
+    Args:
+        pixels: as `reading.look_at_image` gives them: (h, w) is an eighth of a JPEG.
+    """
+    return pixels.ndim == 2 and min(pixels.shape) < _SMALLEST
+
+
 def fingerprint(data: bytes, pixels: np.ndarray) -> Fingerprint:
     """Return the fingerprint of a picture.
 
     Args:
         data: the file.
-        pixels: (h, w) grey or (H, W, 3) RGB, uint8, of `reading.look_at_image`; (h, w) is an eighth
-            of a JPEG, which is decoded again where that is too small.
+        pixels: (h, w) grey or (H, W, 3) RGB, uint8, of the picture at any size.
     """
-    if pixels.ndim == 2 and min(pixels.shape) < _SMALLEST:
-        whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-        pixels = pixels if whole is None else whole
     small = cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     if small.ndim == 3:
         small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..base.errors import UserError
+from ..base.program import command
 from ..data.file_classes import with_file_classes
+from ..data.record_index import INDEX
 from ..data.source import DataSource, data_source
 from ..model_utils.config import Config, load_config
 
-SPLITS = ("train", "val")
+_DESCRIPTIONS = (".yaml", ".yml")  # files that say where the rest of a data set is
+_MOST_FOLDERS = 100  # of a folder that are looked into for records
 # What --help says of DATA, for every command that takes it.
 DATA_HELP = """\
 DATA is what a training takes: a folder in COCO's layout (as --coco_root), or a COCO JSON or TXT
@@ -50,9 +53,14 @@ def data_keys(data: Sequence[str]) -> list[str]:
         if not os.path.exists(path):
             raise UserError(f"command line: DATA {path}: no such file or folder")
     first = data[0]
-    if os.path.isdir(first):
+    if os.path.isdir(first) or first.lower().endswith(_DESCRIPTIONS):
         if len(data) > 1:
-            raise UserError(f"command line: {data[1]!r} is too much after the folder {first}")
+            raise UserError(f"command line: {data[1]!r} is too much after {first}")
+        if _holds_records(first):
+            raise UserError(
+                f"command line: DATA {first} holds converted records: `{command('check-records')} "
+                f"{first}` looks for damage in them; give the data that they were made from"
+            )
         return ["--coco_root", first]
     if len(data) < 2 or not os.path.isdir(data[1]):
         raise UserError(
@@ -69,6 +77,16 @@ def data_keys(data: Sequence[str]) -> list[str]:
     else:
         keys = {"dataset": "txt", "anno_path": first, "image_dir": images}
     return [part for key, value in keys.items() for part in (f"--{key}", value)]
+
+
+def _holds_records(folder: str) -> bool:
+    """Whether a folder is a record set, or one of record sets."""
+    try:
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+    except OSError:
+        return False
+    places = [folder, *(os.path.join(folder, name) for name in names[:_MOST_FOLDERS])]
+    return any(os.path.isfile(os.path.join(place, INDEX)) for place in places)
 
 
 def load_data_config(argv: Sequence[str], description: str) -> tuple[Config, list[str]]:
@@ -105,6 +123,7 @@ def sources(config: Config) -> tuple[list[DataSource], list[str]]:
         missing = "" if os.path.exists(val.anno_path) else f"{val.anno_path} does not exist"
         if (val.anno_path, val.image_dir) == (train.anno_path, train.image_dir):
             missing = "it is the training split"
+        notes += [note for note in val.notes if not missing and note not in notes]
     except UserError as error:
         missing = str(error)
     if missing:

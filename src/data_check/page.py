@@ -67,9 +67,8 @@ def write_page(path: str, found: Findings, advice: str) -> None:
 
 
 def _title(found: Findings) -> str:
-    source = found.splits[0].source
-    folder = os.path.basename(os.path.dirname(os.path.abspath(source.image_dir)))
-    return f"Data check: {one_line(folder or source.image_dir, 80)}"
+    path = os.path.abspath(found.config.coco_root or found.splits[0].source.image_dir)
+    return f"Data check: {one_line(os.path.basename(path) or path, 80)}"
 
 
 def _text(path: str) -> str:

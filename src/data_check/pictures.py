@@ -12,8 +12,8 @@ from ..base.progress import Display, Progress
 from ..data.picture_fit import PictureFitter
 from ..data.records import AnnotationReport, ImageRecord
 from ..data.source import DataSource
-from ..images.reading import Inspection, look_at_image, read_bytes
-from .fingerprints import Fingerprint, fingerprint
+from ..images.reading import Inspection, decode_image, look_at_image, read_bytes
+from .fingerprints import Fingerprint, fingerprint, says_too_little
 
 _CHUNK = 256  # pictures that wait for each other: bounds what is kept of those that are ahead
 
@@ -113,6 +113,8 @@ def _look(
         try:
             data = read_bytes(record.image_path, most)
             seen, pixels = look_at_image(data, record.image_path, most)
+            if says_too_little(pixels):
+                pixels = decode_image(data, record.image_path, most)
         except UserError as error:
             return error
         return seen, fingerprint(data, pixels)
