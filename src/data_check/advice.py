@@ -66,7 +66,8 @@ class Advised:
 
     Attributes:
         items: in the order of their importance.
-        anchor_rows: the first is the present state, the last but the alternatives the advice.
+        anchor_rows: the present state; the present anchors on the advised canvas; the advised
+            ones; alternatives.
         shapes: typical shapes of the boxes on the advised canvas.
         overlaps: (N,) best overlap of each training box, now and as advised.
         placed: the training boxes on the advised canvas.
@@ -183,10 +184,13 @@ def _anchor_advice(
         best_overlaps(placed, found),
     )
     keys = {"anchor_scales": list(found.scales), "anchor_ratios": list(found.ratios)}
+    before = rows[1]
     why = (
-        f"boxes whose best anchor overlaps them by more than {GOOD}: {rows[0].fit.good:.1%} now, "
-        f"{fitted.fit.good:.1%} then; by more than {FAIR}: {rows[0].fit.fair:.1%} and "
-        f"{fitted.fit.fair:.1%}; as many anchors as now, so that a detector's weights still fit"
+        f"on the advised canvas, boxes whose best anchor overlaps them by more than {GOOD}: "
+        f"{before.fit.good:.1%} with the present anchors, {fitted.fit.good:.1%} with these; by "
+        f"more than {FAIR}: {before.fit.fair:.1%} and {fitted.fit.fair:.1%}; that none reaches: "
+        f"{before.unreached:.1%} and {fitted.unreached:.1%}; as many anchors as now, so that a "
+        "detector's weights still fit"
     )
     items = [
         Advice(

@@ -9,7 +9,7 @@ from ..base.files import make_folder, write_json
 from ..base.messages import one_line
 from ..model_utils.config import Config
 from .advice_file import write_advice
-from .findings import find
+from .findings import Findings, find
 from .inputs import sources
 from .page import write_page
 from .pictures import look_at_split
@@ -39,17 +39,26 @@ def run_check(config: Config, folder: str, *, most_pictures: int | None) -> int:
     found = find(config, splits, notes)
     for line in text_lines(found):
         print(line)
-    page, advice = os.path.join(folder, PAGE), os.path.join(folder, ADVICE)
+    page, numbers = (os.path.join(folder, name) for name in (PAGE, NUMBERS))
+    advice = str(config.path_in(folder, ADVICE))  # never over a file that it goes on from
     if found.advised.items:
-        try:
-            write_advice(advice, config, found.advised)
-        except UserError as error:
-            warn(f"note: the advice does not go with the other settings: {error}")
-    numbers = os.path.join(folder, NUMBERS)
+        _write_advice(advice, found)
     try:
         write_json(numbers, as_json(found))
     except OSError as error:
         raise UserError(f"{numbers}: cannot be written ({error.strerror})") from None
     write_page(page, found, advice)
-    print(f"\npage: {one_line(page)}\nadvice: {one_line(advice)} (--config_path takes it)")
+    print(f"\npage: {one_line(page)}")
+    if found.advised.items:
+        print(f"advice: {one_line(advice)} (--config_path takes it)")
     return 0
+
+
+def _write_advice(path: str, found: Findings) -> None:
+    """Write the advice; say where it contradicts settings of the user."""
+    try:
+        write_advice(path, found.config, found.advised)
+    except UserError as error:
+        if not os.path.exists(path):  # it could not be written
+            raise
+        warn(f"note: the advice does not go with the other settings: {error}")

@@ -96,10 +96,14 @@ def test_the_advice_is_a_configuration(checked, root, tmp_path, capsys):
         for key, value in item["keys"].items():
             have = getattr(config, key)
             assert (list(have) if isinstance(have, tuple) else have) == value
-    # With the advice as the present settings there is nothing left to advise.
-    assert main(["--config_path", path, "--output_dir", str(tmp_path)]) == 0
+    # With the advice as the present settings there is nothing left to advise, and it stays.
+    mine = shutil.copy(path, tmp_path / "advice.yaml")
+    before = mine.read_text()
+    assert main(["--config_path", str(mine), "--output_dir", str(tmp_path)]) == 0
     again = json.loads((tmp_path / "data_check.json").read_text())
     assert [item["keys"] for item in again["advice"] if item["keys"]] == []
+    assert mine.read_text() == before
+    assert load_config(["--config_path", str(tmp_path / "effective_advice.yaml")]) == config
 
 
 def test_the_page_holds_all_and_runs_nothing_of_the_data(checked):
