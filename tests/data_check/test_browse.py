@@ -46,7 +46,7 @@ def test_pictures_are_chosen(root, tmp_path):
     [
         (["--pictures", "0"], "--pictures 0 is not 1 to 1000"),
         (["--draws", "x"], "invalid int value"),
-        (["--only", "cow"], "--only 'cow' is no class; there are cat, dog"),
+        (["--only", "cow"], "--only 'cow' is no class; there are dog, cat"),
         (["--split", "test"], "invalid choice"),
         (["--start", "9"], "no picture from number 9 on"),
         (["--split", "val"], "val2017 does not exist"),
