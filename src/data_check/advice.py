@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,9 +162,12 @@ def _anchor_advice(
             label, anchors, describe(canvas), Fit.of(best), float((best < reach).mean())
         )
 
-    which, border = _anchor_filter(present, placed)
-    start = Anchors.from_config(config.replace(anchor_filter=which))
-    found = fit_anchors(placed, weights, start, len(present.scales))
+    count = len(present.scales)
+    found = fit_anchors(placed, weights, present, count)
+    which, border = _anchor_filter(found, placed)
+    start = replace(present, which=which)
+    if which != present.which:
+        found = fit_anchors(placed, weights, start, count)
     rows = [row("now", present, table.placed(now_rule), now_rule)]
     rows.append(row("present anchors, advised canvas", start, placed, rule))
     fitted = row("advised", found, placed, rule)
@@ -173,9 +176,8 @@ def _anchor_advice(
         found, fitted = start, rows[-1]._replace(label="advised (present anchors)")
     rows.append(fitted)
     for extra in range(1, _EXTRA_SCALES + 1):
-        count = len(present.scales) + extra
-        more = fit_anchors(placed, weights, start, count)
-        rows.append(row(f"alternative: {count} scales", more, placed, rule))
+        more = fit_anchors(placed, weights, start, count + extra)
+        rows.append(row(f"alternative: {count + extra} scales", more, placed, rule))
     sample = sample_boxes(len(placed))
     advised.anchor_rows, advised.placed = rows, placed
     advised.shapes = kmeans_shapes(placed.sides[sample], weights[sample], _NUM_SHAPES)
@@ -221,8 +223,7 @@ def _anchor_filter(anchors: Anchors, placed: PlacedBoxes) -> tuple[str, str]:
         return anchors.which, ""
     there = placed.select(cut)
     inside = float(best_overlaps(there, anchors).mean())
-    across = Anchors(anchors.scales, anchors.ratios, "centred", anchors.offset, anchors.rounded)
-    centred = float(best_overlaps(there, across).mean())
+    centred = float(best_overlaps(there, replace(anchors, which="centred")).mean())
     if centred < inside + _BORDER_WORTH:
         return anchors.which, ""
     return "centred", (

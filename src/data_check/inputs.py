@@ -72,7 +72,7 @@ def data_keys(data: Sequence[str]) -> list[str]:
             "dataset": "coco",
             "coco_root": os.path.dirname(images),
             "instance_set": os.path.abspath(first),
-            "train_data_type": images,
+            "train_data_type": os.path.basename(images),
         }
     else:
         keys = {"dataset": "txt", "anno_path": first, "image_dir": images}
