@@ -45,14 +45,16 @@ checkpoint=$(printf '%s\n' "$folder"/ckpt_0/faster_rcnn-*.ckpt | sort -V | tail 
 [[ -f $checkpoint ]] || die 1 "training left no checkpoint in $folder/ckpt_0"
 mkdir -p -- "$folder/eval"
 run_logged "$folder/eval" "$PYTHON" "$REPO_ROOT/eval.py" "${common[@]}" \
-    --anno_path "$annotations" --checkpoint_path "$checkpoint" --output_dir "$folder/eval"
+    --anno_path "$annotations" --checkpoint_path "$checkpoint" --output_dir "$folder/eval" \
+    --report True
 
-echo "== 4/4 pictures"
+echo "== 4/4 pictures and report"
 repository_module src.visualize --output_dir "$folder" \
     --log "$folder/loss_0.log" --results "$folder/eval/results.json" \
     --anno "$annotations" --image_dir "$data/val2017"
+repository_module src report "$folder"
 
 echo "== average precision"
 sed -n '/Average Precision/,$p' "$folder/eval/log.txt"
 printf '== done in %d min %d s, look at\n' $((SECONDS / 60)) $((SECONDS % 60))
-printf '  %s\n' "$folder/loss_curve.png" "$folder/detections.png" "$checkpoint"
+printf '  %s\n' "$folder/report.html" "$folder/loss_curve.png" "$folder/detections.png" "$checkpoint"

@@ -28,9 +28,6 @@ from .families import FOREIGN_SUFFIXES
 from .meta import META_KEY, dump_meta, parse_meta
 from .records import read_entries
 
-PREFIX = "faster_rcnn"
-
-_NAME = re.compile(rf"{PREFIX}-([0-9]{{1,18}})_([0-9]{{1,18}})\.ckpt")
 # Optimizer state and counters that other training scripts leave in their files.
 STATE_NAMES = re.compile(
     r"(moments|accum|stat|moment1|moment2)\.|"
@@ -64,26 +61,6 @@ def describe_model(config: Config) -> dict[str, Any]:
     described = {key: resolved(config, key) for key in MODEL_KEYS}
     described["class_names"] = config.class_names
     return {k: list(v) if isinstance(v, tuple) else v for k, v in described.items()}
-
-
-def checkpoint_name(epoch: int, step: int) -> str:
-    """Return the file name of a checkpoint.
-
-    Args:
-        epoch: the epoch it is of, from 1.
-        step: steps of this epoch that are done.
-    """
-    return f"{PREFIX}-{epoch}_{step}.ckpt"
-
-
-def checkpoint_position(name: str) -> tuple[int, int] | None:
-    """Return (epoch, step) of a checkpoint's file name, None for any other name.
-
-    Args:
-        name: of a file, without its folder.
-    """
-    match = _NAME.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match else None
 
 
 def save_checkpoint(
@@ -174,20 +151,6 @@ def read_checkpoint(path: str | Path, key: str = "checkpoint_path") -> Checkpoin
     path = require_file(path, key)
     arrays, texts = read_entries(path, key, texts=(META_KEY,))
     return Checkpoint(path, arrays, parse_meta(texts.get(META_KEY), path))
-
-
-def find_checkpoints(folder: str | Path) -> list[Path]:
-    """Return the checkpoints in `folder` by epoch and step, the newest one last.
-
-    Args:
-        folder: searched without the folders in it.
-    """
-    found = [
-        (position, path)
-        for path in Path(folder).glob(f"{PREFIX}-*.ckpt")
-        if (position := checkpoint_position(path.name))
-    ]
-    return [path for _, path in sorted(found)]
 
 
 def canonical_name(name: str) -> str:

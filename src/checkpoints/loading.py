@@ -11,8 +11,9 @@ from mindspore import Tensor, nn
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short_list
 from ..model_utils.configuration.weights import INPUT_KEYS, MODEL_KEYS, STRICT_KEYS
-from .file import PREFIX, STATE_NAMES, Checkpoint, canonical_name, optimizer_state
+from .file import STATE_NAMES, Checkpoint, canonical_name, optimizer_state
 from .meta import require_run
+from .names import PREFIX
 
 # What runs of this project did before there were these keys.
 _BEFORE_THE_KEY: dict[str, Any] = {"padding": "canvas", "resize": "auto", "canvases": []}

@@ -36,6 +36,7 @@ COMMANDS = {
     "browse": Command("commands.browse", "draw sheets of true boxes and of augmentation"),
     "check-records": Command("data.record_check", "check converted records for damage"),
     "visualize": Command("pictures.visualize", "draw the loss curve and detections of a run"),
+    "report": Command("commands.report", "write one page on a run: report.html"),
     "augment-sheet": Command("commands.augment_sheet", "draw augmented training pictures"),
     "synthetic": Command("data.synthetic", "draw a small data set in COCO's layout"),
     "launch": Command("processes.launch", "train in several processes"),

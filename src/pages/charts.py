@@ -22,6 +22,7 @@ COLORS = 6  # of curves that can be told apart; --curve-1 to --curve-6 in page.c
 _WIDTH, _HEIGHT = 440, 240  # units of the SVG, about pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 36  # its margins
 _MOST_POINTS = 500  # of a curve
+_HEADROOM = 1.06  # of the axis, above the highest value
 _MOST_MARKS = 30  # vertical lines that can be told apart
 _INK, _FAINT, _LINE = "#010101", "#010102", "#010103"  # stand for the page's colours
 _VARIABLES = {_INK: "--ink", _FAINT: "--faint", _LINE: "--line"}
@@ -36,7 +37,7 @@ class Curve(NamedTuple):
         name: in the legend and under the pointer.
         y: (N,) values; NaN where there is none.
         color: 1 to `COLORS`, or 0 for the colour of texts.
-        style: faint ones get no line in the legend: what another one is the average of.
+        style: faint for what another curve is the average of.
     """
 
     name: str
@@ -91,14 +92,9 @@ def line_chart(
     """
     from markupsafe import Markup
 
-    places = np.asarray(x, np.float64)
-    step = -(-len(places) // _MOST_POINTS)
-    kept = np.arange(len(places) - 1, -1, -max(step, 1))[::-1]  # the last one above all
-    drawn = [c._replace(y=np.asarray(c.y, np.float64)[kept]) for c in curves]
-    drawn = [curve for curve in drawn if np.isfinite(curve.y).any()]
+    places, drawn = _thinned(x, curves)
     if not drawn:
         return None
-    places = places[kept]
     figure, axes = _empty_chart(x_label)
     for curve in drawn:
         _draw(axes, places, curve)
@@ -106,27 +102,52 @@ def line_chart(
         axes.axline((0, 0), (1, 1), color=_FAINT, linewidth=1, linestyle=":")
     low, high = x_range or (places[0], places[-1])
     axes.set_xlim(low, high if high > low else low + 1)
-    axes.set_ylim(*y_range)
+    bottom, top = y_range
+    if top is None:
+        highest = max(float(np.nanmax(curve.y)) for curve in drawn)
+        top = highest * _HEADROOM if highest > 0 else None
+    axes.set_ylim(bottom, top)
     for mark in marks if len(marks) <= _MOST_MARKS else ():
         axes.axvline(mark, color=_LINE, linewidth=1, linestyle=":", zorder=0)
-    svg = _as_svg(figure)
-    # The SVG's y axis points down.
-    at = axes.transData.transform(np.column_stack([places, np.zeros(len(places))]))[:, 0]
     return Chart(
         title=title,
-        svg=Markup(svg),
-        legend=[(c.name, _css(c.color), c.style) for c in drawn if c.style != "faint"],
-        hover={
-            "frame": [_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM],
-            "width": _WIDTH,
-            "label": x_label,
-            "at": [round(float(value), 1) for value in at],
-            "x": [f"{value:,.{x_digits}f}" for value in places],
-            "curves": [
-                {"name": c.name, "color": _css(c.color), "y": _texts(c.y, digits)} for c in drawn
-            ],
-        },
+        svg=Markup(_as_svg(figure)),
+        legend=[(c.name, _css(c.color), c.style) for c in drawn],
+        hover=_hover(axes, places, drawn, x_label, x_digits, digits),
     )
+
+
+def _thinned(
+    x: Sequence[float] | np.ndarray, curves: Sequence[Curve]
+) -> tuple[np.ndarray, list[Curve]]:
+    """At most `_MOST_POINTS` places, the last one above all, and the curves that have values."""
+    places = np.asarray(x, np.float64)
+    step = max(-(-len(places) // _MOST_POINTS), 1)
+    kept = np.arange(len(places) - 1, -1, -step)[::-1]
+    drawn = [curve._replace(y=np.asarray(curve.y, np.float64)[kept]) for curve in curves]
+    return places[kept], [curve for curve in drawn if np.isfinite(curve.y).any()]
+
+
+def _hover(
+    axes: "Axes",
+    places: np.ndarray,
+    curves: Sequence[Curve],
+    x_label: str,
+    x_digits: int,
+    digits: int,
+) -> dict[str, Any]:
+    """What `charts.js` needs to show the values under the pointer."""
+    at = axes.transData.transform(np.column_stack([places, np.zeros(len(places))]))[:, 0]
+    return {
+        "frame": [_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM],
+        "width": _WIDTH,
+        "label": x_label,
+        "at": [round(float(value), 1) for value in at],
+        "x": _texts(places, x_digits),
+        "curves": [
+            {"name": c.name, "color": _css(c.color), "y": _texts(c.y, digits)} for c in curves
+        ],
+    }
 
 
 def _empty_chart(x_label: str) -> tuple[Any, "Axes"]:

@@ -11,7 +11,7 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.files import write_text_atomic
 from ..base.foreign_files import is_regular_file, read_json
-from ..checkpoints.file import checkpoint_position
+from ..checkpoints.names import checkpoint_position
 
 _LARGEST_INDEX = 1 << 22  # bytes; a hundred thousand names
 

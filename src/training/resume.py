@@ -12,8 +12,9 @@ from mindspore import nn
 
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short
-from ..checkpoints.file import Checkpoint, describe_model, find_checkpoints
+from ..checkpoints.file import Checkpoint, describe_model
 from ..checkpoints.loading import load_training_state, require_training_state, set_parameter
+from ..checkpoints.names import find_checkpoints
 from ..checkpoints.run_config import read_unasked
 from ..checkpoints.settings import open_checkpoint
 from ..model_utils.config import Config, is_saved, load_config

@@ -11,14 +11,18 @@ from mindspore import Tensor, nn
 
 from ..base.errors import UserError
 from ..base.progress import Display
-from ..checkpoints.file import checkpoint_name, describe_model
+from ..checkpoints.file import describe_model
+from ..checkpoints.names import BEST_NAME, checkpoint_name
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
-from ..evaluation.run import GroundTruth, evaluate
+from ..evaluation.analysis.report import show_report, write_report
+from ..evaluation.coco import CocoSummary
+from ..evaluation.run import Detections, GroundTruth, closer_look, evaluate
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
 from ..network_define import TrainOneStep
 from ..processes.ranks import Ranks, moving_statistics
+from ..report.build import try_report
 from .divergence import DivergenceGuard, FinishedStep, TrainingDiverged
 from .loss_log import LossLog
 from .resume import Position
@@ -27,7 +31,6 @@ from .saving import CheckpointSaver
 from .step_report import StepReport
 from .stop_signals import StopSignals
 
-BEST_NAME = "best.ckpt"
 EXIT_STOPPED = 143  # of a rank that leaves because another one was told to
 
 
@@ -95,6 +98,11 @@ class Run:
         """Say so of what is done after `every` epochs (0: never) and after the last one."""
         epoch = self.position.epoch
         return every > 0 and (epoch % every == 0 or epoch == self.config.epoch_size)
+
+    def _evaluation_is_due(self) -> bool:
+        """Say so every `eval_interval` epochs, and for a report after the last one."""
+        at_the_end = self.config.report and self.position.epoch == self.config.epoch_size
+        return at_the_end or self._is_due(self.config.eval_interval)
 
     def batches(self, stop: StopSignals) -> Iterator[tuple[Tensor, ...]]:
         """Yield the batches that are left of the epoch; fewer after a wish to stop.
@@ -265,7 +273,7 @@ class Run:
         Args:
             stop: looked at while images are evaluated, and afterwards.
         """
-        if self._is_due(self.config.eval_interval) and self.validation is not None:
+        if self._evaluation_is_due() and self.validation is not None:
             self._share_statistics()
             outcome = evaluate(
                 self.network,
@@ -285,7 +293,28 @@ class Run:
                     self.display.say(line)
                 self.display.say(f"{detections.images_per_second:.2f} images/s")
                 self._keep_best(summary.ap)
+                self._look_closer(summary, detections, self.validation[1])
         return not self.agree_to_stop(stop)
+
+    def _look_closer(
+        self, summary: CocoSummary, detections: Detections, truth: GroundTruth
+    ) -> None:
+        """Write the report of an evaluation; show what the last one says."""
+        is_last = self.position.epoch == self.config.epoch_size
+        if not (self.config.report or (self.config.run_report and is_last)):
+            return
+        report = closer_look(
+            self.config,
+            summary,
+            detections,
+            truth,
+            detector=self.folder.path,
+            epoch=self.position.epoch,
+        )
+        if self.config.report and is_last:
+            show_report(report, self.folder.path, self.display.say)
+        else:
+            write_report(self.folder.path, report)
 
     def _keep_best(self, ap: float) -> None:
         """Write the weights when none were better."""
@@ -325,4 +354,12 @@ class Run:
         self.saver.finish()
         self.display.say(f"done; checkpoints in {self.folder.keeper.folder.resolve()}")
         self.display.say(f"loss log: {self.log.path.resolve()}")
+        self._write_page()
         return 0
+
+    def _write_page(self) -> None:
+        """Write the page on the run."""
+        if self.config.run_report and self.ranks.rank == 0:
+            path = try_report(self.config, self.folder.path)
+            if path:
+                self.display.say(f"report: {path.resolve()}")

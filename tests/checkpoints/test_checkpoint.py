@@ -14,15 +14,9 @@ from mindspore import Tensor
 
 from src.base.errors import UserError
 from src.base.files import remove_leftovers
-from src.checkpoints.file import (
-    META_KEY,
-    checkpoint_name,
-    checkpoint_position,
-    find_checkpoints,
-    read_checkpoint,
-    save_checkpoint,
-)
+from src.checkpoints.file import META_KEY, read_checkpoint, save_checkpoint
 from src.checkpoints.loading import check_model
+from src.checkpoints.names import checkpoint_name, checkpoint_position, find_checkpoints
 from src.checkpoints.pretrained import load_pretrained
 from tests.helpers.checkpoint_files import load_detector_file, resume_file
 from tests.helpers.tiny_detector import (

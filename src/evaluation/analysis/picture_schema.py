@@ -3,9 +3,15 @@
 
 from typing import Literal, TypedDict
 
-Verdict = Literal[
-    "correct", "ignored", "classification", "localisation", "both", "duplicate", "background"
-]
+FalseKind = Literal["classification", "localisation", "both", "duplicate", "background"]
+FALSE_KINDS: tuple[FalseKind, ...] = (
+    "classification",
+    "localisation",
+    "both",
+    "duplicate",
+    "background",
+)
+Verdict = Literal["correct", "ignored"] | FalseKind
 
 
 class TrueBox(TypedDict):

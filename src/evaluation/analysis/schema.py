@@ -9,7 +9,7 @@ of its class; otherwise it is false, or ignored when it lies on a crowd. C is th
 
 from typing import Literal, TypedDict
 
-from .picture_schema import Pictures
+from .picture_schema import FALSE_KINDS, FalseKind, Pictures
 
 VERSION = 1
 REPORT_NAME = "evaluation_report.json"
@@ -22,15 +22,8 @@ CALIBRATION_BINS = 10
 GALLERY = 24  # worst pictures, and as many best ones
 BACKGROUND = "background"  # the last row and column of the confusion matrix
 
-ErrorKind = Literal["classification", "localisation", "both", "duplicate", "background", "missed"]
-ERROR_KINDS: tuple[ErrorKind, ...] = (
-    "classification",
-    "localisation",
-    "both",
-    "duplicate",
-    "background",
-    "missed",
-)
+ErrorKind = FalseKind | Literal["missed"]
+ERROR_KINDS: tuple[ErrorKind, ...] = (*FALSE_KINDS, "missed")
 BySize = dict[Literal["all", "small", "medium", "large"], int]
 
 
@@ -107,7 +100,28 @@ class ErrorCost(TypedDict):
     ap: float | None
 
 
-class ClassReport(TypedDict):
+class ClassNumbers(TypedDict):
+    """COCO's numbers of one class.
+
+    Attributes:
+        ap, ap50, ap75: over IoU 0.50 to 0.95, and at one IoU.
+        ap_small, ap_medium, ap_large: AP of boxes of that size.
+        ar, ar_small, ar_medium, ar_large: recall averaged over IoU 0.50 to 0.95.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    ar: float | None
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+
+
+class ClassReport(ClassNumbers):
     """One class.
 
     Attributes:
@@ -115,9 +129,6 @@ class ClassReport(TypedDict):
         boxes: true boxes by COCO's size (area up to 32^2, 96^2, beyond), without crowds.
         crowds: true boxes that are marked as crowds.
         detections: that were judged.
-        ap, ap50, ap75: COCO's, of this class.
-        ap_small, ap_medium, ap_large: AP of its boxes of that size.
-        ar, ar_small, ar_medium, ar_large: recall averaged over the IoUs 0.50 to 0.95.
         best: at the class' own best threshold, where F1 is highest.
         common: at the threshold that suits all classes together, `overall.best.threshold`.
         everything: of all detections, whatever their score.
@@ -135,16 +146,6 @@ class ClassReport(TypedDict):
     boxes: BySize
     crowds: int
     detections: int
-    ap: float | None
-    ap50: float | None
-    ap75: float | None
-    ap_small: float | None
-    ap_medium: float | None
-    ap_large: float | None
-    ar: float | None
-    ar_small: float | None
-    ar_medium: float | None
-    ar_large: float | None
     best: OperatingPoint
     common: OperatingPoint
     everything: OperatingPoint
@@ -276,7 +277,7 @@ class Speed(TypedDict):
         processes: that shared the pictures.
         batch_size: pictures in a batch of a process.
         device_target: CPU, GPU or Ascend.
-        versions: of MindSpore and of this program.
+        mindspore: its version.
     """
 
     images_per_second: float
@@ -284,14 +285,14 @@ class Speed(TypedDict):
     processes: int
     batch_size: int
     device_target: str
-    versions: dict[str, str]
+    mindspore: str
 
 
 class Subject(TypedDict):
     """What was evaluated on what.
 
     Attributes:
-        detector: the checkpoint, or the folder of result files.
+        detector: the checkpoint, the folder of the training run, or that of the result files.
         epoch: of the checkpoint; None when it does not say.
         annotations: the annotation file.
         image_folder: where the pictures' `file_name` begins; None when it is not known.

@@ -172,6 +172,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "save_checkpoint_steps": _COUNT_OR_ZERO,
         "save_checkpoint_minutes": _NOT_NEGATIVE,
         "keep_checkpoint_max": _COUNT,
+        "run_report": _BOOL,
         "pre_trained": _PATH,
         "resume": _PATH,
     },
@@ -196,6 +197,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "checkpoint_path": _PATH,
         "max_val_images": _COUNT_OR_ZERO,
         "result_file": _PATH,
+        "report": _BOOL,
     },
     "Export and deployment": {
         "ckpt_file": _PATH,
