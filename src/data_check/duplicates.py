@@ -20,7 +20,8 @@ _FLAT = 2.0  # standard deviation in grey levels, below which a thumbnail has no
 _NEAR_GREY = 4.0  # grey levels between two flat pictures that are alike
 _BANDS = MOST_BITS + 1
 _CROWD = 2048  # pictures of one band; of more, each is compared with its neighbours alone
-_NEIGHBOURS = 32
+_NEIGHBOURS = 32  # of a picture, in a band, whose thumbnails are compared
+_PAIRS_AT_ONCE = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def find_groups(prints: Sequence[Fingerprint]) -> list[Group]:
     hashes = np.array([prints[i].bits for i in first], np.uint64)
     thumbs = np.stack([prints[i].thumb for i in first])
     for a, b in _candidates(hashes):
-        alike = _agree(thumbs[a], thumbs[b])
-        for one, other in zip(first[a[alike]].tolist(), first[b[alike]].tolist(), strict=True):
-            leaders.join(one, other)
+        for start in range(0, len(a), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            leaders.join_alike(a[part], b[part], first, thumbs)
     groups = leaders.groups()
     return [Group(tuple(g), len({prints[i].digest for i in g}) == 1) for g in groups]
 
@@ -77,6 +78,24 @@ class _Leaders:
         """Put two, and all that belong to them, together."""
         one, other = self._leader(one), self._leader(other)
         self._above[max(one, other)] = min(one, other)
+
+    def join_alike(
+        self, a: np.ndarray, b: np.ndarray, names: np.ndarray, thumbs: np.ndarray
+    ) -> None:
+        """Put pairs together whose thumbnails agree; those that are together are not compared.
+
+        Args:
+            a, b: (P,) rows of the tables.
+            names: (N,) the picture of each row.
+            thumbs: (N, THUMB * THUMB) uint8.
+        """
+        rows, place = np.unique(np.concatenate([a, b]), return_inverse=True)
+        leaders = np.array([self._leader(int(name)) for name in names[rows]], np.int64)[place]
+        apart = leaders[: len(a)] != leaders[len(a) :]
+        a, b = a[apart], b[apart]
+        alike = _agree(thumbs[a], thumbs[b])
+        for one, other in zip(names[a[alike]].tolist(), names[b[alike]].tolist(), strict=True):
+            self.join(one, other)
 
     def groups(self) -> list[list[int]]:
         """Those of more than one member."""
@@ -104,15 +123,16 @@ def _pairs_of(bucket: np.ndarray, hashes: np.ndarray) -> Iterator[tuple[np.ndarr
     count = len(bucket)
     if count > _CROWD:
         for step in range(1, _NEIGHBOURS + 1):
-            yield _near(bucket[:-step], bucket[step:], hashes)
+            a, b = bucket[:-step], bucket[step:]
+            near = _bits(hashes[a] ^ hashes[b]) <= MOST_BITS
+            yield a[near], b[near]
         return
     a, b = np.triu_indices(count, 1)
-    yield _near(bucket[a], bucket[b], hashes)
-
-
-def _near(a: np.ndarray, b: np.ndarray, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    near = np.flatnonzero(_bits(hashes[a] ^ hashes[b]) <= MOST_BITS)
-    return a[near], b[near]
+    near = np.flatnonzero(_bits(hashes[bucket[a]] ^ hashes[bucket[b]]) <= MOST_BITS)
+    a, b = a[near], b[near]
+    # The first ones of each: in pictures of one camera all are near each other.
+    few = np.arange(len(a)) - np.searchsorted(a, a) < _NEIGHBOURS
+    yield bucket[a[few]], bucket[b[few]]
 
 
 def _bits(values: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from ..pictures.fonts import class_labels
 from .findings import Duplicates, Findings
 from .pictures import Split
 
-_SIDE = 360  # pixels of a thumbnail's longer side
+_SIDE, _SMALL_SIDE = 320, 220  # pixels of a thumbnail's longer side; without boxes
 _MOST_GROUPS, _MOST_MEMBERS = 20, 4
 _SAMPLES = 8
 _CUTS = re.compile("[ ,]")  # where a file's name may end in an example, or begin
@@ -92,7 +92,7 @@ class Gallery:
                 rgb, boxes, true, colors=self._colors, labels=self._labels, scale=scale
             )
             rgb = np.asarray(drawn.convert("RGB"))
-        return thumbnail(rgb, _SIDE)
+        return thumbnail(rgb, _SMALL_SIDE if record is None else _SIDE)
 
 
 def finding_examples(found: Findings, gallery: Gallery) -> list[Finding]:

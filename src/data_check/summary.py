@@ -13,7 +13,7 @@ from .statistics import ORIENTATIONS, SIZE_NAMES
 VERSION = 1
 _MOST_CLASSES = 20  # in the text; the page and the JSON have all
 _MOST_GROUPS = 5
-_MOST_LISTED = 1000  # groups in the JSON
+_MOST_LISTED, _MOST_NAMED = 1000, 50  # groups in the JSON, and pictures of each
 
 
 def text_lines(found: Findings) -> list[str]:
@@ -116,7 +116,8 @@ def as_json(found: Findings) -> dict[str, Any]:
         "duplicates": [
             {
                 "identical": group.identical,
-                "pictures": [[m.split, one_line(m.file_name)] for m in group.members],
+                "pictures": [[m.split, one_line(m.file_name)] for m in group.members[:_MOST_NAMED]],
+                "num_pictures": len(group.members),
             }
             for group in found.duplicates[:_MOST_LISTED]
         ],
