@@ -141,7 +141,8 @@ def _canvas_advice(config: Config, table: BoxTable, on_cpu: bool) -> Advice:
         f"of the pictures' shape, and as large as boxes need: nearly all at {side:.0f} px or more "
         f"(root of the area), within what {device} has time for"
     )
-    return Advice("canvas", _differing(config, keys), in_words(now), in_words(then), why)
+    changes = {} if now == then else _differing(config, keys)  # `auto` may say the same
+    return Advice("canvas", changes, in_words(now), in_words(then), why)
 
 
 # --------------------------------------------------------------------------- anchors

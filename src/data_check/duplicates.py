@@ -20,7 +20,7 @@ _FLAT = 2.0  # standard deviation in grey levels, below which a thumbnail has no
 _NEAR_GREY = 4.0  # grey levels between two flat pictures that are alike
 _BANDS = MOST_BITS + 1
 _CROWD = 2048  # pictures of one band; of more, each is compared with its neighbours alone
-_NEIGHBOURS = 32  # of a picture, in a band, whose thumbnails are compared
+_NEIGHBOURS = 16  # of a picture, in a band, whose thumbnails are compared
 _PAIRS_AT_ONCE = 1 << 13
 
 
