@@ -140,7 +140,8 @@ def test_annotations_and_a_folder(root, tmp_path, capsys):
     assert "2 images, 3 boxes" in capsys.readouterr().out
     assert main([str(root / ANNO.format("val2017")), str(root / "val2017"), *out]) == 0
     text = capsys.readouterr().out
-    assert "3 images" in text and "note: no validation split is looked at" in text
+    assert "instances_val2017.json: " in text
+    assert "note: no validation split is looked at: it is the training split" in text
 
 
 @pytest.mark.parametrize(
