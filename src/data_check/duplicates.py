@@ -124,7 +124,7 @@ def _pairs_of(bucket: np.ndarray, hashes: np.ndarray) -> Iterator[tuple[np.ndarr
     if count > _CROWD:
         for step in range(1, _NEIGHBOURS + 1):
             a, b = bucket[:-step], bucket[step:]
-            near = _bits(hashes[a] ^ hashes[b]) <= MOST_BITS
+            near = np.flatnonzero(_bits(hashes[a] ^ hashes[b]) <= MOST_BITS)
             yield a[near], b[near]
         return
     a, b = np.triu_indices(count, 1)
