@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from .base_anchors import base_anchors
+
 
 class AnchorGenerator:
     """Anchors of one pyramid level (Faster R-CNN, section 3.1.1; FPN, section 4.1).
@@ -29,7 +31,7 @@ class AnchorGenerator:
         rounded: bool = True,
     ) -> None:
         self.stride = stride
-        self.base_anchors = _base_anchors(stride, scales, ratios, offset, rounded)
+        self.base_anchors = base_anchors(stride, scales, ratios, offset, rounded)
 
     def grid(self, height: int, width: int) -> np.ndarray:
         """Return (height * width * len(base_anchors), 4) float32 xyxy, row by row, anchor last.
@@ -107,16 +109,3 @@ def pyramid_anchors(
         AnchorGenerator(stride, scales, ratios, offset, rounded).grid(*shape)
         for stride, shape in zip(strides, feature_shapes, strict=True)
     ]
-
-
-def _base_anchors(
-    stride: int, scales: Sequence[float], ratios: Sequence[float], offset: float, rounded: bool
-) -> np.ndarray:
-    root = np.sqrt(np.asarray(ratios, np.float64))
-    scale = np.asarray(scales, np.float64)
-    widths = (stride / root[:, None] * scale[None, :]).reshape(-1)
-    heights = (stride * root[:, None] * scale[None, :]).reshape(-1)
-    centre = 0.5 * (stride - 1) if offset else 0.0
-    half_w, half_h = 0.5 * (widths - offset), 0.5 * (heights - offset)
-    anchors = np.stack([centre - half_w, centre - half_h, centre + half_w, centre + half_h], -1)
-    return (np.round(anchors) if rounded else anchors).astype(np.float32)

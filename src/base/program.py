@@ -19,7 +19,8 @@ _SCRIPTS = {
     "export": "export.py",
     "postprocess": "postprocess.py",
     "convert": "convert_checkpoint.py",
-    "check": "-m src.record_check",
+    "check": "check_data.py",
+    "check-records": "-m src.record_check",
     "visualize": "-m src.visualize",
     "synthetic": "-m src.synthetic",
 }

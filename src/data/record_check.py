@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit code: 1 when something is damaged.
     """
-    parser = ArgumentParser(prog=command("check"), description=__doc__.partition("\n\n")[2])
+    parser = ArgumentParser(prog=command("check-records"), description=__doc__.partition("\n\n")[2])
     parser.add_argument(
         "folders", nargs="+", metavar="DIR", help="a record set, or a folder of record sets"
     )

@@ -15,8 +15,8 @@ from mindspore.mindrecord import FileWriter
 from ..base.errors import UserError
 from ..base.progress import Display, Progress
 from ..images.reading import Inspection, inspect_image, read_bytes
-from .annotation_clues import FrameClues
-from .records import AnnotationReport, ImageRecord, fit_boxes, limit_boxes
+from .picture_fit import PictureFitter
+from .records import AnnotationReport, ImageRecord
 from .source import DataSource
 
 SCHEMA = {
@@ -83,51 +83,30 @@ def write_records(
     rows = zip(image_bytes, records, strict=True)
     largest = max((size + _BOX_BYTES * len(record.labels) for size, record in rows), default=0)
     writer = _Writer(folder, source.split, largest)
-    clues = FrameClues(report, corners=source.corners)
+    fitter = PictureFitter(source, report)
     progress = Progress(
         Display(), f"{source.split}: converted", len(records), line_seconds=_SECONDS_BETWEEN_LINES
     )
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         for record, probed in _probe_all(pool, records, image_bytes, source.max_image_pixels):
             progress.advance()
-            fitted = _fitted(record, probed, source, clues, report)
+            if probed.problem is not None:
+                if not source.skip_bad_images:
+                    raise probed.problem
+                fitter.leave_out(record)
+                continue
+            fitted = fitter.fit(record, probed.seen)
             if fitted is not None:
                 writer.add(len(written.records), fitted, probed.data)
                 written.records.append(fitted)
                 written.sizes.append(probed.seen.size)
                 # Here, where there is time: the pool's threads are what is waited for.
                 written.checksums.append(zlib.crc32(probed.data))
-    clues.tell()
+    fitter.tell()
     report.require_usable(written.records)
     written.files = writer.close()
     progress.finish()
     return written
-
-
-def _fitted(
-    record: ImageRecord,
-    probed: "_Probed",
-    source: DataSource,
-    clues: FrameClues,
-    report: AnnotationReport,
-) -> ImageRecord | None:
-    """The record with its boxes within the image; None for one that is left out.
-
-    Raises:
-        UserError: the image is bad, and bad ones are not left out.
-    """
-    if probed.problem is not None:
-        if not source.skip_bad_images:
-            raise probed.problem
-        report.add("bad_image", record.file_name)
-        return None
-    _report_oddities(record, probed.seen, report)
-    clues.look(record, *probed.seen.size)
-    record = fit_boxes(record, *probed.seen.size, report)
-    if record.is_empty and not source.keep_empty:
-        report.add("empty_image", record.file_name)
-        return None
-    return limit_boxes(record, source.max_boxes, report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +148,6 @@ def _probe_all(
         bytes_ahead += size
     for first, _, future in ahead:
         yield first, future.result()
-
-
-def _report_oddities(record: ImageRecord, seen: Inspection, report: AnnotationReport) -> None:
-    size = seen.size
-    if record.stated_size not in (None, size):
-        stated_height, stated_width = record.stated_size
-        report.add(
-            "size_mismatch",
-            f"{record.file_name} is {size[1]}x{size[0]}, stated {stated_width}x{stated_height}",
-        )
-    if seen.narrow:
-        report.add("narrow", f"{record.file_name} has {seen.narrow}")
-    if seen.zeros:
-        report.add("zero_end", f"{record.file_name}, {seen.zeros} bytes of 0")
 
 
 class _Writer:

@@ -171,9 +171,6 @@ def probe_image(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) ->
 def inspect_image(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Inspection:
     """Check that an encoded image decodes, and look for signs that it is not what was meant.
 
-    A JPEG is decoded at an eighth of its size (three times as fast). That says whether EXIF turns
-    it; the exact size comes from its header.
-
     Args:
         data: the file's bytes.
         name: the file's name, for the error.
@@ -182,14 +179,35 @@ def inspect_image(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) 
     Raises:
         ImageError: as `decode_image`.
     """
+    return look_at_image(data, name, max_pixels)[0]
+
+
+def look_at_image(
+    data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> tuple[Inspection, np.ndarray]:
+    """`inspect_image`, with the pixels that it has decoded.
+
+    A JPEG is decoded at an eighth of its size (three times as fast). That says whether EXIF turns
+    it; the exact size comes from its header.
+
+    Args:
+        data, name, max_pixels: as for `inspect_image`.
+
+    Returns:
+        What was seen, and (h, w) grey of an eighth of the size, or (H, W, 3) RGB; uint8.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
     header = _checked_header(data, name, max_pixels)
     data = for_decoder(data, header)
     with _memory_for(header, data, name):
-        size = _jpeg_size(data, header) if header.kind == "JPEG" else None
-        if size is None:
-            height, width = _decode(data, header, name).shape[:2]
-            size = height, width
-        return Inspection(size, narrow_depth(data, header), _zeros_at_the_end(data, header))
+        pixels = _imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_8) if header.kind == "JPEG" else None
+        size = None if pixels is None else _jpeg_size(pixels, header)
+        if pixels is None or size is None:
+            pixels = _decode(data, header, name)
+            size = pixels.shape[0], pixels.shape[1]
+        return Inspection(size, narrow_depth(data, header), _zeros_at_the_end(data, header)), pixels
 
 
 def narrow_depth(data: bytes, header: ImageHeader | None = None) -> str:
@@ -303,11 +321,8 @@ def _silence_opencv() -> None:
         cv2.setLogLevel(0)
 
 
-def _jpeg_size(data: bytes, header: ImageHeader) -> tuple[int, int] | None:
+def _jpeg_size(small: np.ndarray, header: ImageHeader) -> tuple[int, int] | None:
     """(height, width) after EXIF rotation; None if an eighth of the picture cannot tell."""
-    small = _imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_8)
-    if small is None:
-        return None
     height, width = header.height, header.width
     upright = small.shape == (-(-height // 8), -(-width // 8))
     turned = small.shape == (-(-width // 8), -(-height // 8))

@@ -4,23 +4,16 @@
 import os
 from collections.abc import Iterator
 
-import numpy as np
-
 from ..base.files import make_folder
 from ..data.epoch_plan import canvas_numbers, epoch_order
 from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
-from ..data.train_sample import Augmentation, Draws, Place, augment
-from ..images.augmentation import labelled
-from ..images.ops import InputFormat
 from ..model_utils.config import Config
-from .drawing import Boxes, draw_contact_sheet, read_picture
-from .fonts import printable
+from .drawing import draw_contact_sheet
+from .tiles import TRUTH_LINES, Augmenter, Tile
 
 SHEET = "augmented.png"
-_PADDING = 96  # grey, of the canvas around a picture
-_LINES = (("solid", "box and class"), ("dashed", "crowd region"))
 
 
 def draw_augment_sheet(config: Config, count: int, epoch: int) -> str:
@@ -43,30 +36,15 @@ def draw_augment_sheet(config: Config, count: int, epoch: int) -> str:
         png,
         class_names=config.class_names,
         title=f"Augmented training pictures of epoch {epoch}, seed {config.seed}",
-        lines=_LINES,
+        lines=TRUTH_LINES,
         columns=8 if count > 32 else 4,
     )
     return png
 
 
-def _pictures(
-    config: Config, records: MindRecordSet, count: int, epoch: int
-) -> Iterator[tuple[np.ndarray, Boxes, Boxes, str]]:
+def _pictures(config: Config, records: MindRecordSet, count: int, epoch: int) -> Iterator[Tile]:
     """What the sheet shows of each picture, in the order of the epoch."""
-    target = InputFormat.from_config(config)
-    settings = Augmentation.from_config(config, epoch)
-    canvases = canvas_numbers(target.rule, records.sizes)
+    augmenter = Augmenter.from_config(config, epoch)
+    canvases = canvas_numbers(augmenter.target.rule, records.sizes)
     for index in epoch_order(records.num_images, int(config.seed), epoch)[:count].tolist():
-        record, canvas = records.records[index], int(canvases[index])
-        rgb = read_picture(record.image_path, int(config.max_image_pixels))
-        picture = labelled(rgb, record.boxes, record.labels, record.crowd, settings.box_convention)
-        place = Place(settings, Draws(settings, index), target, canvas)
-        picture = augment(picture, place)
-        shown = np.full((*target.rule.canvases[canvas], 3), _PADDING, np.uint8)
-        height, width = picture.size
-        shown[:height, :width] = picture.rgb
-        names = [config.class_names[label - 1] for label in picture.labels]
-        crowd, boxes = picture.crowd, picture.boxes
-        objects = [name for name, flag in zip(names, crowd, strict=True) if not flag]
-        text = f"{printable(record.file_name)}: {len(names)} of {len(record.labels)} boxes"
-        yield shown, Boxes(boxes[~crowd], objects), Boxes(boxes[crowd]), text
+        yield augmenter.tile(records.records[index], index, int(canvases[index]))
