@@ -21,6 +21,7 @@ def render_page(
     folder: Path | None = None,
     styles: Sequence[str] = (),
     scripts: Sequence[str] = (),
+    allow: Sequence[str] = (),
 ) -> str:
     """Return a page as HTML.
 
@@ -30,6 +31,8 @@ def render_page(
         values: what it shows; texts are escaped.
         folder: where it, its styles and its scripts are; those of this package are found too.
         styles, scripts: names of CSS and JavaScript files beyond those that every page has.
+        allow: directives of the Content-Security-Policy that go before the page's own, for a page
+            that talks to its server.
 
     Raises:
         jinja2.TemplateError: the template is wrong.
@@ -53,7 +56,7 @@ def render_page(
     theme, *codes = (own(name) for name in ("theme.js", "tables.js", *scripts))
     return environment.get_template(template).render(
         values,
-        policy=_policy([theme, *codes]),
+        policy="; ".join([*allow, _policy([theme, *codes])]),
         styles=[Markup(own(name)) for name in ("page.css", *styles)],
         theme_script=Markup(theme),
         scripts=[Markup(code) for code in codes],
