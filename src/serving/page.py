@@ -28,5 +28,5 @@ def upload_page(class_names: Sequence[str], max_bytes: int, min_score: float) ->
         folder=_TEMPLATES,
         styles=("upload.css",),
         scripts=("upload.js",),
-        allow=("connect-src 'self'", "img-src blob: data:"),
+        allow={"connect-src": "'self'", "img-src": "blob:"},
     )
