@@ -86,7 +86,9 @@ async def _read_body(request: Request, most: int, limits: Limits) -> bytes:
         return await asyncio.wait_for(read(), limits.read_timeout)
     except asyncio.TimeoutError:
         raise HTTPException(
-            408, f"the request was not there within {limits.read_timeout:g} s"
+            408,
+            f"the request was not there within {limits.read_timeout:g} s",
+            {"Connection": "close"},
         ) from None
 
 

@@ -107,7 +107,8 @@ class Brightest:
             return found()
         scale = meta[[3, 2, 3, 2]]
         box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / scale
-        return found((*box, 0.5 + 0.4 * (box[2] - box[0]) / 100, 1))
+        area = (box[2] - box[0]) * (box[3] - box[1])
+        return found((*box, 0.5 + area / 10_000, 1))
 
 
 def test_an_object_on_the_edge_of_tiles_is_found_once_and_whole():

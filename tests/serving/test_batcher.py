@@ -2,7 +2,6 @@
 """Waiting items become batches."""
 
 import threading
-from concurrent.futures import CancelledError, wait
 
 import pytest
 
@@ -83,11 +82,7 @@ def test_closing_ends_what_waits(batcher, recorder):
     recorder.go.set()
     batcher.close()
     assert first.result(WAIT) == 200
-    wait([waiting], WAIT)
-    try:
-        assert waiting.result(0) == 2  # it was in time
-    except CancelledError:
-        assert waiting.cancelled()
+    assert waiting.cancelled() or waiting.result(0) == 2  # it was in time
     with pytest.raises(RuntimeError, match="closed"):
         batcher.submit(1, "a")
 
