@@ -2,6 +2,7 @@
 """The server: a socket, connections that end in time, a clean end."""
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -159,7 +160,6 @@ class Server(uvicorn.Server):
         Args:
             bound: of `bound_socket`.
         """
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             self.run(sockets=[bound])
-        except KeyboardInterrupt:
-            print("the server has ended")
+        print("the server has ended")
