@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames out of videos and into them; files that are none."""
 
+import functools
+import http.server
+import threading
 from pathlib import Path
 
 import cv2
@@ -128,4 +131,23 @@ class _Nothing:
         return False
 
     def release(self):
+        pass
+
+
+def test_a_stream_over_http(tmp_path):
+    make_video(tmp_path / "a.avi", frames=4, code="MJPG")
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/a.avi"
+        frames = list(VideoReader(Video("stream", "stream", address)))
+        server.shutdown()
+    assert [frame.number for frame in frames] == [0, 1, 2, 3]
+    assert all(frame.rgb.shape == (*SIZE, 3) for frame in frames)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Says nothing."""
+
+    def log_message(self, *_):
         pass
