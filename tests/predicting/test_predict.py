@@ -21,6 +21,7 @@ from src.images.views import View
 from src.inference import Found
 from src.model_utils.config import load_config
 from src.predicting.entries import draw_entry, entry_of
+from src.predicting.finding import Tiling
 from src.predicting.names import PREDICTIONS, unique_stems
 from src.predicting.options import Options
 from src.predicting.run import check_names, run_prediction, write_predictions
@@ -57,6 +58,15 @@ def test_arguments_are_split():
         (["--input", "a", "--min_score", "high"], "not a number"),
         (["--input", "a", "--min_score", "1.5"], "not between 0 and 1"),
         (["--input", "a", "--min_score", "nan"], "not between 0 and 1"),
+        (
+            ["--input", "a", "--tile_overlap", "0.95"],
+            "--tile_overlap 0.95 is not between 0 and 0.9",
+        ),
+        (["--input", "a", "--tile_threshold", "x"], "--tile_threshold 'x' is not a number"),
+        (["--input", "a", "--tile_match", "area"], "invalid choice: 'area'"),
+        (["--input", "a", "--formats", "xml"], "invalid choice: 'xml'"),
+        (["--input", "a", "--frame_step", "0"], "--frame_step is 1 or more"),
+        (["--input", "a", "--max_frames", "-1"], "--max_frames 0 or more"),
     ],
 )
 def test_wrong_arguments(argv, complaint):
@@ -197,6 +207,35 @@ def test_pictures_beyond_the_limit_do_not_cost_the_others(tmp_path, monkeypatch,
     assert look_at("large.png", "small.png") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "large.png is a PNG of 2000x1000 pixels, more than max_image_pixels 1000000" in line
+
+
+@pytest.mark.parametrize("size", ["31", "640x", "tiny"])
+def test_tiles_of_no_size(tmp_path, monkeypatch, size):
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_text("")
+    with pytest.raises(UserError, match=f"--tile '{size}' is "):
+        predict.main(["--input", "a.png", "--tile", size, "--checkpoint_path", "c.ckpt"])
+
+
+def test_what_is_asked_for_arrives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_text("")
+    seen = []
+    monkeypatch.setattr("src.commands.predict.prepare_environment", lambda target: None)
+    monkeypatch.setattr(
+        "src.predicting.run.run_prediction", lambda config, inputs, options: seen.append(options)
+    )
+    argv = ["--input", "a.png", "--formats", "csv", "coco", "--crops", "--no_drawing"]
+    argv += ["--tile", "64x96", "--tiles_only", "--tile_match", "iou", "--tile_overlap", "0.3"]
+    argv += ["--frame_step", "3", "--max_frames", "7", "--min_score", "0.2"]
+    predict.main([*argv, "--test_nms", "agnostic"])
+    tiling = Tiling((64, 96), 0.3, "iou", 0.5, per_class=False, whole=False)
+    expected = Options(0.2, ("csv", "coco"), False, True, tiling, 3, 7)
+    assert seen == [expected]
+    predict.main(["--input", "a.png", "--tile", "auto"])
+    assert seen[1].tiling == Tiling()
+    predict.main(["--input", "a.png"])
+    assert seen[2] == Options()
 
 
 @pytest.mark.parametrize(
