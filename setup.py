@@ -16,7 +16,12 @@ EXTRAS = {
     "torch": ["torch>=2"],  # checkpoints for torchvision as .pth
     "onnx": ["onnxruntime>=1.20,<2"],  # export compares an ONNX file with the network
     # a server around a detector
-    "serve": ["fastapi>=0.118,<1", "uvicorn>=0.37,<1", "python-multipart>=0.0.18,<1"],
+    "serve": [
+        "fastapi>=0.118,<1",
+        "starlette>=0.48,<2",
+        "uvicorn>=0.37,<1",
+        "python-multipart>=0.0.18,<1",
+    ],
     "modelarts": ["boto3>=1.35,<2"],  # data from and results to OBS or S3
 }
 

@@ -22,7 +22,7 @@ Serve a detector over HTTP: a page to drop a picture on, /predict and /health.
 Waiting requests are looked at together, test_batch_size at a time. All other keys:"""
 
 _MOST_BYTES, _LONGEST_QUEUE, _LONGEST_WAIT = 2**30, 10_000, 86_400.0
-_PACKAGES = ("fastapi", "multipart", "uvicorn")
+_PACKAGES = ("fastapi", "multipart", "starlette", "uvicorn")
 
 
 def main(argv: Sequence[str]) -> int:
