@@ -23,6 +23,8 @@ EXTRAS = {
         "python-multipart>=0.0.18,<1",
     ],
     "modelarts": ["boto3>=1.35,<2"],  # data from and results to OBS or S3
+    # What tests compare the evaluation report with; brings the desktop's OpenCV.
+    "peers": ["scikit-learn>=1.4,<2", "supervision>=0.26,<1", "tidecv>=1.0.1,<2"],
 }
 
 
