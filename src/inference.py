@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from .base.errors import UserError
+from .checkpoints.run_config import adopt_run_config
 from .FasterRcnn.names import MULTIPLE
-from .images.batching import batches_of
+from .images.batching import NetworkInput, batches_of
 from .images.pictures import Picture, check_picture, check_pixels, is_picture, load_picture
-from .model_utils.config import load_config
+from .images.views import View
+from .model_utils.config import Config, load_config
 from .model_utils.device_adapter import init_device, prepare_environment
 
 
@@ -49,6 +51,7 @@ class Detector:
         class_names: names of labels 1, 2, ...
         notes: what a user should know about the settings.
         network: the Cell, (B, 3, H, W) images and (B, 4) meta -> boxes, scores, labels, valid.
+        views: how `detect` looks at a picture; several with test-time augmentation.
 
     Raises:
         UserError: the checkpoint or a setting cannot be used.
@@ -56,17 +59,48 @@ class Detector:
 
     def __init__(self, checkpoint_path: str | os.PathLike[str], **settings: Any) -> None:
         config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
+        self._open(config)
+
+    @classmethod
+    def from_config(cls, config: Config, *, min_score: float | None = None) -> "Detector":
+        """Make the detector of a configuration, as commands do.
+
+        Args:
+            config: of the user; its checkpoint_path names the file. What a run has saved beside
+                that counts too, see `adopt_run_config`.
+            min_score: scores down to this one are wanted, even where test_score_thr is higher.
+
+        Raises:
+            UserError: as the class.
+        """
+        if not config.checkpoint_path:
+            raise UserError(
+                "checkpoint_path is empty; give the detector with --checkpoint_path FILE"
+            )
+        detector = cls.__new__(cls)
+        config, lines = adopt_run_config(config)
+        detector._open(config, lines, min_score)
+        return detector
+
+    def _open(
+        self, config: Config, lines: Sequence[str] = (), min_score: float | None = None
+    ) -> None:
         prepare_environment(config.device_target)
         from .detector import ViewsDetector, open_detector
         from .graph_cache.compile_cache import CompileCache
 
         init_device(config)
-        opened = open_detector(config, os.fspath(checkpoint_path))
-        self.network = opened.network()
-        self.config, self.notes = opened.config, opened.lines
+        opened = open_detector(config, config.checkpoint_path)
+        lowest = opened.config.test_score_thr
+        if min_score is not None and min_score < lowest:  # the network drops what is below
+            lowest = min_score
+        self.network = opened.network(test_score_thr=lowest)
+        self.config = opened.config.replace(test_score_thr=lowest)
+        self.notes = [*lines, *opened.lines]
         self.class_names: tuple[str, ...] = self.config.class_names
         self._run = CompileCache(self.config)
         self._detect_views = ViewsDetector(self.network, self.config, self._run)
+        self.views: Sequence[View] = self._detect_views.views
 
     def __call__(self, image: np.ndarray, valid_hw: np.ndarray | None = None) -> list[Found]:
         """Detect in normalised images.
@@ -146,13 +180,24 @@ class Detector:
             for number, picture in enumerate(pictures)
         )
         found: dict[int, Found] = {}
-        size = self.config.test_batch_size
-        for batch, inputs in batches_of(loaded, self._detect_views.views, size):
+        for batch, inputs in batches_of(loaded, self.views, self.config.test_batch_size):
             numbers = [number for number, _ in batch]
             batch.clear()  # large pictures go before the next ones come
             # The batch may be filled up with copies.
-            found.update(zip(numbers, _found(self._detect_views(inputs)), strict=False))
+            found.update(zip(numbers, self.detect_inputs(inputs), strict=False))
         return [found[number] for number in range(len(pictures))]
+
+    def detect_inputs(self, inputs: Sequence[NetworkInput]) -> list[Found]:
+        """Detect in a batch that is prepared already, as `images.batching` does.
+
+        Args:
+            inputs: image (B, 3, H, W) float32 and meta (B, 4) float32 in each of `views`. Each B
+                and canvas compiles a graph once.
+
+        Returns:
+            For each of the B pictures what was found in it; boxes are in the picture's pixels.
+        """
+        return _found(self._detect_views(inputs))
 
 
 def _found(outputs: Sequence[np.ndarray]) -> list[Found]:

@@ -46,7 +46,7 @@ MOVED = {
     "model_utils.transfer": "storage.transfer",
     "one_at_a_time": "base.one_at_a_time",
     "postprocessing": "evaluation.postprocessing",
-    "prediction": "pictures.prediction",
+    "prediction": "predicting.run predicting.entries predicting.names",
     "pretrained": "checkpoints.pretrained",
     "process_group": "processes.process_group",
     "rank_table": "processes.rank_table",

@@ -65,13 +65,15 @@ class Display:
             self.end_bar()
             self._print(one_line(text))
 
-    def show(self, parts: Sequence[Part], done: int, total: int, *, keep: bool = False) -> None:
+    def show(
+        self, parts: Sequence[Part], done: int, total: int | None, *, keep: bool = False
+    ) -> None:
         """Show how far the work is.
 
         Args:
             parts: of the line, in their order.
             done: how much is done. Where all of it is, the bar is finished and stays.
-            total: how much there is to do.
+            total: how much there is to do; None where that is not known.
             keep: print the line where there is no terminal, and so no bar.
         """
         line = "  ".join(part.text for part in parts) if keep else ""
@@ -83,7 +85,7 @@ class Display:
             tell_listeners(line)
         with self._lock:
             self._draw(parts, done, total)
-            if done >= total:
+            if total is not None and done >= total:
                 self.end_bar()
 
     @contextlib.contextmanager
@@ -194,7 +196,7 @@ class Progress:
     Args:
         display: where it is shown.
         title: what is done with them, before the numbers.
-        total: how many there are.
+        total: how many there are; None where that is not known.
         unit: what they are.
         line_seconds: between two lines where there is no terminal.
         clock: seconds, for tests.
@@ -204,7 +206,7 @@ class Progress:
         self,
         display: Display,
         title: str,
-        total: int,
+        total: int | None,
         *,
         unit: str = "images",
         line_seconds: float = 10.0,
@@ -252,12 +254,14 @@ class Progress:
         return self._measured / max(self._seconds, 1e-9)
 
     def _show(self, *, keep: bool) -> None:
-        parts = [Part(f"{self._title} {self.done}/{self.total}")]
+        of_all = "" if self.total is None else f"/{self.total}"
+        parts = [Part(f"{self._title} {self.done}{of_all}")]
         if self._measured:
             speed = self.speed()
-            left = (self.total - self.done) / speed
             parts.append(Part(f"{speed:.1f} {self._unit}/s", 2))
-            parts.append(Part(f"left {clock_time(left)}", 1))
+            if self.total is not None:
+                left = max(0, self.total - self.done) / speed
+                parts.append(Part(f"left {clock_time(left)}", 1))
         self._display.show(parts, self.done, self.total, keep=keep)
 
 

@@ -29,6 +29,9 @@ COMMANDS = {
     "train": Command("commands.train", "train a detector"),
     "eval": Command("commands.eval", "evaluate a detector with COCO's metrics"),
     "predict": Command("commands.predict", "detect objects in images"),
+    "serve": Command(
+        "commands.serve", "answer requests over HTTP, with a page to drop pictures on"
+    ),
     "export": Command("commands.export", "write a detector as MINDIR, ONNX or AIR"),
     "postprocess": Command("commands.postprocess", "score the results of the C++ program"),
     "convert": Command("convert_checkpoint", "convert other programs' checkpoints, or back"),

@@ -21,6 +21,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, nn
 
+from .. import base
 from ..base.files import remove_leftovers
 from ..base.own_files import NotOwnError, own_folder
 from ..base.user_cache import user_cache
@@ -243,9 +244,13 @@ def _folder_of(config: Config) -> Path | None:
 
 def _program_files() -> list[str]:
     """The files that MindSpore looks at, as it finds them."""
-    from mindspore.graph.api import _get_compile_cache_dep_files
+    from mindspore.graph import api
 
-    return _get_compile_cache_dep_files()
+    if api.entry_script_path and not os.path.exists(api.entry_script_path):
+        # It is the first argument, where a command's own name may stand: `faster-rcnn train`. Any
+        # file will do: all of the program's are in the digest.
+        api.entry_script_path = os.path.realpath(base.__file__)
+    return api._get_compile_cache_dep_files()
 
 
 def tidy(folder: Path) -> None:

@@ -30,15 +30,35 @@ def batches_of(
         that one compiled graph serves all.
     """
     for canvas, batch in _batches_of_one_canvas(pictures, views[0].target.rule, size):
-        yield batch, [_prepared(batch, view, canvas, size) for view in views]
+        yield batch, stacked([prepared(rgb, views, canvas) for _, rgb in batch], size)
 
 
-def _prepared(
-    batch: list[tuple[int, np.ndarray]], view: View, canvas: int, size: int
-) -> NetworkInput:
-    prepared = [view.prepare(rgb, canvas) for _, rgb in batch]
-    prepared += prepared[-1:] * (size - len(prepared))
-    return np.stack([p[0] for p in prepared]), np.stack([p[1] for p in prepared])
+def prepared(rgb: np.ndarray, views: Sequence[View], canvas: int) -> list[NetworkInput]:
+    """Return one picture as the network sees it in each view: (3, H, W) float32, (4,) float32.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        views: of `views_of`.
+        canvas: number of the canvas.
+    """
+    return [view.prepare(rgb, canvas) for view in views]
+
+
+def stacked(pictures: Sequence[Sequence[NetworkInput]], size: int) -> list[NetworkInput]:
+    """Make a batch of pictures of one canvas, filled up with copies of the last one.
+
+    Args:
+        pictures: of `prepared`, 1 to `size` of them.
+        size: images in the batch.
+
+    Returns:
+        (size, 3, H, W) float32 and (size, 4) float32 in each view.
+    """
+    filled = [*pictures, *[pictures[-1]] * (size - len(pictures))]
+    return [
+        (np.stack([image for image, _ in of_view]), np.stack([meta for _, meta in of_view]))
+        for of_view in zip(*filled, strict=True)
+    ]
 
 
 def _batches_of_one_canvas(

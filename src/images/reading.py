@@ -305,7 +305,7 @@ def _decode(data: bytes, header: ImageHeader, name: str) -> np.ndarray:
 def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
     if data.startswith(CODESTREAM):
         return decode_codestream(data, flags)
-    _silence_opencv()
+    silence_opencv()
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -315,7 +315,7 @@ def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
 
 
 @functools.cache
-def _silence_opencv() -> None:
+def silence_opencv() -> None:
     """Keep OpenCV's own lines about damaged pictures from the log: an error says it already."""
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.setLogLevel(0)

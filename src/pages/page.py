@@ -21,6 +21,7 @@ def render_page(
     folder: Path | None = None,
     styles: Sequence[str] = (),
     scripts: Sequence[str] = (),
+    allow: Mapping[str, str] | None = None,
 ) -> str:
     """Return a page as HTML.
 
@@ -30,6 +31,8 @@ def render_page(
         values: what it shows; texts are escaped.
         folder: where it, its styles and its scripts are; those of this package are found too.
         styles, scripts: names of CSS and JavaScript files beyond those that every page has.
+        allow: directives of the Content-Security-Policy, by name, that take the place of the page's
+            own or are added; for a page that talks to its server.
 
     Raises:
         jinja2.TemplateError: the template is wrong.
@@ -53,18 +56,23 @@ def render_page(
     theme, *codes = (own(name) for name in ("theme.js", "tables.js", *scripts))
     return environment.get_template(template).render(
         values,
-        policy=_policy([theme, *codes]),
+        policy=_policy([theme, *codes], allow or {}),
         styles=[Markup(own(name)) for name in ("page.css", *styles)],
         theme_script=Markup(theme),
         scripts=[Markup(code) for code in codes],
     )
 
 
-def _policy(scripts: Sequence[str]) -> str:
+def _policy(scripts: Sequence[str], allow: Mapping[str, str]) -> str:
     """The Content-Security-Policy: nothing is loaded, and only these scripts run."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
     sources = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    directives = {
+        "default-src": "'none'",
+        "script-src": sources,
+        "style-src": "'unsafe-inline'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in {**directives, **allow}.items())

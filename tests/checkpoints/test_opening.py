@@ -14,8 +14,10 @@ from src.checkpoints.file import META_KEY, describe_model, save_checkpoint
 from src.evaluation.run import run_evaluation
 from src.export import run as exporting
 from src.export.plan import plan_export
+from src.images.listing import Inputs
 from src.inference import Detector
-from src.pictures.prediction import run_prediction
+from src.predicting.options import Options
+from src.predicting.run import run_prediction
 from tests.helpers.tiny_detector import tiny_network
 from tests.helpers.tiny_run import make_data, tiny_config, use_tiny_detector
 
@@ -28,7 +30,7 @@ def _evaluate(config, root, **given):
 
 def _predict(config, root, **given):
     cv2.imwrite(str(root / "picture.png"), np.zeros((40, 48, 3), np.uint8))
-    run_prediction(config.replace(**given), [root / "picture.png"], 0.5)
+    run_prediction(config.replace(**given), Inputs([root / "picture.png"]), Options())
 
 
 def _export(config, root, **given):

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from src.graph_cache import graph_digest
+from src.graph_cache import compile_cache, graph_digest
 from src.graph_cache.compile_cache import MAX_ENTRIES, CompileCache, tidy
 from src.graph_cache.graph_entries import GraphEntry
 from tests.helpers.network_helpers import small_config
@@ -282,3 +283,12 @@ def test_sources_environment_and_version_change_the_digest(monkeypatch, tmp_path
     monkeypatch.setattr(ms, "__version__", "2.11")
     seen.add(_digest())
     assert len(seen) == 4
+
+
+def test_a_command_under_its_own_name_has_a_cache_too(monkeypatch):
+    """MindSpore takes the first argument for the program's file: `faster-rcnn train` is none."""
+    from mindspore.graph import api
+
+    monkeypatch.setattr(api, "entry_script_path", "/nowhere/faster-rcnn train")
+    files = compile_cache._program_files()
+    assert files and all(Path(file).is_file() for file in files)

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from src.base.errors import UserError
-from src.images.listing import find_images
+from src.images.listing import find_images, find_inputs
 
 
 def names(paths):
@@ -102,3 +102,37 @@ def test_inputs_without_an_image(tmp_path, monkeypatch, given, complaint):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UserError, match=complaint):
         find_images([given])
+
+
+def test_patterns_stand_for_files_of_the_known_kinds(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    found, (note,) = find_images(["*"])
+    assert names(found) == ["a.jpg", "b.PNG", "c.jfif", "d.jpe", "e.jp2", "f.TIF"]
+    assert "2 of other kinds: g.gif, notes.txt; 1 folder(s)" in note
+    assert names(find_images(["**/*.[bw]*"])[0]) == ["y.bmp", "z.webp"]
+    (folder / "[1].jpg").write_text("")
+    assert names(find_images(["[1].jpg"])[0]) == ["[1].jpg"]  # a file of that name goes first
+    with pytest.raises(UserError, match=r"--input \*.none: no images in it"):
+        find_images(["*.none"])
+    (folder / "predictions").mkdir()
+    (folder / "predictions" / "a.png").write_text("")
+    found, _ = find_images(["**/*.[bp]*"], results="predictions")
+    assert names(found) == ["y.bmp"]
+
+
+def test_videos_cameras_and_streams(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for name in ("clip.MP4", "sub/b.webm"):
+        (folder / name).write_text("")
+    given = [".", "0", "/dev/video12", "rtsp://me:secret@cam.example:554/one?key=secret"]
+    found = find_inputs(given, recursive=True)
+    assert [video.stem for video in found.videos] == [
+        *("clip", "b", "camera_0", "camera_12", "stream_cam_example")
+    ]
+    assert [video.is_live for video in found.videos] == [False, False, True, True, True]
+    assert [video.source for video in found.videos[2:4]] == [0, 12]
+    assert len(found.pictures) == 8
+    assert "secret" not in found.videos[4].name and "secret" in found.videos[4].source
+    (folder / "0").write_text("")
+    assert names(find_inputs(["0"]).pictures) == ["0"]
+    assert names(find_images(["."])[0]) == ["a.jpg", "b.PNG", "c.jfif", "d.jpe", "e.jp2", "f.TIF"]

@@ -16,17 +16,15 @@ from src.base.errors import UserError
 from src.checkpoints.file import describe_model, save_checkpoint
 from src.commands import predict
 from src.commands.predict import parse_arguments
+from src.images.listing import Inputs
 from src.images.views import View
+from src.inference import Found
 from src.model_utils.config import load_config
-from src.pictures.prediction import (
-    PREDICTIONS,
-    draw_entry,
-    entry_of,
-    picture_names,
-    refuse_to_overwrite,
-    run_prediction,
-    write_predictions,
-)
+from src.predicting.entries import draw_entry, entry_of
+from src.predicting.finding import Tiling
+from src.predicting.names import PREDICTIONS, unique_stems
+from src.predicting.options import Options
+from src.predicting.run import check_names, run_prediction, write_predictions
 from tests.helpers.data_helpers import canvas_format
 from tests.helpers.tiny_detector import TinyDetector
 from tests.helpers.tiny_run import use_tiny_detector
@@ -60,6 +58,15 @@ def test_arguments_are_split():
         (["--input", "a", "--min_score", "high"], "not a number"),
         (["--input", "a", "--min_score", "1.5"], "not between 0 and 1"),
         (["--input", "a", "--min_score", "nan"], "not between 0 and 1"),
+        (
+            ["--input", "a", "--tile_overlap", "0.95"],
+            "--tile_overlap 0.95 is not between 0 and 0.9",
+        ),
+        (["--input", "a", "--tile_threshold", "x"], "--tile_threshold 'x' is not a number"),
+        (["--input", "a", "--tile_match", "area"], "invalid choice: 'area'"),
+        (["--input", "a", "--formats", "xml"], "invalid choice: 'xml'"),
+        (["--input", "a", "--frame_step", "0"], "--frame_step is 1 or more"),
+        (["--input", "a", "--max_frames", "-1"], "--max_frames 0 or more"),
     ],
 )
 def test_wrong_arguments(argv, complaint):
@@ -68,35 +75,32 @@ def test_wrong_arguments(argv, complaint):
 
 
 def test_pictures_of_equal_names_do_not_overwrite_each_other():
-    paths = [Path("x/a.jpg"), Path("y/a.png"), Path("a_1.jpg"), Path("z/a.bmp")]
-    names = picture_names(paths)
-    assert names[0] == "a.png" and len(set(names)) == 4
+    names = unique_stems(["a", "a", "a_1", "a"])
+    assert names[0] == "a" and len(set(names)) == 4
 
 
 def test_large_pictures_are_drawn_smaller(tmp_path, monkeypatch):
-    monkeypatch.setattr("src.pictures.prediction._LARGEST_PICTURE", 640 * 320)
+    monkeypatch.setattr("src.predicting.entries._LARGEST_PICTURE", 640 * 320)
     entry = {"detections": [{"class": "cat", "score": 0.9, "box": [0.0, 0.0, 900.0, 300.0]}]}
     draw_entry(entry, np.zeros((640, 1280, 3), np.uint8), ("cat",), tmp_path / "a.png")
     assert Image.open(tmp_path / "a.png").size == (640, 320)
 
 
 def test_names_as_long_as_the_file_system_takes(tmp_path):
-    paths = [tmp_path / ("ü" * 125 + ".jpg"), tmp_path / "sub" / ("ü" * 125 + ".png")]
-    names = picture_names(paths)
+    names = unique_stems(["ü" * 125] * 2)
     assert len(set(names)) == 2
     for name in names:
-        (tmp_path / name).write_text("")
+        (tmp_path / f"{name}.jsonl").write_text("")
 
 
-def test_an_entry_keeps_valid_and_sure_detections(tmp_path):
-    found = (
-        np.array([[1.0, 2.0, 30.0, 40.0], [5.0, 5.0, 20.0, 20.0], [0, 0, 9, 9], [0, 0, 8, 8]]),
+def test_an_entry_keeps_sure_detections_that_are_numbers(tmp_path):
+    found = Found(
+        np.array([[1.0, 2.0, 30.0, 40.0], [5.0, 5.0, 20.0, 20.0], [0, 0, 9, 9], [0, 0, np.nan, 8]]),
         np.array([0.9, 0.6, 0.3, 0.95]),
         np.array([2, 1, 1, 1]),
-        np.array([True, True, True, False]),
     )
     rgb = np.zeros((50, 60, 3), np.uint8)
-    entry = entry_of(Path("i.jpg"), rgb, found, ("cat", "dog"), 0.5)
+    entry = entry_of("i.jpg", rgb, found, ("cat", "dog"), 0.5)
     assert (entry["file"], entry["width"], entry["height"]) == ("i.jpg", 60, 50)
     assert entry["detections"] == [
         {"class": "dog", "score": 0.9, "box": [1.0, 2.0, 30.0, 40.0]},
@@ -115,8 +119,8 @@ def test_no_result_goes_where_an_image_is(tmp_path, monkeypatch, image, output):
     (tmp_path / "link").symlink_to("out")
     Path(image).write_text("precious")
     with pytest.raises(UserError, match=f"would overwrite the image {image}"):
-        refuse_to_overwrite([Path(image)], Path(output))
-    refuse_to_overwrite([Path(image)], Path("elsewhere"))
+        check_names(Inputs([Path(image)]), Path(output))
+    check_names(Inputs([Path(image)]), Path("elsewhere"))
 
 
 VIEWS = (View(canvas_format(32, 64)),)
@@ -132,12 +136,21 @@ class Settings:
     max_image_pixels: int = 1_000_000
 
 
-def one_box_each(inputs):
+class OneBoxEach:
     """Stands for the network: the same detection in every image."""
-    ((image, _),) = inputs
-    count = len(image)
-    boxes = np.tile(np.float32([[[1, 2, 9, 8]]]), (count, 1, 1))
-    return boxes, np.full((count, 1), 0.9), np.full((count, 1), 2), np.full((count, 1), True)
+
+    views = VIEWS
+
+    def detect_inputs(self, inputs):
+        ((image, _),) = inputs
+        found = Found(np.float32([[1, 2, 9, 8]]), np.float32([0.9]), np.int32([2]))
+        return [found] * len(image)
+
+
+def look_at(*names, **options):
+    """Predict by the stand-in; return the exit code."""
+    inputs = Inputs([Path(name) for name in names])
+    return write_predictions(OneBoxEach(), Settings(), inputs, Options(**options))
 
 
 def test_an_unreadable_image_does_not_cost_the_others(tmp_path, monkeypatch, capsys):
@@ -146,7 +159,7 @@ def test_an_unreadable_image_does_not_cost_the_others(tmp_path, monkeypatch, cap
     for name in ("a.png", "b.png", "c.png"):
         Image.new("RGB", (20, 10)).save(name)
     Path("bad.png").write_text("no picture")
-    assert write_predictions(one_box_each, VIEWS, Settings(), [Path(n) for n in names], 0.5) == 2
+    assert look_at(*names) == 2
     entries = json.loads(Path("out", PREDICTIONS).read_text())
     assert [e["file"] for e in entries] == ["a.png", "b.png", "c.png"]
     assert all(e["detections"][0]["class"] == "dog" for e in entries)
@@ -155,7 +168,7 @@ def test_an_unreadable_image_does_not_cost_the_others(tmp_path, monkeypatch, cap
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: image bad.png") and second.startswith("error: image gone.png")
     assert "skip_bad_images" not in first + second
-    assert write_predictions(one_box_each, VIEWS, Settings(), [Path("a.png")], 0.5) == 0
+    assert look_at("a.png") == 0
 
 
 def test_pictures_of_both_orientations(tmp_path, monkeypatch, capsys):
@@ -169,7 +182,7 @@ def test_pictures_of_both_orientations(tmp_path, monkeypatch, capsys):
     names = ["a.png", "b.png", "c.png", "d.png", "e.png"]
     for name, size in zip(names, [(60, 40), (40, 60), (66, 40), (40, 62), (60, 40)], strict=True):
         Image.new("RGB", size, "red").save(name)
-    assert run_prediction(config, [Path(name) for name in names], 0.0) == 0
+    assert run_prediction(config, Inputs([Path(name) for name in names]), Options(0.0)) == 0
     entries = json.loads(Path("out", PREDICTIONS).read_text())
     assert [(e["file"], e["width"]) for e in entries] == [
         *zip(names, [60, 40, 66, 40, 60], strict=True)
@@ -182,7 +195,7 @@ def test_pictures_of_both_orientations(tmp_path, monkeypatch, capsys):
 def test_pictures_that_come_out_black_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.full((20, 30), 3000, np.uint16)).save("dark.tif")
-    assert write_predictions(one_box_each, VIEWS, Settings(), [Path("dark.tif")], 0.5) == 0
+    assert look_at("dark.tif") == 0
     out = capsys.readouterr().out
     assert "note: dark.tif has values up to 3000 of 65535, like 12 bits: 11 of 255" in out
 
@@ -191,10 +204,38 @@ def test_pictures_beyond_the_limit_do_not_cost_the_others(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     for name, size in (("small.png", (20, 10)), ("large.png", (2000, 1000))):
         Image.new("RGB", size).save(name)
-    paths = [Path("large.png"), Path("small.png")]
-    assert write_predictions(one_box_each, VIEWS, Settings(), paths, 0.5) == 2
+    assert look_at("large.png", "small.png") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "large.png is a PNG of 2000x1000 pixels, more than max_image_pixels 1000000" in line
+
+
+@pytest.mark.parametrize("size", ["31", "640x", "tiny"])
+def test_tiles_of_no_size(tmp_path, monkeypatch, size):
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_text("")
+    with pytest.raises(UserError, match=f"--tile '{size}' is "):
+        predict.main(["--input", "a.png", "--tile", size, "--checkpoint_path", "c.ckpt"])
+
+
+def test_what_is_asked_for_arrives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_text("")
+    seen = []
+    monkeypatch.setattr("src.commands.predict.prepare_environment", lambda target: None)
+    monkeypatch.setattr(
+        "src.predicting.run.run_prediction", lambda config, inputs, options: seen.append(options)
+    )
+    argv = ["--input", "a.png", "--formats", "csv", "coco", "--crops", "--no_drawing"]
+    argv += ["--tile", "64x96", "--tiles_only", "--tile_match", "iou", "--tile_overlap", "0.3"]
+    argv += ["--frame_step", "3", "--max_frames", "7", "--min_score", "0.2"]
+    predict.main([*argv, "--test_nms", "agnostic"])
+    tiling = Tiling((64, 96), 0.3, "iou", 0.5, per_class=False, whole=False)
+    expected = Options(0.2, ("csv", "coco"), False, True, tiling, 3, 7)
+    assert seen == [expected]
+    predict.main(["--input", "a.png", "--tile", "auto"])
+    assert seen[1].tiling == Tiling()
+    predict.main(["--input", "a.png"])
+    assert seen[2] == Options()
 
 
 @pytest.mark.parametrize(
@@ -207,7 +248,7 @@ def test_results_go_to_a_folder_of_their_own(tmp_path, monkeypatch, options, fol
     Path("config.yaml").write_text("output_dir: train")
     seen = []
     monkeypatch.setattr("src.commands.predict.prepare_environment", lambda target: None)
-    name = "src.pictures.prediction.run_prediction"
+    name = "src.predicting.run.run_prediction"
     monkeypatch.setattr(name, lambda config, *rest: seen.append(config))
     predict.main(["--input", "a.png", "--checkpoint_path", "ckpt_0/c.ckpt", *options])
     assert [config.output_dir for config in seen] == [folder]
