@@ -12,7 +12,7 @@ from .FasterRcnn.names import MULTIPLE
 from .images.batching import batches_of
 from .images.pictures import Picture, check_picture, check_pixels, is_picture, load_picture
 from .model_utils.config import load_config
-from .model_utils.device_adapter import init_device, prepare_environment
+from .model_utils.device_adapter import choose_device, init_device
 
 
 class Found(NamedTuple):
@@ -33,7 +33,7 @@ class Detector:
     """The network of a checkpoint with the settings that belong to its weights.
 
     On a CPU, make the first one before the process's first convolution: later MindSpore cannot be
-    kept from convolutions that are very slow on some processors (see `prepare_environment`).
+    kept from convolutions that are very slow on some processors (see `choose_device`).
 
     One network serves inputs of every size; each size and batch compiles a graph once, which takes
     seconds and stays. `detect` uses the canvases of `config` alone, which are few; callers that
@@ -56,7 +56,7 @@ class Detector:
 
     def __init__(self, checkpoint_path: str | os.PathLike[str], **settings: Any) -> None:
         config = load_config([]).replace(**{**settings, "checkpoint_path": str(checkpoint_path)})
-        prepare_environment(config.device_target)
+        config = choose_device(config)
         from .detector import ViewsDetector, open_detector
         from .graph_cache.compile_cache import CompileCache
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..base.errors import UserError
 from ..model_utils.config import load_config
 from ..model_utils.configuration.command_line import COMMAND_LINE
-from ..model_utils.device_adapter import prepare_environment
+from ..model_utils.device_adapter import choose_device
 
 DESCRIPTION = """\
 Detect objects in images: draws the boxes and writes them as JSON.
@@ -63,11 +63,11 @@ def main(argv: Sequence[str]) -> int:
     from ..images.listing import find_images
     from ..pictures.prediction import DEFAULT_OUTPUT, run_prediction
 
-    config = load_config(rest, description=DESCRIPTION)
+    config = load_config(rest, description=DESCRIPTION, program="predict")
     if config.origin("output_dir") != COMMAND_LINE:  # a file's is where training writes
         config = config.replace(output_dir=DEFAULT_OUTPUT)
     paths, notes = find_images(own.input, recursive=own.recursive, results=config.output_dir)
     for note in notes:
         print(note)
-    prepare_environment(config.device_target)
+    config = choose_device(config)
     return run_prediction(config, paths, own.min_score)
