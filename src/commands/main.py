@@ -30,6 +30,7 @@ COMMANDS = {
     "eval": Command("commands.eval", "evaluate a detector with COCO's metrics"),
     "predict": Command("commands.predict", "detect objects in images"),
     "export": Command("commands.export", "write a detector as MINDIR, ONNX or AIR"),
+    "eval-onnx": Command("commands.eval_onnx", "evaluate an exported ONNX model"),
     "postprocess": Command("commands.postprocess", "score the results of the C++ program"),
     "convert": Command("convert_checkpoint", "convert other programs' checkpoints, or back"),
     "check": Command("data.record_check", "check converted records for damage"),
@@ -86,7 +87,8 @@ def _help() -> str:
             "",
             *lines,
             "",
-            f"{command()} COMMAND --help tells more about a command, --version the version.",
+            f"{command()} COMMAND --help tells more about a command, --help all every key of it,",
+            "--version the version.",
         ]
     )
 
