@@ -97,7 +97,7 @@ def _build(
     defaults: Mapping[str, Any],
     helps: Mapping[str, str],
     choices: Mapping[str, Sequence[Any]],
-    shown: Collection[str],
+    keys: Collection[str],
 ) -> ArgumentParser:
     """The parser; only options that are given end up in its namespace."""
     parser = ArgumentParser(
@@ -106,7 +106,7 @@ def _build(
         formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the description's lines
         argument_default=argparse.SUPPRESS,
         usage="%(prog)s [--config_path FILE] [--key value ...]",
-        epilog=_epilog(len(shown)),
+        epilog=_epilog(len(keys)),
         add_help=False,
     )
     parser.add_argument(*_HELP, action="help", help=f"these keys; --help {_ALL}: every key")
@@ -121,17 +121,18 @@ def _build(
             if key not in SETTABLE:
                 continue
             kind = rules[key].kind
-            values = (
+            shown = (
                 "{" + ",".join(map(str, choices[key])) + "}"
                 if key in choices
                 else element_kind(kind).upper()
             )
             text = f"{helps.get(key, '')} (default: {_default_text(key, defaults[key])})"
+            text = text if key in keys else argparse.SUPPRESS
             group.add_argument(
                 f"--{key}",
                 nargs="+" if is_list(kind) else None,
-                metavar=values,
-                help=text.replace("%", "%%") if key in shown else argparse.SUPPRESS,
+                metavar=shown,
+                help=text.replace("%", "%%"),
             )
     for key in sorted(ZOO_KEYS):
         parser.add_argument(f"--{key}", nargs="+", help=argparse.SUPPRESS)
