@@ -5,8 +5,7 @@ import pytest
 
 from src.base.errors import UserError
 from src.model_utils.config import load_config
-from src.model_utils.configuration.command_line import CONFIG_PATH
-from src.model_utils.configuration.near_keys import OTHER_NAMES
+from src.model_utils.configuration.near_keys import CONFIG_PATH, OTHER_NAMES
 from src.model_utils.configuration.schema import SETTABLE
 from src.model_utils.configuration.zoo import ZOO_KEYS
 from tests.helpers.config_helpers import message, write
@@ -260,6 +259,21 @@ def test_another_programs_name_of_a_key_is_understood(option, program, meant):
         load_config([option, "1"], program=program)
     name = option[2:]
     assert str(raised.value) == f"command line: '{name}' is not a key; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("argument", "end"),
+    [
+        ("epochs=100", "; did you mean epoch_size?"),
+        ("seed=3", "; did you mean seed?"),
+        ("SOLVER.BASE_LR", "; did you mean base_lr?"),
+        ("my pictures", "spaces in quotes"),
+    ],
+)
+def test_options_without_dashes(argument, end):
+    with pytest.raises(UserError, match="belongs to no key; write --key value") as raised:
+        load_config([argument, "0.01"], program="train")
+    assert str(raised.value).endswith(end)
 
 
 def test_another_programs_name_in_a_file(tmp_path):

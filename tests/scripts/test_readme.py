@@ -9,7 +9,7 @@ import pytest
 
 from src.base.program import command
 from src.commands.main import COMMANDS
-from src.model_utils.configuration.command_line import CONFIG_PATH
+from src.model_utils.configuration.near_keys import CONFIG_PATH
 from src.model_utils.configuration.schema import SETTABLE
 from tests.helpers.paths import REPO
 

@@ -11,13 +11,13 @@ from ...base.arguments import ArgumentParser
 from ...base.errors import UserError
 from ...base.messages import short
 from . import yaml_files
+from .near_keys import CONFIG_PATH, nearest
 from .schema import RULES, SECTIONS, SETTABLE
 from .types import element_kind, is_list
 from .zoo import ZOO_KEYS
 
 _HELP = ("-h", "--help")
 _ALL = "all"  # --help all
-CONFIG_PATH = "config_path"
 COMMAND_LINE = "command line"  # where the values come from
 
 
@@ -65,9 +65,10 @@ def parse(
     for argument in rest:
         if argument.startswith("--"):
             raise UnknownArgumentError(argument[2:].split("=")[0])
+        meant = nearest(argument.split("=")[0], shown, fuzzy=False)  # epochs=100 is ultralytics'
         raise UserError(
             f"{COMMAND_LINE}: {argument!r} belongs to no key; write --key value, and a value with "
-            "spaces in quotes"
+            f"spaces in quotes{meant}"
         )
     given = vars(namespace)
     config_path = given.pop(CONFIG_PATH, None)

@@ -4,10 +4,10 @@
 import difflib
 from collections.abc import Collection
 
-from .command_line import CONFIG_PATH
 from .schema import RULES
 from .zoo import ZOO_KEYS
 
+CONFIG_PATH = "config_path"  # an option that is no key of the configuration
 _LONGEST_KEY = 100  # characters that are compared with the known ones
 _IMAGE_SIZE = ("img_width and img_height",)
 _WEIGHTS = ("pre_trained", "checkpoint_path", "ckpt_file")
@@ -118,12 +118,13 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def nearest(key: str, shown: Collection[str] = ()) -> str:
+def nearest(key: str, shown: Collection[str] = (), *, fuzzy: bool = True) -> str:
     """Return `; did you mean ...?` with the keys that are meant, or nothing.
 
     Args:
         key: as it was given.
         shown: keys of the program at hand, of which another program's name is one first of all.
+        fuzzy: also take a key that is only similar.
 
     >>> nearest("epochs"), nearest("img_widht"), nearest("weights", ["checkpoint_path"])
     ('; did you mean epoch_size?', '; did you mean img_width?', '; did you mean checkpoint_path?')
@@ -135,5 +136,5 @@ def nearest(key: str, shown: Collection[str] = ()) -> str:
         keys = tuple(name for name in keys if name in shown) or keys
         return f"; did you mean {' or '.join(keys)}?"
     known = [*RULES, *sorted(ZOO_KEYS), CONFIG_PATH]
-    near = difflib.get_close_matches(wanted, known, 1, 0.6)
+    near = difflib.get_close_matches(wanted, known, 1, 0.6 if fuzzy else 1.0)
     return f"; did you mean {near[0]}?" if near else ""
