@@ -116,11 +116,12 @@ def prepare_environment(device_target: str) -> None:
     have been before. What the user has set stays.
 
     Args:
-        device_target: "CPU", "GPU" or "Ascend".
+        device_target: "CPU", "GPU" or "Ascend"; of `auto`, `choose_device` says which.
     """
+    isa = _by_device(device_target, {"CPU": _CPU_ISA, "GPU": "", "Ascend": ""})
     os.environ.setdefault(_LOG_VARIABLE, _LOG_ERRORS)
-    if device_target == "CPU" and not os.environ.get(_CPU_ISA_VARIABLE):
-        os.environ[_CPU_ISA_VARIABLE] = _CPU_ISA
+    if isa and not os.environ.get(_CPU_ISA_VARIABLE):
+        os.environ[_CPU_ISA_VARIABLE] = isa
 
 
 def init_device(config: "Config") -> DeviceInfo:

@@ -132,9 +132,12 @@ def test_compute_dtype(target, compute_type, dtype):
     assert device_adapter.compute_dtype(config) == dtype
 
 
-def test_a_device_that_nobody_has_looked_for_has_no_number_format():
+def test_a_device_that_nobody_has_looked_for_is_a_defect_of_the_program():
+    config = load_config([])
     with pytest.raises(ValueError, match="auto"):
-        device_adapter.compute_dtype(load_config([]))
+        device_adapter.compute_dtype(config)
+    with pytest.raises(ValueError, match="auto"):
+        device_adapter.prepare_environment(config.device_target)
 
 
 @pytest.mark.parametrize(
