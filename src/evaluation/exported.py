@@ -19,8 +19,9 @@ from ..export.model_card import ModelCard, description_of
 from ..export.model_set import ExportedModel
 from ..images.geometry import canvas_text
 from ..model_utils.config import Config
+from .analysis.report import show_report
 from .coco_results import check_result_path, result_path_of
-from .run import evaluate, read_ground_truth, show_results
+from .run import closer_look, evaluate, read_ground_truth, show_results
 
 ONNX = "ONNX"
 
@@ -120,6 +121,11 @@ def run_exported_evaluation(config: Config) -> int:
     summary, detections = outcome
     assert summary is not None  # there is one process
     show_results(summary, detections, result_path, display, runtime)
+    if config.report:
+        report = closer_look(
+            config, summary, detections, truth, detector=path, epoch=None, results=result_path
+        )
+        show_report(report, result_path.parent, display.say)
     return 0
 
 

@@ -43,7 +43,7 @@ def _config(folder, output, *more):
 
 
 def test_an_exported_model_gives_the_network_s_results(folder, tmp_path, capsys):
-    config = _config(folder, tmp_path, "--test_batch_size", "8", "--num_classes", "81")
+    config = _config(folder, tmp_path, "--test_batch_size", "8", "--num_classes", "81", "--report")
     assert run_exported_evaluation(config) == 0
     out = capsys.readouterr().out
     assert "of the model, not of the configuration: num_classes, test_batch_size" in out
@@ -58,6 +58,7 @@ def test_an_exported_model_gives_the_network_s_results(folder, tmp_path, capsys)
     assert f"(onnxruntime {ONNXRUNTIME.__version__})" in out
     where = [(r["image_id"], r["category_id"]) for r in expected.results]
     assert [(r["image_id"], r["category_id"]) for r in found] == where
+    assert json.loads((tmp_path / "evaluation_report.json").read_text())["classes"]
     for key in ("bbox", "score"):
         ours, theirs = ([r[key] for r in rows] for rows in (found, expected.results))
         assert np.allclose(ours, theirs, atol=1e-3)

@@ -131,7 +131,8 @@ def _build(
             text = text if key in keys else argparse.SUPPRESS
             group.add_argument(
                 f"--{key}",
-                nargs="+" if is_list(kind) else None,
+                nargs="+" if is_list(kind) else "?" if kind == "bool" else None,
+                const="True" if kind == "bool" else None,  # --report is --report True
                 metavar=shown,
                 help=text.replace("%", "%%"),
             )
