@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from src.model_utils.config import load_config
-from src.model_utils.device_adapter import prepare_environment
+from src.model_utils.device_adapter import choose_device
 
 _LIMIT = 0.05  # px
 
@@ -34,8 +34,7 @@ def main(argv):
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     own, rest = parser.parse_known_args(argv)
-    config = load_config(rest)
-    prepare_environment(config.device_target)
+    config = choose_device(load_config(rest))
     from src.model_utils.device_adapter import init_device
 
     init_device(config)

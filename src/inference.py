@@ -14,7 +14,7 @@ from .images.batching import NetworkInput, batches_of
 from .images.pictures import Picture, check_picture, check_pixels, is_picture, load_picture
 from .images.views import View
 from .model_utils.config import Config, load_config
-from .model_utils.device_adapter import init_device, prepare_environment
+from .model_utils.device_adapter import choose_device, init_device
 
 
 class Found(NamedTuple):
@@ -35,7 +35,7 @@ class Detector:
     """The network of a checkpoint with the settings that belong to its weights.
 
     On a CPU, make the first one before the process's first convolution: later MindSpore cannot be
-    kept from convolutions that are very slow on some processors (see `prepare_environment`).
+    kept from convolutions that are very slow on some processors (see `choose_device`).
 
     One network serves inputs of every size; each size and batch compiles a graph once, which takes
     seconds and stays. `detect` uses the canvases of `config` alone, which are few; callers that
@@ -85,7 +85,7 @@ class Detector:
     def _open(
         self, config: Config, lines: Sequence[str] = (), min_score: float | None = None
     ) -> None:
-        prepare_environment(config.device_target)
+        config = choose_device(config)
         from .detector import ViewsDetector, open_detector
         from .graph_cache.compile_cache import CompileCache
 

@@ -17,6 +17,7 @@ _SCRIPTS = {
     "eval": "eval.py",
     "predict": "predict.py",
     "export": "export.py",
+    "eval-onnx": "eval_onnx.py",
     "postprocess": "postprocess.py",
     "convert": "convert_checkpoint.py",
     "check": "check_data.py",

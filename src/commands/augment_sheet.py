@@ -52,8 +52,8 @@ def main(argv: Sequence[str]) -> int:
         argv: the command line without the program's name.
     """
     own, rest = parse_arguments(argv)
-    config = load_config(rest, description=DESCRIPTION)
-    prepare_environment(config.device_target)
+    config = load_config(rest, description=DESCRIPTION, program="augment-sheet")
+    prepare_environment("CPU")  # pictures are prepared on it, whatever trains
     from ..pictures.augment_sheet import draw_augment_sheet  # only now: it imports MindSpore
 
     print(f"augmented pictures: {draw_augment_sheet(config, own.pictures, own.epoch)}")

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from ..model_utils.config import load_config
-from ..model_utils.device_adapter import prepare_environment
+from ..model_utils.device_adapter import choose_device
 from ..model_utils.moxing_adapter import modelarts
 
 
@@ -14,8 +14,13 @@ def main(argv: Sequence[str]) -> int:
     Args:
         argv: the command line without the program's name.
     """
-    config = load_config(argv, description="Evaluate a Faster R-CNN detector with COCO's metrics.")
-    prepare_environment(config.device_target)
+    config = choose_device(
+        load_config(
+            argv,
+            description="Evaluate a Faster R-CNN detector with COCO's metrics.",
+            program="eval",
+        )
+    )
     with modelarts(config, "checkpoint_path") as outputs:
         from ..evaluation.run import run_evaluation  # only now: it imports MindSpore
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ..export.plan import plan_export
 from ..model_utils.config import load_config
-from ..model_utils.device_adapter import prepare_environment
+from ..model_utils.device_adapter import choose_device
 from ..model_utils.moxing_adapter import modelarts
 
 DESCRIPTION = """\
@@ -21,8 +21,7 @@ def main(argv: Sequence[str]) -> int:
     Args:
         argv: the command line without the program's name.
     """
-    config = load_config(argv, description=DESCRIPTION)
-    prepare_environment(config.device_target)
+    config = choose_device(load_config(argv, description=DESCRIPTION, program="export"))
     with modelarts(config, "ckpt_file") as outputs:
         plan = plan_export(outputs.config)
         from ..export.run import run_export  # only now: it imports MindSpore

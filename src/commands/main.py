@@ -33,6 +33,7 @@ COMMANDS = {
         "commands.serve", "answer requests over HTTP, with a page to drop pictures on"
     ),
     "export": Command("commands.export", "write a detector as MINDIR, ONNX or AIR"),
+    "eval-onnx": Command("commands.eval_onnx", "evaluate an exported ONNX model"),
     "postprocess": Command("commands.postprocess", "score the results of the C++ program"),
     "convert": Command("convert_checkpoint", "convert other programs' checkpoints, or back"),
     "check": Command("commands.check", "check a data set, and advise settings for it"),
@@ -92,7 +93,8 @@ def _help() -> str:
             "",
             *lines,
             "",
-            f"{command()} COMMAND --help tells more about a command, --version the version.",
+            f"{command()} COMMAND --help tells more about a command, --help all every key of it,",
+            "--version the version.",
         ]
     )
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     Args:
         argv: the command line without the program's name.
     """
-    config = load_config(argv, description=DESCRIPTION)
+    config = load_config(argv, description=DESCRIPTION, program="postprocess")
     from ..evaluation.postprocessing import run_postprocess
 
     return run_postprocess(config)

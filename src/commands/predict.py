@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import UserError
 from ..model_utils.config import load_config
 from ..model_utils.configuration.command_line import COMMAND_LINE
-from ..model_utils.device_adapter import prepare_environment
+from ..model_utils.device_adapter import choose_device
 
 if TYPE_CHECKING:
     from ..predicting.options import Options
@@ -107,14 +107,14 @@ def main(argv: Sequence[str]) -> int:
     from ..images.listing import find_inputs
     from ..predicting.run import DEFAULT_OUTPUT, run_prediction
 
-    config = load_config(rest, description=DESCRIPTION)
+    config = load_config(rest, description=DESCRIPTION, program="predict")
     if config.origin("output_dir") != COMMAND_LINE:  # a file's is where training writes
         config = config.replace(output_dir=DEFAULT_OUTPUT)
     inputs = find_inputs(own.input, recursive=own.recursive, results=config.output_dir)
     for note in inputs.notes:
         print(note)
     options = _options(own, per_class=config.test_nms == "per_class")
-    prepare_environment(config.device_target)
+    config = choose_device(config)
     return run_prediction(config, inputs, options)
 
 

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from ..model_utils.config import load_config
-from ..model_utils.device_adapter import prepare_environment
+from ..model_utils.device_adapter import choose_device
 from ..model_utils.moxing_adapter import modelarts
 
 
@@ -14,8 +14,9 @@ def main(argv: Sequence[str]) -> int:
     Args:
         argv: the command line without the program's name.
     """
-    config = load_config(argv, description="Train a Faster R-CNN detector.")
-    prepare_environment(config.device_target)
+    config = choose_device(
+        load_config(argv, description="Train a Faster R-CNN detector.", program="train")
+    )
     with modelarts(config, "pre_trained") as outputs:
         from ..training.loop import run_training  # only now: it imports MindSpore
 

@@ -314,15 +314,33 @@ def _report(
     config: Config, summary: CocoSummary, detections: Detections, path: Path, display: Display
 ) -> None:
     """Show COCO's numbers; write the results, and the configuration beside them."""
+    runtime = f"device_target {config.device_target}, MindSpore {ms.__version__}"
+    show_results(summary, detections, path, display, runtime)
+    # Under a name of its own: results may go into the folder of a training run.
+    saved = config.save_in(path.parent, "eval_config.yaml")
+    display.say(f"configuration: {saved.resolve()}")
+
+
+def show_results(
+    summary: CocoSummary, detections: Detections, path: Path, display: Display, runtime: str
+) -> None:
+    """Show COCO's numbers and write the results.
+
+    Args:
+        summary: the numbers.
+        detections: that they are of.
+        path: where the results go, as COCO has them.
+        display: shows the lines.
+        runtime: what the detector ran in.
+
+    Raises:
+        UserError: the results cannot be written.
+    """
     for line in summary.report():
         display.say(line)
     display.say(
         f"{summary.num_images} images, {len(detections.results)} detections, "
-        f"{detections.images_per_second:.2f} images/s (device_target {config.device_target}, "
-        f"MindSpore {ms.__version__})"
+        f"{detections.images_per_second:.2f} images/s ({runtime})"
     )
     write_results(path, detections.results)
     display.say(f"results: {path.resolve()}")
-    # Under a name of its own: results may go into the folder of a training run.
-    saved = config.save_in(path.parent, "eval_config.yaml")
-    display.say(f"configuration: {saved.resolve()}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..base.errors import UserError
 from .exported_model import Model, open_mindir, open_onnx
 
 if TYPE_CHECKING:
@@ -44,8 +45,18 @@ class Format:
     unfit: Mapping[str, str] = field(default_factory=dict)
 
     def runtime(self) -> str:
-        """Return the name and version of what opens it here: "onnxruntime 1.32.0"."""
-        return f"{self.package} {importlib.import_module(self.package).__version__}"
+        """Return the name and version of what opens it here: "onnxruntime 1.32.0".
+
+        Raises:
+            UserError: it is not installed.
+        """
+        try:
+            return f"{self.package} {importlib.import_module(self.package).__version__}"
+        except ModuleNotFoundError:
+            raise UserError(
+                f"the package {self.package} is not installed; pip install {self.package} (of this "
+                "project's package it is the extra [onnx])"
+            ) from None
 
 
 def _write(

@@ -6,6 +6,7 @@ Version 1 describes one file of one canvas, which a picture is fitted into or st
 2 several files of a canvas each, or any other resize rule.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ Tensor = tuple[str, np.ndarray]  # name in the model, an array of its dtype and 
 _LARGEST = 1 << 24  # bytes
 _MOST_FILES = RULES["canvases"].max_length
 _LONGEST_NAME = 255
+_OF_A_CANVAS = re.compile(r"(.+)_[0-9]+x[0-9]+")
 
 # What is said of a picture's values -> the configuration's key with the same range: the same name.
 _VALUES = ("channel_order", "pixel_mean", "pixel_std", "pad_before_normalize")
@@ -137,6 +139,28 @@ def model_paths(model: Path, canvases: Sequence[Size]) -> list[Path]:
     if len(canvases) == 1:
         return [model]
     return [model.with_stem(f"{model.stem}_{canvas_text(canvas)}") for canvas in canvases]
+
+
+def description_of(model: str | Path, ending: str) -> Path:
+    """Find the description of a model by what a user calls it.
+
+    Args:
+        model: the model with or without its ending, one of the files of several canvases, or the
+            description itself.
+        ending: of the format's files, such as ".onnx".
+
+    Returns:
+        The description; may be missing.
+    """
+    model = Path(model)
+    if model.suffix == ".json":
+        return model
+    has_ending = model.suffix.lower() == ending
+    model = model.with_suffix(ending) if has_ending else model.with_name(model.name + ending)
+    several = _OF_A_CANVAS.fullmatch(model.stem)
+    if several and not card_path(model).exists():
+        model = model.with_stem(several[1])
+    return card_path(model)
 
 
 # --------------------------------------------------------------------------- writing

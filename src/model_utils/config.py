@@ -6,7 +6,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from ..base.foreign_files import read_bounded
 from ..base.messages import short
 from .configuration import command_line, derived, memory, shipped, yaml_files, zoo
 from .configuration.command_line import COMMAND_LINE
+from .configuration.near_keys import nearest
+from .configuration.program_keys import PROGRAM_KEYS
 from .configuration.schema import CODE_KEYS, RULES, SETTABLE
 from .configuration.types import coerce, is_list
 from .local_adapter import get_rank, get_world_size
@@ -80,7 +82,7 @@ class Config:
             if name in self._values:
                 value = self._values[name]
                 return dict(value) if isinstance(value, dict) else value
-        raise AttributeError(f"the configuration has no key {name!r}{_nearest(name)}")
+        raise AttributeError(f"the configuration has no key {name!r}{nearest(name)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"the configuration is read-only; use config.replace({name}=...)")
@@ -198,26 +200,33 @@ class Config:
 
 
 def load_config(
-    argv: Sequence[str], description: str = "", default_path: str = DEFAULT_CONFIG
+    argv: Sequence[str],
+    description: str = "",
+    default_path: str = DEFAULT_CONFIG,
+    program: str = "",
 ) -> Config:
     """Read the configuration of an entry script.
 
     Args:
         argv: the arguments after the script's name: `--config_path FILE`, `--key value`,
-            `--key=value`; lists as `"[8, 16]"` or as several arguments. `--help` prints every key
-            and leaves with exit code 0.
+            `--key=value`; lists as `"[8, 16]"` or as several arguments. `--help` prints the keys
+            of the program, `--help all` every key, and leaves with exit code 0.
         description: what the script does, for `--help`.
         default_path: YAML file of three documents: values, help lines, choices.
+        program: a name of `PROGRAM_KEYS`, whose keys `--help` shows; empty: all.
 
     Raises:
         UserError: a file, key, type, value or combination that cannot work; names file, key and
             remedy.
     """
     defaults, helps, choices = _read_default(default_path)
+    shown = PROGRAM_KEYS.get(program, ())
     try:
-        config_path, arguments = command_line.parse(argv, description, defaults, helps, choices)
+        config_path, arguments = command_line.parse(
+            argv, description, defaults, helps, choices, shown
+        )
     except command_line.UnknownArgumentError as error:
-        raise _unknown_key(COMMAND_LINE, error.key) from None
+        raise _unknown_key(COMMAND_LINE, error.key, shown) from None
     layers = [(default_path, os.path.dirname(default_path), defaults)]
     if config_path is not None:
         layers += [
@@ -230,7 +239,7 @@ def load_config(
         _refuse_code(path, layer)
     layers.append((COMMAND_LINE, "", arguments))
 
-    values, origins = _merge(layers)
+    values, origins = _merge(layers, shown)
     if values["coco_classes"] == derived.AUTO:  # as if nobody had set it: see `data.file_classes`
         values["coco_classes"], origins["coco_classes"] = defaults["coco_classes"], default_path
     config = Config({key: values[key] for key in SETTABLE}, origins, choices, files)
@@ -299,7 +308,7 @@ def _same_file(path: str, other: str) -> bool:
 
 
 def _merge(
-    layers: Iterable[tuple[str, str, Mapping[str, Any]]],
+    layers: Iterable[tuple[str, str, Mapping[str, Any]]], shown: Collection[str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Lay (origin, folder, values) layers over each other; returns values and origins of all keys.
 
@@ -312,7 +321,7 @@ def _merge(
     for origin, folder, layer in layers:
         for key in layer:
             if key not in RULES and key not in zoo.ZOO_KEYS:
-                raise _unknown_key(origin, key)
+                raise _unknown_key(origin, key, shown)
         try:
             own = zoo_names.translate(layer)
         except ValueError as error:
@@ -369,17 +378,11 @@ def _value_error(origin: str, key: str, value: Any, problem: str) -> UserError:
     return UserError(f"{origin}: {key}: {text} {problem}")
 
 
-def _unknown_key(origin: str, key: Any) -> UserError:
+def _unknown_key(origin: str, key: Any, shown: Collection[str] = ()) -> UserError:
     name = str(key)
-    return UserError(f"{origin}: {short(name)} is not a key{_nearest(name) or '; see --help'}")
-
-
-def _nearest(key: str) -> str:
-    """`; did you mean ...?` with the most similar key, or nothing."""
-    wanted = key[:_LONGEST_KEY].replace("-", "_").casefold()
-    known = [*RULES, *sorted(zoo.ZOO_KEYS), command_line.CONFIG_PATH]
-    near = difflib.get_close_matches(wanted, known, 1, 0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    return UserError(
+        f"{origin}: {short(name)} is not a key{nearest(name, shown) or '; see --help all'}"
+    )
 
 
 def _plain(value: Any) -> Any:

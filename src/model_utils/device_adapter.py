@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that depends on the device: choosing it, joining processes, kinds of operators.
+"""Everything that depends on the device: finding it, joining processes, kinds of operators.
 
 MindSpore is imported inside the functions, so that help and wrong settings are answered at once.
 """
 
 import ctypes
 import functools
+import glob
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ from ..base.console import warn
 from ..base.errors import UserError
 from ..native.build import Library, NotBuilt, library
 from . import local_adapter
+from .configuration.derived import AUTO
 from .configuration.memory import require_memory
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ _LOG_ERRORS = "3"
 # Seconds that an operator which exchanges data waits for the other processes.
 _CPU_WAIT_VARIABLE = "MS_CPU_COMM_OP_TIMEOUT"
 _ASCEND_WAIT_VARIABLE = "HCCL_EXEC_TIMEOUT"
+# Names the Ascend processors of a job: set by its launchers and by ModelArts.
+_RANK_TABLE_VARIABLE = "RANK_TABLE_FILE"
+_ACCELERATORS = ("Ascend", "GPU")  # in the order in which they are taken
+# What the driver of an accelerator puts there, whether MindSpore can use it or not.
+_DRIVER_FILES = {"Ascend": "/dev/davinci[0-9]*", "GPU": "/dev/nvidia[0-9]*"}
 
 
 class DeviceInfo(NamedTuple):
@@ -48,6 +55,61 @@ class DeviceInfo(NamedTuple):
     device_id: int
 
 
+def choose_device(config: "Config") -> "Config":
+    """Return the configuration with the device that `device_target: auto` finds, said in one line.
+
+    The environment is prepared for the device, so this comes before MindSpore computes anything.
+
+    Args:
+        config: its `device_target` is read; another one than `auto` stays.
+    """
+    target = config.device_target
+    if target == AUTO:
+        target, reason = find_device()
+        say_once(f"device_target {AUTO}: {target} ({reason})")
+        config = config.adopt({"device_target": target}, config.origin("device_target"))
+    prepare_environment(target)
+    return config
+
+
+def find_device() -> tuple[str, str]:
+    """Return the device that is there, Ascend before GPU before CPU, and how that is known.
+
+    Nothing is set, and no device is opened: MindSpore is asked what it can use. A rank table is for
+    Ascend, which is then not doubted: a job of many processors must not go on on CPUs.
+    """
+    if os.environ.get(_RANK_TABLE_VARIABLE):
+        return "Ascend", f"{_RANK_TABLE_VARIABLE} is set"
+    os.environ.setdefault(_LOG_VARIABLE, _LOG_ERRORS)  # read when MindSpore is imported
+    import mindspore as ms
+
+    for target in _ACCELERATORS:
+        count = _device_count(target)
+        if count:
+            return target, f"MindSpore {ms.__version__} finds {count}"
+    unused = [target for target in _ACCELERATORS if glob.glob(_DRIVER_FILES[target])]
+    if not unused:
+        return "CPU", f"MindSpore {ms.__version__} finds no Ascend and no GPU"
+    return "CPU", (
+        f"this machine has {unused[0]} devices, but MindSpore {ms.__version__} cannot use them; "
+        f"--device_target {unused[0]} says why"
+    )
+
+
+def _device_count(target: str) -> int:
+    """How many accelerators of a kind MindSpore can use; 1 where it only knows that it can."""
+    from mindspore import device_context
+    from mindspore._c_expression import MSContext
+
+    # Asked first: `is_available` would log pages about missing libraries.
+    if not MSContext.get_instance().is_pkg_support_device(target):
+        return 0
+    try:
+        return int(getattr(device_context, target.lower()).device_count())
+    except (NameError, RuntimeError):  # a build without the counter
+        return 1
+
+
 def prepare_environment(device_target: str) -> None:
     """Set what must be in the environment before MindSpore computes anything.
 
@@ -56,11 +118,12 @@ def prepare_environment(device_target: str) -> None:
     have been before. What the user has set stays.
 
     Args:
-        device_target: "CPU", "GPU" or "Ascend".
+        device_target: "CPU", "GPU" or "Ascend"; of `auto`, `choose_device` says which.
     """
+    isa = _by_device(device_target, {"CPU": _CPU_ISA, "GPU": "", "Ascend": ""})
     os.environ.setdefault(_LOG_VARIABLE, _LOG_ERRORS)
-    if device_target == "CPU" and not os.environ.get(_CPU_ISA_VARIABLE):
-        os.environ[_CPU_ISA_VARIABLE] = _CPU_ISA
+    if isa and not os.environ.get(_CPU_ISA_VARIABLE):
+        os.environ[_CPU_ISA_VARIABLE] = isa
 
 
 def init_device(config: "Config") -> DeviceInfo:
@@ -157,13 +220,15 @@ def _first_line(error: Exception) -> str:
 def compute_dtype(config: "Config") -> str:
     """Number format of the network's convolutions and dense layers: "float32" or "float16".
 
-    `compute_type: auto` means float16 on Ascend and GPU and float32 on a CPU.
+    `compute_type: auto` means float16 on Ascend and GPU and float32 on a CPU. The device must be
+    known: see `choose_device`.
 
     Args:
         config: its `compute_type` and `device_target` are read.
     """
-    if config.compute_type == "auto":
-        return "float32" if config.device_target == "CPU" else "float16"
+    if config.compute_type == AUTO:
+        kinds = {"CPU": "float32", "GPU": "float16", "Ascend": "float16"}
+        return _by_device(config.device_target, kinds)
     return {"fp32": "float32", "fp16": "float16"}[config.compute_type]
 
 

@@ -14,6 +14,7 @@ from src.model_utils.config import DEFAULT_CONFIG, DEFAULT_ORIGIN, Config, load_
 from src.model_utils.configuration import yaml_files as config_yaml
 from src.model_utils.configuration.derived import DERIVED
 from src.model_utils.configuration.notes import without_effect
+from src.model_utils.configuration.program_keys import PROGRAM_KEYS
 from src.model_utils.configuration.schema import RULES, SECTIONS, SETTABLE
 from src.model_utils.configuration.types import coerce, is_list
 from tests.helpers.config_helpers import ROOT, write
@@ -346,6 +347,32 @@ def test_help_shows_every_key_with_help_choices_and_default(capsys, documents, m
     assert "sgd_momentum" not in text and "save_checkpoint_path" not in text
     for title in SECTIONS:
         assert f"{title}:" in text
+
+
+def _shown_by_help(capsys, *argv, program=""):
+    """The keys of a help page, and its text."""
+    with pytest.raises(SystemExit) as stop:
+        load_config(argv, program=program)
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    return [key for key in re.findall(r"^ *--(\w+)", text, re.M) if key in SETTABLE], text
+
+
+@pytest.mark.parametrize("program", PROGRAM_KEYS)
+def test_help_shows_what_matters_for_the_program_and_how_to_see_all(program, capsys):
+    shown, text = _shown_by_help(capsys, "--help", program=program)
+    assert set(shown) == set(PROGRAM_KEYS[program]) and len(shown) == len(set(shown)) <= 20
+    assert f"{len(shown)} of {len(SETTABLE)} keys are shown: --help all shows every key" in text
+    everything, _ = _shown_by_help(capsys, "--seed", "3", "-h", "all", program=program)
+    assert everything == list(SETTABLE)
+
+
+def test_help_with_a_word_shows_the_keys_that_have_it(capsys):
+    shown, text = _shown_by_help(capsys, "--help", "LR", program="eval")
+    assert shown == ["base_lr", "lr_base_batch", "lr_type", "min_lr_ratio"]
+    assert "Learning rate:" in text and "Anchors:" not in text
+    with pytest.raises(UserError, match="--help 'yolo': no key has this in its name"):
+        load_config(["--help", "yolo"])
 
 
 def test_help_is_quick_and_needs_no_mindspore(repo_root):

@@ -3,7 +3,11 @@
 
 import pytest
 
+from src.base.errors import UserError
 from src.model_utils.config import load_config
+from src.model_utils.configuration.near_keys import CONFIG_PATH, OTHER_NAMES
+from src.model_utils.configuration.schema import SETTABLE
+from src.model_utils.configuration.zoo import ZOO_KEYS
 from tests.helpers.config_helpers import message, write
 
 # --- what cannot work ----------------------------------------------------------------------------
@@ -226,3 +230,60 @@ def test_aliases_of_aliases_end(tmp_path):
     text = "sgd_step: &a [8, 11]\nanchor_ratios: [*a, *a]"
     line = message(["--config_path", write(tmp_path / "b.yaml", text)])
     assert "anchor_ratios: [[8, 11], [8, 11]] has the element [8, 11]" in line
+
+
+# --- other programs' names -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "program", "meant"),
+    [
+        ("--lr", "train", "base_lr"),
+        ("--lr0", "train", "base_lr"),
+        ("--epochs", "train", "epoch_size"),
+        ("--batch", "train", "batch_size"),
+        ("--imgsz", "train", "img_width and img_height"),
+        ("--data-path", "train", "coco_root"),
+        ("--weights", "train", "pre_trained"),
+        ("--weights", "eval", "checkpoint_path"),
+        ("--weights", "export", "ckpt_file"),
+        ("--weights", "", "pre_trained or checkpoint_path or ckpt_file"),
+        ("--SOLVER.BASE_LR", "train", "base_lr"),
+        ("--MODEL.ROI_HEADS.SCORE_THRESH_TEST", "eval", "test_score_thr"),
+        ("--config-file", "train", "config_path"),
+        ("--work-dir", "train", "output_dir"),
+    ],
+)
+def test_another_programs_name_of_a_key_is_understood(option, program, meant):
+    with pytest.raises(UserError) as raised:
+        load_config([option, "1"], program=program)
+    name = option[2:]
+    assert str(raised.value) == f"command line: '{name}' is not a key; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("argument", "end"),
+    [
+        ("epochs=100", "; did you mean epoch_size?"),
+        ("seed=3", "; did you mean seed?"),
+        ("SOLVER.BASE_LR", "; did you mean base_lr?"),
+        ("my pictures", "spaces in quotes"),
+    ],
+)
+def test_options_without_dashes(argument, end):
+    with pytest.raises(UserError, match="belongs to no key; write --key value") as raised:
+        load_config([argument, "0.01"], program="train")
+    assert str(raised.value).endswith(end)
+
+
+def test_another_programs_name_in_a_file(tmp_path):
+    path = write(tmp_path / "a.yaml", "epochs: 100")
+    with pytest.raises(UserError, match="'epochs' is not a key; did you mean epoch_size?"):
+        load_config(["--config_path", path])
+
+
+def test_other_programs_names_are_no_keys_and_stand_for_keys():
+    assert not OTHER_NAMES.keys() & ({*SETTABLE, CONFIG_PATH} | ZOO_KEYS)
+    for name, keys in OTHER_NAMES.items():
+        meant = {part for key in keys for part in key.split(" and ")}
+        assert name == name.casefold() and meant <= {*SETTABLE, CONFIG_PATH}, name

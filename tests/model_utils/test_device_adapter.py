@@ -132,6 +132,71 @@ def test_compute_dtype(target, compute_type, dtype):
     assert device_adapter.compute_dtype(config) == dtype
 
 
+def test_a_device_that_nobody_has_looked_for_is_a_defect_of_the_program():
+    config = load_config([])
+    with pytest.raises(ValueError, match="auto"):
+        device_adapter.compute_dtype(config)
+    with pytest.raises(ValueError, match="auto"):
+        device_adapter.prepare_environment(config.device_target)
+
+
+@pytest.mark.parametrize(
+    ("counts", "target", "reason"),
+    [
+        ({"Ascend": 8, "GPU": 1}, "Ascend", "finds 8"),
+        ({"GPU": 2}, "GPU", "finds 2"),
+        ({}, "CPU", "finds no Ascend and no GPU"),
+    ],
+)
+def test_auto_takes_ascend_before_gpu_before_cpu(counts, target, reason, monkeypatch, capsys):
+    device_adapter.say_once.cache_clear()
+    monkeypatch.delenv("RANK_TABLE_FILE", raising=False)
+    monkeypatch.setattr(device_adapter, "_device_count", lambda kind: counts.get(kind, 0))
+    monkeypatch.setattr(device_adapter.glob, "glob", lambda pattern: [])
+    for _ in range(2):
+        config = device_adapter.choose_device(load_config([]))
+    assert config.device_target == target and not config.is_given("device_target")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"device_target auto: {target} (") and reason in line
+
+
+def test_auto_says_when_mindspore_cannot_use_a_device(monkeypatch):
+    monkeypatch.delenv("RANK_TABLE_FILE", raising=False)
+    monkeypatch.setattr(device_adapter, "_device_count", lambda kind: 0)
+    monkeypatch.setattr(
+        device_adapter.glob, "glob", lambda pattern: [pattern] * ("nvidia" in pattern)
+    )
+    target, reason = device_adapter.find_device()
+    assert target == "CPU" and "this machine has GPU devices" in reason
+    assert "--device_target GPU says why" in reason
+
+
+def test_auto_with_a_rank_table_is_ascend_without_a_question(monkeypatch, tmp_path):
+    monkeypatch.setenv("RANK_TABLE_FILE", str(tmp_path / "hccl.json"))
+    monkeypatch.setattr(device_adapter, "_device_count", lambda kind: pytest.fail("asked"))
+    assert device_adapter.choose_device(load_config([])).device_target == "Ascend"
+
+
+def test_looking_for_a_device_sets_none_and_a_given_one_needs_no_mindspore(repo_root):
+    code = (
+        "import sys\nfrom src.model_utils.config import load_config\n"
+        "from src.model_utils.device_adapter import choose_device, find_device, init_device\n"
+        "choose_device(load_config(['--device_target', 'CPU']))\n"
+        "assert 'mindspore' not in sys.modules\n"
+        "target, reason = find_device()\n"
+        "import mindspore as ms\n"
+        "config = choose_device(load_config([]))\n"
+        "assert config.device_target == target, target\n"
+        "from mindspore._c_expression import DeviceManagerConf\n"
+        "assert not DeviceManagerConf.get_instance().is_device_enable()\n"
+        "print(init_device(config).device_target == target)\n"
+    )
+    done = _python(code, repo_root)
+    assert done.stdout == "True\n", done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("device_target auto: ")
+
+
 def test_operator_kinds():
     kinds = {
         target: (device_adapter.nms_kind(target), device_adapter.roi_align_kind(target))

@@ -146,6 +146,33 @@ def test_eval_passes_its_arguments_on(bench, target):
     }
 
 
+@pytest.mark.parametrize("name", ["a model.onnx", "several.onnx"])
+def test_the_evaluation_of_an_exported_model_passes_its_arguments_on(bench, name):
+    model = bench.root / name
+    # Of several canvases there is no file of the model's own name, but a description.
+    (bench.root / (name if name == "a model.onnx" else f"{name}.json")).write_text("")
+    arguments = (bench.annotations, model, "resnet_v1_101", bench.coco, "mr", "--seed", "3")
+    call = bench.run("run_eval_onnx.sh", *arguments)
+    assert call.code == 0, call.stderr
+    assert call.record["argv"][0] == str(bench.repo / "eval_onnx.py")
+    assert call.options == {
+        "--config_path": str(bench.repo / "default_config_101.yaml"),
+        "--coco_root": str(bench.coco),
+        "--mindrecord_dir": str(bench.work / "mr"),
+        "--anno_path": str(bench.annotations),
+        "--file_name": str(model),
+        "--seed": "3",
+        "--output_dir": str(bench.work / "eval_onnx"),
+    }
+
+
+def test_a_model_that_is_missing_starts_nothing(bench):
+    arguments = (bench.annotations, "gone.onnx", "resnet_v1_50", bench.coco)
+    call = bench.run("run_eval_onnx.sh", *arguments)
+    assert call.code == 2 and "ONNX_MODEL is not a file: 'gone.onnx'" in call.stderr
+    assert call.record is None and list(bench.work.iterdir()) == []
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_each_backbone_has_its_config_file(bench, backbone):
     suffix = {"resnet_v1_101": "_101", "resnet_v1_152": "_152"}.get(backbone, "")
@@ -277,7 +304,9 @@ def test_wrong_evaluation_arguments_start_nothing(bench, arguments, complaint):
     assert call.record is None and list(bench.work.iterdir()) == []
 
 
-@pytest.mark.parametrize("script", ["run_standalone_train_cpu.sh", "run_eval_gpu.sh"])
+@pytest.mark.parametrize(
+    "script", ["run_standalone_train_cpu.sh", "run_eval_gpu.sh", "run_eval_onnx.sh"]
+)
 def test_help(bench, script):
     call = bench.run(script, "--help")
     assert (call.code, call.stderr) == (0, "")

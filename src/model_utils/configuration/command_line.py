@@ -2,19 +2,22 @@
 """The command line: every configuration key as an option."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from ...base.arguments import ArgumentParser
 from ...base.errors import UserError
+from ...base.messages import short
 from . import yaml_files
+from .near_keys import CONFIG_PATH, nearest
 from .schema import RULES, SECTIONS, SETTABLE
 from .types import element_kind, is_list
 from .zoo import ZOO_KEYS
 
-CONFIG_PATH = "config_path"
+_HELP = ("-h", "--help")
+_ALL = "all"  # --help all
 COMMAND_LINE = "command line"  # where the values come from
 
 
@@ -36,12 +39,15 @@ def parse(
     defaults: Mapping[str, Any],
     helps: Mapping[str, str],
     choices: Mapping[str, Sequence[Any]],
+    shown: Collection[str] = (),
 ) -> tuple[str | None, dict[str, Any]]:
     """Parse the arguments of an entry script.
 
     Args:
         argv: the arguments after the script's name.
         description, defaults, helps, choices: for `--help`.
+        shown: the keys that `--help` shows; empty: all. `--help all` shows every key, `--help WORD`
+            those with the word in their name.
 
     Returns:
         The value of --config_path or None, and the given keys with the values that a YAML file
@@ -52,18 +58,39 @@ def parse(
         UserError: an option without its value, a value without an option, a value that is not YAML.
         SystemExit: after `--help`.
     """
-    parser = _build(description, defaults, helps, choices)
-    namespace, rest = parser.parse_known_args([str(argument) for argument in argv])
+    given_arguments = [str(argument) for argument in argv]
+    shown = _keys_of_help(given_arguments, shown)
+    parser = _build(description, defaults, helps, choices, shown)
+    namespace, rest = parser.parse_known_args(given_arguments)
     for argument in rest:
         if argument.startswith("--"):
             raise UnknownArgumentError(argument[2:].split("=")[0])
+        meant = nearest(argument.split("=")[0], shown, fuzzy=False)  # epochs=100 is ultralytics'
         raise UserError(
             f"{COMMAND_LINE}: {argument!r} belongs to no key; write --key value, and a value with "
-            "spaces in quotes"
+            f"spaces in quotes{meant}"
         )
     given = vars(namespace)
     config_path = given.pop(CONFIG_PATH, None)
     return config_path, {key: _to_value(key, text) for key, text in given.items()}
+
+
+def _keys_of_help(argv: Sequence[str], usual: Collection[str]) -> Collection[str]:
+    """The keys that `--help` shows: the usual ones, or what the word behind it asks for."""
+    place = next((i for i, argument in enumerate(argv) if argument in _HELP), len(argv))
+    words = [word for word in argv[place + 1 : place + 2] if not word.startswith("-")]
+    if words == [_ALL] or not (words or usual):
+        return SETTABLE
+    if not words:
+        return usual
+    wanted = words[0].replace("-", "_").casefold()
+    found = [key for key in SETTABLE if wanted in key]
+    if not found:
+        raise UserError(
+            f"{COMMAND_LINE}: --help {short(words[0])}: no key has this in its name; see --help "
+            f"{_ALL}"
+        )
+    return found
 
 
 def _build(
@@ -71,6 +98,7 @@ def _build(
     defaults: Mapping[str, Any],
     helps: Mapping[str, str],
     choices: Mapping[str, Sequence[Any]],
+    keys: Collection[str],
 ) -> ArgumentParser:
     """The parser; only options that are given end up in its namespace."""
     parser = ArgumentParser(
@@ -79,8 +107,10 @@ def _build(
         formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the description's lines
         argument_default=argparse.SUPPRESS,
         usage="%(prog)s [--config_path FILE] [--key value ...]",
-        epilog="Lists are written as '[8, 16]' or as several values: 8 16.",
+        epilog=_epilog(len(keys)),
+        add_help=False,
     )
+    parser.add_argument(*_HELP, action="help", help=f"these keys; --help {_ALL}: every key")
     parser.add_argument(
         f"--{CONFIG_PATH}",
         metavar="FILE",
@@ -98,6 +128,7 @@ def _build(
                 else element_kind(kind).upper()
             )
             text = f"{helps.get(key, '')} (default: {_default_text(key, defaults[key])})"
+            text = text if key in keys else argparse.SUPPRESS
             group.add_argument(
                 f"--{key}",
                 nargs="+" if is_list(kind) else "?" if kind == "bool" else None,
@@ -108,6 +139,16 @@ def _build(
     for key in sorted(ZOO_KEYS):
         parser.add_argument(f"--{key}", nargs="+", help=argparse.SUPPRESS)
     return parser
+
+
+def _epilog(count: int) -> str:
+    lists = "Lists are written as '[8, 16]' or as several values: 8 16."
+    if count == len(SETTABLE):
+        return lists
+    return (
+        f"{count} of {len(SETTABLE)} keys are shown: --help {_ALL} shows every key, --help WORD "
+        f"those with the\nword in their name, as --help lr. {lists}"
+    )
 
 
 def _default_text(key: str, value: Any) -> str:

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keys that matter most for each program: what its --help shows; --help all shows every one."""
+
+_DATA = "dataset coco_root coco_classes mindrecord_dir"
+_VALIDATION = f"{_DATA} image_dir anno_path val_data_type max_val_images"
+_CANVAS = "img_width img_height"
+_SIZES = f"{_CANVAS} resize min_size max_size"
+_MODEL = "backbone box_convention"
+_DETECTIONS = "test_batch_size test_score_thr test_iou_thr test_max_per_img"
+
+_KEYS = {
+    "train": f"device_target output_dir seed {_DATA} {_CANVAS} resize {_MODEL} anchor_scales "
+    "pre_trained resume batch_size epoch_size base_lr lr_type eval_interval",
+    "eval": f"device_target checkpoint_path output_dir result_file {_VALIDATION} {_CANVAS} "
+    f"backbone {_DETECTIONS} report",
+    "predict": "device_target compute_type checkpoint_path output_dir coco_classes "
+    f"max_image_pixels {_SIZES} {_MODEL} {_DETECTIONS} test_nms test_flip test_scales",
+    "export": "device_target compute_type ckpt_file file_name file_format export_target check "
+    f"coco_classes canvases {_SIZES} {_MODEL} {_DETECTIONS}",
+    "eval-onnx": f"file_name output_dir result_file report {_VALIDATION} skip_bad_images "
+    "max_image_pixels num_parallel_workers",
+    "postprocess": "ann_file result_path result_file output_dir coco_classes test_max_per_img "
+    "report",
+    "augment-sheet": f"output_dir seed {_DATA} train_data_type {_CANVAS} resize min_size "
+    "augmentations flip_ratio vertical_flip_ratio photometric expand_ratio crop_ratio "
+    "scale_jitter min_visible",
+}
+PROGRAM_KEYS = {program: tuple(keys.split()) for program, keys in _KEYS.items()}

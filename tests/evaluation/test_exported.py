@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported ONNX model is evaluated like the network that it was made of."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from src.base.errors import UserError
+from src.data.mindrecord import ensure_mindrecord
+from src.evaluation.exported import ExportedNetwork, run_exported_evaluation, with_model
+from src.evaluation.run import evaluate, read_ground_truth
+from src.export.model_card import description_of, read_card
+from src.model_utils.config import load_config
+from tests.helpers.data_helpers import edit_json, make_coco_root
+from tests.helpers.stand_ins import CLASS_NAMES, SmallDetector, export_stand_in, stand_in_config
+
+ONNXRUNTIME = pytest.importorskip("onnxruntime")
+BATCH = 2
+PORTRAITS = 3  # of 7 pictures
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set, and model.onnx of two canvases: model_64x96.onnx and model_96x64.onnx."""
+    folder = tmp_path_factory.mktemp("exported")
+    make_coco_root(folder / "data", split="val2017", portraits=PORTRAITS)
+    config = stand_in_config(64, 96, canvases=["64x96", "96x64"], pixel_mean=[120.0, 110.0, 100.0])
+    export_stand_in(SmallDetector(seed=4), config, folder / "model.onnx", BATCH)
+    return folder
+
+
+def _config(folder, output, *more):
+    given = {
+        "coco_root": folder / "data",
+        "file_name": folder / "model.onnx",
+        "output_dir": output,
+        "mindrecord_dir": output / "records",
+    }
+    return load_config([*(part for k, v in given.items() for part in (f"--{k}", str(v))), *more])
+
+
+def test_an_exported_model_gives_the_network_s_results(folder, tmp_path, capsys):
+    config = _config(folder, tmp_path, "--test_batch_size", "8", "--num_classes", "81", "--report")
+    assert run_exported_evaluation(config) == 0
+    out = capsys.readouterr().out
+    assert "of the model, not of the configuration: num_classes, test_batch_size" in out
+    assert out.count(" Average ") == 12
+    network_config, _ = with_model(config, read_card(folder / "model.onnx.json"), folder)
+    records = ensure_mindrecord(network_config, "val")
+    truth = read_ground_truth(network_config, records)
+    summary, expected = evaluate(SmallDetector(seed=4), network_config, records, truth)
+    assert "\n".join(summary.lines) in out
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert len(found) > 7 and f"7 images, {len(found)} detections, " in out
+    assert f"(onnxruntime {ONNXRUNTIME.__version__})" in out
+    where = [(r["image_id"], r["category_id"]) for r in expected.results]
+    assert [(r["image_id"], r["category_id"]) for r in found] == where
+    assert json.loads((tmp_path / "evaluation_report.json").read_text())["classes"]
+    for key in ("bbox", "score"):
+        ours, theirs = ([r[key] for r in rows] for rows in (found, expected.results))
+        assert np.allclose(ours, theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["model", "model.onnx.json", "model_96x64.onnx", "model.ONNX"])
+def test_a_model_is_found_by_any_of_its_names(folder, name):
+    assert description_of(folder / name, ".onnx") == folder / "model.onnx.json"
+
+
+def test_a_model_of_one_canvas_may_be_called_like_one_of_several(tmp_path):
+    (tmp_path / "a_1x2.onnx.json").write_text("{}")
+    assert description_of(tmp_path / "a_1x2.onnx", ".onnx") == tmp_path / "a_1x2.onnx.json"
+
+
+class _Gives:
+    """A model that gives the same for every picture."""
+
+    def __init__(self, folder, *outputs):
+        self.card, self.outputs = read_card(folder / "model.onnx.json"), outputs
+
+    def __call__(self, image, image_meta):
+        if not self.outputs:
+            raise ValueError("zip() argument 2 is longer than argument 1")
+        return self.outputs
+
+
+def _outputs(label=1, rows=BATCH, valid=True):
+    boxes = np.zeros((rows, 6, 4), np.float32)
+    return (boxes, boxes[..., 0], np.full((rows, 6), label, np.int32), boxes[..., 0] == valid)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ((), "is longer than"),
+        (_outputs()[:3], "its outputs have the shapes"),
+        (_outputs(rows=1), "its outputs have the shapes"),
+        (_outputs(label=4, valid=False), "gives labels 4 to 4 of 3 classes"),
+        (_outputs(label=0, valid=False), "gives labels 0 to 0"),
+    ],
+)
+def test_a_file_that_is_no_detector_is_one_line(folder, outputs, message):
+    network = ExportedNetwork(_Gives(folder, *outputs), len(CLASS_NAMES))
+    image, meta = np.zeros((BATCH, 3, 64, 96), np.float32), np.ones((BATCH, 4), np.float32)
+    with pytest.raises(UserError, match="is not the model of its description") as raised:
+        network(Tensor(image), Tensor(meta))
+    assert message in str(raised.value)
+
+
+def test_labels_of_what_is_no_detection_do_not_matter(folder):
+    network = ExportedNetwork(_Gives(folder, *_outputs(label=99)), len(CLASS_NAMES))
+    image, meta = np.zeros((BATCH, 3, 64, 96), np.float32), np.ones((BATCH, 4), np.float32)
+    assert not network(Tensor(image), Tensor(meta))[3].asnumpy().any()
+
+
+def _no_shape(card):
+    del card["files"][1]["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda card: card.update(file_format="MINDIR"), "describes no ONNX model"),
+        (lambda card: card.update(class_names=["a", "a"]), "class_names has 'a' twice"),
+        (_no_shape, "inputs does not say one shape of image for all files"),
+        (lambda card: card["files"][0]["inputs"][0].update(shape=["x"]), "one shape of image"),
+        (lambda card: card["files"][0]["inputs"][0].update(shape=[3, 3, 64, 96]), "one shape of"),
+    ],
+)
+def test_descriptions_that_do_not_fit(folder, tmp_path, change, message):
+    description = tmp_path / "model.onnx.json"
+    description.write_bytes((folder / "model.onnx.json").read_bytes())
+    edit_json(description, change)
+    with pytest.raises(UserError, match=message):
+        run_exported_evaluation(_config(folder, tmp_path, "--file_name", str(description)))
+
+
+def test_what_is_missing_is_one_line(folder, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="give the model to evaluate with --file_name"):
+        run_exported_evaluation(load_config([]))
+    with pytest.raises(UserError, match="other.onnx.json: No such file or directory"):
+        run_exported_evaluation(_config(folder, tmp_path, "--file_name", str(tmp_path / "other")))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"onnxruntime is not installed; .* extra \[onnx\]"):
+        run_exported_evaluation(_config(folder, tmp_path))
