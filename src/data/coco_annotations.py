@@ -81,7 +81,7 @@ def records_of(
     for finding, example in file.findings:
         report.add(finding, example)
     labels = file.labels(class_names)
-    _report_absent(file, labels, class_names, report, to_learn)
+    _report_absent(file, labels, class_names, report, to_learn and file.lists_classes)
     images = file.listed_images()
     rows = _rows_by_image(file, images, labels, report)
     builder = RecordBuilder(

@@ -46,6 +46,7 @@ class CocoFile:
         images, annotations: as in the file.
         categories: with names in Unicode's composed form. Of those with one name, the ones without
             annotations are left out if another one has some.
+        lists_classes: a class without objects can be seen in the categories, too.
         naming: how a class without objects is made known, for errors; {} stands for its name.
         findings: (finding, example) of what reading another format into this one has found.
     """
@@ -54,6 +55,7 @@ class CocoFile:
     images: list[Entry]
     annotations: list[Entry]
     categories: list[Entry]
+    lists_classes: bool = True
     naming: str = 'needs {{"id": ..., "name": "{}"}} there, too'
     findings: list[tuple[str, str]] = field(default_factory=list)
 

@@ -173,7 +173,12 @@ def voc_label_studio(root: Path) -> None:
 def yolo_text(truth: Truth) -> str:
     rows = []
     for label, x1, y1, x2, y2 in truth.boxes:
-        values = (x1 + x2) / 2 / WIDTH, (y1 + y2) / 2 / HEIGHT, (x2 - x1) / WIDTH, (y2 - y1) / HEIGHT
+        values = (
+            (x1 + x2) / 2 / WIDTH,
+            (y1 + y2) / 2 / HEIGHT,
+            (x2 - x1) / WIDTH,
+            (y2 - y1) / HEIGHT,
+        )
         rows.append(f"{label} " + " ".join(f"{value:.6f}" for value in values))
     return "\n".join(rows)
 
@@ -192,7 +197,12 @@ def yolo_ultralytics(root: Path) -> None:
     for part, truths in (("train", TRAIN), ("val", VAL)):
         add_pictures(root / "images" / part, truths)
         add_yolo(root / "labels" / part, truths)
-    content = {"path": "../datasets/things", "train": "images/train", "val": "images/val", "test": None}
+    content = {
+        "path": "../datasets/things",
+        "train": "images/train",
+        "val": "images/val",
+        "test": None,
+    }
     write_yaml(root / "things.yaml", {**content, "names": dict(enumerate(CLASSES))})
 
 

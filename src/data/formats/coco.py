@@ -21,7 +21,6 @@ _FILE_NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _BEGINNING = 1 << 20  # bytes
 _ROBOFLOW = "_annotations.coco.json"
 _LABEL_STUDIO = "result.json"
-_CVAT_PART = "default"  # of pictures that belong to no subset
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def _in_annotations(root: str) -> Iterator[CocoPart]:
             part = found["part"]
             path = os.path.join(folder, name)
             images = picture_folder(root, part, path)
-            from_cvat = part == _CVAT_PART or images == os.path.join(root, "images")
+            from_cvat = images in (os.path.join(root, "images", *inner) for inner in ([], [part]))
             layout = "COCO, as CVAT exports it" if from_cvat else "COCO"
             yield CocoPart(part, root, path, images, layout)
 

@@ -21,7 +21,7 @@ from .part import PART_NAMES, WHOLE, CocoBuilder, Part
 _JSON = ".json"
 _LARGEST_FILE = 1 << 28  # bytes: a file may hold its picture
 _MOST_LOOKED_AT = 5  # files of a folder, to say whether they are LabelMe's
-_NAMING = "cannot be known: LabelMe has no list of classes"
+_NAMING = "cannot be told from one that is written in another way"
 # Shapes with an extent; of the others (point, line, linestrip, points) no box can be made.
 _BY_CORNERS = ("rectangle", "polygon", "mask", "oriented_rectangle")
 _CIRCLE = "circle"
@@ -70,7 +70,7 @@ class LabelMePart(Part):
         """
         files = list(in_threads(lambda name: read_labelme(self.root, name), self._names()))
         used = sorted({name for file in files for name, *_ in file.boxes})
-        builder = CocoBuilder(self.anno_path, used, _NAMING)
+        builder = CocoBuilder(self.anno_path, used, _NAMING, lists_classes=False)
         names = [file.picture for file in files]
         twice = [name for name, times in Counter(names).items() if times > 1]
         if twice:

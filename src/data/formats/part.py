@@ -142,10 +142,13 @@ class CocoBuilder:
         path: what stands for the annotations, for errors.
         names: the classes that are known beforehand, in their order.
         naming: how a class without objects is made known; {} stands for its name.
+        lists_classes: the format says which classes there are, not only which ones are used.
     """
 
-    def __init__(self, path: str, names: Sequence[str], naming: str) -> None:
-        self._file = CocoFile(path, [], [], [], naming)
+    def __init__(
+        self, path: str, names: Sequence[str], naming: str, *, lists_classes: bool = True
+    ) -> None:
+        self._file = CocoFile(path, [], [], [], lists_classes, naming)
         self._ids: dict[str, int] = {}
         for name in names:
             self._category(name)
@@ -242,4 +245,9 @@ def choose_part(parts: Sequence[Part], split: str, data_type: str) -> Part | Non
     for name in (data_type.lower(), last, *usual):
         if name in by_name:
             return by_name[name]
-    return parts[0] if len(parts) == 1 and usual else None
+    if len(parts) != 1 or not usual:
+        return None
+    (only,) = (
+        parts  # evaluated on it may be, but nothing is trained on what is there to evaluate on
+    )
+    return None if split == "train" and only.name.lower() in _USED_FOR["val"] else only

@@ -80,7 +80,8 @@ class VocPart(Part):
         pictures = {stem_of(name): name for name in reversed(found)}
         known = self._known_names()
         used = {item.name for file in read if file for item in file.objects}
-        builder = CocoBuilder(self.anno_path, [*known, *sorted(used - set(known))], _NAMING)
+        names_in_order = [*known, *sorted(used - set(known))]
+        builder = CocoBuilder(self.anno_path, names_in_order, _NAMING, lists_classes=bool(known))
         names = [_picture(pictures, *pair) for pair in zip(stems, read, strict=True)]
         for name, id_, file in zip(names, picture_ids(names), read, strict=True):
             builder.image(id_, name, file.size if file else None)

@@ -17,6 +17,7 @@ _USUAL_YAML = ("data.yaml", "dataset.yaml", "data.yml")
 _LARGEST_FILE = 1 << 24  # bytes
 _MOST_CLASSES = 100_000
 _KEYS = ("train", "val", "valid", "test")
+_NEEDED = ("train", "val")
 _DARKNET, _ROBOFLOW_NAMES = "obj.data", "_darknet.labels"
 _NAME_FILES = ("classes.txt", "labels/classes.txt", "obj.names", _ROBOFLOW_NAMES)
 
@@ -73,8 +74,14 @@ def _from_yaml(root: str, path: str) -> list[Part]:
         entries = content.get(key) or []
         entries = entries if isinstance(entries, list) else [entries]
         sources = [_source(root, entry, start, f"{path}: {key}") for entry in entries]
-        found = [source for source in sources if os.path.exists(os.path.join(root, source))]
-        missing += [source for source in sources if source not in found]
+        inside = [source for source in sources if source is not None]
+        found = [source for source in inside if os.path.exists(os.path.join(root, source))]
+        missing += [source for source in inside if source not in found]
+        if None in sources and key in _NEEDED:
+            raise UserError(
+                f"{path}: {key} {short(content[key])} leads out of {root}; write a folder in it, "
+                "or give the folder that holds the pictures too as coco_root"
+            )
         if found:
             layout = _yaml_layout(root, content, found)
             anno_path = os.path.normpath(os.path.join(root, found[0]))
@@ -87,18 +94,13 @@ def _from_yaml(root: str, path: str) -> list[Part]:
     return parts
 
 
-def _source(root: str, entry: Any, start: str, where: str) -> str:
+def _source(root: str, entry: Any, start: str, where: str) -> str | None:
+    """An entry of data.yaml relative to `root`, None if it leads out."""
     if not isinstance(entry, str):
         raise UserError(f"{where} is {short(entry)}; give a folder or a list of pictures")
     starts = [start] if start and not os.path.isabs(start) else []
     name = os.path.join(start, entry) if os.path.isabs(start) else entry
-    found = resolve(root, name, *starts)
-    if found is None:
-        raise UserError(
-            f"{where} {short(entry)} leads out of {root}; write a folder in it, or give the folder "
-            "that holds the pictures too as coco_root"
-        )
-    return found
+    return resolve(root, name, *starts)
 
 
 def _yaml_layout(root: str, content: dict[str, Any], sources: Iterable[str]) -> str:

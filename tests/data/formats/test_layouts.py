@@ -19,7 +19,9 @@ def config_of(root, *arguments):
 
 def assert_records_are(records, truths, names):
     """The pictures in the order of their names, each with its boxes."""
-    by_name = {record.image_path.rpartition("/")[2].removesuffix(".jpg"): record for record in records}
+    by_name = {
+        record.image_path.rpartition("/")[2].removesuffix(".jpg"): record for record in records
+    }
     assert len(by_name) == len(records) and sorted(by_name) == [truth.name for truth in truths]
     for truth in truths:
         record = by_name[truth.name]
@@ -80,10 +82,13 @@ def test_a_data_yaml_may_be_named_itself(tmp_path):
 
 def test_a_part_is_chosen_by_name(tmp_path):
     samples.voc_own(tmp_path)
-    source = data_source(config_of(tmp_path, "--train_data_type", "trainval"), "train")
+    config, _ = with_file_classes(config_of(tmp_path, "--train_data_type", "trainval"))
+    source = data_source(config, "train")
     records, _ = source.read(max_boxes=0)
     assert len(records) == len(TRAIN + VAL)
-    with pytest.raises(UserError, match=r"has no part 'half' \(val_data_type\); it has train, val"):
+    with pytest.raises(
+        UserError, match=r"has no part 'half' \(val_data_type\); it has train, trainval, val"
+    ):
         data_source(config_of(tmp_path, "--val_data_type", "half"), "val")
 
 
