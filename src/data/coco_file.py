@@ -118,6 +118,22 @@ class CocoFile:
             labels[id_] = label_of.get(name, 0)
         return labels
 
+    def class_names(self) -> list[str]:
+        """Return the names of the categories, each once, in the file's order.
+
+        Without those that have no annotation and only stand above others, as Roboflow's first.
+        """
+        above = {category.get("supercategory") for category in self.categories}
+        used = {annotation.get("category_id") for annotation in self.annotations}
+        kept = [
+            category["name"]
+            for category in self.categories
+            if category.get("supercategory") not in (None, "", "none")
+            or category["name"] not in above
+            or category["id"] in used
+        ]
+        return list(dict.fromkeys(kept))
+
     def listed_images(self) -> dict[Id, ListedImage]:
         """Return image id -> what the file says of it, in the file's order.
 

@@ -7,7 +7,6 @@ from ..base.errors import UserError
 from ..base.file_names import one_form
 from ..base.messages import short_list
 from ..model_utils.config import Config
-from .coco_file import CocoFile, Id
 from .formats.part import Part
 from .source import data_source
 
@@ -40,9 +39,7 @@ def with_file_classes(config: Config) -> tuple[Config, list[str]]:
         return config, []  # records of COCO's classes: reading a large file again costs seconds
     file = annotations.classes()
     file.labels(())  # which looks at ids and names
-    parents = _unused_parents(file)
-    names = [category["name"] for category in file.categories if category["id"] not in parents]
-    names = list(dict.fromkeys(names))
+    names = file.class_names()
     if not names or set(map(one_form, config.class_names)) <= set(map(one_form, names)):
         return config, []
     file.labels(names)  # which looks for two of one name
@@ -54,16 +51,3 @@ def with_file_classes(config: Config) -> tuple[Config, list[str]]:
         f"classes: the {len(adopted.class_names)} of {file.path}, in its order: "
         f"{short_list(list(adopted.class_names), _MOST_SHOWN)}; coco_classes takes others"
     ]
-
-
-def _unused_parents(file: CocoFile) -> set[Id]:
-    """Ids of categories without annotations that only stand above others, as Roboflow's first."""
-    above = {category.get("supercategory") for category in file.categories}
-    annotated = {annotation.get("category_id") for annotation in file.annotations}
-    return {
-        category["id"]
-        for category in file.categories
-        if category.get("supercategory") in (None, "none", "")
-        and category["name"] in above
-        and category["id"] not in annotated
-    }

@@ -86,9 +86,7 @@ def _stated_coco(config: Config, root: str, data_type: str, split: str) -> CocoP
         anno_path = last  # images/Train has annotations/instances_Train.json
     if split == "val" and config.anno_path:
         anno_path = config.anno_path
-    images = os.path.join(root, data_type)
-    if not os.path.isdir(images):
-        images = picture_folder(root, data_type, anno_path)
+    images = picture_folder(root, data_type, anno_path)
     return CocoPart(data_type, root, anno_path, images, "COCO")
 
 

@@ -56,7 +56,7 @@ class Picture(NamedTuple):
 
 
 def class_names(file: CocoFile) -> list[str]:
-    """Return the names of a file's categories, in its order.
+    """Return the classes of a file, in its order.
 
     Args:
         file: any.
@@ -65,11 +65,11 @@ def class_names(file: CocoFile) -> list[str]:
         UserError: a name that other formats cannot have.
     """
     file.labels(())  # which looks at ids and names
-    names = [category["name"] for category in file.categories]
+    names = file.class_names()
     for name in names:
         if not name.isprintable() or not name.strip():
             raise UserError(f"{file.path}: the class {short(name)} has no name that can be written")
-    return list(dict.fromkeys(names))
+    return names
 
 
 def pictures_of(
