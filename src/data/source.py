@@ -2,7 +2,7 @@
 """Where a split's annotations and images are by the configuration, and what of them is wanted."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ def _locate(config: Config, kind: str, split: str) -> _Location:
         raise UserError(
             f"{root}: {parts[0].layout}, has no part {short(data_type)} ({split}_data_type); it "
             f"has {short_list([part.name for part in parts], 8)}: name one of them, or make parts "
-            "with the command split"
+            f"with the command split{_in_brackets(_without_effect(config, parts[0].kind, split))}"
         )
     if stated:  # its absence is said when it is read
         return _Location(stated, root, keys)
@@ -241,7 +241,7 @@ def data_source(config: Config, split: str) -> DataSource:
     # Records hold all of their images: they may have been brought here without them.
     image_dir = source.image_dir
     if not os.path.isdir(image_dir) and not os.path.isdir(os.path.join(folder, source.name())):
-        notes = "".join(f" ({note})" for note in source.notes)
+        notes = _in_brackets(source.notes)
         raise UserError(f"image folder {image_dir} does not exist; check {location.keys}{notes}")
     return source
 
@@ -260,6 +260,10 @@ def _without_effect(config: Config, kind: str, split: str) -> list[str]:
             "coco: training takes the file that coco_root, instance_set and train_data_type name"
         )
     return notes
+
+
+def _in_brackets(notes: Sequence[str]) -> str:
+    return "".join(f" ({note})" for note in notes)
 
 
 def _place(anno_path: str, root: str) -> str:

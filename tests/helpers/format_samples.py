@@ -247,6 +247,13 @@ def yolo_label_studio(root: Path) -> None:
     write(root / "notes.json", json.dumps({"info": {"contributor": "Label Studio"}}))
 
 
+def yolo_label_img(root: Path) -> None:
+    """What labelImg writes beside the pictures."""
+    add_pictures(root, TRAIN)
+    add_yolo(root, TRAIN)
+    write(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+
+
 def yolo_darknet_roboflow(root: Path) -> None:
     for part, truths in (("train", TRAIN), ("valid", VAL)):
         add_pictures(root / part, truths)
@@ -308,6 +315,7 @@ SAMPLES = {
         Sample(yolo_cvat, "yolo", "YOLO, as CVAT exports it", False),
         Sample(yolo_label_studio, "yolo", "YOLO, as Label Studio exports it", False),
         Sample(yolo_darknet_roboflow, "yolo", "YOLO for Darknet, as Roboflow exports it", True),
+        Sample(yolo_label_img, "yolo", "YOLO, text files beside the pictures", False),
         Sample(labelme, "labelme", "LabelMe", False),
     )
 }

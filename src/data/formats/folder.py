@@ -4,6 +4,7 @@
 The folder comes from others. Nothing outside it is named, and everything read is bounded.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -108,7 +109,8 @@ def folder_called(folder: str, *names: str) -> str | None:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    """Whether a file or folder is no part of the data: hidden, a Mac's, or our own records."""
+    return name.startswith((".", "MindRecord_")) or name == "__MACOSX"
 
 
 # --------------------------------------------------------------------------- names
@@ -212,6 +214,19 @@ def read_small_text(path: str, limit: int) -> str:
             f"annotation file {path} is not UTF-8 text (it has the byte "
             f"0x{error.object[error.start]:02x} where none can be); convert it to UTF-8"
         ) from None
+
+
+def small_digest(path: str, limit: int) -> str:
+    """Return the SHA-256 of a small file's content, 64 hexadecimal digits; empty without the file.
+
+    Args:
+        path: the file.
+        limit: most bytes.
+
+    Raises:
+        UserError: it cannot be read, or is larger.
+    """
+    return hashlib.sha256(read_small(path, limit)).hexdigest() if os.path.isfile(path) else ""
 
 
 def in_threads(work: Callable[[str], T], paths: Sequence[str]) -> Iterator[T]:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """LabelMe's annotations: a JSON file a picture, with shapes of which the boxes are taken."""
 
+import hashlib
 import math
 import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from ...base.digests import texts_digest
@@ -13,14 +15,22 @@ from ...base.errors import UserError
 from ...base.foreign_files import read_json
 from ...base.json_numbers import whole_number
 from ...base.messages import short
-from ..annotation_files import annotation_digest
 from ..coco_file import CocoFile
-from .folder import files_in, folders_in, in_threads, inner_name, picture_ids, pictures_in
+from .folder import (
+    files_in,
+    folders_in,
+    in_threads,
+    inner_name,
+    picture_ids,
+    pictures_in,
+    read_small,
+)
 from .part import PART_NAMES, WHOLE, CocoBuilder, Part
 
 _JSON = ".json"
 _LARGEST_FILE = 1 << 28  # bytes: a file may hold its picture
 _MOST_LOOKED_AT = 5  # files of a folder, to say whether they are LabelMe's
+_MARKS = (b'"shapes"', b'"imagePath"')  # what every file of LabelMe's has
 _NAMING = "cannot be told from one that is written in another way"
 # Shapes with an extent; of the others (point, line, linestrip, points) no box can be made.
 _BY_CORNERS = ("rectangle", "polygon", "mask", "oriented_rectangle")
@@ -55,9 +65,12 @@ class LabelMePart(Part):
     corners: ClassVar[bool] = True
     folder: str
 
-    def _names(self) -> list[str]:
+    def _digests(self) -> dict[str, str]:
+        """The JSON files that are LabelMe's, relative to `root`, each with its content's digest."""
         found = files_in(os.path.join(self.root, self.folder), [_JSON])
-        return [os.path.join(self.folder, name) for name in found]
+        names = [os.path.join(self.folder, name) for name in found]
+        digests = in_threads(_digest, [os.path.join(self.root, name) for name in names])
+        return {name: mark for name, mark in zip(names, digests, strict=True) if mark}
 
     def read(self, *, to_learn: bool = True) -> CocoFile:
         """Read the JSON files.
@@ -68,7 +81,7 @@ class LabelMePart(Part):
         Raises:
             UserError: one of them cannot be read, or is not LabelMe's.
         """
-        files = list(in_threads(lambda name: read_labelme(self.root, name), self._names()))
+        files = list(in_threads(partial(read_labelme, self.root), list(self._digests())))
         used = sorted({name for file in files for name, *_ in file.boxes})
         builder = CocoBuilder(self.anno_path, used, _NAMING, lists_classes=False)
         names = [file.picture for file in files]
@@ -98,9 +111,14 @@ class LabelMePart(Part):
         Raises:
             UserError: one of them cannot be read.
         """
-        names = self._names()
-        digests = in_threads(lambda name: annotation_digest(os.path.join(self.root, name)), names)
-        return texts_digest(part for pair in zip(names, digests, strict=True) for part in pair)
+        return texts_digest(part for pair in self._digests().items() for part in pair)
+
+
+def _digest(path: str) -> str:
+    """The digest of an annotation file, empty for a JSON file of something else."""
+    data = read_small(path, _LARGEST_FILE)
+    is_labelme = all(mark in data for mark in _MARKS)
+    return hashlib.sha256(data).hexdigest() if is_labelme else ""
 
 
 def labelme_parts(root: str) -> list[Part]:
@@ -121,14 +139,8 @@ def labelme_parts(root: str) -> list[Part]:
 
 
 def _is_labelme(folder: str) -> bool:
-    for name in files_in(folder, [_JSON])[:_MOST_LOOKED_AT]:
-        try:
-            content = read_json(os.path.join(folder, name), _LARGEST_FILE)
-        except (OSError, ValueError):
-            continue
-        if isinstance(content, dict) and {"shapes", "imagePath"} <= content.keys():
-            return True
-    return False
+    names = files_in(folder, [_JSON])[:_MOST_LOOKED_AT]
+    return any(_digest(os.path.join(folder, name)) for name in names)
 
 
 def read_labelme(root: str, name: str) -> LabelMeFile:

@@ -3,6 +3,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,8 +23,8 @@ from .folder import (
     inner_name,
     picture_ids,
     pictures_in,
-    read_small,
     read_small_text,
+    small_digest,
     stem_of,
     without_ending,
 )
@@ -110,12 +111,10 @@ class VocPart(Part):
             UserError: one of them cannot be read.
         """
         stems = self._stems()
-        paths = [self._xml_of(stem) for stem in stems]
-        contents = in_threads(_content, paths)
-        label_map = _content(os.path.join(self.root, LABEL_MAP))
-        return texts_digest(
-            [label_map, *(part for pair in zip(stems, contents, strict=True) for part in pair)]
-        )
+        digests = in_threads(_digest, [self._xml_of(stem) for stem in stems])
+        label_map = _digest(os.path.join(self.root, LABEL_MAP))
+        pairs = zip(stems, digests, strict=True)
+        return texts_digest([label_map, *(part for pair in pairs for part in pair)])
 
     def _xml_of(self, stem: str) -> str:
         return os.path.join(self.annotations, stem + XML)
@@ -127,10 +126,9 @@ class VocPart(Part):
         stems = list(_listed(self.list_path))
         if not stems:
             raise UserError(f"{self.list_path}: no picture is listed; write a name on each line")
-        repeated = len(stems) - len(set(stems))
-        if repeated:
-            first = next(stem for number, stem in enumerate(stems) if stem in stems[:number])
-            raise UserError(f"{self.list_path}: {short(first)} is listed twice; take one out")
+        twice = [stem for stem, times in Counter(stems).items() if times > 1]
+        if twice:
+            raise UserError(f"{self.list_path}: {short(twice[0])} is listed twice; take one out")
         return stems
 
     def _known_names(self) -> list[str]:
@@ -157,8 +155,8 @@ def _read_if_there(path: str) -> VocFile | None:
     return read_voc_file(path) if os.path.isfile(path) else None
 
 
-def _content(path: str) -> bytes:
-    return read_small(path, _LARGEST_FILE) if os.path.isfile(path) else b""
+def _digest(path: str) -> str:
+    return small_digest(path, _LARGEST_FILE)
 
 
 def _picture(pictures: dict[str, str], stem: str, file: VocFile | None) -> str:

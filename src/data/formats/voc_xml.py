@@ -10,7 +10,7 @@ from ...base.errors import UserError
 from ...base.messages import short
 from .folder import read_small
 
-_LARGEST_FILE = 1 << 24  # bytes
+_LARGEST_FILE = 1 << 22  # bytes: 10,000 objects
 _MOST_DEPTH = 50
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _TRUE = ("1", "true", "yes")

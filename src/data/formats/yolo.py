@@ -17,9 +17,9 @@ from .folder import (
     inner_or_none,
     picture_ids,
     pictures_in,
-    read_small,
     read_small_text,
     shown_sizes,
+    small_digest,
     stem_of,
 )
 from .part import CocoBuilder, Part, Records
@@ -170,14 +170,14 @@ class YoloPart(Part):
             UserError: one of them cannot be read.
         """
         names = self.pictures()
-        contents = in_threads(_content, [label_file(self.root, name) for name in names])
+        digests = in_threads(_digest, [label_file(self.root, name) for name in names])
         settings = json_digest([self.names, self.keypoints])
-        parts = (part for pair in zip(names, contents, strict=True) for part in pair)
+        parts = (part for pair in zip(names, digests, strict=True) for part in pair)
         return texts_digest([settings, *parts])
 
 
-def _content(path: str) -> bytes:
-    return read_small(path, _LARGEST_FILE) if os.path.isfile(path) else b""
+def _digest(path: str) -> str:
+    return small_digest(path, _LARGEST_FILE)
 
 
 def label_file(root: str, picture: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from ...base.errors import UserError
 from ...base.messages import short
 from ...model_utils.configuration.yaml_files import read_documents
-from .folder import files_in, folders_in, has_file, read_small_text
+from .folder import files_in, folders_in, has_file, pictures_in, read_small_text
 from .part import PART_NAMES, WHOLE, Part
 from .yolo import YoloPart, resolve
 
@@ -127,11 +127,12 @@ def _names(given: Any, path: str) -> tuple[str, ...]:
 
 
 def _distinct(names: list[str], path: str) -> tuple[str, ...]:
+    first: dict[str, int] = {}
     for number, name in enumerate(names):
-        if name in names[:number]:
+        if first.setdefault(name, number) != number:
             raise UserError(
-                f"{path}: the classes {names.index(name)} and {number} are both called "
-                f"{short(name)}; rename one"
+                f"{path}: the classes {first[name]} and {number} are both called {short(name)}; "
+                "rename one"
             )
     return tuple(names)
 
@@ -197,6 +198,9 @@ def _from_folders(root: str) -> list[Part]:
                 sources[name] = name
                 names_path = os.path.join(folder, _ROBOFLOW_NAMES)
                 layout = "YOLO for Darknet, as Roboflow exports it"
+    beside = os.path.join(root, _NAME_FILES[0])
+    if not sources and os.path.isfile(beside) and pictures_in(root, deep=False):
+        sources, names_path, layout = {WHOLE: "."}, beside, "YOLO, text files beside the pictures"
     names = _names_of(names_path) if names_path else ()
     return [
         YoloPart(

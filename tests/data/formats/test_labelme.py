@@ -97,11 +97,11 @@ def test_files_that_are_refused(tmp_path, changes, message):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{", '{"shapes": NaN}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["{", '"x": NaN}', "[" * 100_000])
 def test_files_that_are_no_json(tmp_path, text):
     make(tmp_path)
     (part,) = labelme_parts(str(tmp_path))
-    write(tmp_path / "b_1.json", text)
+    write(tmp_path / "b_1.json", '{"shapes": [], "imagePath": "b_1.jpg", ' + text)
     with pytest.raises(UserError, match="b_1.json is not valid JSON"):
         part.read()
 
@@ -116,3 +116,13 @@ def test_two_files_of_one_picture(tmp_path):
 def test_other_json_files_are_no_labelme(tmp_path):
     write(tmp_path / "a.json", json.dumps({"shapes": []}))
     assert labelme_parts(str(tmp_path)) == []
+
+
+def test_other_json_files_beside_do_not_count(tmp_path):
+    """Our own records have some, which appear after the data was looked at."""
+    make(tmp_path, shape("rectangle", [[1, 1], [5, 5]]))
+    (part,) = labelme_parts(str(tmp_path))
+    before = part.digest()
+    write(tmp_path / "records/fingerprint.json", "{}")
+    write(tmp_path / "notes.json", "[")
+    assert part.digest() == before and len(part.read().images) == 1
