@@ -123,14 +123,15 @@ class CocoFile:
 
         Without those that have no annotation and only stand above others, as Roboflow's first.
         """
-        above = {category.get("supercategory") for category in self.categories}
-        used = {annotation.get("category_id") for annotation in self.annotations}
+        used = {identifier(annotation.get("category_id")) for annotation in self.annotations}
+        above = [category.get("supercategory") for category in self.categories]
+        parents = {name for name in above if isinstance(name, str)}
         kept = [
             category["name"]
-            for category in self.categories
-            if category.get("supercategory") not in (None, "", "none")
-            or category["name"] not in above
-            or category["id"] in used
+            for category, parent in zip(self.categories, above, strict=True)
+            if parent not in (None, "", "none")
+            or category["name"] not in parents
+            or identifier(category.get("id")) in used
         ]
         return list(dict.fromkeys(kept))
 

@@ -104,6 +104,9 @@ def split_part(
     file = part.read()
     content = coco_content(part, file)
     file.labels(())
+    for position, annotation in enumerate(file.annotations):
+        for key in ("image_id", "category_id"):
+            annotation[key] = file.id_in_annotation(key, position)
     names = [image.file_name for image in file.listed_images().values()]
     parts = assign(group_names(names, separator), _has_class(file), list(shares.values()), seed)
     result = {}
@@ -130,10 +133,7 @@ def _has_class(file: CocoFile) -> np.ndarray:
     columns = {category["id"]: column for column, category in enumerate(file.categories)}
     result = np.zeros((len(rows), len(columns)), bool)
     for annotation in file.annotations:
-        row, column = (
-            rows.get(annotation.get("image_id")),
-            columns.get(annotation.get("category_id")),
-        )
+        row, column = (rows.get(annotation["image_id"]), columns.get(annotation["category_id"]))
         if row is not None and column is not None:
             result[row, column] = True
     return result

@@ -14,6 +14,7 @@ from src.data.formats.split import assign, group_names
 from src.data.source import data_source
 from src.model_utils.config import load_config
 from tests.helpers import format_samples as samples
+from tests.helpers.data_helpers import edit_json
 from tests.helpers.format_samples import CLASSES, SAMPLES, TRAIN
 
 
@@ -105,6 +106,14 @@ def test_splits_that_are_refused(arguments, message, tmp_path):
     with pytest.raises(UserError, match=message):
         main([str(tmp_path), *arguments])
     assert not (tmp_path / "annotations").exists()
+
+
+@pytest.mark.parametrize("entry", [{}, {"image_id": [1], "category_id": 1}, {"image_id": 0}])
+def test_annotations_without_ids_are_named(entry, tmp_path):
+    samples.coco_label_studio(tmp_path)
+    edit_json(tmp_path / "result.json", lambda content: content["annotations"].append(entry))
+    with pytest.raises(UserError, match=r"result.json: annotations\[6\] has"):
+        main([str(tmp_path)])
 
 
 def test_one_part_has_to_be_named(tmp_path):
