@@ -245,9 +245,7 @@ def choose_part(parts: Sequence[Part], split: str, data_type: str) -> Part | Non
     for name in (data_type.lower(), last, *usual):
         if name in by_name:
             return by_name[name]
-    if len(parts) != 1 or not usual:
-        return None
-    (only,) = (
-        parts  # evaluated on it may be, but nothing is trained on what is there to evaluate on
-    )
-    return None if split == "train" and only.name.lower() in _USED_FOR["val"] else only
+    # A part that is all there is serves both, unless it is called what the other split takes.
+    other = _USED_FOR["val" if split == "train" else "train"]
+    only = parts[0] if len(parts) == 1 and usual else None
+    return only if only and only.name.lower() not in other else None

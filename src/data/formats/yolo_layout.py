@@ -2,7 +2,6 @@
 """Where the parts of a YOLO data set are: data.yaml, Darknet's obj.data, or folders alone."""
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 from ...base.errors import UserError
@@ -18,6 +17,7 @@ _LARGEST_FILE = 1 << 24  # bytes
 _MOST_CLASSES = 100_000
 _KEYS = ("train", "val", "valid", "test")
 _NEEDED = ("train", "val")
+_ROBOFLOW_LAYOUT = "YOLO, as Roboflow exports it"
 _DARKNET, _ROBOFLOW_NAMES = "obj.data", "_darknet.labels"
 _NAME_FILES = ("classes.txt", "labels/classes.txt", "obj.names", _ROBOFLOW_NAMES)
 
@@ -83,7 +83,7 @@ def _from_yaml(root: str, path: str) -> list[Part]:
                 "or give the folder that holds the pictures too as coco_root"
             )
         if found:
-            layout = _yaml_layout(root, content, found)
+            layout = _ROBOFLOW_LAYOUT if "roboflow" in content else "YOLO, data.yaml"
             anno_path = os.path.normpath(os.path.join(root, found[0]))
             parts.append(
                 YoloPart(key, root, anno_path, root, layout, tuple(found), names, path, keypoints)
@@ -101,12 +101,6 @@ def _source(root: str, entry: Any, start: str, where: str) -> str | None:
     starts = [start] if start and not os.path.isabs(start) else []
     name = os.path.join(start, entry) if os.path.isabs(start) else entry
     return resolve(root, name, *starts)
-
-
-def _yaml_layout(root: str, content: dict[str, Any], sources: Iterable[str]) -> str:
-    if "roboflow" in content:
-        return "YOLO, as Roboflow exports it"
-    return "YOLO, data.yaml"
 
 
 def _names(given: Any, path: str) -> tuple[str, ...]:
