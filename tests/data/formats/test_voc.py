@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """VOC's files: what corners are, what is difficult, and XML that is refused."""
 
+import contextlib
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from src.base.errors import UserError
 from src.data.formats.part import ReadOptions
@@ -78,6 +82,16 @@ def test_files_that_are_refused(tmp_path, text, message):
 def test_undeclared_entities_are_no_text():
     with pytest.raises(UserError, match="undefined entity"):
         parse_xml(b"<a>&lol;</a>", "x.xml")
+
+
+@given(st.integers(0, 400), st.integers(0, 60), st.binary(max_size=20))
+def test_any_file_is_read_or_refused_in_one_line(tmp_path_factory, start, length, instead):
+    text = voc_text(BOX).encode()
+    path = tmp_path_factory.getbasetemp() / "any.xml"
+    path.write_bytes(text[:start] + instead + text[start + length :])
+    with contextlib.suppress(UserError):
+        file = read_voc_file(str(path))
+        assert all(len(item.corners) == 4 and item.name for item in file.objects)
 
 
 def test_a_file_that_is_too_large(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """YOLO's rows, names and lists, and what of them is refused."""
 
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
@@ -63,6 +65,13 @@ def test_rows_that_are_refused(tmp_path, row, message):
     make(tmp_path, f"0 0.5 0.5 0.5 0.5\n{row}\n")
     with pytest.raises(UserError, match=message):
         read(tmp_path)
+
+
+@given(st.text() | st.lists(st.floats(), min_size=1).map(lambda row: " ".join(map(str, row))))
+def test_any_row_is_read_or_refused_in_one_line(row):
+    with contextlib.suppress(UserError):
+        box = parse_row(row if row.strip() else "0", "x")
+        assert box.number >= 0 and len(box.corners) == 4
 
 
 def test_numbers_that_are_none_are_dropped_like_cocos(tmp_path):
