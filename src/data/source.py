@@ -57,7 +57,8 @@ def _locate(config: Config, kind: str, split: str) -> _Location:
     root = _needed(config, "coco_root", "the folder of the data set")
     keys = f"coco_root and {split}_data_type"
     stated = _stated_coco(config, root, data_type, split) if kind in (AUTO, _COCO) else None
-    if stated and os.path.isfile(stated.anno_path):
+    given = split == "val" and config.anno_path  # a file that is named is not looked for elsewhere
+    if stated and (given or os.path.isfile(stated.anno_path)):
         return _Location(stated, root, keys)
     reading = ReadOptions(str(config.voc_difficult), str(config.voc_corners))
     parts = find_parts(root, kind, reading)

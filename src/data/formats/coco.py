@@ -60,14 +60,17 @@ def coco_parts(root: str) -> list[Part]:
 
 
 def picture_folder(root: str, part: str, anno_path: str) -> str:
-    """Return where the pictures of a part are whose file is in `annotations`.
+    """Return where the pictures of a part are: beside its file, or in a folder of the data set.
 
     Args:
         root: folder of the data set.
         part: its name.
         anno_path: its file; what it calls its first picture decides.
     """
-    return holding_folder(root, part, first_picture(anno_path))
+    name, beside = first_picture(anno_path), os.path.dirname(anno_path)
+    if name and os.path.isfile(find_image(beside, name)):
+        return beside
+    return holding_folder(root, part, name)
 
 
 def holding_folder(root: str, part: str, name: str) -> str:

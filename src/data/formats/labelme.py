@@ -133,7 +133,9 @@ def labelme_parts(root: str) -> list[Part]:
     if not folders and _is_labelme(root):
         folders = {WHOLE: ""}
     return [
-        LabelMePart(name, root, os.path.join(root, folder), root, "LabelMe", folder)
+        LabelMePart(
+            name, root, os.path.join(root, folder) if folder else root, root, "LabelMe", folder
+        )
         for name, folder in folders.items()
     ]
 

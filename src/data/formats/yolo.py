@@ -301,10 +301,13 @@ def resolve(root: str, name: str, *folders: str) -> str | None:
     said = [found for found in map(inner_or_none, starts) if found]
     steps = [step for step in plain.split("/") if step not in ("", ".", "..")]
     shorter = ("/".join(steps[start:]) for start in range(len(steps)))
-    existing = (found for found in (*said, *shorter) if _exists(root, found))
-    # Without one that exists, it is missing where it says that it is.
-    return next(existing, said[0] if said else None)
+    readings = [found for found in (*said, *shorter) if found != "."]
+    existing = (found for found in readings if os.path.exists(os.path.join(root, found)))
+    # Without one that exists, it is missing from a folder that does, or from where it says.
+    beside = (found for found in readings if _has_folder(root, found))
+    return next(existing, next(beside, said[0] if said else None))
 
 
-def _exists(root: str, name: str) -> bool:
-    return name != "." and os.path.exists(os.path.join(root, name))
+def _has_folder(root: str, name: str) -> bool:
+    folder = os.path.dirname(name)
+    return bool(folder) and os.path.isdir(os.path.join(root, folder))

@@ -104,6 +104,20 @@ def test_keys_of_other_kinds_are_named(tmp_path):
     assert any("anno_path 'y' has no effect" in note for note in notes)
 
 
+def test_a_file_that_is_named_is_taken_with_the_pictures_beside_it(tmp_path):
+    samples.coco_roboflow(tmp_path)
+    path = tmp_path / "train/_annotations.coco.json"
+    source = data_source(config_of(tmp_path, "--anno_path", str(path)), "val")
+    assert (source.anno_path, source.image_dir) == (str(path), str(path.parent))
+
+
+def test_a_file_that_is_named_is_not_looked_for_elsewhere(tmp_path):
+    samples.coco_own(tmp_path)
+    source = data_source(config_of(tmp_path, "--anno_path", str(tmp_path / "no.json")), "val")
+    with pytest.raises(UserError, match="no.json does not exist"):
+        source.digest()
+
+
 @pytest.mark.parametrize("kind", ["voc", "yolo", "labelme"])
 def test_a_folder_of_another_kind(kind, tmp_path):
     samples.coco_own(tmp_path)

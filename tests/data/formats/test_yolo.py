@@ -125,6 +125,9 @@ def test_missing_pictures_keep_their_boxes_until_they_are_needed(tmp_path):
     records, report = read(tmp_path)
     assert [record.labels.tolist() for record in records] == [[1], [2]] and not report.counts
     assert records[1].image_path == str(tmp_path / "images/b_1.jpg")
+    write(tmp_path / "train.txt", "data/images/a_1.jpg\n/home/me/images/b_1.jpg\n")
+    records, report = read(tmp_path)
+    assert [record.labels.tolist() for record in records] == [[1], [2]] and not report.counts
 
 
 @pytest.mark.parametrize(
