@@ -16,6 +16,8 @@ EXTRAS = {
     "torch": ["torch>=2"],  # checkpoints for torchvision as .pth
     "onnx": ["onnxruntime>=1.20,<2"],  # export compares an ONNX file with the network
     "modelarts": ["boto3>=1.35,<2"],  # data from and results to OBS or S3
+    # What tests compare the evaluation report with; brings the desktop's OpenCV.
+    "peers": ["scikit-learn>=1.4,<2", "supervision>=0.26,<1", "tidecv>=1.0.1,<2"],
 }
 
 

@@ -87,15 +87,26 @@ class BboxAssignSample(nn.Cell):
         return index, is_object, chosen, targets
 
     def _usable(self, anchors: Tensor, height_width: Tensor, own: Cells) -> Tensor:
-        """Return (B, A) bool."""
-        x1, y1, x2, y2 = split_coordinates(ops.expand_dims(anchors, 0))
+        """Return (B, A) bool. Image by image: comparing with single numbers keeps no table."""
+        is_narrowed = self.anchor_filter in ("inside", "centred") or own is None
+        areas = height_width if is_narrowed else own
+        corners = split_coordinates(anchors)
+        return ops.stack(
+            [
+                self._usable_in(corners, area[0], area[1], own is not None)
+                for area in ops.unstack(areas)
+            ]
+        )
+
+    def _usable_in(
+        self, corners: tuple[Tensor, ...], height: Tensor, width: Tensor, is_own: bool
+    ) -> Tensor:
+        """Return (A,) bool for one image's area."""
+        x1, y1, x2, y2 = corners
         if self.anchor_filter == "inside":
-            height, width = height_width[:, 0:1], height_width[:, 1:2]
             starts = ops.logical_and(x1 >= 0, y1 >= 0)
             ends = ops.logical_and(x2 <= width - self.offset, y2 <= height - self.offset)
             return ops.logical_and(starts, ends)
-        if self.anchor_filter == "centred" or own is not None:
-            area: Tensor = height_width if self.anchor_filter == "centred" else own
-            height, width = area[:, 0:1], area[:, 1:2]
+        if self.anchor_filter == "centred" or is_own:
             return ops.logical_and(0.5 * (x1 + x2) < width, 0.5 * (y1 + y2) < height)
-        return ops.logical_and(x2 >= x1, height_width[:, 0:1] > 0)
+        return ops.logical_and(x2 >= x1, height > 0)

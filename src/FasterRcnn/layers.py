@@ -14,16 +14,16 @@ class Conv2d(nn.Conv2d):
     """A convolution that can read zeros behind a picture's own canvas (see `own_canvas`).
 
     Attributes:
-        zero_behind: what writes the zeros into its input.
-        on_canvas: computes x, weight, cells -> result without them, and without the work there; its
-            result is zero behind the own canvas. None: there is no such operator.
+        own: computes x, weight, bias, cells -> result in its place, without the work behind the own
+            canvas; its result is zero there. None: nothing does.
+        zero_behind: what otherwise writes the zeros into its input.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self.own: nn.Cell | None = None
         self.zero_behind = ZeroBehind()
         self.has_window = self.kernel_size != (1, 1)
-        self.on_canvas: nn.Cell | None = None
 
     def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
         """Return (B, out, H / stride, W / stride); of use on the own canvas.
@@ -32,21 +32,24 @@ class Conv2d(nn.Conv2d):
             x: (B, in, H, W).
             cells: of `x`.
         """
-        output = self.convolve(x, self.weight, cells)
-        return self.bias_add(output, self.bias) if self.has_bias else output
+        return self.convolve(x, self.weight, self.bias if self.has_bias else None, cells)
 
-    def convolve(self, x: Tensor, weight: Tensor, cells: Cells = None) -> Tensor:
-        """Return the convolution with a weight in the place of its own, and without bias.
+    def convolve(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, cells: Cells = None
+    ) -> Tensor:
+        """Return the convolution with weight and bias in the place of its own.
 
         Args:
             x, cells: as for `construct`.
             weight: of the shape of its own.
+            bias: (out,); None: zeros.
         """
-        if cells is None:
-            return self.conv2d(x, weight)
-        if self.on_canvas is not None:
-            return self.on_canvas(x, weight, cells)
-        return self.conv2d(self.zero_behind(x, cells) if self.has_window else x, weight)
+        if self.own is not None:
+            return self.own(x, weight, bias, cells)
+        if cells is not None and self.has_window:
+            x = self.zero_behind(x, cells)
+        output = self.conv2d(x, weight)
+        return output if bias is None else self.bias_add(output, bias)
 
 
 def conv2d(

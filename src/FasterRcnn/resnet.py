@@ -28,7 +28,7 @@ def conv_norm(conv: Conv2d, norm: nn.Cell, x: Tensor, folds: bool, cells: Cells 
         x = conv(x, cells)
         return ops.cast(norm(x, strided(cells, conv.stride)), x.dtype)
     weight, bias = norm.fold_into(conv.weight)
-    return ops.bias_add(conv.convolve(x, weight, cells), bias)
+    return conv.convolve(x, weight, bias, cells)
 
 
 def strided(cells: Cells, stride: tuple[int, int]) -> Cells:

@@ -26,6 +26,7 @@ class RpnRegClsBlock(nn.Cell):
         self.rpn_conv = conv2d(in_channels, feat_channels, 3, has_bias=True, init=Normal(0.01))
         self.rpn_cls = conv2d(feat_channels, num_anchors, 1, has_bias=True, init=Normal(0.01))
         self.rpn_reg = conv2d(feat_channels, num_anchors * 4, 1, has_bias=True, init=Normal(0.01))
+        self.per_anchor = PerAnchor()
 
     def construct(self, x: Tensor, cells: Cells = None) -> tuple[Tensor, Tensor]:
         """Return logits (B, H*W*anchors) and deltas (B, H*W*anchors, 4), float32.
@@ -35,10 +36,24 @@ class RpnRegClsBlock(nn.Cell):
             cells: of `x`; behind them all logits are `own_canvas.LOWEST`.
         """
         x = ops.relu(self.rpn_conv(x, cells))
-        logits = hide_logits(ops.cast(self.rpn_cls(x), ms.float32), cells)
+        return self.per_anchor(self.rpn_cls(x), self.rpn_reg(x), cells)
+
+
+class PerAnchor(nn.Cell):
+    """What the head returns for a level, anchor by anchor instead of channel by channel."""
+
+    def construct(self, logits: Tensor, deltas: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+        """Return logits (B, H*W*anchors) and deltas (B, H*W*anchors, 4), float32.
+
+        Args:
+            logits: (B, anchors, H, W).
+            deltas: (B, anchors * 4, H, W).
+            cells: of both; behind them all logits are `own_canvas.LOWEST`.
+        """
+        batch = logits.shape[0]
+        logits = hide_logits(ops.cast(logits, ms.float32), cells)
         logits = ops.transpose(logits, (0, 2, 3, 1))
-        deltas = ops.transpose(ops.cast(self.rpn_reg(x), ms.float32), (0, 2, 3, 1))
-        batch = x.shape[0]
+        deltas = ops.transpose(ops.cast(deltas, ms.float32), (0, 2, 3, 1))
         return ops.reshape(logits, (batch, -1)), ops.reshape(deltas, (batch, -1, 4))
 
 

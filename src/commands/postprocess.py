@@ -10,6 +10,7 @@ Score the result files of ascend310_infer with COCO's metrics.
 
 --ann_file FILE       COCO annotations of the images
 --result_path FOLDER  result_Files, with <name>_0.bin, <name>_1.bin, <name>_2.bin for each image
+--report              what is wrong with them, too, in evaluation_report.json beside the results
 
 The class names come from model.json in the folder; older result files have none, for them
 coco_classes counts. Detections are written as COCO results to --result_file."""

@@ -37,6 +37,35 @@ class ClassResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What COCO's numbers were made of, for a closer look.
+
+    In the entries the id of an image is its position in `image_ids`, and that of a category its
+    label, both from 1.
+
+    Attributes:
+        image_ids: the evaluated images.
+        class_names: (C,) the evaluated classes.
+        truth: the boxes that were judged by, crowds too.
+        found: the detections that were judged.
+        max_detections: of a class that count in an image.
+        precision: (10, 101, C, 4) float64, by IoU 0.50 to 0.95, recall, class and size (all, small,
+            medium, large); -1 where nothing can be said.
+        scores: as `precision`, the score of the detection that reaches the recall.
+        recall: (10, C, 4) float64.
+    """
+
+    image_ids: Sequence[int | str]
+    class_names: Sequence[str]
+    truth: Sequence[Entry]
+    found: Sequence[Entry]
+    max_detections: int
+    precision: np.ndarray
+    scores: np.ndarray
+    recall: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
 class CocoSummary:
     """What COCO says of a set of detections.
 
@@ -46,6 +75,7 @@ class CocoSummary:
         lines: the twelve lines as pycocotools prints them.
         per_class: one row a class, in the order of the classes.
         num_images: images that were evaluated.
+        evidence: what the numbers were made of.
         notes: what one has to know to read the numbers.
     """
 
@@ -53,6 +83,7 @@ class CocoSummary:
     lines: tuple[str, ...]
     per_class: tuple[ClassResult, ...]
     num_images: int
+    evidence: Evidence
     notes: tuple[str, ...] = ()
 
     @property
@@ -131,6 +162,16 @@ def evaluate_results(
         lines=lines,
         per_class=_per_class(evaluation, truth, found, class_names),
         num_images=len(wanted),
+        evidence=Evidence(
+            image_ids=wanted,
+            class_names=class_names,
+            truth=truth,
+            found=found,
+            max_detections=counted,
+            precision=evaluation.eval["precision"][..., -1],
+            scores=evaluation.eval["scores"][..., -1],
+            recall=evaluation.eval["recall"][..., -1],
+        ),
         notes=tuple(filter(None, notes)),
     )
 

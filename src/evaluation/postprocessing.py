@@ -12,6 +12,7 @@ from ..base.messages import one_line, short_list
 from ..export.model_card import read_card
 from ..model_utils.config import Config
 from ..model_utils.configuration.schema import MOST_DETECTIONS
+from .analysis.report import analyse, show_report
 from .coco import evaluate_results
 from .coco_results import check_result_path, detections_to_results, result_path_of, write_results
 from .ground_truth import category_ids_of, load_ground_truth
@@ -25,7 +26,7 @@ def run_postprocess(config: Config) -> int:
 
     Args:
         config: uses result_path, ann_file, class_names (where the results do not tell their own),
-            result_file, output_dir and test_max_per_img.
+            result_file, output_dir, report and test_max_per_img.
 
     Returns:
         The exit code.
@@ -55,6 +56,19 @@ def run_postprocess(config: Config) -> int:
     )
     write_results(path, results)
     print(f"results: {path.resolve()}")
+    if config.report:
+        report = analyse(
+            summary,
+            data["images"],
+            {
+                "detector": str(config.result_path),
+                "epoch": None,
+                "annotations": str(config.ann_file),
+                "image_folder": None,
+                "results": str(path),
+            },
+        )
+        show_report(report, path.parent, lambda line: print(one_line(line)))
     return 0
 
 

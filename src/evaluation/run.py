@@ -24,6 +24,8 @@ from ..model_utils.config import Config
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.device_adapter import init_device
 from ..processes.ranks import Ranks
+from .analysis.report import analyse, show_report
+from .analysis.schema import EvaluationReport
 from .coco import CocoSummary, evaluate_results
 from .coco_results import check_result_path, detections_to_results, result_path_of, write_results
 from .ground_truth import category_ids_of, coco_from_records, load_ground_truth
@@ -52,12 +54,14 @@ class Detections:
         image_ids: the images that were looked at, each once.
         results: COCO results.
         images_per_second: without the first batch of each canvas, which compiles its graph (unless
-            there are no others).
+            there are no others). Of all processes together.
+        processes: that shared the images.
     """
 
     image_ids: list[int | str]
     results: list[dict[str, Any]]
     images_per_second: float
+    processes: int = 1
 
 
 def read_ground_truth(config: Config, mindrecord_set: MindRecordSet) -> GroundTruth:
@@ -151,7 +155,7 @@ def _merged(parts: Sequence[Sequence[Any]], order: Sequence[int | str]) -> Detec
         raise RuntimeError("an image has been evaluated twice")
     results = [result for _, part, _ in parts for result in part]
     results.sort(key=lambda result: place[result["image_id"]])  # keeps the order within an image
-    return Detections(image_ids, results, sum(speed for _, _, speed in parts))
+    return Detections(image_ids, results, sum(speed for _, _, speed in parts), len(parts))
 
 
 def evaluate(
@@ -207,6 +211,50 @@ def evaluate(
     return summary, detections
 
 
+def closer_look(
+    config: Config,
+    summary: CocoSummary,
+    detections: Detections,
+    truth: GroundTruth,
+    *,
+    detector: str | Path,
+    epoch: int | None,
+    results: str | Path | None = None,
+) -> EvaluationReport:
+    """Return the report of an evaluation: what went wrong, and how much of it.
+
+    Args:
+        config: that it was made with.
+        summary: COCO's numbers.
+        detections: that they are of.
+        truth: that they were compared with.
+        detector: the checkpoint's file, or the folder of the run.
+        epoch: of the checkpoint, None when it does not say.
+        results: the file with the detections, if there is one.
+    """
+    speed = detections.images_per_second
+    return analyse(
+        summary,
+        truth.data["images"],
+        {
+            "detector": str(detector),
+            "epoch": epoch,
+            "annotations": str(truth.source),
+            "image_folder": data_source(config, "val").image_dir,
+            "results": None if results is None else str(results),
+        },
+        lowest_score=config.test_score_thr,
+        speed={
+            "images_per_second": speed,
+            "seconds_per_image": 1 / speed if speed else None,
+            "processes": detections.processes,
+            "batch_size": config.test_batch_size,
+            "device_target": config.device_target,
+            "mindspore": ms.__version__,
+        },
+    )
+
+
 def run_evaluation(config: Config) -> int:
     """Evaluate `checkpoint_path` as eval.py does: report on the standard output, results as JSON.
 
@@ -255,6 +303,10 @@ def run_evaluation(config: Config) -> int:
     summary, detections = outcome or (None, None)
     if summary is not None and detections is not None:  # rank 0 sees to the results
         _report(config, summary, detections, result_path, display)
+        if config.report:
+            source = {"detector": config.checkpoint_path, "epoch": epoch, "results": result_path}
+            report = closer_look(config, summary, detections, truth, **source)
+            show_report(report, result_path.parent, display.say)
     return 0
 
 

@@ -34,6 +34,7 @@ _NOT_IN_GRAPHS = frozenset(
         "resume",
         "checkpoint_path",
         "result_file",
+        "report",
         "max_val_images",
         "test_flip",
         "test_scales",

@@ -1,132 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our convolutions as Cells with gradients, on whole inputs and on the pictures' own canvases."""
+"""Our convolutions as Cells with gradients."""
 
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
+from mindspore.ops.auto_generate import BiasAddGrad
 
+from ..FasterRcnn.own_canvas import Cells
 from .build import Library
-from .custom import Shape, agree, operator
+from .custom import Shape, agree, given, no_gradient, operator
 
 
-class NativeConv3x3(nn.Cell):
-    """What `ops.Conv2D` computes for a 3x3 kernel, stride 1 and padding 1.
+class NativeConv(nn.Cell):
+    """A convolution with bias, as `ops.Conv2D` and `ops.BiasAdd` compute it.
 
-    By Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2015): 2.25 times fewer
-    multiplications than a plain matrix product, at two to three times its rounding error.
-
-    Args:
-        library: our compiled operators, of `build.library()`.
-    """
-
-    def __init__(self, library: Library) -> None:
-        super().__init__()
-        self.forward = operator(library, "conv3x3", _result_shape)
-        self.input_gradient = operator(library, "conv3x3_input_gradient", _image_shape)
-        self.weight_gradient = operator(library, "conv3x3_weight_gradient", _weight_shape)
-
-    def construct(self, image: Tensor, weight: Tensor) -> Tensor:
-        """Return (B, O, H, W) float32.
-
-        Args:
-            image: (B, I, H, W) float32.
-            weight: (O, I, 3, 3) float32.
-        """
-        return self.forward(image, weight)
-
-    def bprop(
-        self, image: Tensor, weight: Tensor, result: Tensor, gradient: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the gradients of image and weight.
-
-        Args:
-            image, weight: as for `construct`.
-            result: what it returned.
-            gradient: of the result, (B, O, H, W).
-        """
-        return self.input_gradient(gradient, weight), self.weight_gradient(image, gradient)
-
-
-class NativeStridedConv3x3(nn.Cell):
-    """What `ops.Conv2D` computes for a 3x3 kernel, stride 2 and padding 1.
-
-    As matrix products of the image's lines; MindSpore keeps a table of all windows for each of its
-    three operators: 140 MB for the first of a ResNet-50 at 768x1280.
+    1x1 as matrix products. 3x3 with stride 1 by Winograd's minimal filtering F(2x2, 3x3) (Lavin &
+    Gray 2015): 2.25 times fewer multiplications than a plain matrix product, at two to three times
+    its rounding error. 3x3 with stride 2 as matrix products of the image's lines; MindSpore keeps a
+    table of all windows for each of its three operators: 140 MB for the first of a ResNet-50 at
+    768x1280.
 
     Args:
         library: our compiled operators, of `build.library()`.
-    """
-
-    def __init__(self, library: Library) -> None:
-        super().__init__()
-        self.forward = operator(library, "strided3x3", _halved_shape)
-        self.input_gradient = operator(
-            library, "strided3x3_input_gradient", lambda image, *others: image
-        )
-        self.weight_gradient = operator(library, "strided3x3_weight_gradient", _weight_shape)
-
-    def construct(self, image: Tensor, weight: Tensor) -> Tensor:
-        """Return (B, O, H / 2, W / 2) float32, sizes rounded up.
-
-        Args:
-            image: (B, I, H, W) float32.
-            weight: (O, I, 3, 3) float32.
-        """
-        return self.forward(image, weight)
-
-    def bprop(
-        self, image: Tensor, weight: Tensor, result: Tensor, gradient: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the gradients of image and weight.
-
-        Args:
-            image, weight: as for `construct`.
-            result: what it returned.
-            gradient: of the result, of its shape.
-        """
-        of_image = self.input_gradient(image, gradient, weight)
-        return of_image, self.weight_gradient(image, gradient)
-
-
-class NativeCanvasConv(nn.Cell):
-    """A convolution on the pictures' own canvases: zeros behind them, and no work.
-
-    Args:
-        library: our compiled operators, of `build.library()`.
-        name: of `_ON_CANVAS`.
+        name: of `_OPERATORS`.
     """
 
     def __init__(self, library: Library, name: str) -> None:
         super().__init__()
-        self.strides = name == "strided3x3"
-        kernel = _point_shape if name == "conv1x1" else _weight_shape
+        self.strides = name.startswith("strided")
+        kernel = _point_shape if name.endswith("1x1") else _weight_shape
         image = (lambda image, *others: image) if self.strides else _image_shape
         self.forward = operator(library, name, _halved_shape if self.strides else _result_shape)
         self.input_gradient = operator(library, f"{name}_input_gradient", image)
         self.weight_gradient = operator(library, f"{name}_weight_gradient", kernel)
+        self.bias_gradient = BiasAddGrad()
 
-    def construct(self, image: Tensor, weight: Tensor, cells: Tensor) -> Tensor:
+    def construct(
+        self, image: Tensor, weight: Tensor, bias: Tensor | None, cells: Cells = None
+    ) -> Tensor:
         """Return (B, O, H / stride, W / stride) float32, sizes rounded up.
 
         Args:
             image: (B, I, H, W) float32.
             weight: (O, I, k, k) float32.
-            cells: (B, 2) float32, rows and columns of each image that are on the own canvas.
+            bias: (O,) float32, or None.
+            cells: (B, 2) float32, rows and columns of each image that are on its own canvas; behind
+                it the result is zero, without work. None: all of them.
         """
-        return self.forward(image, weight, cells)
+        return self.forward(image, weight, *given(bias), *given(cells))
 
     def bprop(
-        self, image: Tensor, weight: Tensor, cells: Tensor, result: Tensor, gradient: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of image and weight; cells have none.
+        self,
+        image: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        cells: Cells,
+        result: Tensor,
+        gradient: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Cells]:
+        """Return the gradients of image, weight and bias; cells have none.
 
         Args:
-            image, weight, cells: as for `construct`.
+            image, weight, bias, cells: as for `construct`.
             result: what it returned.
-            gradient: of the result, of its shape.
+            gradient: of the result, of its shape; zero behind the own canvas.
         """
         shape = (image,) if self.strides else ()  # which a stride hides
-        of_image = self.input_gradient(*shape, gradient, weight, cells)
-        return of_image, self.weight_gradient(image, gradient, cells), ops.zeros_like(cells)
+        return (
+            self.input_gradient(*shape, gradient, weight, *given(cells)),
+            self.weight_gradient(image, gradient, *given(cells)),
+            None if bias is None else self.bias_gradient(gradient),
+            no_gradient(cells),
+        )
 
 
 class NativeZeroBehind(nn.Cell):
@@ -161,32 +105,23 @@ class NativeZeroBehind(nn.Cell):
         return self.zero_behind(gradient, cells), ops.zeros_like(cells)
 
 
-def conv3x3(conv: nn.Conv2d, library: Library) -> nn.Cell | None:
+def native_conv(conv: nn.Conv2d, library: Library) -> NativeConv | None:
     """Return what can compute a convolution; None for other kernels, strides or channels.
 
     Args:
         conv: the convolution.
         library: our compiled operators, of `build.library()`.
     """
-    own = {(1, 1): NativeConv3x3, (2, 2): NativeStridedConv3x3}.get(conv.stride)
-    return own(library) if own and conv.kernel_size == (3, 3) and _fits(conv, library) else None
+    name = _OPERATORS.get((conv.kernel_size, conv.stride))
+    return NativeConv(library, name) if name and _fits(conv, library) else None
 
 
-def canvas_conv(conv: nn.Conv2d, library: Library) -> nn.Cell | None:
-    """Return what can compute a convolution on own canvases; None as for `conv3x3`.
-
-    Args:
-        conv, library: as there; 1x1 kernels of stride 1 do, too.
-    """
-    name = _ON_CANVAS.get((conv.kernel_size, conv.stride))
-    return NativeCanvasConv(library, name) if name and _fits(conv, library) else None
-
-
-# The operators that know own canvases, by kernel and stride.
-_ON_CANVAS = {
+# The operators, by kernel and stride.
+_OPERATORS = {
     ((3, 3), (1, 1)): "conv3x3",
     ((3, 3), (2, 2)): "strided3x3",
     ((1, 1), (1, 1)): "conv1x1",
+    ((1, 1), (2, 2)): "strided1x1",
 }
 
 
@@ -194,17 +129,18 @@ def _fits(conv: nn.Conv2d, library: Library) -> bool:
     half = conv.kernel_size[0] // 2
     settings = (conv.dilation, conv.group, conv.pad_mode)
     is_plain = settings == ((1, 1), 1, "pad") and conv.padding in (half, (half,) * 4)
-    fits = not (conv.in_channels % library.channels or conv.out_channels % library.channels)
+    outputs = conv.out_channels if half else 0  # of a 1x1 kernel there may be any number
+    fits = not (conv.in_channels % library.channels or outputs % library.channels)
     is_single = conv.weight.dtype == mstype.float32
     return is_plain and fits and is_single
 
 
-def _result_shape(image: Shape, weight: Shape, *cells: Shape) -> Shape:
+def _result_shape(image: Shape, weight: Shape, *others: Shape) -> Shape:
     agree(image[1] == weight[1], image, weight)
     return [image[0], weight[0], image[2], image[3]]
 
 
-def _halved_shape(image: Shape, weight: Shape, *cells: Shape) -> Shape:
+def _halved_shape(image: Shape, weight: Shape, *others: Shape) -> Shape:
     batch, channels, height, width = _result_shape(image, weight)
     return [batch, channels, (height + 1) // 2, (width + 1) // 2]
 

@@ -4,8 +4,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from mindspore import Tensor, ops
 from mindspore import dtype as mstype
-from mindspore import ops
 
 from .build import Library
 
@@ -24,6 +24,24 @@ def operator(
         types: the inputs' types -> that of the output, or a tuple; float32 unless given.
     """
     return ops.Custom(f"{library.path}:{name}", shapes, types or _float32, "aot")
+
+
+def given(tensor: Tensor | None) -> tuple[Tensor, ...]:
+    """Return an optional input of an operator as a tuple of one or none.
+
+    Args:
+        tensor: None is left out.
+    """
+    return () if tensor is None else (tensor,)
+
+
+def no_gradient(tensor: Tensor | None) -> Tensor | None:
+    """Return the gradient of an optional input that has none.
+
+    Args:
+        tensor: the input.
+    """
+    return None if tensor is None else ops.zeros_like(tensor)
 
 
 def agree(fits: bool, *shapes: Shape) -> None:

@@ -9,11 +9,13 @@ from ..FasterRcnn.box_ops import shrink_to_legacy
 from ..FasterRcnn.fpn_neck import FeatPyramidNeck
 from ..FasterRcnn.layers import Conv2d
 from ..FasterRcnn.norms import FrozenBatchNorm
+from ..FasterRcnn.own_canvas import LOWEST, Cells
 from ..FasterRcnn.resnet import ResNetFea
 from ..FasterRcnn.roi_align import GatherRoiAlign
+from ..FasterRcnn.rpn import RpnRegClsBlock
 from .build import Library
-from .convolutions import NativeZeroBehind, canvas_conv, conv3x3
-from .custom import Shape, agree, operator
+from .convolutions import NativeZeroBehind, native_conv
+from .custom import Shape, agree, given, no_gradient, operator
 
 
 def use_native_operators(network: nn.Cell, library: Library, tight: bool = False) -> int:
@@ -28,7 +30,7 @@ def use_native_operators(network: nn.Cell, library: Library, tight: bool = False
     """
     places = 0
     for _, cell in network.cells_and_names():
-        for kind, name, make in _CANVAS_PLACES + _PLACES if tight else _PLACES:
+        for kind, name, make in _PLACES + _CANVAS_PLACES if tight else _PLACES:
             if isinstance(cell, kind):
                 own = make(cell, library)
                 if own is not None:
@@ -115,6 +117,46 @@ class NativeAddUpsampled(nn.Cell):
         return gradient, self.coarse_gradient(gradient)
 
 
+class NativePerAnchor(nn.Cell):
+    """What `rpn.PerAnchor` computes; MindSpore keeps tables four times as large for it.
+
+    Args:
+        library: our compiled operators, of `build.library()`.
+    """
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.lowest = Tensor([LOWEST], mstype.float32)
+        self.forward = operator(library, "per_anchor", _anchor_shapes, _both_types)
+        self.map_gradients = operator(library, "per_anchor_gradient", _head_shapes, _both_types)
+
+    def construct(self, logits: Tensor, deltas: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+        """Return both in another order, as `rpn.PerAnchor.construct` does.
+
+        Args:
+            logits, deltas, cells: as there.
+        """
+        return self.forward(logits, deltas, self.lowest, *given(cells))
+
+    def bprop(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        cells: Cells,
+        results: tuple[Tensor, Tensor],
+        gradients: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Cells]:
+        """Return the gradients of logits and deltas; cells have none.
+
+        Args:
+            logits, deltas, cells: as for `construct`.
+            results: what it returned.
+            gradients: of both, of their shapes.
+        """
+        of_logits, of_deltas = self.map_gradients(logits, *gradients, *given(cells))
+        return of_logits, of_deltas, no_gradient(cells)
+
+
 class NativeScaleFilters(nn.Cell):
     """What `norms.ScaleFilters` computes; MindSpore keeps a table four times as large for it.
 
@@ -181,13 +223,14 @@ class NativeAnchorOverlaps(nn.Cell):
 
 # Cells that use one of ours, its attribute there, and what makes it.
 _PLACES = (
-    (nn.Conv2d, "conv2d", conv3x3),
+    (Conv2d, "own", native_conv),
     (
         GatherRoiAlign,
         "pool",
         lambda cell, library: NativePoolRegions(library, cell.out_size, cell.sample_num),
     ),
     (FeatPyramidNeck, "merge", lambda cell, library: NativeAddUpsampled(library)),
+    (RpnRegClsBlock, "per_anchor", lambda cell, library: NativePerAnchor(library)),
     (FrozenBatchNorm, "scale_filters", lambda cell, library: NativeScaleFilters(library)),
     (
         BboxAssignSample,
@@ -197,12 +240,11 @@ _PLACES = (
 )
 # Those of networks that know their pictures' own canvases.
 _CANVAS_PLACES = (
-    (Conv2d, "on_canvas", canvas_conv),
     (
         Conv2d,
         "zero_behind",
         lambda cell, library: (
-            NativeZeroBehind(library) if cell.has_window and cell.on_canvas is None else None
+            NativeZeroBehind(library) if cell.has_window and cell.own is None else None
         ),
     ),
     (ResNetFea, "zero_behind", lambda cell, library: NativeZeroBehind(library)),
@@ -220,6 +262,22 @@ def _map_types(*types: mstype.Type) -> tuple[mstype.Type, ...]:
 def _sum_shape(fine: Shape, coarse: Shape) -> Shape:
     agree(list(fine) == [coarse[0], coarse[1], 2 * coarse[2], 2 * coarse[3]], fine, coarse)
     return fine
+
+
+def _anchor_shapes(logits: Shape, deltas: Shape, *others: Shape) -> tuple[Shape, Shape]:
+    batch, anchors, height, width = logits
+    agree(list(deltas) == [batch, 4 * anchors, height, width], logits, deltas)
+    count = height * width * anchors
+    return [batch, count], [batch, count, 4]
+
+
+def _head_shapes(logits: Shape, *others: Shape) -> tuple[Shape, Shape]:
+    batch, anchors, height, width = logits
+    return logits, [batch, 4 * anchors, height, width]
+
+
+def _both_types(*types: mstype.Type) -> tuple[mstype.Type, mstype.Type]:
+    return mstype.float32, mstype.float32
 
 
 def _half_shape(gradient: Shape) -> Shape:

@@ -201,7 +201,7 @@ def validation_of(
     """Return the validation images and their ground truth, None when nothing is evaluated.
 
     Args:
-        config: uses eval_interval and what says where the data is.
+        config: uses eval_interval, report and what says where the data is.
         training: the images that the run trains on.
         ranks: the processes of the run.
         say: prints a line.
@@ -209,7 +209,7 @@ def validation_of(
     Raises:
         UserError: the data cannot be used.
     """
-    if not config.eval_interval:
+    if not config.eval_interval and not config.report:
         return None
     data = ensure_mindrecord(config, "val", ranks.rank, ranks.world_size)
     if os.path.realpath(data.anno_path) == os.path.realpath(training.anno_path):

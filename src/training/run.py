@@ -14,7 +14,9 @@ from ..base.progress import Display
 from ..checkpoints.file import checkpoint_name, describe_model
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
-from ..evaluation.run import GroundTruth, evaluate
+from ..evaluation.analysis.report import show_report, write_report
+from ..evaluation.coco import CocoSummary
+from ..evaluation.run import Detections, GroundTruth, closer_look, evaluate
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
 from ..network_define import TrainOneStep
@@ -95,6 +97,11 @@ class Run:
         """Say so of what is done after `every` epochs (0: never) and after the last one."""
         epoch = self.position.epoch
         return every > 0 and (epoch % every == 0 or epoch == self.config.epoch_size)
+
+    def _evaluation_is_due(self) -> bool:
+        """Say so every `eval_interval` epochs, and for a report after the last one."""
+        at_the_end = self.config.report and self.position.epoch == self.config.epoch_size
+        return at_the_end or self._is_due(self.config.eval_interval)
 
     def batches(self, stop: StopSignals) -> Iterator[tuple[Tensor, ...]]:
         """Yield the batches that are left of the epoch; fewer after a wish to stop.
@@ -265,7 +272,7 @@ class Run:
         Args:
             stop: looked at while images are evaluated, and afterwards.
         """
-        if self._is_due(self.config.eval_interval) and self.validation is not None:
+        if self._evaluation_is_due() and self.validation is not None:
             self._share_statistics()
             outcome = evaluate(
                 self.network,
@@ -285,7 +292,27 @@ class Run:
                     self.display.say(line)
                 self.display.say(f"{detections.images_per_second:.2f} images/s")
                 self._keep_best(summary.ap)
+                self._look_closer(summary, detections, self.validation[1])
         return not self.agree_to_stop(stop)
+
+    def _look_closer(
+        self, summary: CocoSummary, detections: Detections, truth: GroundTruth
+    ) -> None:
+        """Write the report of an evaluation; show what the last one says."""
+        if not self.config.report:
+            return
+        report = closer_look(
+            self.config,
+            summary,
+            detections,
+            truth,
+            detector=self.folder.path,
+            epoch=self.position.epoch,
+        )
+        if self.position.epoch == self.config.epoch_size:
+            show_report(report, self.folder.path, self.display.say)
+        else:
+            write_report(self.folder.path, report)
 
     def _keep_best(self, ap: float) -> None:
         """Write the weights when none were better."""

@@ -86,6 +86,27 @@ def test_the_whole_report(setting, capsys):
     assert sorted(p.name for p in folder.iterdir()) == ["eval_config.yaml", "results.json"]
 
 
+def test_a_closer_look(setting, root, capsys):
+    config = setting(report=True, test_score_thr=0.1)
+    assert evaluation.run_evaluation(config) == 0
+    path = evaluation.result_path_of(config).with_name("evaluation_report.json")
+    out = capsys.readouterr().out
+    assert f"evaluation report: {path.resolve()}" in out
+    report = json.loads(path.read_text())
+    assert report["subject"] == {
+        "detector": config.checkpoint_path,
+        "epoch": 4,
+        "annotations": str(root / "annotations" / "instances_val.json"),
+        "image_folder": str(root / "val"),
+        "results": str(path.with_name("results.json")),
+    }
+    assert report["pictures"]["table"]["image_id"] == VAL_IDS
+    assert report["settings"]["lowest_score"] == 0.1
+    assert report["speed"]["processes"] == 1 and report["speed"]["images_per_second"] > 0
+    ap50 = next(line for line in out.splitlines() if "IoU=0.50  " in line)
+    assert f"= {report['errors']['ap50']:.3f}" in ap50
+
+
 @pytest.mark.parametrize("batch", [1, 2, 4, 8])
 def test_every_image_once_whatever_the_batch(setting, batch):
     config = setting(test_batch_size=batch)

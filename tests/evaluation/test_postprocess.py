@@ -134,10 +134,15 @@ def test_any_number_of_rows(place, count):
 
 def test_missing_results_are_reported_and_count(place, capsys):
     write_new(place / "result_Files", "d.jpg", "d")
-    assert run_postprocess(_config(place)) == 0
+    assert run_postprocess(_config(place, report=True)) == 0
     printed = capsys.readouterr()
     assert "2 of 3 images have no result" in printed.err and "a.b.jpg, C.PNG" in printed.err
     assert "maxDets=100 ] = 0.337" in printed.out  # a third of the boxes is found
+    report = json.loads((place / "evaluation_report.json").read_text())
+    best = report["overall"]["best"]
+    assert (best["correct"], best["false"], best["missed"]) == (2, 0, 4)
+    assert report["errors"]["kinds"]["missed"]["count"] == 4 and report["speed"] is None
+    assert "worst: val/a.b.jpg (correct 0, false 0, missed 2)" in printed.out
 
 
 def test_equal_stems_are_told_apart_by_their_sidecars(place):

@@ -361,6 +361,20 @@ def test_help_is_quick_and_needs_no_mindspore(repo_root):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        ("", False),
+        ("--report", True),
+        ("--report --img_width 64", True),
+        ("--report True", True),
+        ("--report=False", False),
+    ],
+)
+def test_a_truth_value_alone_is_true(arguments, value):
+    assert load_config(arguments.split()).report is value
+
+
+@pytest.mark.parametrize(
     ("arguments", "notes"),
     [
         ("", []),
@@ -370,6 +384,7 @@ def test_help_is_quick_and_needs_no_mindspore(repo_root):
         ("--min_lr_ratio 0.1", ["min_lr_ratio has no effect here, it needs lr_type cosine"]),
         ("--data_url obs://a/b", ["data_url has no effect here, it needs enable_modelarts True"]),
         ("--max_val_images 5 --eval_interval 1", []),
+        ("--max_val_images 5 --report", []),
         (
             "--checkpoint_path a.ckpt",
             [

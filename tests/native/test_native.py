@@ -84,29 +84,40 @@ def behind(cells, shape):
 
 
 @needs_operators
-@settings(max_examples=25)
-@given(sizes, st.sampled_from([(32, 64), (64, 32), (608, 32)]))
-def test_pointwise_convolutions_and_their_gradients_are_the_plain_sums(size, channels):
+@settings(max_examples=30)
+@given(sizes, st.sampled_from([(32, 64), (64, 32), (608, 32), (32, 3), (64, 13)]), st.booleans())
+def test_pointwise_convolutions_and_their_gradients_are_the_plain_sums(size, channels, strides):
     batch, height, width, seed = size
     rng = np.random.default_rng(seed)
     inputs, outputs = channels
+    step = 2 if strides else 1
     cells = rng.integers(1, (height, width), (batch, 2), endpoint=True).astype(np.float32)
     image, weight = numbers(rng, batch, inputs, height, width), numbers(rng, outputs, inputs, 1, 1)
-    gradient = numbers(rng, batch, outputs, height, width)
-    shown, shown_gradient = (np.where(behind(cells, m.shape), 0, m) for m in (image, gradient))
-    image[behind(cells, image.shape)] = gradient[behind(cells, gradient.shape)] = np.nan
+    bias = numbers(rng, outputs)
+    gradient = numbers(rng, batch, outputs, -(-height // step), -(-width // step))
+    not_there = behind(cells, image.shape), behind((cells + step - 1) // step, gradient.shape)
+    shown, shown_gradient = (
+        np.where(mask, 0, m).astype(np.float64)
+        for mask, m in zip(not_there, (image, gradient), strict=True)
+    )
+    for mask, array in zip(not_there, (image, gradient), strict=True):
+        array[mask] = np.nan
+    seen, table = shown[:, :, ::step, ::step], weight[:, :, 0, 0].astype(np.float64)
+    of_image = np.zeros_like(shown)
+    of_image[:, :, ::step, ::step] = np.einsum("bohw,oc->bchw", shown_gradient, table)
+    result = np.einsum("bchw,oc->bohw", seen, table) + bias[:, None, None]
+    result[not_there[1]] = 0
+    of_weight = np.einsum("bchw,bohw->oc", seen, shown_gradient).reshape(weight.shape)
 
-    for name, inputs, pattern, shape in (
-        ("conv1x1", (image, weight, cells), "bchw,ocij->bohw", gradient.shape),
-        ("conv1x1_input_gradient", (gradient, weight, cells), "bohw,ocij->bchw", image.shape),
-        ("conv1x1_weight_gradient", (image, gradient, cells), "bchw,bohw->oc", weight.shape),
+    name, first = ("strided1x1", [image]) if strides else ("conv1x1", [])
+    for suffix, given_inputs, expected in (
+        ("", (image, weight, bias, cells), result),
+        ("_input_gradient", (*first, gradient, weight, cells), of_image),
+        ("_weight_gradient", (image, gradient, cells), of_weight),
     ):
-        known = {id(image): shown, id(gradient): shown_gradient}
-        factors = [known.get(id(array), array).astype(np.float64) for array in inputs[:2]]
-        expected = np.einsum(pattern, *factors, optimize=True).reshape(shape)
-        result = np.full(shape, np.nan, np.float32)
-        call(name, *inputs, result)
-        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-3)
+        found = np.full(expected.shape, np.nan, np.float32)
+        call(name + suffix, *given_inputs, found)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
 
 
 def check_convolution(rng, shape, outputs, stride, cells=None):
@@ -122,14 +133,21 @@ def check_convolution(rng, shape, outputs, stride, cells=None):
         "bchwij,ocij->bohw", windows(image)[:, :, steps, steps], weight, optimize=True
     )
     not_there = behind((cells + stride - 1) // stride, expected.shape)
-    expected[not_there] = 0
-    result = np.full(expected.shape, np.nan, np.float32)
+    bias = numbers(rng, outputs)
     image[behind(cells, image.shape)] = np.nan
-    call(name, image, weight, *last, result)
+    results = []
+    for added in ([], [bias]):
+        results.append(np.full(expected.shape, np.nan, np.float32))
+        call(name, image, weight, *added, *last, results[-1])
+    result, biased = results
+    expected[not_there] = 0
     # float32 sums of products of numbers around 1: a few hundred, or as many times more
     atol = 2e-4 * np.sqrt(max(1, max(inputs, outputs) / (2 * BUILT.channels)))
     close = {"rtol": 1e-5, "atol": atol}
     np.testing.assert_allclose(result, expected, **close)
+    np.testing.assert_allclose(
+        biased, np.where(not_there, 0, expected + bias[:, None, None]), **close
+    )
 
     gradient = numbers(rng, *expected.shape)
     gradient[not_there] = 0
@@ -232,6 +250,32 @@ def test_add_upsampled_and_scale_filters():
     result = np.empty_like(weight)
     call("scale_filters", weight, scale, result)
     np.testing.assert_array_equal(result, weight * scale[:, None, None, None])
+
+
+@needs_operators
+@settings(max_examples=15)
+@given(sizes, st.integers(1, 20), st.booleans())
+def test_per_anchor_is_the_transpose_and_hides_what_is_not_there(size, anchors, tight):
+    batch, height, width, seed = size
+    rng = np.random.default_rng(seed)
+    cells = rng.integers(1, (height, width), (batch, 2), endpoint=True).astype(np.float32)
+    logits, deltas = (numbers(rng, batch, n * anchors, height, width) for n in (1, 4))
+    hidden = behind(cells, logits.shape) & tight
+    last = [cells] if tight else []
+
+    def per_anchor(maps):
+        count = height * width * anchors
+        return maps.transpose(0, 2, 3, 1).reshape(batch, count, maps.shape[1] // anchors)
+
+    results = [np.full(per_anchor(maps).shape, np.nan, np.float32) for maps in (logits, deltas)]
+    call("per_anchor", logits, deltas, np.float32([-7]), *last, results[0][..., 0], results[1])
+    np.testing.assert_array_equal(results[0], per_anchor(np.where(hidden, -7, logits)))
+    np.testing.assert_array_equal(results[1], per_anchor(deltas))
+
+    of_maps = np.full_like(logits, np.nan), np.full_like(deltas, np.nan)
+    call("per_anchor_gradient", logits, results[0][..., 0], results[1], *last, *of_maps)
+    np.testing.assert_array_equal(of_maps[0], np.where(hidden, 0, logits))
+    np.testing.assert_array_equal(of_maps[1], deltas)
 
 
 @needs_operators
@@ -483,12 +527,13 @@ def test_shapes_and_types_that_do_not_fit_are_refused():
 
     from src.native import convolutions
 
-    conv = convolutions.NativeConv3x3(BUILT)
+    conv = convolutions.NativeConv(BUILT, "conv3x3")
     weight = Tensor(np.zeros((32, 64, 3, 3), np.float32))
+    bias = Tensor(np.zeros(32, np.float32))
     with pytest.raises(ValueError, match="do not fit"):
-        conv(Tensor(np.zeros((1, 32, 4, 4), np.float32)), weight)
+        conv(Tensor(np.zeros((1, 32, 4, 4), np.float32)), weight, bias)
     with pytest.raises(TypeError, match="float32"):
-        conv(Tensor(np.zeros((1, 64, 4, 4), np.float16)), weight)
+        conv(Tensor(np.zeros((1, 64, 4, 4), np.float16)), weight, bias)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):

@@ -237,15 +237,24 @@ def test_stopping_during_evaluation(root, whole_run, tmp_path, monkeypatch):
 
 
 def test_resume_auto_begins_and_ends(root, tmp_path, capsys):
-    config = tiny_config(root, tmp_path, resume="auto", epoch_size=1)
+    config = tiny_config(root, tmp_path, resume="auto", epoch_size=1, report=True)
     assert train_tiny(config) == 0
-    assert "a new run begins" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "a new run begins" in out and "evaluation_report.json" in out
+    assert _reported_epoch(tmp_path) == 1  # eval_interval is 0, but a report is wanted
     before = _arrays(tmp_path, "faster_rcnn-1_5.ckpt")
     assert train_tiny(config) == 0
     assert "resumed" in capsys.readouterr().out
     assert _same(before, _arrays(tmp_path, "faster_rcnn-1_5.ckpt"))
     assert train_tiny(config.replace(epoch_size=2)) == 0  # a longer run may go on
     assert (tmp_path / "ckpt_0" / "faster_rcnn-2_5.ckpt").is_file()
+    assert _reported_epoch(tmp_path) == 2
+
+
+def _reported_epoch(output):
+    report = json.loads(Path(output, "evaluation_report.json").read_text())
+    assert report["subject"]["detector"] == str(output)
+    return report["subject"]["epoch"]
 
 
 def test_only_so_many_checkpoints(root, tmp_path):

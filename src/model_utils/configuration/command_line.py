@@ -100,7 +100,8 @@ def _build(
             text = f"{helps.get(key, '')} (default: {_default_text(key, defaults[key])})"
             group.add_argument(
                 f"--{key}",
-                nargs="+" if is_list(kind) else None,
+                nargs="+" if is_list(kind) else "?" if kind == "bool" else None,
+                const="True" if kind == "bool" else None,  # --report is --report True
                 metavar=shown,
                 help=text.replace("%", "%%"),
             )

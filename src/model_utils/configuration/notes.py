@@ -12,7 +12,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[ConfigLike], bool], str], ...] = 
     (("sgd_step",), lambda c: c.lr_type == "step", "lr_type step"),
     (("min_lr_ratio",), lambda c: c.lr_type != "step", "lr_type cosine"),
     (("warmup_ratio",), lambda c: c.warmup_step > 0, "warmup_step"),
-    (("max_val_images",), lambda c: c.eval_interval > 0, "eval_interval"),
+    (("max_val_images",), lambda c: c.eval_interval > 0 or c.report, "eval_interval"),
     (("rpn_loss_beta",), lambda c: c.rpn_box_loss == "smooth_l1", "rpn_box_loss smooth_l1"),
     (("rcnn_loss_beta",), lambda c: c.rcnn_box_loss == "smooth_l1", "rcnn_box_loss smooth_l1"),
     (

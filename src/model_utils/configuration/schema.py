@@ -198,6 +198,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "checkpoint_path": _PATH,
         "max_val_images": _COUNT_OR_ZERO,
         "result_file": _PATH,
+        "report": _BOOL,
     },
     "Export and deployment": {
         "ckpt_file": _PATH,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // 3x3 convolutions of float32 NCHW tensors, padded by 1, and 1x1 convolutions, and their gradients.
-// Weights are (out, in, 3, 3) or (out, in, 1, 1); both channel counts are multiples of kColumns.
+// Weights are (out, in, 3, 3) or (out, in, 1, 1); channel counts are multiples of kColumns.
 #pragma once
 
 #include <algorithm>
@@ -31,25 +31,30 @@ struct Shape {
 // Copies the images, `channels` planes each, with zeros for what is not there.
 void ZeroBehind(const Shape &shape, int64_t channels, const float *image, float *result);
 
+// `bias` is (out,), added to what is there of a result, or null.
+
 // Stride 1: the result has the images' height and width.
-void FilterForward(const Shape &shape, const float *image, const float *weights, float *result);
+void FilterForward(const Shape &shape, const float *image, const float *weights, const float *bias,
+                   float *result);
 void FilterInputGradient(const Shape &shape, const float *gradient, const float *weights,
                          float *result);
 void FilterWeightGradient(const Shape &shape, const float *image, const float *gradient,
                           float *result);
 
 // Stride 2: the result has half the height and width, rounded up.
-void StrideForward(const Shape &shape, const float *image, const float *weights, float *result);
+void StrideForward(const Shape &shape, const float *image, const float *weights, const float *bias,
+                   float *result);
 void StrideInputGradient(const Shape &shape, const float *gradient, const float *weights,
                          float *result);
 void StrideWeightGradient(const Shape &shape, const float *image, const float *gradient,
                           float *result);
 
-// 1x1, stride 1: the result has the images' height and width.
-void PointwiseForward(const Shape &shape, const float *image, const float *weights, float *result);
-void PointwiseInputGradient(const Shape &shape, const float *gradient, const float *weights,
-                            float *result);
-void PointwiseWeightGradient(const Shape &shape, const float *image, const float *gradient,
-                             float *result);
+// 1x1, of any number of results, with a stride of 1, or of 2 as above.
+void PointwiseForward(const Shape &shape, int stride, const float *image, const float *weights,
+                      const float *bias, float *result);
+void PointwiseInputGradient(const Shape &shape, int stride, const float *gradient,
+                            const float *weights, float *result);
+void PointwiseWeightGradient(const Shape &shape, int stride, const float *image,
+                             const float *gradient, float *result);
 
 }  // namespace kernels

@@ -16,7 +16,8 @@ struct Product {
   float *c;
   int64_t c_row;
   int64_t depth;
-  bool add;  // to what c holds
+  bool add;                      // to what c holds
+  const float *first = nullptr;  // what else row r begins with is first[r]; null: zero
 };
 
 // A function of its own: a compiler that inlines it into long loops runs out of registers for the
@@ -28,7 +29,9 @@ template <int rows>
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v)
-      sums[r][v] = p.add ? Load(p.c + r * p.c_row + v * kLanes) : Vector{};
+      sums[r][v] = p.add     ? Load(p.c + r * p.c_row + v * kLanes)
+                   : p.first ? Vector{} + p.first[r]
+                             : Vector{};
   const float *a = p.a, *b = p.b;
   for (int64_t d = 0; d < p.depth; ++d, a += p.a_depth, b += p.b_depth) {
     Vector line[kVectors];
@@ -59,6 +62,7 @@ inline void Multiply(Product p, int64_t count) {
     MultiplyRows<kRows>(p);
     p.a += kRows * p.a_row;
     p.c += kRows * p.c_row;
+    if (p.first) p.first += kRows;
   }
   MultiplyRest(p, count);
 }

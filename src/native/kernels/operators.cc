@@ -8,6 +8,7 @@
 
 #include "convolution.h"
 #include "matching.h"
+#include "per_anchor.h"
 #include "pooling.h"
 #include "pyramid.h"
 #include "scaling.h"
@@ -55,71 +56,84 @@ kernels::Regions RegionsOf(void *const *params, const int64_t *shape, int64_t si
 
 }  // namespace
 
-#define OPERATOR(name)                                                                    \
-  extern "C" int name([[maybe_unused]] int count, void **params, int *, int64_t **shapes, \
-                      const char **, void *, void *)
+#define OPERATOR(name)                                                                        \
+  extern "C" int name([[maybe_unused]] int count, void **params, [[maybe_unused]] int *ndims, \
+                      int64_t **shapes, const char **, void *, void *)
 
 extern "C" void use_threads(int count) { kernels::UseThreads(count); }
 extern "C" int channels() { return kernels::kColumns; }
 
-// Convolutions take the cells that are there as a last input, or leave it out: then all of them
-// are.
+// Convolutions may take more inputs: the bias of their forward step, (out,), and the cells that are
+// there, (batch, 2); without them there is none, and all are.
+struct MoreInputs {
+  const void *bias = nullptr, *cells = nullptr;
 
-// image, weights[, cells] -> result
+  // Looks through the inputs from `first` on; the last tensor is the output.
+  MoreInputs(int first, int count, void **params, const int *ndims) {
+    for (int i = first; i < count - 1; ++i) (ndims[i] == 1 ? bias : cells) = params[i];
+  }
+};
+
+// image, weights[, bias][, cells] -> result
 OPERATOR(conv3x3) {
   return Guarded([&] {
-    kernels::FilterForward(ShapeOf(shapes[0], shapes[1], count > 3 ? params[2] : nullptr),
-                           Input(params[0]), Input(params[1]), Output(params[count - 1]));
+    const MoreInputs more(2, count, params, ndims);
+    kernels::FilterForward(ShapeOf(shapes[0], shapes[1], more.cells), Input(params[0]),
+                           Input(params[1]), Input(more.bias), Output(params[count - 1]));
   });
 }
 
 // gradient of the result, weights[, cells] -> gradient of the image
 OPERATOR(conv3x3_input_gradient) {
   return Guarded([&] {
-    kernels::FilterInputGradient(ShapeOf(shapes[0], shapes[1], count > 3 ? params[2] : nullptr),
-                                 Input(params[0]), Input(params[1]), Output(params[count - 1]));
+    const MoreInputs more(2, count, params, ndims);
+    kernels::FilterInputGradient(ShapeOf(shapes[0], shapes[1], more.cells), Input(params[0]),
+                                 Input(params[1]), Output(params[count - 1]));
   });
 }
 
 // image, gradient of the result[, cells] -> gradient of the weights
 OPERATOR(conv3x3_weight_gradient) {
   return Guarded([&] {
-    kernels::FilterWeightGradient(
-        ShapeOf(shapes[0], shapes[count - 1], count > 3 ? params[2] : nullptr), Input(params[0]),
-        Input(params[1]), Output(params[count - 1]));
+    const MoreInputs more(2, count, params, ndims);
+    kernels::FilterWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells),
+                                  Input(params[0]), Input(params[1]), Output(params[count - 1]));
   });
 }
 
-// image, weights[, cells] -> result
+// image, weights[, bias][, cells] -> result
 OPERATOR(conv1x1) {
   return Guarded([&] {
-    kernels::PointwiseForward(ShapeOf(shapes[0], shapes[1], count > 3 ? params[2] : nullptr),
-                              Input(params[0]), Input(params[1]), Output(params[count - 1]));
+    const MoreInputs more(2, count, params, ndims);
+    kernels::PointwiseForward(ShapeOf(shapes[0], shapes[1], more.cells), 1, Input(params[0]),
+                              Input(params[1]), Input(more.bias), Output(params[count - 1]));
   });
 }
 
 // gradient of the result, weights[, cells] -> gradient of the image
 OPERATOR(conv1x1_input_gradient) {
   return Guarded([&] {
-    kernels::PointwiseInputGradient(ShapeOf(shapes[0], shapes[1], count > 3 ? params[2] : nullptr),
-                                    Input(params[0]), Input(params[1]), Output(params[count - 1]));
+    const MoreInputs more(2, count, params, ndims);
+    kernels::PointwiseInputGradient(ShapeOf(shapes[0], shapes[1], more.cells), 1, Input(params[0]),
+                                    Input(params[1]), Output(params[count - 1]));
   });
 }
 
 // image, gradient of the result[, cells] -> gradient of the weights
 OPERATOR(conv1x1_weight_gradient) {
   return Guarded([&] {
-    kernels::PointwiseWeightGradient(
-        ShapeOf(shapes[0], shapes[count - 1], count > 3 ? params[2] : nullptr), Input(params[0]),
-        Input(params[1]), Output(params[count - 1]));
+    const MoreInputs more(2, count, params, ndims);
+    kernels::PointwiseWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells), 1,
+                                     Input(params[0]), Input(params[1]), Output(params[count - 1]));
   });
 }
 
-// image, weights[, cells] -> result
+// image, weights[, bias][, cells] -> result
 OPERATOR(strided3x3) {
   return Guarded([&] {
-    kernels::StrideForward(ShapeOf(shapes[0], shapes[1], count > 3 ? params[2] : nullptr),
-                           Input(params[0]), Input(params[1]), Output(params[count - 1]));
+    const MoreInputs more(2, count, params, ndims);
+    kernels::StrideForward(ShapeOf(shapes[0], shapes[1], more.cells), Input(params[0]),
+                           Input(params[1]), Input(more.bias), Output(params[count - 1]));
   });
 }
 
@@ -127,17 +141,46 @@ OPERATOR(strided3x3) {
 // the image
 OPERATOR(strided3x3_input_gradient) {
   return Guarded([&] {
-    kernels::StrideInputGradient(ShapeOf(shapes[0], shapes[2], count > 4 ? params[3] : nullptr),
-                                 Input(params[1]), Input(params[2]), Output(params[count - 1]));
+    const MoreInputs more(3, count, params, ndims);
+    kernels::StrideInputGradient(ShapeOf(shapes[0], shapes[2], more.cells), Input(params[1]),
+                                 Input(params[2]), Output(params[count - 1]));
   });
 }
 
 // image, gradient of the result[, cells] -> gradient of the weights
 OPERATOR(strided3x3_weight_gradient) {
   return Guarded([&] {
-    kernels::StrideWeightGradient(
-        ShapeOf(shapes[0], shapes[count - 1], count > 3 ? params[2] : nullptr), Input(params[0]),
-        Input(params[1]), Output(params[count - 1]));
+    const MoreInputs more(2, count, params, ndims);
+    kernels::StrideWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells),
+                                  Input(params[0]), Input(params[1]), Output(params[count - 1]));
+  });
+}
+
+// image, weights[, bias][, cells] -> result
+OPERATOR(strided1x1) {
+  return Guarded([&] {
+    const MoreInputs more(2, count, params, ndims);
+    kernels::PointwiseForward(ShapeOf(shapes[0], shapes[1], more.cells), 2, Input(params[0]),
+                              Input(params[1]), Input(more.bias), Output(params[count - 1]));
+  });
+}
+
+// image (only its shape is of interest), gradient of the result, weights[, cells] -> gradient of
+// the image
+OPERATOR(strided1x1_input_gradient) {
+  return Guarded([&] {
+    const MoreInputs more(3, count, params, ndims);
+    kernels::PointwiseInputGradient(ShapeOf(shapes[0], shapes[2], more.cells), 2, Input(params[1]),
+                                    Input(params[2]), Output(params[count - 1]));
+  });
+}
+
+// image, gradient of the result[, cells] -> gradient of the weights
+OPERATOR(strided1x1_weight_gradient) {
+  return Guarded([&] {
+    const MoreInputs more(2, count, params, ndims);
+    kernels::PointwiseWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells), 2,
+                                     Input(params[0]), Input(params[1]), Output(params[count - 1]));
   });
 }
 
@@ -146,6 +189,26 @@ OPERATOR(zero_behind) {
   return Guarded([&] {
     const kernels::Shape shape = ShapeOf(shapes[0], shapes[0], params[1]);
     kernels::ZeroBehind(shape, shapes[0][1], Input(params[0]), Output(params[2]));
+  });
+}
+
+// logits, deltas, what hidden logits become[, cells] -> both, anchor by anchor
+OPERATOR(per_anchor) {
+  return Guarded([&] {
+    const kernels::Shape shape = ShapeOf(shapes[0], shapes[0], count > 5 ? params[3] : nullptr);
+    kernels::PerAnchor(shape, static_cast<int>(shapes[0][1]), Input(params[0]), Input(params[1]),
+                       *Input(params[2]), Output(params[count - 2]), Output(params[count - 1]));
+  });
+}
+
+// logits (only their shape is of interest), gradients of both results[, cells] -> those of logits
+// and deltas
+OPERATOR(per_anchor_gradient) {
+  return Guarded([&] {
+    const kernels::Shape shape = ShapeOf(shapes[0], shapes[0], count > 5 ? params[3] : nullptr);
+    kernels::PerAnchorGradient(shape, static_cast<int>(shapes[0][1]), Input(params[1]),
+                               Input(params[2]), Output(params[count - 2]),
+                               Output(params[count - 1]));
   });
 }
 

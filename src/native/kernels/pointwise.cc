@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What costs a pixel the same wherever it lies, and is left out where none is: 1x1 convolutions of
-// stride 1 as matrix products, and copying.
+// What costs a pixel the same wherever it lies, and is left out where none is: 1x1 convolutions as
+// matrix products, and copying.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -14,35 +14,47 @@ namespace {
 
 constexpr int64_t kPatchFloats = 600 * 1024 / 4;  // stay in a cache of 1 MB
 
-// The pixels of an image that are there, counted line by line, in pieces of `together`.
+// Where the pixel (y, x) of a result is in a map: every `step`th of every `step`th line.
+struct Places {
+  int64_t width, step;
+
+  int64_t at(int64_t y, int64_t x) const { return step * (y * width + x); }
+};
+
+// The pixels of a result that are there, counted line by line, in pieces of `together`.
 struct Pieces {
-  Extent extent;
+  Extent image, result;
+  int stride;
   int64_t pixels, together;
 
-  Pieces(const Extent &of, int64_t channels) : extent(of) {
-    pixels = static_cast<int64_t>(of.rows) * of.columns;
+  Pieces(const Extent &of, int step, int64_t channels)
+      : image(of), result(step == 1 ? of : of.Halved()), stride(step) {
+    pixels = static_cast<int64_t>(result.rows) * result.columns;
     const int64_t fit = kPatchFloats / channels / kColumns * kColumns;
     together = std::clamp<int64_t>(fit, kColumns, 16 * kColumns);
   }
   int64_t blocks() const { return (pixels + together - 1) / together; }
   int64_t first(int64_t block) const { return block * together; }
   int64_t count(int64_t block) const { return std::min(together, pixels - first(block)); }
+  Places in_image() const { return {image.width, stride}; }
+  Places in_result() const { return {result.width, 1}; }
 
-  // Calls visit(place in the map, place in the piece, count) for every line of a piece.
+  // Calls visit(y, x, place in the piece, count) for every line of a piece.
   template <typename Visit>
   void EachLine(int64_t block, Visit visit) const {
     for (int64_t done = 0, number = count(block); done < number;) {
-      const int64_t y = (first(block) + done) / extent.columns;
-      const int64_t x = (first(block) + done) % extent.columns;
-      const int64_t length = std::min(number - done, extent.columns - x);
-      visit(y * extent.width + x, done, length);
+      const int64_t y = (first(block) + done) / result.columns;
+      const int64_t x = (first(block) + done) % result.columns;
+      const int64_t length = std::min(number - done, result.columns - x);
+      visit(y, x, done, length);
       done += length;
     }
   }
 };
 
-Blocks<Pieces> PiecesOf(const Shape &shape, int64_t channels) {
-  return Blocks<Pieces>(shape.batch, [&](int n) { return Pieces(shape.extent(n), channels); });
+Blocks<Pieces> PiecesOf(const Shape &shape, int stride, int64_t channels) {
+  return Blocks<Pieces>(shape.batch,
+                        [&](int n) { return Pieces(shape.extent(n), stride, channels); });
 }
 
 // Weights (out, in) as [block of kRows rows][depth][row]. The rows are the output channels and the
@@ -60,72 +72,99 @@ void Pack(const float *weights, int in, int out, bool turned, float *to) {
 
 // Neighbouring pixels of a piece within a line and within a vector of kColumns pixels.
 struct Segment {
-  int64_t place, vector, first, count;  // in the map, in the piece, and in the vector
+  int64_t from, to;              // in the maps
+  int64_t vector, first, count;  // in the piece, and in the vector
 };
 
-std::vector<Segment> SegmentsOf(const Pieces &pieces, int64_t number) {
+std::vector<Segment> SegmentsOf(const Pieces &pieces, int64_t number, Places from, Places to) {
   std::vector<Segment> segments;
-  pieces.EachLine(number, [&](int64_t place, int64_t own, int64_t length) {
+  pieces.EachLine(number, [&](int64_t y, int64_t x, int64_t own, int64_t length) {
     for (int64_t done = 0; done < length;) {
       const int64_t first = (own + done) % kColumns;
       const int64_t count = std::min(length - done, kColumns - first);
-      segments.push_back({place + done, (own + done) / kColumns, first, count});
+      segments.push_back(
+          {from.at(y, x + done), to.at(y, x + done), (own + done) / kColumns, first, count});
       done += count;
     }
   });
   return segments;
 }
 
-void Project(const Shape &shape, const float *image, const float *weights, bool turned,
-             float *result) {
+// to[i * to_step] = from[i * from_step]
+void Copy(const float *from, int64_t from_step, float *to, int64_t to_step, int64_t count) {
+  if (from_step == 1 && to_step == 1) {
+    if (count == kColumns)  // of a length that the compiler knows
+      std::memcpy(to, from, kColumns * sizeof(float));
+    else
+      std::memcpy(to, from, count * sizeof(float));
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i * to_step] = from[i * from_step];
+  }
+}
+
+// From images to results, or, `turned`, from the results' gradients to the images'.
+void Project(const Shape &shape, int stride, const float *image, const float *weights,
+             const float *bias, bool turned, float *result) {
   const int in = turned ? shape.out : shape.in, out = turned ? shape.in : shape.out;
   const int row_blocks = (out + kRows - 1) / kRows;
   const Room packed(int64_t{row_blocks} * kRows * in);
   Pack(weights, shape.in, shape.out, turned, packed.get());
-  const Blocks<Pieces> blocks = PiecesOf(shape, in);
-  const int64_t area = shape.area();
+  const Blocks<Pieces> blocks = PiecesOf(shape, stride, in);
+  const int64_t small = blocks.cuts()[0].result.area();
+  const int64_t area = turned ? small : shape.area(), result_area = turned ? shape.area() : small;
+  const bool has_gaps = turned && stride > 1;
+  if (has_gaps)
+    Share(int64_t{shape.batch} * out, [&](int64_t plane, int) {
+      std::fill_n(result + plane * result_area, result_area, 0.0f);
+    });
   Share(blocks.count(), [&](int64_t item, int thread) {
     const auto [pieces, n, number] = blocks.place(item);
-    const std::vector<Segment> segments = SegmentsOf(pieces, number);
+    const Places from = turned ? pieces.in_result() : pieces.in_image();
+    const Places to = turned ? pieces.in_image() : pieces.in_result();
+    const std::vector<Segment> segments = SegmentsOf(pieces, number, from, to);
     const int64_t vectors = segments.back().vector + 1, size = int64_t{in} * kColumns;
     float *patch = Scratch(thread, vectors * size + kRows * kColumns);  // [vector][channel][pixel]
     float *sums = patch + vectors * size;
     std::fill(sums - size, sums, 0.0f);  // what of the last vector is not there
     for (int64_t c = 0; c < in; ++c)
-      for (const Segment &own : segments) {
-        const float *from = image + (n * in + c) * area + own.place;
-        float *to = patch + own.vector * size + c * kColumns + own.first;
-        if (own.count == kColumns)  // of a length that the compiler knows
-          std::memcpy(to, from, kColumns * sizeof(float));
-        else
-          std::memcpy(to, from, own.count * sizeof(float));
-      }
+      for (const Segment &own : segments)
+        Copy(image + (n * in + c) * area + own.from, from.step,
+             patch + own.vector * size + c * kColumns + own.first, 1, own.count);
     for (int64_t row = 0; row < out; row += kRows) {
       const int64_t rows = std::min<int64_t>(kRows, out - row);
-      float *map = result + (n * out + row) * area;
+      float *map = result + (n * out + row) * result_area;
       for (size_t i = 0; i < segments.size();) {
         const int64_t vector = segments[i].vector;
-        const bool whole = segments[i].count == kColumns;  // and so written where it belongs
+        // A whole vector is written where it belongs.
+        const bool whole = segments[i].count == kColumns && !has_gaps;
         Multiply({packed.get() + row * in, 1, kRows, patch + vector * size, kColumns,
-                  whole ? map + segments[i].place : sums, whole ? area : kColumns, in, false},
+                  whole ? map + segments[i].to : sums, whole ? result_area : kColumns, in, false,
+                  bias ? bias + row : nullptr},
                  rows);
         for (; i < segments.size() && segments[i].vector == vector; ++i)
           for (int64_t r = 0; r < rows && !whole; ++r)
-            std::memcpy(map + r * area + segments[i].place, sums + r * kColumns + segments[i].first,
-                        segments[i].count * sizeof(float));
+            Copy(sums + r * kColumns + segments[i].first, 1, map + r * result_area + segments[i].to,
+                 to.step, segments[i].count);
       }
     }
-    if (number == 0) ClearRest(result + n * out * area, out, pieces.extent);
+    if (number == 0 && !has_gaps)
+      ClearRest(result + n * out * result_area, out, turned ? pieces.image : pieces.result);
   });
 }
 
 // patch[pixel][channel] of a piece.
-void FetchPiece(const Pieces &pieces, int64_t number, const float *image, int channels,
-                float *patch) {
-  for (int64_t c = 0; c < channels; c += kLanes)
-    pieces.EachLine(number, [&](int64_t place, int64_t own, int64_t length) {
-      Transpose(image + c * pieces.extent.area() + place, pieces.extent.area(),
-                patch + own * channels + c, channels, kLanes, length);
+void FetchPiece(const Pieces &pieces, int64_t number, const float *image, Places places,
+                int64_t area, int channels, float *patch) {
+  for (int c = 0; c < channels; c += kLanes)
+    pieces.EachLine(number, [&](int64_t y, int64_t x, int64_t own, int64_t length) {
+      const float *from = image + c * area + places.at(y, x);
+      float *to = patch + own * channels + c;
+      const int lanes = std::min(kLanes, channels - c);
+      if (places.step == 1)
+        Transpose(from, area, to, channels, lanes, length);
+      else
+        for (int lane = 0; lane < lanes; ++lane)
+          Copy(from + lane * area, places.step, to + lane, channels, length);
     });
 }
 
@@ -142,21 +181,23 @@ void ZeroBehind(const Shape &shape, int64_t channels, const float *image, float 
   });
 }
 
-void PointwiseForward(const Shape &shape, const float *image, const float *weights, float *result) {
-  Project(shape, image, weights, false, result);
+void PointwiseForward(const Shape &shape, int stride, const float *image, const float *weights,
+                      const float *bias, float *result) {
+  Project(shape, stride, image, weights, bias, false, result);
 }
 
-void PointwiseInputGradient(const Shape &shape, const float *gradient, const float *weights,
-                            float *result) {
-  Project(shape, gradient, weights, true, result);
+void PointwiseInputGradient(const Shape &shape, int stride, const float *gradient,
+                            const float *weights, float *result) {
+  Project(shape, stride, gradient, weights, nullptr, true, result);
 }
 
-void PointwiseWeightGradient(const Shape &shape, const float *image, const float *gradient,
-                             float *result) {
+void PointwiseWeightGradient(const Shape &shape, int stride, const float *image,
+                             const float *gradient, float *result) {
   constexpr int64_t kTogetherFloats = (12 << 20) / 4;  // of pieces: they fit the threads' cache
   const int in = shape.in, out = shape.out;
-  const Blocks<Pieces> blocks = PiecesOf(shape, in + out);
-  const int64_t area = shape.area(), items = blocks.count();
+  const Blocks<Pieces> blocks = PiecesOf(shape, stride, in + out);
+  const int64_t area = shape.area(), result_area = blocks.cuts()[0].result.area();
+  const int64_t items = blocks.count();
   const int64_t most = blocks.cuts()[0].together;  // of every image
   const int64_t together = std::clamp<int64_t>(kTogetherFloats / (most * (in + out)), 1, items);
   const Room images(together * most * in), gradients(together * most * out);
@@ -164,8 +205,10 @@ void PointwiseWeightGradient(const Shape &shape, const float *image, const float
     const int64_t count = std::min(together, items - done);
     Share(count, [&](int64_t i, int) {
       const auto [pieces, n, number] = blocks.place(done + i);
-      FetchPiece(pieces, number, image + n * in * area, in, images.get() + i * most * in);
-      FetchPiece(pieces, number, gradient + n * out * area, out, gradients.get() + i * most * out);
+      FetchPiece(pieces, number, image + n * in * area, pieces.in_image(), area, in,
+                 images.get() + i * most * in);
+      FetchPiece(pieces, number, gradient + n * out * result_area, pieces.in_result(), result_area,
+                 out, gradients.get() + i * most * out);
     });
     Share(in / kColumns, [&](int64_t column, int) {
       for (int64_t i = 0; i < count; ++i) {

@@ -80,7 +80,8 @@ void Pack(const float *weights, int in, int out, bool turned, float *to) {
 
 }  // namespace
 
-void StrideForward(const Shape &shape, const float *image, const float *weights, float *result) {
+void StrideForward(const Shape &shape, const float *image, const float *weights, const float *bias,
+                   float *result) {
   const int in = shape.in, out = shape.out;
   const Blocks<Lines> blocks = LinesOf(shape, kTaps * kStride * int64_t{in});
   const Room packed(int64_t{kTaps * kTaps} * in * out);
@@ -98,11 +99,13 @@ void StrideForward(const Shape &shape, const float *image, const float *weights,
     for (int k = 0; k < out; k += kColumns) {
       const float *filters = packed.get() + int64_t{k} * kTaps * kTaps * in;
       for (int row = 0; row < part.rows; ++row) {
+        for (int pixel = 0; bias && pixel < part.columns; ++pixel)
+          std::copy_n(bias + k, kColumns, sums + pixel * kColumns);
         // The three taps of a line and their channels lie next to each other.
         for (int i = 0; i < kTaps; ++i)
           Multiply({patch + (kStride * row + i) * line, kStride * in, 1,
                     filters + int64_t{i} * kTaps * in * kColumns, kColumns, sums, kColumns,
-                    int64_t{kTaps} * in, i > 0},
+                    int64_t{kTaps} * in, bias || i > 0},
                    part.columns);
         PutLine(sums, part.columns,
                 result + (n * out + k) * result_area +

@@ -151,12 +151,13 @@ struct Block {
     }
   }
 
-  // Turns sums[point][tile][kColumns] into kColumns channels of the image; `patch` is room for
-  // kOut lines.
-  void TransformOutput(const float *sums, float *patch, float *image) const {
+  // Turns sums[point][tile][kColumns] into kColumns channels of the image, plus their `bias`, if
+  // any; `patch` is room for kOut lines.
+  void TransformOutput(const float *sums, const float *bias, float *patch, float *image) const {
     const int64_t area = grid.extent.area();
     const int line = columns * kOut * kLanes;
     for (int v = 0; v < kVectors; ++v) {
+      const Vector added = bias ? Load(bias + v * kLanes) : Vector{};
       for (int row = 0; row < rows; ++row) {
         for (int column = 0; column < columns; ++column) {
           const float *from = sums + int64_t{row * columns + column} * kColumns + v * kLanes;
@@ -167,7 +168,7 @@ struct Block {
           BothWays<kIn, kOut>(Transform::Output, tile, result);
 #pragma GCC unroll 4
           for (int i = 0; i < kOut * kOut; ++i)
-            Store(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes, result[i]);
+            Store(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes, result[i] + added);
         }
         const int y = (first_row + row) * kOut, x = first_column * kOut;
         const int count = std::min(columns * kOut, grid.extent.columns - x);
@@ -206,8 +207,8 @@ int TilesFor(int points, int channels) {
   return std::clamp(fit / kRows * kRows, kRows, 8 * kRows);
 }
 
-void Correlate(const Shape &shape, const float *image, const float *filters, bool backward,
-               float *result) {
+void Correlate(const Shape &shape, const float *image, const float *filters, const float *bias,
+               bool backward, float *result) {
   const int in = backward ? shape.out : shape.in, out = backward ? shape.in : shape.out;
   const Room prepared(int64_t{kPoints} * in * out);
   TransformFilters(filters, in, out, backward, prepared.get());
@@ -230,7 +231,7 @@ void Correlate(const Shape &shape, const float *image, const float *filters, boo
                   prepared.get() + (p * (out / kColumns) + k / kColumns) * in * kColumns, kColumns,
                   sums + p * block.tiles * kColumns, kColumns, in, false},
                  block.tiles);
-      block.TransformOutput(sums, patch, result + (n * out + k) * area);
+      block.TransformOutput(sums, bias ? bias + k : nullptr, patch, result + (n * out + k) * area);
     }
     if (number == 0) ClearRest(result + n * out * area, out, grid.extent);
   });
@@ -290,13 +291,14 @@ void FilterGradients(const Shape &shape, const float *image, const float *gradie
 
 }  // namespace
 
-void FilterForward(const Shape &shape, const float *image, const float *weights, float *result) {
-  Correlate(shape, image, weights, false, result);
+void FilterForward(const Shape &shape, const float *image, const float *weights, const float *bias,
+                   float *result) {
+  Correlate(shape, image, weights, bias, false, result);
 }
 
 void FilterInputGradient(const Shape &shape, const float *gradient, const float *weights,
                          float *result) {
-  Correlate(shape, gradient, weights, true, result);
+  Correlate(shape, gradient, weights, nullptr, true, result);
 }
 
 void FilterWeightGradient(const Shape &shape, const float *image, const float *gradient,
