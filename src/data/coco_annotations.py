@@ -51,13 +51,41 @@ def read_coco(
             nothing usable.
     """
     file = CocoFile.read(str(anno_path), unannotated=not to_learn)
-    report = AnnotationReport(source=str(anno_path))
+    return records_of(
+        file, image_dir, class_names, keep_empty=keep_empty, max_boxes=max_boxes, to_learn=to_learn
+    )
+
+
+def records_of(
+    file: CocoFile,
+    image_dir: str,
+    class_names: Sequence[str],
+    *,
+    keep_empty: bool,
+    max_boxes: int = 0,
+    to_learn: bool = True,
+    corners: bool = False,
+) -> tuple[list[ImageRecord], AnnotationReport]:
+    """Make records of the content of a COCO file; arguments and errors as of `read_coco`.
+
+    Args:
+        file: the content, from whichever format.
+        image_dir: folder that `file_name` is relative to.
+        class_names: the wanted classes without the background, in label order (label 1 first).
+        keep_empty: keep images that have no box (or only crowd regions).
+        max_boxes: keep at most this many boxes an image, the largest; 0 = all.
+        to_learn: there must be annotations, and a category of every class.
+        corners: boxes were written as corners where they come from.
+    """
+    report = AnnotationReport(source=file.path)
+    for finding, example in file.findings:
+        report.add(finding, example)
     labels = file.labels(class_names)
-    _report_absent(file, labels, class_names, report, to_learn)
+    _report_absent(file, labels, class_names, report, to_learn and file.lists_classes)
     images = file.listed_images()
     rows = _rows_by_image(file, images, labels, report)
     builder = RecordBuilder(
-        report, image_dir, keep_empty=keep_empty, max_boxes=max_boxes, corners=False
+        report, image_dir, keep_empty=keep_empty, max_boxes=max_boxes, corners=corners
     )
     for image_id, image in images.items():
         builder.add(image_id, image.file_name, rows.get(image_id, []), image.stated_size)
@@ -94,7 +122,7 @@ def _report_absent(
     raise UserError(
         f"class '{absent[0]}'{more} of coco_classes is not among the categories of "
         f"{file.path}; {hint if names else 'the file has no category'} (a class without "
-        f'objects needs {{"id": ..., "name": "{absent[0]}"}} there, too)'
+        f"objects {file.naming.format(absent[0])})"
     )
 
 

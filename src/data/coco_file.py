@@ -8,7 +8,7 @@ Every check is a small function of its own, which raises the error that names th
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..base.errors import UserError
@@ -46,12 +46,18 @@ class CocoFile:
         images, annotations: as in the file.
         categories: with names in Unicode's composed form. Of those with one name, the ones without
             annotations are left out if another one has some.
+        lists_classes: a class without objects can be seen in the categories, too.
+        naming: how a class without objects is made known, for errors; {} stands for its name.
+        findings: (finding, example) of what reading another format into this one has found.
     """
 
     path: str
     images: list[Entry]
     annotations: list[Entry]
     categories: list[Entry]
+    lists_classes: bool = True
+    naming: str = 'needs {{"id": ..., "name": "{}"}} there, too'
+    findings: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str, *, unannotated: bool = False) -> "CocoFile":
@@ -111,6 +117,23 @@ class CocoFile:
             named[name] = id_
             labels[id_] = label_of.get(name, 0)
         return labels
+
+    def class_names(self) -> list[str]:
+        """Return the names of the categories, each once, in the file's order.
+
+        Without those that have no annotation and only stand above others, as Roboflow's first.
+        """
+        used = {identifier(annotation.get("category_id")) for annotation in self.annotations}
+        above = [category.get("supercategory") for category in self.categories]
+        parents = {name for name in above if isinstance(name, str)}
+        kept = [
+            category["name"]
+            for category, parent in zip(self.categories, above, strict=True)
+            if parent not in (None, "", "none")
+            or category["name"] not in parents
+            or identifier(category.get("id")) in used
+        ]
+        return list(dict.fromkeys(kept))
 
     def listed_images(self) -> dict[Id, ListedImage]:
         """Return image id -> what the file says of it, in the file's order.
@@ -203,11 +226,11 @@ class CocoFile:
     def _settle_ids(self) -> None:
         for key, fields in _IDS.items():
             for position, entry in enumerate(getattr(self, key)):
-                for field in fields:
-                    value = entry[field] = identifier(given := entry.get(field))
+                for name in fields:
+                    value = entry[name] = identifier(given := entry.get(name))
                     if value is None:
                         raise UserError(
-                            f"{self.where(key, position)} has {field} {short(given)}; it must be "
+                            f"{self.where(key, position)} has {name} {short(given)}; it must be "
                             "a whole number or a string"
                         )
 

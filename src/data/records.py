@@ -21,6 +21,10 @@ FINDINGS = {
     ),
     "unknown_image": "annotations of images that the file does not list, ignored",
     "other_class": "boxes of classes outside the configured list, ignored",
+    "unlabelled": "pictures without annotations, left out: nobody says that they hold no object",
+    "no_labels": "pictures without a file of annotations, taken for pictures without objects",
+    "crowd_lost": "crowd regions, for which YOLO's files have no place, left out",
+    "other_shape": "points and lines, which have no area, left out",
     "same_picture": (
         "images whose file has another id too, each with a part of its boxes at best: give a "
         "picture one id"

@@ -2,100 +2,106 @@
 """Where a split's annotations and images are by the configuration, and what of them is wanted."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..base.digests import json_digest
 from ..base.errors import UserError
 from ..base.file_names import one_form
-from ..base.messages import short
+from ..base.messages import short, short_list
 from ..model_utils.config import Config
-from .annotation_files import annotation_digest
-from .coco_annotations import read_coco
+from .formats.coco import CocoPart, picture_folder
+from .formats.part import Annotations, Part, ReadOptions, choose_part
+from .formats.recognise import AUTO, find_parts
 from .records import AnnotationReport, ImageRecord
-from .txt_annotations import read_txt
+from .txt_annotations import TxtAnnotations
 
 FORMAT_VERSION = 2
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A kind of data set.
-
-    Attributes:
-        read: an annotation file -> records and report; `read_coco` says what it is given.
-        corners: boxes are written as corners (not as a corner, width and height).
-        without_effect: keys that it does not look at, and what it takes instead.
-        locate: (config, data type, split) -> where its files are.
-        digest: of the content of the annotations at a path: when it differs, records are made anew.
-    """
-
-    read: Callable[..., tuple[list[ImageRecord], AnnotationReport]]
-    corners: bool
-    without_effect: Mapping[str, str]
-    locate: Callable[[Config, str, str], "_Location"]
-    digest: Callable[[str], str] = annotation_digest
+_TXT, _COCO = "txt", "coco"
+_OTHER_NAMES = {"other": _TXT}  # the model zoo's
+# Keys that a kind of data set does not look at, and what it takes instead.
+_IN_ROOT = (
+    "images are in coco_root, in the folder that train_data_type or val_data_type names (which may "
+    "be a path, as images/Train)"
+)
+_RECOGNISED = "annotations and pictures are in coco_root"
+_WITHOUT_EFFECT: dict[str, Mapping[str, str]] = {
+    _COCO: {"image_dir": _IN_ROOT},
+    _TXT: {"coco_root": "images are in image_dir and the rows in anno_path"},
+}
+_OF_OTHERS = {"image_dir": _RECOGNISED, "anno_path": _RECOGNISED}
 
 
 class _Location(NamedTuple):
-    """Where the files of a split are.
+    """Where the annotations of a split are.
 
     Attributes:
+        annotations: how they are read.
         root: folder of the data set.
-        anno_path: the annotations.
-        image_dir: what file names start from.
-        default_dir: for record sets, where mindrecord_dir is not set.
         keys: that name the folder of images, for errors.
+        notes: a line that says what was recognised; none where the keys say all.
     """
 
+    annotations: Annotations
     root: str
-    anno_path: str
-    image_dir: str
-    default_dir: str
     keys: str
+    notes: tuple[str, ...] = ()
 
 
-def _locate_coco(config: Config, data_type: str, split: str) -> _Location:
-    root = _needed(config, "coco_root", "the folder with images and annotations")
+def _locate(config: Config, kind: str, split: str) -> _Location:
+    """Where a split is: as the keys say it, or as the folder's layout is recognised."""
+    data_type = config.train_data_type if split == "train" else config.val_data_type
+    if kind == _TXT:
+        return _locate_txt(config, data_type)
+    root = _needed(config, "coco_root", "the folder of the data set")
+    keys = f"coco_root and {split}_data_type"
+    stated = _stated_coco(config, root, data_type, split) if kind in (AUTO, _COCO) else None
+    given = split == "val" and config.anno_path  # a file that is named is not looked for elsewhere
+    if stated and (given or os.path.isfile(stated.anno_path)):
+        return _Location(stated, root, keys)
+    reading = ReadOptions(str(config.voc_difficult), str(config.voc_corners))
+    parts = find_parts(root, kind, reading)
+    part = choose_part(parts, split, data_type)
+    if part:
+        return _Location(part, part.root, keys, (_recognised(part, parts, root, split),))
+    if parts:
+        raise UserError(
+            f"{root}: {parts[0].layout}, has no part {short(data_type)} ({split}_data_type); it "
+            f"has {short_list([part.name for part in parts], 8)}: name one of them, or make parts "
+            f"with the command split{_in_brackets(_without_effect(config, parts[0].kind, split))}"
+        )
+    if stated:  # its absence is said when it is read
+        return _Location(stated, root, keys)
+    raise UserError(
+        f"coco_root {root}: no data set of kind {kind} was recognised in it; "
+        "docs/data_formats.md shows the layouts that are known"
+    )
+
+
+def _stated_coco(config: Config, root: str, data_type: str, split: str) -> CocoPart:
+    """The COCO file that the keys name, whether it is there or not."""
     anno_path = os.path.join(root, config.instance_set.replace("{}", data_type))
     last = os.path.join(root, config.instance_set.replace("{}", os.path.basename(data_type)))
     if os.path.isfile(last) and not os.path.isfile(anno_path):
         anno_path = last  # images/Train has annotations/instances_Train.json
     if split == "val" and config.anno_path:
         anno_path = config.anno_path
-    folder = os.path.join(root, "MindRecord_COCO")
-    keys = f"coco_root and {split}_data_type"
-    return _Location(root, anno_path, os.path.join(root, data_type), folder, keys)
+    images = picture_folder(root, data_type, anno_path)
+    return CocoPart(data_type, root, anno_path, images, "COCO")
 
 
-def _locate_txt(config: Config, data_type: str, split: str) -> _Location:
+def _locate_txt(config: Config, data_type: str) -> _Location:
     named = _needed(config, "image_dir", "the folder that the rows' file names start from")
     anno_path = _needed(config, "anno_path", "the TXT file").replace("{}", data_type)
     root, image_dir = named.split("{}")[0], named.replace("{}", data_type)
-    return _Location(root, anno_path, image_dir, os.path.join(root, "MindRecord_TXT"), "image_dir")
+    return _Location(TxtAnnotations(anno_path, image_dir), root, "image_dir")
 
 
-_KINDS = {
-    "coco": _Kind(
-        read_coco,
-        corners=False,
-        without_effect={
-            "image_dir": "images are in coco_root, in the folder that train_data_type or "
-            "val_data_type names (which may be a path, as images/Train)"
-        },
-        locate=_locate_coco,
-    ),
-    "txt": _Kind(
-        read_txt,
-        corners=True,
-        without_effect={"coco_root": "images are in image_dir and the rows in anno_path"},
-        locate=_locate_txt,
-    ),
-}
-
-
-_OTHER_NAMES = {"other": "txt"}  # the model zoo's
+def _recognised(part: Part, parts: list[Part], root: str, split: str) -> str:
+    use = "training" if split == "train" else "evaluation"
+    names = short_list([part.name for part in parts], 8)
+    return f"data: {root} is {part.layout} (parts: {names}); {use} takes {part.name}"
 
 
 @dataclass(frozen=True)
@@ -103,9 +109,8 @@ class DataSource:
     """Where a split comes from and what of it is wanted.
 
     Attributes:
-        kind: a key of `_KINDS`.
+        annotations: how they are read.
         split: "train" or "val".
-        anno_path, image_dir: as given (relative to the working folder or absolute).
         class_names: without the background, in label order.
         keep_empty: keep images without boxes.
         max_boxes: largest boxes kept an image; 0 = all.
@@ -114,13 +119,11 @@ class DataSource:
         mindrecord_dir: folder of the record sets.
         place: the annotation file's folder, for those with files of equal names: below the data's
             root, or elsewhere its last part.
-        notes: lines about keys that have no effect.
+        notes: lines about what was recognised, and keys that have no effect.
     """
 
-    kind: str
+    annotations: Annotations
     split: str
-    anno_path: str
-    image_dir: str
     class_names: tuple[str, ...]
     keep_empty: bool
     max_boxes: int
@@ -129,6 +132,21 @@ class DataSource:
     mindrecord_dir: str
     place: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Kind of data set: coco, voc, yolo, labelme or txt."""
+        return self.annotations.kind
+
+    @property
+    def anno_path(self) -> str:
+        """What stands for the annotations (relative to the working folder or absolute)."""
+        return self.annotations.anno_path
+
+    @property
+    def image_dir(self) -> str:
+        """Folder that the images' names are relative to."""
+        return self.annotations.image_dir
 
     def settings(self) -> dict[str, Any]:
         """Everything but the content that decides what the records are."""
@@ -140,6 +158,7 @@ class DataSource:
             "keep_empty": self.keep_empty,
             "max_boxes": self.max_boxes,
             "skip_bad_images": self.skip_bad_images,
+            **self.annotations.options(),
         }
         if self.skip_bad_images:  # without, no image is left out because of its size
             settings["max_image_pixels"] = self.max_image_pixels
@@ -161,9 +180,7 @@ class DataSource:
         Raises:
             UserError: there is nothing usable in them.
         """
-        return _KINDS[self.kind].read(
-            self.anno_path,
-            self.image_dir,
+        return self.annotations.records(
             self.class_names,
             keep_empty=self.keep_empty,
             max_boxes=max_boxes,
@@ -176,20 +193,21 @@ class DataSource:
         Raises:
             UserError: they cannot be read.
         """
-        return _KINDS[self.kind].digest(self.anno_path)
+        return self.annotations.digest()
 
     @property
     def corners(self) -> bool:
         """Whether boxes are written as corners (not as a corner, width and height)."""
-        return _KINDS[self.kind].corners
+        return self.annotations.corners
 
 
 def data_source(config: Config, split: str) -> DataSource:
     """The source of split "train" or "val" as the configuration describes it.
 
     dataset coco: coco_root/<instance_set with {} = the split's data type, or its last part>, images
-    in coco_root/<data type>; for "val", anno_path replaces the annotation file if given. Otherwise:
-    TXT, anno_path and image_dir, in both of which {} stands for the split's data type too.
+    in coco_root/<data type>; for "val", anno_path replaces the annotation file if given. Where
+    there is no such file, and with the other kinds: the layout of coco_root is recognised. TXT:
+    anno_path and image_dir, in both of which {} stands for the split's data type too.
 
     Args:
         config: uses dataset, the keys of the data's place, class_names, num_gts, skip_empty_images,
@@ -197,54 +215,56 @@ def data_source(config: Config, split: str) -> DataSource:
         split: "train" or "val".
 
     Raises:
-        UserError: a needed key is empty or its folder is missing.
+        UserError: a needed key is empty, its folder is missing, or no data set is recognised in it.
     """
-    data_type = config.train_data_type if split == "train" else config.val_data_type
     named = str(config.dataset).lower()
-    kind = _OTHER_NAMES.get(named, named)
-    location = _KINDS[kind].locate(config, data_type, split)
-    anno_path, image_dir = location.anno_path, location.image_dir
-    folder = os.path.abspath(config.mindrecord_dir or location.default_dir)
-    if not _is_utf8(folder) or not _is_utf8(os.path.basename(anno_path)):
+    location = _locate(config, _OTHER_NAMES.get(named, named), split)
+    annotations = location.annotations
+    default = os.path.join(location.root, f"MindRecord_{annotations.kind.upper()}")
+    folder = os.path.abspath(config.mindrecord_dir or default)
+    if not _is_utf8(folder) or not _is_utf8(os.path.basename(annotations.anno_path)):
         raise UserError(
             f"mindrecord_dir {folder}: MindRecord files need a path in UTF-8; set mindrecord_dir "
             "to one, and name the annotation file so"
         )
     source = DataSource(
-        kind=kind,
+        annotations=annotations,
         split=split,
-        anno_path=anno_path,
-        image_dir=image_dir,
         class_names=tuple(map(one_form, config.class_names)),
         keep_empty=split != "train" or not config.skip_empty_images,
         max_boxes=int(config.num_gts) if split == "train" else 0,
         skip_bad_images=bool(config.skip_bad_images),
         max_image_pixels=int(config.max_image_pixels),
         mindrecord_dir=folder,
-        place=_place(anno_path, location.root),
-        notes=_without_effect(config, kind, split),
+        place=_place(annotations.anno_path, location.root),
+        notes=(*location.notes, *_without_effect(config, annotations.kind, split)),
     )
     # Records hold all of their images: they may have been brought here without them.
+    image_dir = source.image_dir
     if not os.path.isdir(image_dir) and not os.path.isdir(os.path.join(folder, source.name())):
-        notes = "".join(f" ({note})" for note in source.notes)
+        notes = _in_brackets(source.notes)
         raise UserError(f"image folder {image_dir} does not exist; check {location.keys}{notes}")
     return source
 
 
-def _without_effect(config: Config, kind: str, split: str) -> tuple[str, ...]:
+def _without_effect(config: Config, kind: str, split: str) -> list[str]:
     """Say which keys are given that this kind of data set does not look at."""
+    named = kind if str(config.dataset).lower() == AUTO else config.dataset
     notes = [
-        f"note: {key} {short(getattr(config, key))} has no effect with dataset {config.dataset}: "
-        f"{instead}"
-        for key, instead in _KINDS[kind].without_effect.items()
+        f"note: {key} {short(getattr(config, key))} has no effect with dataset {named}: {instead}"
+        for key, instead in _WITHOUT_EFFECT.get(kind, _OF_OTHERS).items()
         if getattr(config, key)
     ]
-    if kind == "coco" and split == "train" and config.anno_path:
+    if kind == _COCO and split == "train" and config.anno_path:
         notes.append(
             f"note: anno_path {short(config.anno_path)} is the validation file alone with dataset "
             "coco: training takes the file that coco_root, instance_set and train_data_type name"
         )
-    return tuple(notes)
+    return notes
+
+
+def _in_brackets(notes: Sequence[str]) -> str:
+    return "".join(f" ({note})" for note in notes)
 
 
 def _place(anno_path: str, root: str) -> str:

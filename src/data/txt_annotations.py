@@ -3,12 +3,15 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 from ..base.errors import UserError
 from ..base.json_numbers import whole_number
 from ..base.messages import one_line, short
-from .annotation_files import read_rows
+from .annotation_files import annotation_digest, read_rows
+from .formats.part import Annotations, Records
 from .record_builder import RecordBuilder, Row
 from .records import AnnotationReport, ImageRecord
 
@@ -29,6 +32,44 @@ _IMAGE_SUFFIXES = (
     ".avif",
 )
 _TOKEN = re.compile(r"\S+")
+
+
+@dataclass(frozen=True)
+class TxtAnnotations(Annotations):
+    """A TXT file, whose rows number the classes."""
+
+    kind: ClassVar[str] = "txt"
+    corners: ClassVar[bool] = True
+    anno_path: str
+    image_dir: str
+
+    def records(
+        self, class_names: Sequence[str], *, keep_empty: bool, max_boxes: int, to_learn: bool
+    ) -> Records:
+        """Read the file; see `Annotations.records`.
+
+        Args:
+            class_names: the classes, in the order of their numbers.
+            keep_empty: keep images without boxes.
+            max_boxes: most boxes of an image; 0 = all.
+            to_learn: makes no difference here.
+        """
+        return read_txt(
+            self.anno_path,
+            self.image_dir,
+            class_names,
+            keep_empty=keep_empty,
+            max_boxes=max_boxes,
+            to_learn=to_learn,
+        )
+
+    def digest(self) -> str:
+        """Return the digest of the file.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return annotation_digest(self.anno_path)
 
 
 def read_txt(

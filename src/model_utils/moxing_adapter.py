@@ -24,6 +24,7 @@ from .config import Config
 _COPYING = Task("copy what is for", "copying", "transfer_timeout", "data_path")
 CHECKPOINT_KEYS = ("pre_trained", "checkpoint_path", "ckpt_file")
 _MOST_DIGITS = 9
+_COCO_KINDS, _TXT_KINDS = ("auto", "coco"), ("other", "txt")  # of `dataset`
 _TOPO_TIMEOUT = 600  # seconds; what msrun sets by default
 
 
@@ -184,18 +185,24 @@ def _data_keys(config: Config) -> dict[str, str]:
         value = getattr(config, key)
         if value and not os.path.isabs(value):
             changes[key] = os.path.join(config.data_path, value)
-    if config.dataset == "coco" and not config.coco_root:
+    if config.dataset not in _TXT_KINDS and not config.coco_root:
         changes["coco_root"] = _coco_root(config)
     return changes
 
 
 def _coco_root(config: Config) -> str:
-    """`data_path`, or its only folder that holds the annotations: archives often have one."""
+    """`data_path`, or its only folder that holds the annotations: archives often have one.
+
+    Of other layouts than COCO's, which are recognised later, an only folder is the data set.
+    """
     folder = Path(config.data_path)
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+    if config.dataset not in _COCO_KINDS:
+        return str(folders[0] if len(folders) == 1 else folder)
     name = (*Path(config.instance_set).parts, "annotations")[0]
     if (folder / name).exists():
         return str(folder)
-    found = [path for path in sorted(folder.iterdir()) if (path / name).exists()]
+    found = [path for path in folders if (path / name).exists()]
     if len(found) != 1:
         raise UserError(
             f"data_url: {config.data_url} has {len(found)} folders with {name} in it; name the "

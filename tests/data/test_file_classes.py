@@ -70,6 +70,23 @@ def test_names_that_cannot_be_classes(root, name, message):
     assert "instances_train2017.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_category_that_only_stands_above_others_is_no_class(root):
+    """As Roboflow's exports begin with one; values that cannot be are said elsewhere."""
+
+    def change(content):
+        for category in content["categories"]:
+            category["supercategory"] = "animals"
+        content["categories"] += [
+            {"id": 0, "name": "animals", "supercategory": "none"},
+            {"id": 8, "name": "zebra", "supercategory": ["none"]},
+        ]
+        content["annotations"].append({"category_id": [0]})
+
+    edit_json(root / ANNO, change)
+    config, _ = with_file_classes(config_of(root))
+    assert config.class_names == ("dog", "cat", "zebra")
+
+
 def test_two_categories_of_one_name_are_refused(root):
     def change(content):
         content["categories"].append({"id": 9, "name": "cat"})

@@ -324,7 +324,11 @@ BAD_INPUT = {
     "broken JSON": (lambda r: (r / ANNO).write_text("{"), {}, "is not valid JSON"),
     "no coco_root": (None, {"coco_root": ""}, "coco_root is empty"),
     "wrong coco_root": (None, {"coco_root": "gone"}, "image folder gone/train2017 does not exist"),
-    "wrong split": (None, {"train_data_type": "x"}, "check coco_root and train_data_type"),
+    "wrong split": (
+        None,
+        {"train_data_type": "x"},
+        r"has no part 'x' \(train_data_type\); it has train2017",
+    ),
     "wrong class": (None, {"class_names": ("cta",)}, "did you mean 'cat'"),
     "no image_dir": (None, {"dataset": "other"}, "image_dir is empty"),
     "no anno_path": (None, {"dataset": "txt", "image_dir": "."}, "anno_path is empty"),

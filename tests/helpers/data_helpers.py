@@ -26,6 +26,8 @@ def make_config(root="", **changes) -> types.SimpleNamespace:
         "val_data_type": "val2017",
         "image_dir": "",
         "anno_path": "",
+        "voc_difficult": "ignore",
+        "voc_corners": "auto",
         "mindrecord_dir": "",
         "class_names": CLASSES,
         "skip_empty_images": True,

@@ -82,6 +82,16 @@ def test_keys_that_follow(tmp_path):
     assert not (tmp_path / "results/.half").exists()
 
 
+@pytest.mark.parametrize(
+    "files, place",
+    [(["set/data.yaml", "set/images/1.jpg"], "data/set"), (["data.yaml", "images/1.jpg"], "data")],
+)
+def test_data_of_other_formats(tmp_path, files, place):
+    data = source_folder(tmp_path, *files, "other/readme.txt" if place == "data" else files[0])
+    with modelarts(settings(tmp_path, data_url=data, dataset="yolo")) as outputs:
+        assert outputs.config.coco_root == str(tmp_path / "cache" / place)
+
+
 def test_the_upload_interval_and_a_run_that_fails(tmp_path, monkeypatch, capsys):
     config = settings(tmp_path, train_url=tmp_path / "results", upload_interval=2)
     result = tmp_path / "results/a.ckpt"

@@ -195,6 +195,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "instance_set": _NAME,
         "image_dir": _PATH,
         "anno_path": _PATH,
+        "voc_difficult": _NAME,
+        "voc_corners": _NAME,
         "mindrecord_dir": _PATH,
         "coco_classes": Rule("classes"),
         "num_classes": Rule("int", low=2, high=MOST_CLASSES + 1, nullable=True),

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `split`: parts to train on and to evaluate on, made of a data set."""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from ..base.arguments import ArgumentParser
+from ..base.errors import UserError
+from ..base.messages import short_list
+from ..base.program import command
+from ..data.formats.export import write_coco
+from ..data.formats.part import ReadOptions
+from ..data.formats.recognise import named_parts, require_parts
+from ..data.formats.split import split_part, summary
+from .import_data import require_free
+
+DESCRIPTION = """\
+Split a data set into train, val and test: DIR/annotations/instances_{train,val,test}.json.
+
+Every class gets its share of the pictures in each part. The pictures stay where they are. Whatever
+format the data has, the files are COCO's; what is said of DIR afterwards is read from them."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Split as the arguments say; return the exit code.
+
+    Args:
+        argv: the command line without the program's name.
+
+    Raises:
+        UserError: the data cannot be read or split, or files are there already.
+    """
+    given = _parser().parse_args(argv)
+    shares = _shares(given.val, given.test)
+    reading = ReadOptions(given.voc_difficult, given.voc_corners)
+    parts = named_parts(require_parts(given.folder, "auto", reading), given.part, given.folder)
+    if len(parts) > 1:
+        raise UserError(
+            f"{given.folder} has the parts {short_list([part.name for part in parts], 8)}; name "
+            "the one to split with --part"
+        )
+    folder = os.path.join(parts[0].root, "annotations")
+    targets = {name: os.path.join(folder, f"instances_{name}.json") for name in shares}
+    for target in targets.values():
+        require_free(target, overwrite=given.overwrite)
+    contents = split_part(parts[0], shares, separator=given.group_by, seed=given.seed)
+    for name, content in contents.items():
+        write_coco(targets[name], content)
+    print("\n".join(summary(contents)))
+    print(f"written: {', '.join(targets.values())}")
+    chosen = "--train_data_type train --val_data_type val"
+    print(f"next: {command('train')} --coco_root {parts[0].root} {chosen}")
+    return 0
+
+
+def _shares(val: float, test: float) -> dict[str, float]:
+    if not (0 < val < 1 and 0 <= test < 1 and val + test < 1):
+        raise UserError(
+            f"command line: --val {val:g} and --test {test:g} leave nothing to train on, or are no "
+            "shares; give numbers between 0 and 1"
+        )
+    shares = {"train": 1 - val - test, "val": val, "test": test}
+    return {name: share for name, share in shares.items() if share > 0}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser(
+        prog=command("split"),
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="the data set, in any layout that is known")
+    add("--val", type=float, default=0.2, metavar="SHARE", help="of the pictures (default: 0.2)")
+    add("--test", type=float, default=0.0, metavar="SHARE", help="of the pictures (default: 0)")
+    add(
+        "--group_by",
+        default="",
+        metavar="TEXT",
+        help="keep pictures together whose file names are equal up to this text",
+    )
+    add("--part", action="append", default=[], metavar="NAME", help="the part to split")
+    add("--seed", type=int, default=1, metavar="N", help="decides among equals (default: 1)")
+    add("--overwrite", action="store_true", help="replace the files of an earlier split")
+    add("--voc_difficult", choices=("ignore", "keep"), default="ignore", help="see the key")
+    add("--voc_corners", choices=("auto", "pixels", "edges"), default="auto", help="see the key")
+    return parser

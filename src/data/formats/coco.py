@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COCO files where COCO's own set, Roboflow, CVAT and Label Studio have them."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...base.file_names import find_image
+from ...base.foreign_files import open_regular
+from ..annotation_files import annotation_digest
+from ..coco_file import CocoFile
+from .folder import folders_in
+from .part import WHOLE, Part
+
+_ANNOTATIONS = "annotations"
+_INSTANCES = re.compile(r"instances_(?P<part>.+)\.json")
+_FILE_NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
+_BEGINNING = 1 << 20  # bytes
+_ROBOFLOW = "_annotations.coco.json"
+_LABEL_STUDIO = "result.json"
+
+
+@dataclass(frozen=True)
+class CocoPart(Part):
+    """A COCO instances file and its folder of pictures."""
+
+    kind: ClassVar[str] = "coco"
+    corners: ClassVar[bool] = False
+
+    def read(self, *, to_learn: bool = True) -> CocoFile:
+        """Read the file.
+
+        Args:
+            to_learn: a file without `annotations` is an error.
+
+        Raises:
+            UserError: it is missing, or no COCO file.
+        """
+        return CocoFile.read(self.anno_path, unannotated=not to_learn)
+
+    def digest(self) -> str:
+        """Return the digest of the file.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return annotation_digest(self.anno_path)
+
+
+def coco_parts(root: str) -> list[Part]:
+    """Return the parts of a data set with COCO files, none if it is of another kind.
+
+    Args:
+        root: the folder.
+    """
+    return list(_in_annotations(root)) or list(_beside_pictures(root)) or list(_alone(root))
+
+
+def picture_folder(root: str, part: str, anno_path: str) -> str:
+    """Return where the pictures of a part are: beside its file, or in a folder of the data set.
+
+    Args:
+        root: folder of the data set.
+        part: its name.
+        anno_path: its file; what it calls its first picture decides.
+    """
+    name, beside = first_picture(anno_path), os.path.dirname(anno_path)
+    if name and os.path.isfile(find_image(beside, name)):
+        return beside
+    return holding_folder(root, part, name)
+
+
+def holding_folder(root: str, part: str, name: str) -> str:
+    """Return the folder of a part's pictures that holds one of them.
+
+    Args:
+        root: folder of the data set.
+        part: its name.
+        name: of the picture; empty where none is known.
+    """
+    candidates = (part, f"images/{part}", "images", "")
+    folders = [os.path.join(root, *inner.split("/")) if inner else root for inner in candidates]
+    if name:
+        holding = (folder for folder in folders if os.path.isfile(find_image(folder, name)))
+        found = next(holding, None)
+        if found:
+            return found
+    return next(filter(os.path.isdir, folders[:-1]), folders[0])
+
+
+def first_picture(anno_path: str) -> str:
+    """Return what a COCO file calls its first picture, empty if its beginning has none.
+
+    Args:
+        anno_path: the file; only its beginning is read.
+    """
+    try:
+        with open_regular(anno_path) as file:
+            found = _FILE_NAME.search(file.read(_BEGINNING).decode("utf-8", "ignore"))
+        return json.loads(found[1]) if found else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _in_annotations(root: str) -> Iterator[CocoPart]:
+    folder = os.path.join(root, _ANNOTATIONS)
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for name in names:
+        found = _INSTANCES.fullmatch(name)
+        if found:
+            part = found["part"]
+            path = os.path.join(folder, name)
+            images = picture_folder(root, part, path)
+            from_cvat = images in (os.path.join(root, "images", *inner) for inner in ([], [part]))
+            layout = "COCO, as CVAT exports it" if from_cvat else "COCO"
+            yield CocoPart(part, root, path, images, layout)
+
+
+def _beside_pictures(root: str) -> Iterator[CocoPart]:
+    for part in [*folders_in(root), ""]:
+        folder = os.path.join(root, part) if part else root
+        path = os.path.join(folder, _ROBOFLOW)
+        if os.path.isfile(path):
+            yield CocoPart(part or WHOLE, root, path, folder, "COCO, as Roboflow exports it")
+
+
+def _alone(root: str) -> Iterator[CocoPart]:
+    path = os.path.join(root, _LABEL_STUDIO)
+    if os.path.isfile(path):  # names begin with images/
+        yield CocoPart(WHOLE, root, path, root, "COCO, as Label Studio exports it")

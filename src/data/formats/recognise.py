@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which kind of data set a folder holds, and its parts."""
+
+import os
+from collections.abc import Callable
+
+from ...base.errors import UserError
+from ...base.messages import short_list
+from .coco import coco_parts
+from .labelme import labelme_parts
+from .part import Part, ReadOptions, in_usual_order
+from .voc import voc_parts
+from .yolo_layout import yolo_parts
+
+AUTO = "auto"
+_YAML = (".yaml", ".yml")
+
+_Finder = Callable[[str, str, ReadOptions], list[Part]]
+# In the order in which they are looked for. COCO comes first: it is what data is mostly brought to,
+# beside the files that it came from.
+_FINDERS: dict[str, _Finder] = {
+    "coco": lambda root, _yaml, _reading: coco_parts(root),
+    "yolo": lambda root, yaml, _reading: yolo_parts(root, yaml),
+    "voc": lambda root, _yaml, reading: voc_parts(root, reading),
+    "labelme": lambda root, _yaml, _reading: labelme_parts(root),
+}
+KINDS = tuple(_FINDERS)
+
+
+def find_parts(given: str, kind: str = AUTO, reading: ReadOptions | None = None) -> list[Part]:
+    """Return the parts of the data set in a folder, in their usual order; none if none is known.
+
+    Args:
+        given: the folder; of a YOLO data set also its data.yaml.
+        kind: one of `KINDS`, or "auto" for whichever it is.
+        reading: how the annotations are meant.
+
+    Raises:
+        UserError: it looks like a data set, but cannot be used.
+    """
+    is_yaml = given.lower().endswith(_YAML) and os.path.isfile(given)
+    root, yaml_path = (os.path.dirname(given) or ".", given) if is_yaml else (given, "")
+    if not os.path.isdir(root):
+        return []
+    if is_yaml and kind == AUTO:
+        kind = "yolo"
+    for name, find in _FINDERS.items():
+        if kind in (AUTO, name):
+            parts = find(root, yaml_path, reading or ReadOptions())
+            if parts:
+                return in_usual_order(parts)
+    return []
+
+
+def require_parts(given: str, kind: str = AUTO, reading: ReadOptions | None = None) -> list[Part]:
+    """Return the parts of the data set in a folder; see `find_parts`.
+
+    Args:
+        given: the folder; of a YOLO data set also its data.yaml.
+        kind: one of `KINDS`, or "auto" for whichever it is.
+        reading: how the annotations are meant.
+
+    Raises:
+        UserError: no data set of that kind is there.
+    """
+    parts = find_parts(given, kind, reading)
+    if parts:
+        return parts
+    if not os.path.isdir(given):
+        raise UserError(f"{given}: no such folder; give the folder of a data set")
+    kinds = "COCO, VOC, YOLO or LabelMe" if kind == AUTO else f"kind {kind}"
+    raise UserError(
+        f"{given}: no data set of {kinds} was recognised in it; docs/data_formats.md shows the "
+        "layouts that are known"
+    )
+
+
+def named_parts(parts: list[Part], names: list[str], given: str) -> list[Part]:
+    """Return the parts of these names, or all where none is named.
+
+    Args:
+        parts: of a data set.
+        names: of parts.
+        given: the data set, for the error.
+
+    Raises:
+        UserError: there is no such part.
+    """
+    by_name = {part.name: part for part in parts}
+    for name in names:
+        if name not in by_name:
+            raise UserError(f"{given} has no part {name}; it has {short_list(list(by_name), 8)}")
+    return [by_name[name] for name in names] or parts

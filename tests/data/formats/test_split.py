@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Splitting: shares, classes and groups; what is written trains without another key."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.base.errors import UserError
+from src.commands.split import main
+from src.data.formats.split import assign, group_names
+from src.data.source import data_source
+from src.model_utils.config import load_config
+from tests.helpers import format_samples as samples
+from tests.helpers.data_helpers import edit_json
+from tests.helpers.format_samples import CLASSES, SAMPLES, TRAIN
+
+
+def test_every_class_gets_its_share():
+    """Of a class on a hundredth of the pictures too, where chance would leave a part without it."""
+    rng = np.random.default_rng(0)
+    has_class = rng.random((2000, 4)) < [0.7, 0.2, 0.05, 0.01]
+    parts = assign([str(i) for i in range(2000)], has_class, [0.7, 0.2, 0.1], seed=3)
+    totals = has_class.sum(axis=0)
+    for number, share in enumerate((0.7, 0.2, 0.1)):
+        assert abs((parts == number).mean() - share) < 0.01
+        assert (np.abs(has_class[parts == number].sum(axis=0) - share * totals) <= 2).all()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7)), min_size=1, max_size=60),
+    st.floats(0.05, 0.95),
+    st.integers(0, 5),
+)
+def test_groups_stay_together(pictures, share, seed):
+    groups = [str(group) for group, _ in pictures]
+    has_class = np.array([[bits >> i & 1 for i in range(3)] for _, bits in pictures], bool)
+    parts = assign(groups, has_class, [1 - share, share], seed)
+    assert set(parts) <= {0, 1}
+    assert len({(g, p) for g, p in zip(groups, parts, strict=True)}) == len(set(groups))
+    np.testing.assert_array_equal(parts, assign(groups, has_class, [1 - share, share], seed))
+
+
+def test_a_seed_is_another_split():
+    has_class = np.ones((100, 1), bool)
+    names = [str(i) for i in range(100)]
+    first, second = (assign(names, has_class, [0.5, 0.5], seed) for seed in (1, 2))
+    assert (first != second).any()
+
+
+def test_group_names():
+    names = ["x/cam1_001.jpg", "cam1_002.jpg", "cam2_001.jpg", "other.jpg"]
+    assert group_names(names, "_") == ["cam1", "cam1", "cam2", "other.jpg"]
+    assert group_names(names, "") == names
+
+
+def read_both(root, *arguments):
+    keys = ["--train_data_type", "train", "--val_data_type", "val", "--device_target", "CPU"]
+    config = load_config(["--coco_root", str(root), "--coco_classes", ",".join(CLASSES), *keys])
+    return [data_source(config, split).read(max_boxes=0) for split in ("train", "val")]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_layout_is_split_in_its_place(name, tmp_path, capsys):
+    SAMPLES[name].make(tmp_path)
+    before = {path for path in tmp_path.rglob("*") if path.suffix == ".jpg"}
+    has_train = SAMPLES[name].has_val
+    given_name = {"coco_own": "train2017", "coco_cvat": "Train"}.get(name, "train")
+    part = ["--part", given_name] if has_train else []
+    main([str(tmp_path), "--val", "0.5", *part])
+    root = tmp_path / "VOC2007" if name == "voc_own" else tmp_path
+    told = capsys.readouterr().out
+    assert f"--coco_root {root} --train_data_type train --val_data_type val" in told
+    (train, report), (val, _) = read_both(root)
+    assert len(train) == len(val) == 2 and not report.counts
+    paths = [record.image_path for record in (*train, *val)]
+    stems = sorted(path.rpartition("/")[2].removesuffix(".jpg") for path in paths)
+    assert stems == [truth.name for truth in TRAIN]
+    assert {path for path in tmp_path.rglob("*") if path.suffix == ".jpg"} == before
+    assert set(paths) <= {str(path) for path in before}
+    for records in (train, val):  # both classes are in both
+        assert len({label for record in records for label in record.labels}) == 2
+
+
+def test_groups_of_the_command(tmp_path):
+    samples.coco_label_studio(tmp_path)
+    main([str(tmp_path), "--val", "0.5", "--group_by", "_"])
+    for records, _ in read_both(tmp_path):
+        assert len({record.file_name.rpartition("/")[2][0] for record in records}) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--val", "0"], "leave nothing to train on, or are no shares"),
+        (["--val", "0.7", "--test", "0.3"], "leave nothing"),
+        (["--val", "nan"], "leave nothing"),
+        (["--val", "0.5", "--test", "0.4", "--group_by", "_"], "would get none of the 4 pictures"),
+        (["--part", "all", "--part", "x"], "has no part x"),
+    ],
+)
+def test_splits_that_are_refused(arguments, message, tmp_path):
+    samples.voc_label_studio(tmp_path)
+    with pytest.raises(UserError, match=message):
+        main([str(tmp_path), *arguments])
+    assert not (tmp_path / "annotations").exists()
+
+
+@pytest.mark.parametrize("entry", [{}, {"image_id": [1], "category_id": 1}, {"image_id": 0}])
+def test_annotations_without_ids_are_named(entry, tmp_path):
+    samples.coco_label_studio(tmp_path)
+    edit_json(tmp_path / "result.json", lambda content: content["annotations"].append(entry))
+    with pytest.raises(UserError, match=r"result.json: annotations\[6\] has"):
+        main([str(tmp_path)])
+
+
+def test_one_part_has_to_be_named(tmp_path):
+    samples.yolo_roboflow(tmp_path)
+    with pytest.raises(UserError, match="has the parts train, val; name the one to split"):
+        main([str(tmp_path)])
+
+
+def test_an_earlier_split_stays(tmp_path):
+    samples.coco_label_studio(tmp_path)
+    main([str(tmp_path), "--val", "0.5"])
+    path = tmp_path / "annotations/instances_val.json"
+    before = path.read_text()
+    with pytest.raises(UserError, match="exists already"):
+        main([str(tmp_path), "--part", "train", "--val", "0.5"])
+    assert path.read_text() == before
+
+
+def test_other_keys_of_a_coco_file_stay(tmp_path):
+    samples.coco_label_studio(tmp_path)
+    main([str(tmp_path), "--val", "0.5"])
+    content = json.loads((tmp_path / "annotations/instances_train.json").read_text())
+    assert all("segmentation" in annotation for annotation in content["annotations"])
