@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..base.errors import UserError
 from ..model_utils.configuration.command_line import COMMAND_LINE
+from ..model_utils.device_adapter import choose_device
 
 DESCRIPTION = """\
 Check a data set before a training: check [DATA] [--pictures N] [--key value ...]
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     config, lines = load_data_config(rest, DESCRIPTION.format(data=DATA_HELP))
     for line in lines:
         print(line)
+    config = choose_device(config)  # what is advised depends on it
     given = config.origin("output_dir") == COMMAND_LINE  # a file's is where training writes
     folder = config.output_dir if given else DEFAULT_OUTPUT
     return run_check(config, folder, most_pictures=own.pictures)

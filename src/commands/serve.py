@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ..base.arguments import ArgumentParser
 from ..base.errors import UserError
 from ..model_utils.config import load_config
-from ..model_utils.device_adapter import prepare_environment
+from ..model_utils.device_adapter import choose_device
 
 DESCRIPTION = """\
 Serve a detector over HTTP: a page to drop a picture on, /predict and /health.
@@ -64,5 +64,5 @@ def main(argv: Sequence[str]) -> int:
         ) from None
     limits = Limits(max_bytes=own.max_bytes, queue=own.queue, timeout=own.timeout)
     with bound_socket(own.host, own.port) as bound:
-        prepare_environment(config.device_target)
+        config = choose_device(config)
         return serve(config, bound, ServeOptions(limits, own.min_score))
