@@ -226,7 +226,7 @@ def yaml_reader(defaults):
 
     def read(path):
         chain = [(name, os.path.dirname(name), own) for name, own in config_yaml.read_chain(path)]
-        own, _ = _merge(chain)
+        own, _ = _merge(chain, ())
         Config({**values, **{k: v for k, v in own.items() if k in values}}, origins, {})
 
     return read
