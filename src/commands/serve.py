@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(
                 f"command line: --{name} {getattr(own, name)} is not between {low} and {high}"
             )
-    config = load_config(rest, description=DESCRIPTION)
+    config = load_config(rest, description=DESCRIPTION, program="predict")
     try:
         from ..serving.limits import Limits
         from ..serving.run import ServeOptions, serve
