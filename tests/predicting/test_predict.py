@@ -221,7 +221,7 @@ def test_what_is_asked_for_arrives(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.png").write_text("")
     seen = []
-    monkeypatch.setattr("src.commands.predict.prepare_environment", lambda target: None)
+    monkeypatch.setattr("src.commands.predict.choose_device", lambda config: config)
     monkeypatch.setattr(
         "src.predicting.run.run_prediction", lambda config, inputs, options: seen.append(options)
     )
