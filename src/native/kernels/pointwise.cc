@@ -27,11 +27,9 @@ struct Pieces {
   int stride;
   int64_t pixels, together;
 
-  Pieces(const Extent &of, int step, int64_t channels)
-      : image(of), result(step == 1 ? of : of.Halved()), stride(step) {
+  Pieces(const Extent &of, int step, int64_t most)
+      : image(of), result(step == 1 ? of : of.Halved()), stride(step), together(most) {
     pixels = static_cast<int64_t>(result.rows) * result.columns;
-    const int64_t fit = kPatchFloats / channels / kColumns * kColumns;
-    together = std::clamp<int64_t>(fit, kColumns, 16 * kColumns);
   }
   int64_t blocks() const { return (pixels + together - 1) / together; }
   int64_t first(int64_t block) const { return block * together; }
@@ -52,9 +50,9 @@ struct Pieces {
   }
 };
 
-Blocks<Pieces> PiecesOf(const Shape &shape, int stride, int64_t channels) {
+Blocks<Pieces> PiecesOf(const Shape &shape, int stride, int64_t together) {
   return Blocks<Pieces>(shape.batch,
-                        [&](int n) { return Pieces(shape.extent(n), stride, channels); });
+                        [&](int n) { return Pieces(shape.extent(n), stride, together); });
 }
 
 // Weights (out, in) as [block of kRows rows][depth][row]. The rows are the output channels and the
@@ -109,7 +107,9 @@ void Project(const Shape &shape, int stride, const float *image, const float *we
   const int row_blocks = (out + kRows - 1) / kRows;
   const Room packed(int64_t{row_blocks} * kRows * in);
   Pack(weights, shape.in, shape.out, turned, packed.get());
-  const Blocks<Pieces> blocks = PiecesOf(shape, stride, in);
+  const int64_t fit = kPatchFloats / in / kColumns * kColumns;
+  const Blocks<Pieces> blocks =
+      PiecesOf(shape, stride, std::clamp<int64_t>(fit, kColumns, 16 * kColumns));
   const int64_t small = blocks.cuts()[0].result.area();
   const int64_t area = turned ? small : shape.area(), result_area = turned ? shape.area() : small;
   const bool has_gaps = turned && stride > 1;
@@ -152,20 +152,26 @@ void Project(const Shape &shape, int stride, const float *image, const float *we
   });
 }
 
-// patch[pixel][channel] of a piece.
-void FetchPiece(const Pieces &pieces, int64_t number, const float *image, Places places,
-                int64_t area, int channels, float *patch) {
-  for (int c = 0; c < channels; c += kLanes)
-    pieces.EachLine(number, [&](int64_t y, int64_t x, int64_t own, int64_t length) {
-      const float *from = image + c * area + places.at(y, x);
-      float *to = patch + own * channels + c;
-      const int lanes = std::min(kLanes, channels - c);
-      if (places.step == 1)
-        Transpose(from, area, to, channels, lanes, length);
-      else
-        for (int lane = 0; lane < lanes; ++lane)
-          Copy(from + lane * area, places.step, to + lane, channels, length);
-    });
+// kLanes channels of a piece as to[pixel * kColumns + lane].
+void FetchLanes(const Pieces &pieces, int64_t number, const float *image, float *to) {
+  const Places places = pieces.in_image();
+  const int64_t area = pieces.image.area();
+  pieces.EachLine(number, [&](int64_t y, int64_t x, int64_t own, int64_t length) {
+    const float *from = image + places.at(y, x);
+    if (places.step == 1)
+      Transpose(from, area, to + own * kColumns, kColumns, kLanes, length);
+    else
+      for (int lane = 0; lane < kLanes; ++lane)
+        Copy(from + lane * area, places.step, to + own * kColumns + lane, kColumns, length);
+  });
+}
+
+// A channel of a piece of a result.
+void FetchChannel(const Pieces &pieces, int64_t number, const float *map, float *to) {
+  const Places places = pieces.in_result();
+  pieces.EachLine(number, [&](int64_t y, int64_t x, int64_t own, int64_t length) {
+    Copy(map + places.at(y, x), 1, to + own, 1, length);
+  });
 }
 
 }  // namespace
@@ -193,31 +199,38 @@ void PointwiseInputGradient(const Shape &shape, int stride, const float *gradien
 
 void PointwiseWeightGradient(const Shape &shape, int stride, const float *image,
                              const float *gradient, float *result) {
-  constexpr int64_t kTogetherFloats = (12 << 20) / 4;  // of pieces: they fit the threads' cache
+  // Pixels of a piece, and what a channel of a gradient's piece takes: no power of two, since lines
+  // that are one apart share their places in a cache.
+  constexpr int64_t kTogether = 1024, kPitch = kTogether + 4 * kLanes;
+  constexpr int64_t kRowsAtOnce = 8 * kRows;
   const int in = shape.in, out = shape.out;
-  const Blocks<Pieces> blocks = PiecesOf(shape, stride, in + out);
+  const Blocks<Pieces> blocks = PiecesOf(shape, stride, kTogether);
   const int64_t area = shape.area(), result_area = blocks.cuts()[0].result.area();
-  const int64_t items = blocks.count();
-  const int64_t most = blocks.cuts()[0].together;  // of every image
-  const int64_t together = std::clamp<int64_t>(kTogetherFloats / (most * (in + out)), 1, items);
-  const Room images(together * most * in), gradients(together * most * out);
-  for (int64_t done = 0; done < items; done += together) {
-    const int64_t count = std::min(together, items - done);
-    Share(count, [&](int64_t i, int) {
-      const auto [pieces, n, number] = blocks.place(done + i);
-      FetchPiece(pieces, number, image + n * in * area, pieces.in_image(), area, in,
-                 images.get() + i * most * in);
-      FetchPiece(pieces, number, gradient + n * out * result_area, pieces.in_result(), result_area,
-                 out, gradients.get() + i * most * out);
-    });
-    Share(in / kColumns, [&](int64_t column, int) {
-      for (int64_t i = 0; i < count; ++i) {
-        const auto [pieces, n, number] = blocks.place(done + i);
-        Multiply({gradients.get() + i * most * out, 1, out,
-                  images.get() + i * most * in + column * kColumns, in, result + column * kColumns,
-                  in, pieces.count(number), done + i > 0},
-                 out);
-      }
+  const int64_t groups = in / kLanes, columns = in / kColumns;
+  const Room images(kTogether * in);  // [block of kColumns channels][pixel][channel]
+  const Room gradients(kPitch * out);
+  for (int64_t item = 0; item < blocks.count(); ++item) {
+    const auto [pieces, n, number] = blocks.place(item);
+    const float *own_image = image + n * in * area, *own = gradient + n * out * result_area;
+    Share(groups + (out + kLanes - 1) / kLanes,
+          [&, &pieces = pieces, number = number](int64_t group, int) {
+            if (group < groups) {
+              const int64_t c = group * kLanes;
+              FetchLanes(pieces, number, own_image + c * area,
+                         images.get() + c / kColumns * kTogether * kColumns + c % kColumns);
+            } else {
+              const int64_t first = (group - groups) * kLanes;
+              for (int64_t k = first; k < std::min<int64_t>(first + kLanes, out); ++k)
+                FetchChannel(pieces, number, own + k * result_area, gradients.get() + k * kPitch);
+            }
+          });
+    const int64_t depth = pieces.count(number);
+    Share(columns * ((out + kRowsAtOnce - 1) / kRowsAtOnce), [&](int64_t part, int) {
+      const int64_t column = part % columns, row = part / columns * kRowsAtOnce;
+      Multiply(
+          {gradients.get() + row * kPitch, kPitch, 1, images.get() + column * kTogether * kColumns,
+           kColumns, result + row * in + column * kColumns, in, depth, item > 0},
+          std::min<int64_t>(kRowsAtOnce, out - row));
     });
   }
 }
