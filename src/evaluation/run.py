@@ -39,11 +39,13 @@ class GroundTruth:
         source: the file's name, for messages.
         data: COCO annotation dict.
         category_ids: (C,) the file's category id of labels 1..C, None where it has none.
+        image_dir: the images' folder.
     """
 
     source: str
     data: Mapping[str, Any]
     category_ids: Sequence[int | str | None]
+    image_dir: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,13 @@ def read_ground_truth(config: Config, mindrecord_set: MindRecordSet) -> GroundTr
     Raises:
         UserError: when the file cannot be used, or lacks a class.
     """
-    source = mindrecord_set.anno_path
-    if data_source(config, "val").kind == "coco":
+    source, place = mindrecord_set.anno_path, data_source(config, "val")
+    if place.kind == "coco":
         data = load_ground_truth(source, config.class_names)
     else:
         data = coco_from_records(mindrecord_set.records, config.class_names)
-    return GroundTruth(source, data, category_ids_of(data, config.class_names, source))
+    category_ids = category_ids_of(data, config.class_names, source)
+    return GroundTruth(source, data, category_ids, str(place.image_dir))
 
 
 def detect(
@@ -240,7 +243,7 @@ def closer_look(
             "detector": str(detector),
             "epoch": epoch,
             "annotations": str(truth.source),
-            "image_folder": data_source(config, "val").image_dir,
+            "image_folder": truth.image_dir,
             "results": None if results is None else str(results),
         },
         lowest_score=config.test_score_thr,

@@ -43,6 +43,9 @@ class MetricsLog:
             was killed later, are taken out. None: a new run, which leaves nothing of an earlier
             one, and keeps aside what no run has written.
 
+    Attributes:
+        newest_training: the last row of the training that was kept; empty without one.
+
     Raises:
         UserError: a file cannot be begun.
     """
@@ -65,6 +68,7 @@ class MetricsLog:
         }
         evaluated = [_place(row) for row in rows if row[KIND] == EVAL]
         self._evaluated = evaluated[-1] if evaluated else None
+        self.newest_training: Row = next((row for row in reversed(rows) if row[KIND] == TRAIN), {})
 
     def add(self, row: Row) -> None:
         """Write a row; an evaluation takes the place of one of the same place.

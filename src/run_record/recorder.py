@@ -41,7 +41,7 @@ class Recorder:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.hooks = hooks or Hooks()
-        self.newest: Row = {}
+        self.newest: Row = log.newest_training if log else {}
         self._log, self._memory, self._clock = log, memory, clock
         self._images_per_step = images_per_step
         self._norm = _Mean()

@@ -85,8 +85,9 @@ def train(run: Run, stop: StopSignals, outputs: Outputs | None = None) -> int:
         for batch in run.batches(stop):
             step = run.train_on(batch)
             run.check(step)
+            ends = run.agree_to_stop(stop)  # before a row is made, in which all ranks take part
             run.report(step)
-            if run.agree_to_stop(stop):
+            if ends:
                 return run.leave(stop)
             run.save_if_due()
         if run.agree_to_stop(stop):

@@ -15,6 +15,7 @@ from ..run_record.environment import write_environment
 from ..run_record.hooks import Hooks, load_callback
 from ..run_record.metrics_log import MetricsLog
 from ..run_record.recorder import Recorder
+from ..run_record.schema import COCO_METRICS
 from .best import BestMetric, require_metric
 from .run_folder import RunFolder
 
@@ -84,9 +85,10 @@ def run_best(config: Config, meta: Mapping[str, Any]) -> BestMetric | None:
     Raises:
         UserError: the run has no such number.
     """
-    wanted = config.is_given("best_metric") or config.early_stopping
-    evaluates = config.eval_interval > 0 or config.report
-    if not wanted and not evaluates:
+    evaluates = config.eval_interval > 0 or (config.report and not config.early_stopping)
+    # A run's own config.yaml names every key, the default metric too.
+    is_usual = config.best_metric == COCO_METRICS[0] and not config.early_stopping
+    if is_usual and not evaluates:
         return None
     require_metric(
         config.best_metric,

@@ -15,7 +15,6 @@ from ..checkpoints.file import describe_model
 from ..checkpoints.names import BEST_NAME, checkpoint_name
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
-from ..evaluation.analysis.report import show_report, write_report
 from ..evaluation.run import GroundTruth
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
@@ -323,8 +322,14 @@ class Run:
                     self.display.say(line)
                 row = self.recorder.evaluation(self._place(), validation.found, **validation.cost())
         is_over = self._judge(row)
-        if validation is not None and validation.found is not None:
-            self._look_closer(validation, is_last=is_over or self._is_last_epoch())
+        if validation is not None:
+            validation.look_closer(
+                self.config,
+                self.folder.path,
+                self.position.epoch,
+                is_last=is_over or self._is_last_epoch(),
+                say=self.display.say,
+            )
         return not self.agree_to_stop(stop)
 
     def _judge(self, evaluation: Row | None) -> bool:
@@ -340,15 +345,6 @@ class Run:
             else:
                 self.best.not_kept()
         return self.best.is_over()
-
-    def _look_closer(self, validation: Validation, *, is_last: bool) -> None:
-        """Write the report of an evaluation; show what the last one says."""
-        if self.config.report or (self.config.run_report and is_last):
-            report = validation.report(self.config, self.folder.path, self.position.epoch)
-            if self.config.report and is_last:
-                show_report(report, self.folder.path, self.display.say)
-            else:
-                write_report(self.folder.path, report)
 
     def _gets_no_better(self) -> bool:
         """Say whether early stopping ends the run, to all ranks alike; it is saved then."""

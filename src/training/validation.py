@@ -13,9 +13,8 @@ from mindspore import nn
 from ..base.errors import UserError
 from ..base.progress import Display
 from ..data.record_set import MindRecordSet
-from ..data.source import data_source
 from ..dataset import create_train_dataset, iterate
-from ..evaluation.analysis.schema import EvaluationReport
+from ..evaluation.analysis.report import show_report, write_report
 from ..evaluation.run import Detections, GroundTruth, closer_look, evaluate
 from ..FasterRcnn.names import LOSS_NAMES, total_loss
 from ..graph_cache.compile_cache import CompileCache
@@ -60,19 +59,31 @@ class Validation:
         speed = self.detections.images_per_second
         return {"losses": self.losses, "seconds": self.seconds, "images_per_second": speed}
 
-    def report(self, config: Config, folder: Path, epoch: int) -> EvaluationReport:
-        """Return the closer look, on the first rank.
+    def look_closer(
+        self, config: Config, folder: Path, epoch: int, *, is_last: bool, say: Callable[[str], None]
+    ) -> None:
+        """Write the report of an evaluation, if there is room for it (rank 0).
 
         Args:
-            config: the effective configuration.
+            config: `report` asks for it after every evaluation, `run_report` after the last one.
             folder: of the run.
             epoch: the network's.
+            is_last: whether it is the run's last; `report` also shows what that one says.
+            say: prints a line.
         """
-        assert self.found is not None
+        if self.found is None or not (config.report or (config.run_report and is_last)):
+            return
         summary = self.found.summary
-        return closer_look(
+        report = closer_look(
             config, summary, self.detections, self.truth, detector=folder, epoch=epoch
         )
+        try:
+            if config.report and is_last:
+                show_report(report, folder, say)
+            else:
+                write_report(folder, report)
+        except UserError as error:  # as of the record and the loss log: the training goes on
+            say(f"WARNING: no report of this evaluation: {error}")
 
 
 def validate(
@@ -127,8 +138,7 @@ def validate(
         )
     found = None
     if summary is not None:  # rank 0 sees to the results
-        folder = data_source(config, "val").image_dir
-        found = Evaluation(summary, detections.results, truth.data, folder)
+        found = Evaluation(summary, detections.results, truth.data, truth.image_dir)
     return Validation(detections, truth, found, losses, time.perf_counter() - start)
 
 

@@ -96,3 +96,16 @@ def test_numbers_that_a_run_has():
     for metric in ("ap", "ap_small", "ap/dog", "val_rpn_loss"):
         require_metric(metric, "", ("cat", "dog"), evaluates=True, with_losses=True)
     require_metric("total_loss", "", ("cat",), evaluates=False, with_losses=False)
+
+
+def test_a_run_goes_on_from_its_own_configuration(tmp_path):
+    """Its file names every key, the default metric too, though it evaluates nothing."""
+    from src.model_utils.config import load_config
+    from src.training.recording import run_best
+
+    saved = tmp_path / "config.yaml"
+    load_config(["--eval_interval", "0"]).save(saved)
+    config = load_config(["--config_path", str(saved)])
+    assert config.is_given("best_metric") and run_best(config, {}) is None
+    with pytest.raises(UserError, match="set eval_interval"):
+        run_best(config.replace(early_stopping=2, report=True), {})

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // 3x3 convolutions of float32 NCHW tensors, padded by 1, and 1x1 convolutions, and their gradients.
-// Weights are (out, in, 3, 3) or (out, in, 1, 1); channel counts are multiples of kColumns.
+// Weights are (out, in, 3, 3) or (out, in, 1, 1); channel counts are multiples of kColumns, but for
+// a 1x1 kernel's outputs.
 #pragma once
 
 #include <algorithm>
