@@ -154,7 +154,7 @@ def test_a_rank_that_leaves_hands_back_what_it_has(tmp_path, monkeypatch):
             assert (tmp_path / "results" / "a.ckpt").read_text() == "a"
             raise InterruptedError
 
-        return SimpleNamespace(ranks=SimpleNamespace(watch=watch))
+        return SimpleNamespace(ranks=SimpleNamespace(rank=1, watch=watch))
 
     with modelarts(config) as outputs, pytest.raises(InterruptedError):
         run_training(outputs.config, outputs, assemble=assemble)
