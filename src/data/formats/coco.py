@@ -21,6 +21,9 @@ _FILE_NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _BEGINNING = 1 << 20  # bytes
 _ROBOFLOW = "_annotations.coco.json"
 _LABEL_STUDIO = "result.json"
+_HEAD = 1 << 12  # bytes
+_MARK = re.compile(rb'\s*\{\s*"info"\s*:\s*\{\s*"written_by"\s*:\s*"faster-rcnn split"')
+SPLIT_INFO = {"written_by": "faster-rcnn split"}  # goes first into the files that `split` writes
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,33 @@ class CocoPart(Part):
         return annotation_digest(self.anno_path)
 
 
-def coco_parts(root: str) -> list[Part]:
+def is_of_a_split(path: str) -> bool:
+    """Say whether the command `split` has written a COCO file.
+
+    Args:
+        path: the file; need not exist.
+    """
+    try:
+        with open_regular(path) as file:
+            return _MARK.match(file.read(_HEAD)) is not None
+    except OSError:
+        return False
+
+
+def coco_parts(root: str, *, splits: bool = True) -> list[Part]:
     """Return the parts of a data set with COCO files, none if it is of another kind.
 
     Args:
         root: the folder.
+        splits: files that `split` has written count.
+
+    Raises:
+        UserError: a part's name leads out of the folder.
     """
-    return list(_in_annotations(root)) or list(_beside_pictures(root)) or list(_alone(root))
+    in_annotations = (
+        part for part in _in_annotations(root) if splits or not is_of_a_split(part.anno_path)
+    )
+    return list(in_annotations) or list(_beside_pictures(root)) or list(_alone(root))
 
 
 def picture_folder(root: str, part: str, anno_path: str) -> str:

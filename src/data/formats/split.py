@@ -3,14 +3,15 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ...base.errors import UserError
 from ...base.file_names import find_image
 from ...base.messages import short_list
-from ..coco_file import CocoFile, Entry
-from .coco import holding_folder
+from ..coco_file import CocoFile
+from .coco import SPLIT_INFO, holding_folder
 from .export import coco_content
 from .part import Part
 
@@ -84,7 +85,7 @@ def _largest_first(members: np.ndarray, sizes: np.ndarray, rng: np.random.Genera
 
 def split_part(
     part: Part, shares: Mapping[str, float], *, separator: str = "", seed: int = 1
-) -> dict[str, dict[str, list[Entry]]]:
+) -> dict[str, dict[str, Any]]:
     """Return the contents of the COCO files that a part becomes.
 
     The pictures stay where they are: names in the files are relative to the data set's folder.
@@ -120,6 +121,7 @@ def split_part(
         ids = {image["id"] for image in chosen}
         rename = _renamer(part, name)
         result[name] = {
+            "info": SPLIT_INFO,
             "images": [{**image, "file_name": rename(image["file_name"])} for image in chosen],
             "annotations": [a for a in content["annotations"] if a["image_id"] in ids],
             "categories": content["categories"],
@@ -157,7 +159,7 @@ def _renamer(part: Part, name: str) -> Callable[[str], str]:
     return rename
 
 
-def summary(contents: Mapping[str, Mapping[str, Sequence[Entry]]]) -> list[str]:
+def summary(contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a line for each part: pictures, boxes, and the boxes of each class.
 
     Args:
