@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...base.errors import UserError
 from ...base.file_names import find_image
 from ...base.foreign_files import open_regular
+from ...base.messages import short
 from ..annotation_files import annotation_digest
 from ..coco_file import CocoFile
 from .folder import folders_in
@@ -139,6 +141,8 @@ def _in_annotations(root: str) -> Iterator[CocoPart]:
         if found:
             part = found["part"]
             path = os.path.join(folder, name)
+            if part.startswith("."):  # `..` is a folder outside the data's
+                raise UserError(f"{path}: {short(part)} names no part; rename the file")
             images = picture_folder(root, part, path)
             from_cvat = images in (os.path.join(root, "images", *inner) for inner in ([], [part]))
             layout = "COCO, as CVAT exports it" if from_cvat else "COCO"
