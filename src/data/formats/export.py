@@ -251,9 +251,14 @@ def _fractions(corners: Sequence[float], size: tuple[int, int]) -> str:
 
 def _write_data_yaml(folder: Path, parts: Sequence[str], names: Sequence[str]) -> None:
     """Write Ultralytics' description; it has no `path`, so the folder may be moved."""
-    learned = [f"images/{part}" for part in parts if part not in _EVALUATED]
-    content: dict[str, Any] = {"train": learned[0] if len(learned) == 1 else learned}
-    content |= {part: f"images/{part}" for part in parts if part in _EVALUATED}
+    folders: dict[str, list[str]] = {"train": []}
+    for part in parts:
+        role = role_of(part)
+        key = role if role in _EVALUATED else "train"
+        folders.setdefault(key, []).append(f"images/{part}")
+    content: dict[str, Any] = {
+        key: inner[0] if len(inner) == 1 else inner for key, inner in folders.items()
+    }
     content["names"] = dict(enumerate(names))
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     (folder / "data.yaml").write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -217,3 +218,28 @@ def test_numbers_as_people_write_them(value):
     text = plain(value, 6)
     assert abs(float(text) - value) <= 5e-7 and "e" not in text and text != "-0"
     assert "." not in text or text[-1] not in "0."
+
+
+def test_parts_of_one_role_have_its_key(tmp_path):
+    for part, truths in (("train2017", TRAIN), ("val2014", VAL[:1]), ("val2017", VAL[1:])):
+        samples.add_pictures(tmp_path / f"coco/{part}", truths)
+        text = samples.coco_text(truths)
+        samples.write(tmp_path / f"coco/annotations/instances_{part}.json", text)
+    main(["--from", "coco", str(tmp_path / "coco"), "--to", "yolo", str(tmp_path / "yolo")])
+    content = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text())
+    assert content["train"] == "images/train"
+    assert sorted(content["val"]) == ["images/val2014", "images/val2017"]
+    sizes = {part.name: len(part.read().images) for part in require_parts(str(tmp_path / "yolo"))}
+    assert sizes == {"train": len(TRAIN), "val": len(VAL)}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/null", path)])
+def test_only_a_file_is_replaced(make, tmp_path):
+    samples.labelme(tmp_path / "data")
+    target = tmp_path / "new.json"
+    make(target)
+    mode = target.lstat().st_mode
+    arguments = ["--from", "labelme", str(tmp_path / "data"), "--to", "coco", str(target)]
+    with pytest.raises(UserError, match="exists already and is not a file"):
+        main([*arguments, "--overwrite"])
+    assert target.lstat().st_mode == mode
