@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..base.arguments import ArgumentParser
 from ..base.errors import UserError
+from ..base.foreign_files import is_regular_file
 from ..base.messages import short_list
 from ..base.program import command
 from ..data.coco_file import CocoFile
@@ -128,11 +129,14 @@ def require_free(path: str, *, overwrite: bool) -> None:
         overwrite: it is wanted.
 
     Raises:
-        UserError: there is one, or a folder.
+        UserError: there is one, or something that is no file.
     """
-    if os.path.isdir(path) or (os.path.lexists(path) and not overwrite):
-        hint = "give another" if os.path.isdir(path) else "give another, or --overwrite"
-        raise UserError(f"{path} exists already; {hint}")
+    if not os.path.lexists(path):
+        return
+    if not is_regular_file(path):
+        raise UserError(f"{path} exists already and is not a file; give another")
+    if not overwrite:
+        raise UserError(f"{path} exists already; give another, or --overwrite")
 
 
 def print_reports(reports: Sequence[AnnotationReport]) -> None:
