@@ -85,6 +85,13 @@ def _shares(val: float, test: float) -> dict[str, float]:
     return {name: share for name, share in shares.items() if share > 0}
 
 
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**32:
+        raise argparse.ArgumentTypeError(f"{seed} is not from 0 to {2**32 - 1}")
+    return seed
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog=command("split"),
@@ -102,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         help="keep pictures together whose file names are equal up to this text",
     )
     add("--part", action="append", default=[], metavar="NAME", help="the part to split")
-    add("--seed", type=int, default=1, metavar="N", help="decides among equals (default: 1)")
+    add("--seed", type=_seed, default=1, metavar="N", help="decides among equals (default: 1)")
     add("--overwrite", action="store_true", help="replace the files of an earlier split")
     add("--voc_difficult", choices=("ignore", "keep"), default="ignore", help="see the key")
     add("--voc_corners", choices=("auto", "pixels", "edges"), default="auto", help="see the key")

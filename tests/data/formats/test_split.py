@@ -98,6 +98,8 @@ def test_groups_of_the_command(tmp_path):
         (["--val", "0.7", "--test", "0.3"], "leave nothing"),
         (["--val", "nan"], "leave nothing"),
         (["--val", "0.5", "--test", "0.4", "--group_by", "_"], "would get none of the 4 pictures"),
+        (["--seed", "-1"], "argument --seed: -1 is not from 0 to"),
+        (["--seed", "4294967296"], "is not from 0 to 4294967295"),
         (["--part", "all", "--part", "x"], "has no part x"),
     ],
 )
