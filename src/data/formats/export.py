@@ -19,6 +19,7 @@ from .part import WHOLE, Part, role_of
 from .pictures import Corners, Picture, apart, class_names, new_folder, pictures_of, place
 from .voc import LABEL_MAP, LISTS, XML
 from .voc_xml import EDGES, PIXELS
+from .yolo import label_file
 
 _DIGITS = 6  # after the point, of pixels in VOC and COCO files
 _FRACTION_DIGITS = 9  # of fractions in YOLO's: a millionth of a pixel
@@ -169,8 +170,10 @@ def _write_voc(
 
 
 def _row(name: str) -> str:
-    """A name as a list has it: in quotes where it has a space, as CVAT writes it."""
-    return f'"{name}"' if " " in name else name
+    """A name as a list has it: in quotes where it has a space, as CVAT writes it, or has some."""
+    if not name.isprintable():
+        raise UserError(f"image {short(name)}: a list has one name a line; rename it")
+    return f'"{name}"' if " " in name or '"' in (name[0], name[-1]) else name
 
 
 def _voc_tree(picture: Picture, names: Sequence[str], corners: str) -> ElementTree.Element:
@@ -218,8 +221,9 @@ def _write_yolo(
     folder: Path, part: str, pictures: Sequence[Picture], report: AnnotationReport
 ) -> None:
     """Write a part's label files; a picture without objects has an empty one."""
-    for picture in pictures:
-        path = folder / "labels" / part / (stem_of(picture.name) + ".txt")
+    root = str(folder)
+    paths = [Path(label_file(root, f"images/{part}/{picture.name}")) for picture in pictures]
+    for picture, path in zip(pictures, paths, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = []
         for box in picture.boxes:

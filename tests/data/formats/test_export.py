@@ -243,3 +243,47 @@ def test_only_a_file_is_replaced(make, tmp_path):
     with pytest.raises(UserError, match="exists already and is not a file"):
         main([*arguments, "--overwrite"])
     assert target.lstat().st_mode == mode
+
+
+NAMES = (
+    ".hidden.jpg",
+    ".folder/a.jpg",
+    "__MACOSX/a.jpg",
+    "cat.jpg.png",
+    "cat.xml.jpg",
+    '"q".jpg',
+    '"a b".jpg',
+    "cat 1.jpg",
+    "x/images/a.jpg",
+    "x/labels/a.jpg",
+    "plain",
+)
+
+
+@pytest.mark.parametrize("kind", ["voc", "yolo"])
+def test_no_name_loses_boxes(kind, tmp_path):
+    """Each picture has a box of its own place; all of them come back with it."""
+    images, annotations = [], []
+    for number, name in enumerate(NAMES, start=1):
+        path = tmp_path / "coco/train" / name
+        add_picture(tmp_path, "any", number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "any.jpg").rename(path)
+        images.append({"id": number, "file_name": name})
+        box = [number, number, 8, 8]
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": box})
+    content = {"images": images, "annotations": annotations}
+    content["categories"] = [{"id": 1, "name": "cat"}]
+    samples.write(tmp_path / "coco/annotations/instances_train.json", json.dumps(content))
+    main(["--from", "coco", str(tmp_path / "coco"), "--to", kind, str(tmp_path / "new")])
+    (part,) = require_parts(str(tmp_path / "new"), kind)
+    records, report = part.records(["cat"], keep_empty=True, max_boxes=0, to_learn=True)
+    assert not report.counts
+    found = {}
+    for record in records:
+        with open(record.image_path, "rb") as file:
+            found[file.read()] = record.boxes.tolist()
+    for number, name in enumerate(NAMES, start=1):
+        data = (tmp_path / "coco/train" / name).read_bytes()
+        expected = [pytest.approx([number, number, number + 8, number + 8], abs=1e-3)]
+        assert found[data] == expected
