@@ -14,6 +14,7 @@ from ..data.formats.export import write_coco
 from ..data.formats.part import ReadOptions
 from ..data.formats.recognise import named_parts, require_parts
 from ..data.formats.split import split_part, summary
+from ..data.records import AnnotationReport
 from .import_data import require_free
 
 NAMES = ("train", "val", "test")
@@ -49,10 +50,11 @@ def main(argv: Sequence[str]) -> int:
     for name, target in targets.items():
         _require_replaceable(target, written=name in shares, overwrite=given.overwrite)
     targets = {name: targets[name] for name in shares}
-    contents = split_part(parts[0], shares, separator=given.group_by, seed=given.seed)
+    report = AnnotationReport()
+    contents = split_part(parts[0], shares, report, separator=given.group_by, seed=given.seed)
     for name, content in contents.items():
         write_coco(targets[name], content)
-    print("\n".join(summary(contents)))
+    print("\n".join([*summary(contents), *report.lines()[1:]]))
     print(f"written: {', '.join(targets.values())}")
     chosen = "--train_data_type train --val_data_type val"
     print(f"next: {command('train')} --coco_root {parts[0].root} {chosen}")

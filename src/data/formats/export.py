@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of a data set written in another format: a COCO file, VOC's folders or YOLO's."""
 
+import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from xml.etree import ElementTree
 import yaml
 
 from ...base.errors import UserError
-from ...base.files import write_json
+from ...base.files import write_text_atomic
 from ...base.messages import short
 from ..coco_file import CocoFile
 from ..records import AnnotationReport
@@ -57,12 +59,17 @@ def coco_content(part: Part, file: CocoFile) -> dict[str, list[dict[str, Any]]]:
     """Return the content of a COCO file for a part.
 
     A part that comes from a COCO file keeps its entries as they are. Of others, ids are numbers
-    from 1, and sizes that are not stated are those of the pictures.
+    from 1, and sizes that are not stated are those of the pictures. Boxes with NaN or infinity,
+    which JSON does not have, are dropped.
 
     Args:
         part: where it comes from.
-        file: its annotations.
+        file: its annotations; gets what was found.
+
+    Raises:
+        UserError: an annotation without a usable area has no box either.
     """
+    _drop_non_finite(file)
     if part.kind == "coco":
         return file.content()
     numbers = {image["id"]: number for number, image in enumerate(file.images, start=1)}
@@ -80,6 +87,30 @@ def coco_content(part: Part, file: CocoFile) -> dict[str, list[dict[str, Any]]]:
     return file.content()
 
 
+def _drop_non_finite(file: CocoFile) -> None:
+    kept = []
+    for position, annotation in enumerate(file.annotations):
+        if not _is_finite(annotation.get("area")):
+            *corners, _, _ = file.row(position, 0)
+            x1, y1, x2, y2 = corners
+            annotation["area"] = (x2 - x1) * (y2 - y1)
+        box = annotation.get("bbox")
+        values = [*(box if isinstance(box, list) else ()), annotation.get("area")]
+        if all(map(_is_finite, values)):
+            kept.append(annotation)
+        else:
+            file.findings.append(("non_finite", file.where("annotations", position)))
+    file.annotations = kept
+
+
+def _is_finite(value: object) -> bool:
+    """Whether JSON has a value, which may be no number, and floats do."""
+    try:
+        return not isinstance(value, int | float) or math.isfinite(value)
+    except OverflowError:  # an integer beyond the range of floats
+        return False
+
+
 def write_coco(path: str, content: dict[str, Any]) -> None:
     """Write a COCO file, whole or not at all.
 
@@ -88,10 +119,15 @@ def write_coco(path: str, content: dict[str, Any]) -> None:
         content: its lists.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or has a number that JSON does not have.
     """
     try:
-        write_json(path, content, indent=None)
+        write_text_atomic(path, json.dumps(content, allow_nan=False))
+    except ValueError:
+        raise UserError(
+            f"{path}: not written: NaN or infinity is among the numbers, which JSON does not have; "
+            "correct the annotations"
+        ) from None
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); give another file"

@@ -11,6 +11,7 @@ from ...base.errors import UserError
 from ...base.file_names import find_image
 from ...base.messages import short_list
 from ..coco_file import CocoFile
+from ..records import AnnotationReport
 from .coco import SPLIT_INFO, holding_folder
 from .export import coco_content
 from .part import Part
@@ -84,7 +85,12 @@ def _largest_first(members: np.ndarray, sizes: np.ndarray, rng: np.random.Genera
 
 
 def split_part(
-    part: Part, shares: Mapping[str, float], *, separator: str = "", seed: int = 1
+    part: Part,
+    shares: Mapping[str, float],
+    report: AnnotationReport,
+    *,
+    separator: str = "",
+    seed: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """Return the contents of the COCO files that a part becomes.
 
@@ -93,6 +99,7 @@ def split_part(
     Args:
         part: what is split.
         shares: name -> share of the pictures, more than 0; they sum up to 1.
+        report: gets what was found.
         separator: pictures whose names are equal up to it stay together; empty: none do.
         seed: decides among equals.
 
@@ -103,11 +110,13 @@ def split_part(
         UserError: the part cannot be read, or a share would get no picture.
     """
     file = part.read()
-    content = coco_content(part, file)
     file.labels(())
     for position, annotation in enumerate(file.annotations):
         for key in ("image_id", "category_id"):
             annotation[key] = file.id_in_annotation(key, position)
+    content = coco_content(part, file)
+    for finding, example in file.findings:
+        report.add(finding, example)
     names = [image.file_name for image in file.listed_images().values()]
     parts = assign(group_names(names, separator), _has_class(file), list(shares.values()), seed)
     result = {}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from src.base.errors import UserError
 from src.commands.import_data import main
+from src.commands.split import main as split
 from src.data.formats.export import plain
 from src.data.formats.recognise import require_parts
 from tests.helpers import format_samples as samples
@@ -287,3 +288,33 @@ def test_no_name_loses_boxes(kind, tmp_path):
         data = (tmp_path / "coco/train" / name).read_bytes()
         expected = [pytest.approx([number, number, number + 8, number + 8], abs=1e-3)]
         assert found[data] == expected
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "1" + "0" * 400])
+@pytest.mark.parametrize("command", ["import", "split"])
+def test_numbers_that_json_does_not_have_are_dropped(command, value, tmp_path, capsys):
+    root = tmp_path / "data"
+    samples.add_pictures(root / "images", TRAIN)
+    text = samples.coco_text(TRAIN, folder="images/")
+    text = text.replace('"bbox": [4, 8,', f'"bbox": [4, {value},').replace(
+        '"area": 768', '"area": NaN'
+    )
+    samples.write(root / "result.json", text)
+    if command == "import":
+        main(["--from", "coco", str(root), "--to", "coco", str(tmp_path / "new.json")])
+        paths = [tmp_path / "new.json"]
+    else:
+        split([str(root), "--val", "0.5"])
+        paths = list((root / "annotations").iterdir())
+    read = [json.loads(path.read_text(), parse_constant=pytest.fail) for path in paths]
+    assert sum(len(content["annotations"]) for content in read) == 5
+    assert "1 boxes with NaN or infinite coordinates, dropped" in capsys.readouterr().out
+
+
+def test_other_numbers_that_json_does_not_have_are_refused(tmp_path):
+    samples.coco_label_studio(tmp_path)
+    path = tmp_path / "result.json"
+    path.write_text(path.read_text().replace('"segmentation": []', '"segmentation": [[NaN]]'))
+    with pytest.raises(UserError, match="new.json: not written: NaN or infinity"):
+        main(["--from", "coco", str(tmp_path), "--to", "coco", str(tmp_path / "new.json")])
+    assert not (tmp_path / "new.json").exists()
