@@ -105,12 +105,18 @@ def _to_coco(parts: Sequence[Part], path: str, *, overwrite: bool) -> None:
     targets = [path.replace("{}", output_name(part, parts)) for part in parts]
     for target in targets:
         require_free(target, overwrite=overwrite)
+        if any(_is_same(target, part.anno_path) for part in parts):
+            raise UserError(f"{target} is what is read; give another file")
     for part, target in zip(parts, targets, strict=True):
         file = part.read(to_learn=False)
         content = coco_content(part, file)
         write_coco(target, content)
         print_reports([_totals(part, file)])
         print(f"written: {target}; file names are relative to {part.image_dir}")
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
 def _totals(part: Part, file: CocoFile) -> AnnotationReport:

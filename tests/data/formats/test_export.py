@@ -318,3 +318,12 @@ def test_other_numbers_that_json_does_not_have_are_refused(tmp_path):
     with pytest.raises(UserError, match="new.json: not written: NaN or infinity"):
         main(["--from", "coco", str(tmp_path), "--to", "coco", str(tmp_path / "new.json")])
     assert not (tmp_path / "new.json").exists()
+
+
+def test_the_source_is_not_replaced(tmp_path):
+    samples.coco_label_studio(tmp_path)
+    path = tmp_path / "result.json"
+    before = path.read_text()
+    with pytest.raises(UserError, match="result.json is what is read; give another"):
+        main(["--from", "coco", str(tmp_path), "--to", "coco", str(path), "--overwrite"])
+    assert path.read_text() == before
