@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..base.arguments import ArgumentParser
 from ..base.errors import UserError
+from ..base.foreign_files import is_regular_file
 from ..base.messages import short_list
 from ..base.program import command
 from ..data.coco_file import CocoFile
@@ -104,12 +105,18 @@ def _to_coco(parts: Sequence[Part], path: str, *, overwrite: bool) -> None:
     targets = [path.replace("{}", output_name(part, parts)) for part in parts]
     for target in targets:
         require_free(target, overwrite=overwrite)
+        if any(_is_same(target, part.anno_path) for part in parts):
+            raise UserError(f"{target} is what is read; give another file")
     for part, target in zip(parts, targets, strict=True):
         file = part.read(to_learn=False)
         content = coco_content(part, file)
         write_coco(target, content)
         print_reports([_totals(part, file)])
         print(f"written: {target}; file names are relative to {part.image_dir}")
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
 def _totals(part: Part, file: CocoFile) -> AnnotationReport:
@@ -128,11 +135,14 @@ def require_free(path: str, *, overwrite: bool) -> None:
         overwrite: it is wanted.
 
     Raises:
-        UserError: there is one, or a folder.
+        UserError: there is one, or something that is no file.
     """
-    if os.path.isdir(path) or (os.path.lexists(path) and not overwrite):
-        hint = "give another" if os.path.isdir(path) else "give another, or --overwrite"
-        raise UserError(f"{path} exists already; {hint}")
+    if not os.path.lexists(path):
+        return
+    if not is_regular_file(path):
+        raise UserError(f"{path} exists already and is not a file; give another")
+    if not overwrite:
+        raise UserError(f"{path} exists already; give another, or --overwrite")
 
 
 def print_reports(reports: Sequence[AnnotationReport]) -> None:

@@ -9,11 +9,15 @@ from ..base.arguments import ArgumentParser
 from ..base.errors import UserError
 from ..base.messages import short_list
 from ..base.program import command
+from ..data.formats.coco import is_of_a_split
 from ..data.formats.export import write_coco
 from ..data.formats.part import ReadOptions
 from ..data.formats.recognise import named_parts, require_parts
 from ..data.formats.split import split_part, summary
+from ..data.records import AnnotationReport
 from .import_data import require_free
+
+NAMES = ("train", "val", "test")
 
 DESCRIPTION = """\
 Split a data set into train, val and test: DIR/annotations/instances_{train,val,test}.json.
@@ -33,7 +37,8 @@ def main(argv: Sequence[str]) -> int:
     """
     given = _parser().parse_args(argv)
     shares = _shares(given.val, given.test)
-    reading = ReadOptions(given.voc_difficult, given.voc_corners)
+    # Another split is made of what the first one was made of.
+    reading = ReadOptions(given.voc_difficult, given.voc_corners, splits=not given.overwrite)
     parts = named_parts(require_parts(given.folder, "auto", reading), given.part, given.folder)
     if len(parts) > 1:
         raise UserError(
@@ -41,17 +46,35 @@ def main(argv: Sequence[str]) -> int:
             "the one to split with --part"
         )
     folder = os.path.join(parts[0].root, "annotations")
-    targets = {name: os.path.join(folder, f"instances_{name}.json") for name in shares}
-    for target in targets.values():
-        require_free(target, overwrite=given.overwrite)
-    contents = split_part(parts[0], shares, separator=given.group_by, seed=given.seed)
+    targets = {name: os.path.join(folder, f"instances_{name}.json") for name in NAMES}
+    for name, target in targets.items():
+        _require_replaceable(target, written=name in shares, overwrite=given.overwrite)
+    targets = {name: targets[name] for name in shares}
+    report = AnnotationReport()
+    contents = split_part(parts[0], shares, report, separator=given.group_by, seed=given.seed)
     for name, content in contents.items():
         write_coco(targets[name], content)
-    print("\n".join(summary(contents)))
+    print("\n".join([*summary(contents), *report.lines()[1:]]))
     print(f"written: {', '.join(targets.values())}")
     chosen = "--train_data_type train --val_data_type val"
     print(f"next: {command('train')} --coco_root {parts[0].root} {chosen}")
     return 0
+
+
+def _require_replaceable(path: str, *, written: bool, overwrite: bool) -> None:
+    """Refuse to replace what no split has written, and to leave a part of an earlier split."""
+    if written:
+        require_free(path, overwrite=overwrite)
+        if os.path.lexists(path) and not is_of_a_split(path):
+            raise UserError(
+                f"{path} was not written by an earlier split, and is not replaced; give it another "
+                "name, or move it elsewhere"
+            )
+    elif overwrite and is_of_a_split(path):
+        raise UserError(
+            f"{path} is of an earlier split and would share pictures with this one; delete it, or "
+            "give a share for it"
+        )
 
 
 def _shares(val: float, test: float) -> dict[str, float]:
@@ -60,8 +83,15 @@ def _shares(val: float, test: float) -> dict[str, float]:
             f"command line: --val {val:g} and --test {test:g} leave nothing to train on, or are no "
             "shares; give numbers between 0 and 1"
         )
-    shares = {"train": 1 - val - test, "val": val, "test": test}
+    shares = dict(zip(NAMES, (1 - val - test, val, test), strict=True))
     return {name: share for name, share in shares.items() if share > 0}
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**32:
+        raise argparse.ArgumentTypeError(f"{seed} is not from 0 to {2**32 - 1}")
+    return seed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="keep pictures together whose file names are equal up to this text",
     )
     add("--part", action="append", default=[], metavar="NAME", help="the part to split")
-    add("--seed", type=int, default=1, metavar="N", help="decides among equals (default: 1)")
+    add("--seed", type=_seed, default=1, metavar="N", help="decides among equals (default: 1)")
     add("--overwrite", action="store_true", help="replace the files of an earlier split")
     add("--voc_difficult", choices=("ignore", "keep"), default="ignore", help="see the key")
     add("--voc_corners", choices=("auto", "pixels", "edges"), default="auto", help="see the key")

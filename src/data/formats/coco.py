@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...base.errors import UserError
 from ...base.file_names import find_image
 from ...base.foreign_files import open_regular
+from ...base.messages import short
 from ..annotation_files import annotation_digest
 from ..coco_file import CocoFile
 from .folder import folders_in
@@ -21,6 +23,9 @@ _FILE_NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _BEGINNING = 1 << 20  # bytes
 _ROBOFLOW = "_annotations.coco.json"
 _LABEL_STUDIO = "result.json"
+_HEAD = 1 << 12  # bytes
+_MARK = re.compile(rb'\s*\{\s*"info"\s*:\s*\{\s*"written_by"\s*:\s*"faster-rcnn split"')
+SPLIT_INFO = {"written_by": "faster-rcnn split"}  # goes first into the files that `split` writes
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,33 @@ class CocoPart(Part):
         return annotation_digest(self.anno_path)
 
 
-def coco_parts(root: str) -> list[Part]:
+def is_of_a_split(path: str) -> bool:
+    """Say whether the command `split` has written a COCO file.
+
+    Args:
+        path: the file; need not exist.
+    """
+    try:
+        with open_regular(path) as file:
+            return _MARK.match(file.read(_HEAD)) is not None
+    except OSError:
+        return False
+
+
+def coco_parts(root: str, *, splits: bool = True) -> list[Part]:
     """Return the parts of a data set with COCO files, none if it is of another kind.
 
     Args:
         root: the folder.
+        splits: files that `split` has written count.
+
+    Raises:
+        UserError: a part's name leads out of the folder.
     """
-    return list(_in_annotations(root)) or list(_beside_pictures(root)) or list(_alone(root))
+    in_annotations = (
+        part for part in _in_annotations(root) if splits or not is_of_a_split(part.anno_path)
+    )
+    return list(in_annotations) or list(_beside_pictures(root)) or list(_alone(root))
 
 
 def picture_folder(root: str, part: str, anno_path: str) -> str:
@@ -116,6 +141,8 @@ def _in_annotations(root: str) -> Iterator[CocoPart]:
         if found:
             part = found["part"]
             path = os.path.join(folder, name)
+            if part.startswith("."):  # `..` is a folder outside the data's
+                raise UserError(f"{path}: {short(part)} names no part; rename the file")
             images = picture_folder(root, part, path)
             from_cvat = images in (os.path.join(root, "images", *inner) for inner in ([], [part]))
             layout = "COCO, as CVAT exports it" if from_cvat else "COCO"

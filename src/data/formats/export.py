@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of a data set written in another format: a COCO file, VOC's folders or YOLO's."""
 
+import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from xml.etree import ElementTree
 import yaml
 
 from ...base.errors import UserError
-from ...base.files import write_json
+from ...base.files import write_text_atomic
 from ...base.messages import short
 from ..coco_file import CocoFile
 from ..records import AnnotationReport
@@ -19,6 +21,7 @@ from .part import WHOLE, Part, role_of
 from .pictures import Corners, Picture, apart, class_names, new_folder, pictures_of, place
 from .voc import LABEL_MAP, LISTS, XML
 from .voc_xml import EDGES, PIXELS
+from .yolo import label_file
 
 _DIGITS = 6  # after the point, of pixels in VOC and COCO files
 _FRACTION_DIGITS = 9  # of fractions in YOLO's: a millionth of a pixel
@@ -56,12 +59,17 @@ def coco_content(part: Part, file: CocoFile) -> dict[str, list[dict[str, Any]]]:
     """Return the content of a COCO file for a part.
 
     A part that comes from a COCO file keeps its entries as they are. Of others, ids are numbers
-    from 1, and sizes that are not stated are those of the pictures.
+    from 1, and sizes that are not stated are those of the pictures. Boxes with NaN or infinity,
+    which JSON does not have, are dropped.
 
     Args:
         part: where it comes from.
-        file: its annotations.
+        file: its annotations; gets what was found.
+
+    Raises:
+        UserError: an annotation without a usable area has no box either.
     """
+    _drop_non_finite(file)
     if part.kind == "coco":
         return file.content()
     numbers = {image["id"]: number for number, image in enumerate(file.images, start=1)}
@@ -79,6 +87,30 @@ def coco_content(part: Part, file: CocoFile) -> dict[str, list[dict[str, Any]]]:
     return file.content()
 
 
+def _drop_non_finite(file: CocoFile) -> None:
+    kept = []
+    for position, annotation in enumerate(file.annotations):
+        if not _is_finite(annotation.get("area")):
+            *corners, _, _ = file.row(position, 0)
+            x1, y1, x2, y2 = corners
+            annotation["area"] = (x2 - x1) * (y2 - y1)
+        box = annotation.get("bbox")
+        values = [*(box if isinstance(box, list) else ()), annotation.get("area")]
+        if all(map(_is_finite, values)):
+            kept.append(annotation)
+        else:
+            file.findings.append(("non_finite", file.where("annotations", position)))
+    file.annotations = kept
+
+
+def _is_finite(value: object) -> bool:
+    """Whether JSON has a value, which may be no number, and floats do."""
+    try:
+        return not isinstance(value, int | float) or math.isfinite(value)
+    except OverflowError:  # an integer beyond the range of floats
+        return False
+
+
 def write_coco(path: str, content: dict[str, Any]) -> None:
     """Write a COCO file, whole or not at all.
 
@@ -87,10 +119,15 @@ def write_coco(path: str, content: dict[str, Any]) -> None:
         content: its lists.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or has a number that JSON does not have.
     """
     try:
-        write_json(path, content, indent=None)
+        write_text_atomic(path, json.dumps(content, allow_nan=False))
+    except ValueError:
+        raise UserError(
+            f"{path}: not written: NaN or infinity is among the numbers, which JSON does not have; "
+            "correct the annotations"
+        ) from None
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); give another file"
@@ -169,8 +206,10 @@ def _write_voc(
 
 
 def _row(name: str) -> str:
-    """A name as a list has it: in quotes where it has a space, as CVAT writes it."""
-    return f'"{name}"' if " " in name else name
+    """A name as a list has it: in quotes where it has a space, as CVAT writes it, or has some."""
+    if not name.isprintable():
+        raise UserError(f"image {short(name)}: a list has one name a line; rename it")
+    return f'"{name}"' if " " in name or '"' in (name[0], name[-1]) else name
 
 
 def _voc_tree(picture: Picture, names: Sequence[str], corners: str) -> ElementTree.Element:
@@ -218,8 +257,9 @@ def _write_yolo(
     folder: Path, part: str, pictures: Sequence[Picture], report: AnnotationReport
 ) -> None:
     """Write a part's label files; a picture without objects has an empty one."""
-    for picture in pictures:
-        path = folder / "labels" / part / (stem_of(picture.name) + ".txt")
+    root = str(folder)
+    paths = [Path(label_file(root, f"images/{part}/{picture.name}")) for picture in pictures]
+    for picture, path in zip(pictures, paths, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = []
         for box in picture.boxes:
@@ -251,9 +291,14 @@ def _fractions(corners: Sequence[float], size: tuple[int, int]) -> str:
 
 def _write_data_yaml(folder: Path, parts: Sequence[str], names: Sequence[str]) -> None:
     """Write Ultralytics' description; it has no `path`, so the folder may be moved."""
-    learned = [f"images/{part}" for part in parts if part not in _EVALUATED]
-    content: dict[str, Any] = {"train": learned[0] if len(learned) == 1 else learned}
-    content |= {part: f"images/{part}" for part in parts if part in _EVALUATED}
+    folders: dict[str, list[str]] = {"train": []}
+    for part in parts:
+        role = role_of(part)
+        key = role if role in _EVALUATED else "train"
+        folders.setdefault(key, []).append(f"images/{part}")
+    content: dict[str, Any] = {
+        key: inner[0] if len(inner) == 1 else inner for key, inner in folders.items()
+    }
     content["names"] = dict(enumerate(names))
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     (folder / "data.yaml").write_text(text, encoding="utf-8")

@@ -48,11 +48,11 @@ def files_in(folder: str, suffixes: Iterable[str], *, deep: bool = True) -> list
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = [name for name in folders if deep and not _is_hidden(name)]
+        folders[:] = [name for name in folders if deep and not is_hidden(name)]
         inner = os.path.relpath(place, folder).replace(os.sep, "/")
         start = "" if inner == "." else f"{inner}/"
         found += [
-            start + name for name in names if name.lower().endswith(ends) and not _is_hidden(name)
+            start + name for name in names if name.lower().endswith(ends) and not is_hidden(name)
         ]
         if len(found) > _MOST_FILES:
             raise UserError(f"{folder} has more than {_MOST_FILES} files; give a smaller folder")
@@ -78,7 +78,7 @@ def has_file(folder: str, suffix: str) -> bool:
     """
     try:
         with os.scandir(folder) as entries:
-            return any(e.name.lower().endswith(suffix) and not _is_hidden(e.name) for e in entries)
+            return any(e.name.lower().endswith(suffix) and not is_hidden(e.name) for e in entries)
     except OSError:
         return False
 
@@ -91,7 +91,7 @@ def folders_in(folder: str) -> list[str]:
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not _is_hidden(e.name))
+            return sorted(e.name for e in entries if e.is_dir() and not is_hidden(e.name))
     except OSError:
         return []
 
@@ -108,8 +108,12 @@ def folder_called(folder: str, *names: str) -> str | None:
     return None if found is None else os.path.join(folder, found)
 
 
-def _is_hidden(name: str) -> bool:
-    """Whether a file or folder is no part of the data: hidden, a Mac's, or our own records."""
+def is_hidden(name: str) -> bool:
+    """Say whether a file or folder is no part of the data: hidden, a Mac's, or our own records.
+
+    Args:
+        name: without the folders around it.
+    """
     return name.startswith((".", "MindRecord_")) or name == "__MACOSX"
 
 

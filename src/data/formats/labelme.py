@@ -6,8 +6,10 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import Any, ClassVar, NamedTuple
 
 from ...base.digests import texts_digest
@@ -28,7 +30,10 @@ from .folder import (
 from .part import PART_NAMES, WHOLE, CocoBuilder, Part
 
 _JSON = ".json"
-_LARGEST_FILE = 1 << 28  # bytes: a file may hold its picture
+_LARGEST_FILE = 1 << 26  # bytes: a file may hold its picture
+# Read, a file can take thirty times its bytes: larger ones are read one at a time.
+_LARGE_FILE = 1 << 23  # bytes
+_one_large = Lock()
 _MOST_LOOKED_AT = 5  # files of a folder, to say whether they are LabelMe's
 _MARKS = (b'"shapes"', b'"imagePath"')  # what every file of LabelMe's has
 _NAMING = "cannot be told from one that is written in another way"
@@ -116,9 +121,19 @@ class LabelMePart(Part):
 
 def _digest(path: str) -> str:
     """The digest of an annotation file, empty for a JSON file of something else."""
-    data = read_small(path, _LARGEST_FILE)
-    is_labelme = all(mark in data for mark in _MARKS)
-    return hashlib.sha256(data).hexdigest() if is_labelme else ""
+    with _turn(path):
+        data = read_small(path, _LARGEST_FILE)
+        is_labelme = all(mark in data for mark in _MARKS)
+        return hashlib.sha256(data).hexdigest() if is_labelme else ""
+
+
+def _turn(path: str) -> AbstractContextManager[object]:
+    """What a file is read in: after the other large ones, if it is one of them."""
+    try:
+        large = os.path.getsize(path) > _LARGE_FILE
+    except (OSError, ValueError):  # said when it is read
+        large = False
+    return _one_large if large else nullcontext()
 
 
 def labelme_parts(root: str) -> list[Part]:
@@ -155,6 +170,11 @@ def read_labelme(root: str, name: str) -> LabelMeFile:
     Raises:
         UserError: it cannot be read, is not LabelMe's, or names a picture outside the folder.
     """
+    with _turn(os.path.join(root, name)):
+        return _read(root, name)
+
+
+def _read(root: str, name: str) -> LabelMeFile:
     path = os.path.join(root, name)
     where = f"annotation file {path}"
     try:

@@ -124,15 +124,17 @@ class Part(Annotations):
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the configuration says of how annotations are meant.
+    """How annotations are meant, and which of them.
 
     Attributes:
         voc_difficult: "ignore" or "keep".
         voc_corners: "auto", "pixels" or "edges".
+        splits: the files that the command `split` has written are parts, too.
     """
 
     voc_difficult: str = "ignore"
     voc_corners: str = "auto"
+    splits: bool = True
 
 
 class CocoBuilder:

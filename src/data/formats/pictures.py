@@ -15,9 +15,10 @@ from ...base.file_names import find_image
 from ...base.files import make_folder, temporary_folder
 from ...base.foreign_files import is_regular_file
 from ...base.messages import short
+from ...images.headers import IMAGE_SUFFIXES
 from ..coco_file import CocoFile, Id
 from ..records import AnnotationReport
-from .folder import inner_name, shown_sizes, stem_of
+from .folder import inner_name, is_hidden, shown_sizes, stem_of
 
 _WHOLE = "data"  # what is being written, within the temporary folder
 
@@ -138,7 +139,8 @@ def _shortened(names: Sequence[str]) -> list[str]:
     taken: set[str] = set()
     result = []
     for name in names:
-        stem, ending = os.path.splitext(os.path.relpath(name, common) if common else name)
+        inner = os.path.relpath(name, common) if common else name
+        stem, ending = os.path.splitext(_as_readers_see(inner))
         free, number = stem, 1
         while free in taken:
             number += 1
@@ -146,6 +148,13 @@ def _shortened(names: Sequence[str]) -> list[str]:
         taken.add(free)
         result.append(free + ending)
     return result
+
+
+def _as_readers_see(name: str) -> str:
+    """A name that readers of folders do not skip: not hidden, with a picture's ending."""
+    steps = [f"_{step}" if is_hidden(step) else step for step in name.split("/")]
+    ending = "" if steps[-1].lower().endswith(IMAGE_SUFFIXES) else ".jpg"
+    return "/".join(steps) + ending
 
 
 def apart(pictures: Sequence[Picture], taken: set[str], folder: str) -> list[Picture]:

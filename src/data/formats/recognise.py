@@ -19,7 +19,7 @@ _Finder = Callable[[str, str, ReadOptions], list[Part]]
 # In the order in which they are looked for. COCO comes first: it is what data is mostly brought to,
 # beside the files that it came from.
 _FINDERS: dict[str, _Finder] = {
-    "coco": lambda root, _yaml, _reading: coco_parts(root),
+    "coco": lambda root, _yaml, reading: coco_parts(root, splits=reading.splits),
     "yolo": lambda root, yaml, _reading: yolo_parts(root, yaml),
     "voc": lambda root, _yaml, reading: voc_parts(root, reading),
     "labelme": lambda root, _yaml, _reading: labelme_parts(root),

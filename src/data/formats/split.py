@@ -3,14 +3,16 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ...base.errors import UserError
 from ...base.file_names import find_image
 from ...base.messages import short_list
-from ..coco_file import CocoFile, Entry
-from .coco import holding_folder
+from ..coco_file import CocoFile
+from ..records import AnnotationReport
+from .coco import SPLIT_INFO, holding_folder
 from .export import coco_content
 from .part import Part
 
@@ -83,8 +85,13 @@ def _largest_first(members: np.ndarray, sizes: np.ndarray, rng: np.random.Genera
 
 
 def split_part(
-    part: Part, shares: Mapping[str, float], *, separator: str = "", seed: int = 1
-) -> dict[str, dict[str, list[Entry]]]:
+    part: Part,
+    shares: Mapping[str, float],
+    report: AnnotationReport,
+    *,
+    separator: str = "",
+    seed: int = 1,
+) -> dict[str, dict[str, Any]]:
     """Return the contents of the COCO files that a part becomes.
 
     The pictures stay where they are: names in the files are relative to the data set's folder.
@@ -92,6 +99,7 @@ def split_part(
     Args:
         part: what is split.
         shares: name -> share of the pictures, more than 0; they sum up to 1.
+        report: gets what was found.
         separator: pictures whose names are equal up to it stay together; empty: none do.
         seed: decides among equals.
 
@@ -102,11 +110,13 @@ def split_part(
         UserError: the part cannot be read, or a share would get no picture.
     """
     file = part.read()
-    content = coco_content(part, file)
     file.labels(())
     for position, annotation in enumerate(file.annotations):
         for key in ("image_id", "category_id"):
             annotation[key] = file.id_in_annotation(key, position)
+    content = coco_content(part, file)
+    for finding, example in file.findings:
+        report.add(finding, example)
     names = [image.file_name for image in file.listed_images().values()]
     parts = assign(group_names(names, separator), _has_class(file), list(shares.values()), seed)
     result = {}
@@ -120,6 +130,7 @@ def split_part(
         ids = {image["id"] for image in chosen}
         rename = _renamer(part, name)
         result[name] = {
+            "info": SPLIT_INFO,
             "images": [{**image, "file_name": rename(image["file_name"])} for image in chosen],
             "annotations": [a for a in content["annotations"] if a["image_id"] in ids],
             "categories": content["categories"],
@@ -157,7 +168,7 @@ def _renamer(part: Part, name: str) -> Callable[[str], str]:
     return rename
 
 
-def summary(contents: Mapping[str, Mapping[str, Sequence[Entry]]]) -> list[str]:
+def summary(contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a line for each part: pictures, boxes, and the boxes of each class.
 
     Args:

@@ -21,6 +21,7 @@ from .folder import (
     has_file,
     in_threads,
     inner_name,
+    inner_or_none,
     picture_ids,
     pictures_in,
     read_small_text,
@@ -123,7 +124,7 @@ class VocPart(Part):
         """The pictures' names without their endings, as in the list, or as there are XML files."""
         if not self.list_path:
             return [stem_of(name) for name in files_in(self.annotations, [XML], deep=self.deep)]
-        stems = list(_listed(self.list_path))
+        stems = list(_listed(self.list_path, self.annotations))
         if not stems:
             raise UserError(f"{self.list_path}: no picture is listed; write a name on each line")
         twice = [stem for stem, times in Counter(stems).items() if times > 1]
@@ -141,14 +142,25 @@ class VocPart(Part):
         return list(dict.fromkeys(name for name in names if name not in ("", "background")))
 
 
-def _listed(path: str) -> Iterator[str]:
+def _listed(path: str, annotations: str) -> Iterator[str]:
+    """The names in a list, as the XML files in `annotations` have them."""
     for number, row in read_rows(path):
-        name = row.strip()
+        given = name = row.strip()
         words = name.rsplit(None, 1)
         if len(words) == 2 and words[1] in _IN_CLASS_LIST:
             name = words[0]
-        name = name.strip('"')
-        yield inner_name(without_ending(name, (*IMAGE_SUFFIXES, XML)), f"{path}, line {number}")
+        if len(name) > 1 and name[0] == name[-1] == '"':
+            name = name[1:-1]
+        stem = without_ending(name, (*IMAGE_SUFFIXES, XML))
+        # The picture of the XML file cat.jpg.xml is cat.jpg.png, and its name cat.jpg.
+        as_they_are = [other for other in (name, given) if other != stem]
+        found = next((other for other in as_they_are if _has(annotations, other + XML)), stem)
+        yield inner_name(found, f"{path}, line {number}")
+
+
+def _has(folder: str, name: str) -> bool:
+    inner = inner_or_none(name)
+    return inner is not None and os.path.isfile(os.path.join(folder, inner))
 
 
 def _read_if_there(path: str) -> VocFile | None:

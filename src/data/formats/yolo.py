@@ -25,6 +25,7 @@ from .folder import (
 from .part import CocoBuilder, Part, Records
 
 _LARGEST_FILE = 1 << 24  # bytes
+_LONGEST_NAME = 4096  # bytes, as systems have it
 _NAMING = "needs its name in the list of names"
 _SLACK = 0.5  # pixels by which a fraction of few digits may put a box out of its picture
 _FAR = 4.0  # no fraction of a picture's size is beyond this
@@ -293,7 +294,14 @@ def resolve(root: str, name: str, *folders: str) -> str | None:
         root: folder of the data set.
         name: the entry.
         folders: relative to `root`, that entries may start from.
+
+    Raises:
+        UserError: no file can have so long a name.
     """
+    if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
+        raise UserError(
+            f"{root}: a list names {short(name)}, of more than {_LONGEST_NAME} bytes; shorten it"
+        )
     if os.path.isabs(name):
         name = os.path.relpath(name, os.path.abspath(root))
     plain = name.replace("\\", "/").removeprefix("./")

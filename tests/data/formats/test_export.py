@@ -6,11 +6,13 @@ import os
 from collections import defaultdict
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from src.base.errors import UserError
 from src.commands.import_data import main
+from src.commands.split import main as split
 from src.data.formats.export import plain
 from src.data.formats.recognise import require_parts
 from tests.helpers import format_samples as samples
@@ -217,3 +219,111 @@ def test_numbers_as_people_write_them(value):
     text = plain(value, 6)
     assert abs(float(text) - value) <= 5e-7 and "e" not in text and text != "-0"
     assert "." not in text or text[-1] not in "0."
+
+
+def test_parts_of_one_role_have_its_key(tmp_path):
+    for part, truths in (("train2017", TRAIN), ("val2014", VAL[:1]), ("val2017", VAL[1:])):
+        samples.add_pictures(tmp_path / f"coco/{part}", truths)
+        text = samples.coco_text(truths)
+        samples.write(tmp_path / f"coco/annotations/instances_{part}.json", text)
+    main(["--from", "coco", str(tmp_path / "coco"), "--to", "yolo", str(tmp_path / "yolo")])
+    content = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text())
+    assert content["train"] == "images/train"
+    assert sorted(content["val"]) == ["images/val2014", "images/val2017"]
+    sizes = {part.name: len(part.read().images) for part in require_parts(str(tmp_path / "yolo"))}
+    assert sizes == {"train": len(TRAIN), "val": len(VAL)}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/null", path)])
+def test_only_a_file_is_replaced(make, tmp_path):
+    samples.labelme(tmp_path / "data")
+    target = tmp_path / "new.json"
+    make(target)
+    mode = target.lstat().st_mode
+    arguments = ["--from", "labelme", str(tmp_path / "data"), "--to", "coco", str(target)]
+    with pytest.raises(UserError, match="exists already and is not a file"):
+        main([*arguments, "--overwrite"])
+    assert target.lstat().st_mode == mode
+
+
+NAMES = (
+    ".hidden.jpg",
+    ".folder/a.jpg",
+    "__MACOSX/a.jpg",
+    "cat.jpg.png",
+    "cat.xml.jpg",
+    '"q".jpg',
+    '"a b".jpg',
+    "cat 1.jpg",
+    "x/images/a.jpg",
+    "x/labels/a.jpg",
+    "plain",
+)
+
+
+@pytest.mark.parametrize("kind", ["voc", "yolo"])
+def test_no_name_loses_boxes(kind, tmp_path):
+    """Each picture has a box of its own place; all of them come back with it."""
+    images, annotations = [], []
+    for number, name in enumerate(NAMES, start=1):
+        path = tmp_path / "coco/train" / name
+        add_picture(tmp_path, "any", number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "any.jpg").rename(path)
+        images.append({"id": number, "file_name": name})
+        box = [number, number, 8, 8]
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": box})
+    content = {"images": images, "annotations": annotations}
+    content["categories"] = [{"id": 1, "name": "cat"}]
+    samples.write(tmp_path / "coco/annotations/instances_train.json", json.dumps(content))
+    main(["--from", "coco", str(tmp_path / "coco"), "--to", kind, str(tmp_path / "new")])
+    (part,) = require_parts(str(tmp_path / "new"), kind)
+    records, report = part.records(["cat"], keep_empty=True, max_boxes=0, to_learn=True)
+    assert not report.counts
+    found = {}
+    for record in records:
+        with open(record.image_path, "rb") as file:
+            found[file.read()] = record.boxes.tolist()
+    for number, name in enumerate(NAMES, start=1):
+        data = (tmp_path / "coco/train" / name).read_bytes()
+        expected = [pytest.approx([number, number, number + 8, number + 8], abs=1e-3)]
+        assert found[data] == expected
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "1" + "0" * 400])
+@pytest.mark.parametrize("command", ["import", "split"])
+def test_numbers_that_json_does_not_have_are_dropped(command, value, tmp_path, capsys):
+    root = tmp_path / "data"
+    samples.add_pictures(root / "images", TRAIN)
+    text = samples.coco_text(TRAIN, folder="images/")
+    text = text.replace('"bbox": [4, 8,', f'"bbox": [4, {value},').replace(
+        '"area": 768', '"area": NaN'
+    )
+    samples.write(root / "result.json", text)
+    if command == "import":
+        main(["--from", "coco", str(root), "--to", "coco", str(tmp_path / "new.json")])
+        paths = [tmp_path / "new.json"]
+    else:
+        split([str(root), "--val", "0.5"])
+        paths = list((root / "annotations").iterdir())
+    read = [json.loads(path.read_text(), parse_constant=pytest.fail) for path in paths]
+    assert sum(len(content["annotations"]) for content in read) == 5
+    assert "1 boxes with NaN or infinite coordinates, dropped" in capsys.readouterr().out
+
+
+def test_other_numbers_that_json_does_not_have_are_refused(tmp_path):
+    samples.coco_label_studio(tmp_path)
+    path = tmp_path / "result.json"
+    path.write_text(path.read_text().replace('"segmentation": []', '"segmentation": [[NaN]]'))
+    with pytest.raises(UserError, match="new.json: not written: NaN or infinity"):
+        main(["--from", "coco", str(tmp_path), "--to", "coco", str(tmp_path / "new.json")])
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_the_source_is_not_replaced(tmp_path):
+    samples.coco_label_studio(tmp_path)
+    path = tmp_path / "result.json"
+    before = path.read_text()
+    with pytest.raises(UserError, match="result.json is what is read; give another"):
+        main(["--from", "coco", str(tmp_path), "--to", "coco", str(path), "--overwrite"])
+    assert path.read_text() == before

@@ -2,11 +2,13 @@
 """LabelMe's files: boxes of its shapes, and what is refused."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 from src.base.errors import UserError
+from src.data.formats import labelme
 from src.data.formats.labelme import labelme_parts
 from tests.helpers.format_samples import TRAIN, add_picture, labelme_text, write
 
@@ -126,3 +128,28 @@ def test_other_json_files_beside_do_not_count(tmp_path):
     write(tmp_path / "records/fingerprint.json", "{}")
     write(tmp_path / "notes.json", "[")
     assert part.digest() == before and len(part.read().images) == 1
+
+
+def test_large_files_are_read_one_at_a_time(tmp_path, monkeypatch):
+    """Eight threads read; each file that is being read counts itself."""
+    for number in range(16):
+        add_picture(tmp_path, f"p_{number}")
+        text = labelme_text(TRAIN[0], imagePath=f"p_{number}.jpg")
+        write(tmp_path / f"p_{number}.json", text)
+    inside, most = [], []
+    real = labelme.read_json
+
+    def counted(*arguments):
+        inside.append(1)
+        time.sleep(0.002)
+        most.append(len(inside))
+        inside.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(labelme, "read_json", counted)
+    monkeypatch.setattr(labelme, "_LARGE_FILE", 10)
+    assert len(labelme_parts(str(tmp_path))[0].read().images) == 16
+    assert len(most) == 16 and max(most) == 1
+    monkeypatch.setattr(labelme, "_LARGEST_FILE", 10)
+    with pytest.raises(UserError, match=r"of at most 0\.0 MB"):
+        labelme_parts(str(tmp_path))

@@ -10,7 +10,7 @@ from src.data.formats.recognise import find_parts, require_parts
 from src.data.source import data_source
 from src.model_utils.config import load_config
 from tests.helpers import format_samples as samples
-from tests.helpers.format_samples import CLASSES, SAMPLES, TRAIN, VAL
+from tests.helpers.format_samples import CLASSES, SAMPLES, TRAIN, VAL, add_picture, coco_text, write
 
 
 def config_of(root, *arguments):
@@ -147,3 +147,11 @@ def test_links_in_a_circle_end(tmp_path):
     (tmp_path / "images/again").symlink_to(tmp_path / "images")
     records, _ = data_source(with_file_classes(config_of(tmp_path))[0], "train").read(max_boxes=0)
     assert len(records) == len(TRAIN)
+
+
+@pytest.mark.parametrize("part", ["..", ".", ".hidden"])
+def test_a_part_is_not_looked_for_outside(part, tmp_path):
+    add_picture(tmp_path, "a_1")
+    write(tmp_path / f"data/annotations/instances_{part}.json", coco_text(TRAIN))
+    with pytest.raises(UserError, match="names no part; rename the file"):
+        require_parts(str(tmp_path / "data"))

@@ -98,6 +98,8 @@ def test_groups_of_the_command(tmp_path):
         (["--val", "0.7", "--test", "0.3"], "leave nothing"),
         (["--val", "nan"], "leave nothing"),
         (["--val", "0.5", "--test", "0.4", "--group_by", "_"], "would get none of the 4 pictures"),
+        (["--seed", "-1"], "argument --seed: -1 is not from 0 to"),
+        (["--seed", "4294967296"], "is not from 0 to 4294967295"),
         (["--part", "all", "--part", "x"], "has no part x"),
     ],
 )
@@ -137,3 +139,36 @@ def test_other_keys_of_a_coco_file_stay(tmp_path):
     main([str(tmp_path), "--val", "0.5"])
     content = json.loads((tmp_path / "annotations/instances_train.json").read_text())
     assert all("segmentation" in annotation for annotation in content["annotations"])
+
+
+def test_another_split_is_made_of_the_original(tmp_path):
+    samples.voc_label_studio(tmp_path)
+    main([str(tmp_path), "--val", "0.5"])
+    xml = tmp_path / "Annotations/a_1.xml"
+    xml.write_text(xml.read_text().replace("<name>cat</name>", "<name>dog</name>"))
+    main([str(tmp_path), "--val", "0.5", "--overwrite"])
+    content = json.loads((tmp_path / "annotations/instances_train.json").read_text())
+    assert "dog" in [category["name"] for category in content["categories"]]
+
+
+def test_a_part_of_an_earlier_split_is_not_left(tmp_path):
+    samples.coco_label_studio(tmp_path)
+    main([str(tmp_path), "--val", "0.25", "--test", "0.25"])
+    with pytest.raises(UserError, match="instances_test.json is of an earlier split"):
+        main([str(tmp_path), "--val", "0.5", "--overwrite"])
+    main([str(tmp_path), "--val", "0.5", "--test", "0.25", "--overwrite"])
+    files = sorted((tmp_path / "annotations").iterdir())
+    images = [image["file_name"] for f in files for image in json.loads(f.read_text())["images"]]
+    assert len(files) == 3 and len(set(images)) == len(images) == len(TRAIN)
+
+
+@pytest.mark.parametrize("present", ["train", "val"])
+def test_what_no_split_has_written_is_not_replaced(present, tmp_path):
+    samples.add_pictures(tmp_path / "images", TRAIN)
+    path = tmp_path / f"annotations/instances_{present}.json"
+    samples.write(path, samples.coco_text(TRAIN))
+    before = path.read_text()
+    with pytest.raises(UserError, match=f"instances_{present}.json was not written by an earlier"):
+        main([str(tmp_path), "--part", present, "--val", "0.5", "--overwrite"])
+    assert path.read_text() == before
+    assert len(list((tmp_path / "annotations").iterdir())) == 1

@@ -210,3 +210,10 @@ def test_pictures_of_all_kinds(tmp_path):
     assert [r.stated_size for r in records] == [(HEIGHT, WIDTH)] + [(10, 20)] * 4
     ids = [record.image_id for record in records]
     assert len(set(ids)) == 5 and ids[1] == "images/x.bmp"  # x alone would not tell them apart
+
+
+def test_names_that_no_file_can_have_are_refused(tmp_path):
+    make(tmp_path, yaml="train: train.txt\nnames: [cat, dog]\n")
+    write(tmp_path / "train.txt", "a/" * 200_000 + "b.jpg")
+    with pytest.raises(UserError, match="a list names .*, of more than 4096 bytes"):
+        read(tmp_path)
