@@ -87,10 +87,12 @@ def test_large_pictures_are_drawn_smaller(tmp_path, monkeypatch):
     assert Image.open(tmp_path / "a.png").size == (640, 320)
 
 
-def test_names_as_long_as_the_file_system_takes(tmp_path):
-    names = unique_stems(["ü" * 125] * 2)
+@pytest.mark.parametrize("letter", ["ü", "猫", "🐈"])
+def test_names_as_long_as_the_file_system_takes(tmp_path, letter):
+    names = unique_stems([letter * (250 // len(letter.encode()))] * 2)
     assert len(set(names)) == 2
     for name in names:
+        assert name.strip("_2").strip(letter) == ""  # cut between characters
         (tmp_path / f"{name}.jsonl").write_text("")
 
 
