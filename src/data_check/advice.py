@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..base.errors import UserError
 from ..images.geometry import ResizeRule
 from ..model_utils.config import Config
-from .anchor_fit import Score, Shapes, fit_anchors, kmeans_shapes, sample_boxes
+from .anchor_fit import Score, Shapes, fit_anchors, kmeans_shapes, sample_boxes, thickened
 from .canvas import BUDGETS, canvas_keys, describe
 from .overlaps import FAIR, GOOD, Anchors, Fit, PlacedBoxes, best_overlaps
 from .schedule import schedule
@@ -172,21 +173,20 @@ def _anchor_advice(
     rows = [row("now", present, table.placed(now_rule), now_rule)]
     rows.append(row("present anchors, advised canvas", start, placed, rule))
     fitted = row("advised", found, placed, rule)
-    score = Score(placed, weights)
-    if score(found) < score(start) + _WORTH:
+    sample = sample_boxes(placed.sides)
+    score = Score(placed.select(sample), weights[sample])
+    if score(found) < score(start) + _WORTH or not _is_taken(wanted, found):
         found, fitted = start, rows[-1]._replace(label="advised (present anchors)")
     rows.append(fitted)
     for extra in range(1, _EXTRA_SCALES + 1):
         more = fit_anchors(placed, weights, start, count + extra)
         rows.append(row(f"alternative: {count + extra} scales", more, placed, rule))
-    sample = sample_boxes(len(placed))
     advised.anchor_rows, advised.placed = rows, placed
-    advised.shapes = kmeans_shapes(placed.sides[sample], weights[sample], _NUM_SHAPES)
+    advised.shapes = kmeans_shapes(thickened(placed.sides[sample]), weights[sample], _NUM_SHAPES)
     advised.overlaps = (
         best_overlaps(table.placed(now_rule), present),
         best_overlaps(placed, found),
     )
-    keys = {"anchor_scales": list(found.scales), "anchor_ratios": list(found.ratios)}
     before = rows[1]
     why = (
         f"on the advised canvas, boxes whose best anchor overlaps them by more than {GOOD}: "
@@ -197,7 +197,11 @@ def _anchor_advice(
     )
     items = [
         Advice(
-            "anchors", _differing(config, keys), _anchors_text(present), _anchors_text(found), why
+            "anchors",
+            _differing(config, _anchor_keys(found)),
+            _anchors_text(present),
+            _anchors_text(found),
+            why,
         )
     ]
     if which != present.which:
@@ -205,6 +209,19 @@ def _anchor_advice(
             Advice("anchor filter", {"anchor_filter": which}, present.which, which, border)
         )
     return items
+
+
+def _anchor_keys(anchors: Anchors) -> dict[str, Any]:
+    return {"anchor_scales": list(anchors.scales), "anchor_ratios": list(anchors.ratios)}
+
+
+def _is_taken(config: Config, anchors: Anchors) -> bool:
+    """Whether the configuration takes anchors: they may not go with others of its keys."""
+    try:
+        config.replace(**_anchor_keys(anchors))
+    except UserError:
+        return False
+    return True
 
 
 def _anchors_text(anchors: Anchors) -> str:

@@ -17,6 +17,8 @@ _MOST_BOXES = 8_000  # that candidates are judged by
 _ROUNDS = 100  # of k-means at most
 _STARTS = 5
 _LOWEST, _HIGHEST = 1.0, 16.0  # anchor side over stride
+_MOST_RATIO = 15.0  # long over short side: the smallest anchor is still more than a pixel thin
+_LEAST_SIDE = 1.0  # network-input pixels: thinner boxes are slips of the hand, and have no shape
 _STEP = 2 ** (1 / 8)  # between neighbouring candidates
 _SPREADS = (0.6, 0.8, 1.0, 1.25, 1.5, 1.8)  # of the ratios around their middle
 _WORTH = 0.005  # of the score, which sizes of round numbers may cost
@@ -120,10 +122,10 @@ def fit_anchors(
         anchors: that the network has: how many ratios, and which take part.
         num_scales: how many sizes an octave, 1 or more.
     """
-    keep = sample_boxes(len(placed))
+    keep = sample_boxes(placed.sides)
     placed, weights = placed.select(keep), weights[keep]
     score = Score(placed, weights)
-    middle = _typical_ratios(placed.sides, weights, len(anchors.ratios))
+    middle = _typical_ratios(thickened(placed.sides), weights, len(anchors.ratios))
     best = max((anchors.fitted(scales, middle) for scales in _first_scales(num_scales)), key=score)
     for _ in range(2):
         best = _improved(best, score)
@@ -131,13 +133,26 @@ def fit_anchors(
     return _rounded(_improved(best, score), score)
 
 
-def sample_boxes(count: int) -> np.ndarray:
+def sample_boxes(sides: np.ndarray) -> np.ndarray:
     """Return positions of the boxes that candidates are judged by: all, or some evenly spread.
 
+    Boxes of less than a pixel are left out where there are others.
+
     Args:
-        count: of all boxes.
+        sides: (N, 2) width and height of all boxes, network-input pixels.
     """
-    return np.unique(np.linspace(0, count - 1, min(count, _MOST_BOXES)).astype(int))
+    sound = np.flatnonzero((sides >= _LEAST_SIDE).all(axis=1))
+    kept = sound if len(sound) else np.arange(len(sides))
+    return kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), _MOST_BOXES)).astype(int))]
+
+
+def thickened(sides: np.ndarray) -> np.ndarray:
+    """Return sides of at least a pixel each, so that every box has a shape.
+
+    Args:
+        sides: (N, 2) width and height, network-input pixels.
+    """
+    return np.maximum(sides, _LEAST_SIDE)
 
 
 class Score:
@@ -171,7 +186,7 @@ def _typical_ratios(sides: np.ndarray, weights: np.ndarray, count: int) -> tuple
     found = np.sort(shapes[:, 1] / shapes[:, 0]).tolist()
     while len(found) < count:  # boxes of one shape: others around it
         found = sorted([found[0] / 1.25, *found, found[-1] * 1.25])[: max(count, len(found) + 1)]
-    return tuple(found[:count])
+    return tuple(np.clip(found[:count], 1 / _MOST_RATIO, _MOST_RATIO).tolist())
 
 
 def _first_scales(count: int) -> Iterator[tuple[float, ...]]:
@@ -198,7 +213,8 @@ def _spreads(middle: Sequence[float], current: Sequence[float]) -> Iterator[tupl
     """Ratios nearer to and farther from their middle; and those that the network has."""
     centre = float(np.exp(np.mean(np.log(middle))))
     for power in _SPREADS:
-        yield tuple(centre * (ratio / centre) ** power for ratio in middle)
+        ratios = (centre * (ratio / centre) ** power for ratio in middle)
+        yield tuple(min(max(ratio, 1 / _MOST_RATIO), _MOST_RATIO) for ratio in ratios)
     yield tuple(current)
 
 

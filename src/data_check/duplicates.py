@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .fingerprints import Fingerprint
+from .fingerprints import FLAT, Fingerprint
 
 MOST_BITS = 5  # of 64 that differ
 _LEAST_AGREEMENT = 0.97  # correlation of the thumbnails
-_FLAT = 2.0  # standard deviation in grey levels, below which a thumbnail has no structure
 _NEAR_GREY = 4.0  # grey levels between two flat pictures that are alike
+_NEAR_COLOR = 8.0  # the same for red, green and blue, which a JPEG keeps less exactly
 _BANDS = MOST_BITS + 1
 _CROWD = 2048  # pictures of one band; of more, each is compared with its neighbours alone
 _NEIGHBOURS = 16  # of a picture, in a band, whose thumbnails are compared
@@ -54,10 +54,11 @@ def find_groups(prints: Sequence[Fingerprint]) -> list[Group]:
         leaders.join(int(first[number]), position)
     hashes = np.array([prints[i].bits for i in first], np.uint64)
     thumbs = np.stack([prints[i].thumb for i in first])
+    colors = np.stack([prints[i].color for i in first])
     for a, b in _candidates(hashes):
         for start in range(0, len(a), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
-            leaders.join_alike(a[part], b[part], first, thumbs)
+            leaders.join_alike(a[part], b[part], first, thumbs, colors)
     groups = leaders.groups()
     return [Group(tuple(g), len({prints[i].digest for i in g}) == 1) for g in groups]
 
@@ -80,7 +81,12 @@ class _Leaders:
         self._above[max(one, other)] = min(one, other)
 
     def join_alike(
-        self, a: np.ndarray, b: np.ndarray, names: np.ndarray, thumbs: np.ndarray
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        names: np.ndarray,
+        thumbs: np.ndarray,
+        colors: np.ndarray,
     ) -> None:
         """Put pairs together whose thumbnails agree; those that are together are not compared.
 
@@ -88,12 +94,14 @@ class _Leaders:
             a, b: (P,) rows of the tables.
             names: (N,) the picture of each row.
             thumbs: (N, THUMB * THUMB) uint8.
+            colors: (N, 3) float32, means.
         """
         rows, place = np.unique(np.concatenate([a, b]), return_inverse=True)
         leaders = np.array([self._leader(int(name)) for name in names[rows]], np.int64)[place]
         apart = leaders[: len(a)] != leaders[len(a) :]
         a, b = a[apart], b[apart]
-        alike = _agree(thumbs[a], thumbs[b])
+        same_color = (np.abs(colors[a] - colors[b]) <= _NEAR_COLOR).all(axis=1)
+        alike = _agree(thumbs[a], thumbs[b], same_color)
         for one, other in zip(names[a[alike]].tolist(), names[b[alike]].tolist(), strict=True):
             self.join(one, other)
 
@@ -146,14 +154,17 @@ def _bits(values: np.ndarray) -> np.ndarray:
     return (values * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
-def _agree(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(P,) bool: whether the (P, THUMB * THUMB) thumbnails of pairs show the same."""
+def _agree(a: np.ndarray, b: np.ndarray, same_color: np.ndarray) -> np.ndarray:
+    """(P,) bool: whether the (P, THUMB * THUMB) thumbnails of pairs show the same.
+
+    Flat ones have nothing but their colour; (P,) `same_color` says whether it is one.
+    """
     a, b = a.astype(np.float32), b.astype(np.float32)
     mean_a, mean_b = a.mean(axis=1), b.mean(axis=1)
     a, b = a - mean_a[:, None], b - mean_b[:, None]
     spread_a, spread_b = np.sqrt((a * a).mean(axis=1)), np.sqrt((b * b).mean(axis=1))
-    flat = np.minimum(spread_a, spread_b) < _FLAT
+    flat = np.minimum(spread_a, spread_b) < FLAT
     correlation = (a * b).mean(axis=1) / np.maximum(spread_a * spread_b, 1e-6)
-    both = np.maximum(spread_a, spread_b) < _FLAT
-    same_grey = both & (np.abs(mean_a - mean_b) <= _NEAR_GREY)
-    return np.where(flat, same_grey, correlation >= _LEAST_AGREEMENT)
+    both = np.maximum(spread_a, spread_b) < FLAT
+    same_tone = both & same_color & (np.abs(mean_a - mean_b) <= _NEAR_GREY)
+    return np.where(flat, same_tone, correlation >= _LEAST_AGREEMENT)

@@ -155,6 +155,10 @@ def _open(video: Video) -> cv2.VideoCapture:
             _check_start(video.source, video.name)
             # An absolute path is no address and no pattern of names.
             path = os.path.abspath(video.source)
+            if not _is_utf8(path):
+                raise VideoError(
+                    f"video {video.name} cannot be opened: its path is not UTF-8; rename it"
+                )
             capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
         else:
             capture = cv2.VideoCapture(video.source, cv2.CAP_FFMPEG, limits)
@@ -168,6 +172,15 @@ def _open(video: Video) -> cv2.VideoCapture:
         )
         raise VideoError(f"video {video.name} cannot be opened: {reason}")
     return capture
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether OpenCV can be given a path: of others it crashes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_start(path: Path, name: str) -> None:
@@ -197,11 +210,13 @@ class VideoWriter:
         rate: frames a second.
 
     Raises:
-        UserError: on writing, when the file cannot be made.
+        UserError: the path is not UTF-8; on writing, when the file cannot be made.
     """
 
     def __init__(self, path: str | os.PathLike[str], rate: float) -> None:
         self._path, self._rate = os.fspath(path), rate
+        if not _is_utf8(os.path.abspath(self._path)):
+            raise UserError(f"{self._path} cannot be written: its path is not UTF-8; name another")
         self._writer: cv2.VideoWriter | None = None
         self._size, self._count = (0, 0), 0
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training log's losses: read, averaged, drawn as a curve."""
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ _CURVES = {
     "rcnn_reg_loss": ("RCNN box", "#E69F00"),
 }
 _INK = "#222222"
+_LARGEST = 3.5e38  # all that float32 holds; sums and ranges of these are finite
 _LONGEST_LINE = 4096  # characters that are looked at together
 
 
@@ -64,11 +66,15 @@ def read_loss_log(path: str | os.PathLike[str]) -> list[LossLine]:
 
 
 def _losses(text: str) -> dict[str, float]:
-    """The values of a line by name; none of a line with something else in their place."""
+    """The values of a line by name, NaN for larger ones than a run writes.
+
+    None of a line with something else in their place.
+    """
     try:
-        return {name: float(value) for name, value in _VALUE.findall(text)}
+        values = {name: float(value) for name, value in _VALUE.findall(text)}
     except ValueError:
         return {}
+    return {name: v if abs(v) <= _LARGEST else math.nan for name, v in values.items()}
 
 
 def global_steps(lines: Sequence[LossLine]) -> tuple[np.ndarray, int]:

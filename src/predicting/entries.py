@@ -37,11 +37,20 @@ def entry_of(
         file, width, height, and detections: class, score, box (xyxy).
     """
     return {
-        "file": name,
+        "file": written_name(name),
         "width": int(rgb.shape[1]),
         "height": int(rgb.shape[0]),
         "detections": detections_of(found, class_names, low),
     }
+
+
+def written_name(name: str) -> str:
+    r"""Return a file's name as results write it: a byte of it that is not UTF-8 as "\\udce9".
+
+    Args:
+        name: as Python holds it.
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def detections_of(found: Found, class_names: Sequence[str], low: float) -> list[dict[str, Any]]:

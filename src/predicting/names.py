@@ -29,7 +29,10 @@ def unique_stems(stems: Iterable[str]) -> list[str]:
     taken: Counter[str] = Counter()
     names = []
     for given in stems:
-        stem = name = os.fsdecode(os.fsencode(given)[:_LONGEST_STEM])
+        stem = given[:_LONGEST_STEM]
+        while os.fsencode(stem)[_LONGEST_STEM:]:  # whole characters
+            stem = stem[:-1]
+        name = stem
         while name in taken:
             taken[stem] += 1
             name = f"{stem}_{taken[stem]}"

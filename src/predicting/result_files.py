@@ -50,7 +50,10 @@ def writing(path: Path, *, newline: str | None = None) -> Iterator[IO[str]]:
     try:
         with (
             replacing(path) as temporary,
-            open(temporary, "w", encoding="utf-8", newline=newline) as file,
+            # Names of others may have bytes that are not UTF-8: no reason to lose all results.
+            open(
+                temporary, "w", encoding="utf-8", errors="backslashreplace", newline=newline
+            ) as file,
         ):
             yield file
     except OSError as error:

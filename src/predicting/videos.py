@@ -17,7 +17,7 @@ from ..base.messages import one_line
 from ..base.progress import Display, Progress
 from ..images.listing import Video
 from ..images.videos import VideoError, VideoReader, VideoWriter
-from .entries import detections_of, drawn
+from .entries import detections_of, drawn, written_name
 from .finding import Finder, Numbered
 from .options import Options
 from .result_files import CropWriter, ResultWriter, writing
@@ -89,7 +89,7 @@ class VideoRun:
                 for row, rgb in self._rows(reader, interrupted):
                     file.write(json.dumps(row) + "\n")
                     size = {"width": rgb.shape[1], "height": rgb.shape[0]}
-                    entry = {"file": video.name, **size, **row}
+                    entry = {"file": written_name(video.name), **size, **row}
                     if pictures is not None:
                         picture = drawn(entry, rgb, self._class_names, _LARGEST_FRAME)
                         pictures.write(np.asarray(picture))

@@ -2,7 +2,6 @@
 """Reading the record of a run, which may be damaged, still being written, or a stranger's."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ LONGEST_ROW = 1 << 20  # bytes; a row with the APs of 20,000 classes has 600,000
 _LARGEST_ENVIRONMENT = 1 << 22
 _MOST_KEYS = 200  # of a row
 _LARGEST = 2**53  # whole numbers that a float still holds
+_LARGEST_FLOAT = 3.5e38  # all that float32 holds; sums and ranges of these are finite
 
 
 class RunRecord(NamedTuple):
@@ -36,7 +36,7 @@ class RunRecord(NamedTuple):
 def parse_row(line: bytes) -> Row | None:
     """Return the row of a line; None for what no run has written.
 
-    Numbers that are not finite become None, also those of classes.
+    Numbers that are not finite, or beyond what float32 holds, become None, also those of classes.
 
     Args:
         line: of `metrics.jsonl`, with its newline.
@@ -128,7 +128,7 @@ def _is_number(value: object) -> bool:
 def _finite(value: Any) -> int | float | None:
     if value is None or isinstance(value, int):
         return value if value is None or abs(value) <= _LARGEST else None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= _LARGEST_FLOAT else None  # not so of NaN
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -16,7 +16,7 @@ from ..predicting.entries import detections_of
 from .engine import Answer, Engine, TooLargeError
 from .guard import Guard
 from .limits import Limits
-from .uploads import FIELD, read_upload
+from .uploads import CLIENT_LEFT, FIELD, read_upload
 
 DEFAULT_MIN_SCORE = 0.5
 _FILE = {"type": "string", "format": "binary"}
@@ -60,7 +60,7 @@ class Service:
 
     def __init__(self, engine: Engine, limits: Limits, min_score: float) -> None:
         self._engine, self._limits, self._min_score = engine, limits, min_score
-        self._in_hand = 0
+        self._in_hand = self._left = 0
 
     async def predict(self, request: Request) -> dict[str, Any]:
         """Answer with what is in the picture of a request.
@@ -82,6 +82,9 @@ class Service:
             raise HTTPException(
                 504, f"there was no answer within {self._limits.timeout:g} s"
             ) from None
+        except HTTPException as error:
+            self._left += error.status_code == CLIENT_LEFT
+            raise
         finally:
             self._in_hand -= 1
         return {**answer, "seconds": round(time.monotonic() - start, 4)}
@@ -111,6 +114,7 @@ class Service:
             "status": "ok",
             "version": __version__,
             "in_hand": self._in_hand,
+            "left": self._left,
             "queue": self._limits.queue,
             "batch": engine.size,
             "batches": engine.batches,
@@ -135,7 +139,7 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) 
     try:
         await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
-            raise HTTPException(499, "the client has left")
+            raise HTTPException(CLIENT_LEFT, "the client has left")
         return answering.result()
     finally:
         answering.cancel()

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from .limits import Limits
 
 FIELD = "file"  # of a form
 _FRAME = 10_000  # bytes of a body besides the picture
 _DATA_URL = "data:image/"
+_MOST_PARTS = 100  # of JSON: base64 has none of the signs that parts begin with
+CLIENT_LEFT = 499  # status, as nginx has it: nobody reads the answer
 
 
 class Upload(NamedTuple):
@@ -39,7 +42,7 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
         limits: uses max_bytes and read_timeout.
 
     Raises:
-        HTTPException: 400, 408, 413 or 415, with the reason.
+        HTTPException: 400, 408, 413, 415 or 499 (the client has left), with the reason.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_json = kind == "application/json"
@@ -90,9 +93,13 @@ async def _read_body(request: Request, most: int, limits: Limits) -> bytes:
             f"the request was not there within {limits.read_timeout:g} s",
             {"Connection": "close"},
         ) from None
+    except ClientDisconnect:
+        raise HTTPException(CLIENT_LEFT, "the client has left") from None
 
 
 def _from_json(body: bytes) -> Upload:
+    if sum(body.count(sign) for sign in (b"{", b"[", b",")) > _MOST_PARTS:
+        raise HTTPException(400, f"the JSON has more than {_MOST_PARTS} of {{ [ and ,")
     try:
         content: Any = json.loads(body)
     except (ValueError, RecursionError):

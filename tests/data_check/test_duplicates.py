@@ -59,7 +59,17 @@ def test_equal_files_are_one_group():
     assert find_groups([]) == [] and find_groups([first]) == []
 
 
-def test_plain_pictures_are_alike_only_in_their_grey():
+@pytest.mark.parametrize("kind", [".png", ".jpg"])
+def test_plain_pictures_of_other_colours_of_one_grey_are_no_copies(kind):
+    bgr = [(0, 0, 200), (0, 102, 0), (255, 50, 6), (0, 0, 203)]  # grey levels of about 60
+    plain = [np.full((400, 500, 3), color, np.uint8) for color in bgr]
+    greys = [cv2.cvtColor(p, cv2.COLOR_BGR2GRAY)[0, 0] for p in plain]
+    assert max(greys) - min(greys) <= 3
+    prints = [printed(p, kind) for p in plain] + [printed(plain[1], ".jpg", quality=50)]
+    assert [group.members for group in find_groups(prints)] == [(0, 3), (1, 4)]
+
+
+def test_plain_pictures_are_alike_in_their_grey_and_colour():
     greys = [np.full((80, 90, 3), value, np.uint8) for value in (30, 31, 200)]
     groups = find_groups([printed(grey, ".png") for grey in greys] + [printed(scene(3))])
     assert [group.members for group in groups] == [(0, 1)]
@@ -67,7 +77,8 @@ def test_plain_pictures_are_alike_only_in_their_grey():
 
 def fake_prints(hashes):
     thumb = np.arange(THUMB * THUMB, dtype=np.uint8)
-    return [Fingerprint(i.to_bytes(16, "big"), bits, thumb) for i, bits in enumerate(hashes)]
+    color = np.zeros(3, np.float32)
+    return [Fingerprint(i.to_bytes(16, "big"), bits, thumb, color) for i, bits in enumerate(hashes)]
 
 
 @settings(max_examples=60, deadline=None)

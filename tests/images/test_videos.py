@@ -3,6 +3,7 @@
 
 import functools
 import http.server
+import os
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from src.base.errors import UserError
 from src.images.listing import Video
 from src.images.videos import VideoError, VideoReader, VideoWriter
 from tests.helpers.videos import SIZE, make_video
@@ -100,6 +102,19 @@ def test_names_are_no_patterns_and_no_addresses(clip, tmp_path, monkeypatch):
     for name in ("a%03d.mp4", "http:clip.mp4"):
         Path(name).write_bytes(clip.read_bytes())
         assert len(list(VideoReader(video(name)))) == 10
+
+
+def test_paths_that_are_not_utf8_are_refused(clip, tmp_path):
+    """OpenCV would end the process."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    try:
+        os.rename(clip, path)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    with pytest.raises(VideoError, match="is not UTF-8; rename it"):
+        VideoReader(video(path))
+    with pytest.raises(UserError, match="is not UTF-8; name another"):
+        VideoWriter(path, 25.0)
 
 
 def test_frames_have_a_limit(clip):

@@ -22,8 +22,9 @@ from src.inference import Found
 from src.model_utils.config import load_config
 from src.predicting.entries import draw_entry, entry_of
 from src.predicting.finding import Tiling
-from src.predicting.names import PREDICTIONS, unique_stems
+from src.predicting.names import CLASSES, COCO, CROPS, CSV, LABELS, PREDICTIONS, unique_stems
 from src.predicting.options import Options
+from src.predicting.result_files import FORMATS, result_writers
 from src.predicting.run import check_names, run_prediction, write_predictions
 from tests.helpers.data_helpers import canvas_format
 from tests.helpers.tiny_detector import TinyDetector
@@ -86,10 +87,12 @@ def test_large_pictures_are_drawn_smaller(tmp_path, monkeypatch):
     assert Image.open(tmp_path / "a.png").size == (640, 320)
 
 
-def test_names_as_long_as_the_file_system_takes(tmp_path):
-    names = unique_stems(["ü" * 125] * 2)
+@pytest.mark.parametrize("letter", ["ü", "猫", "🐈"])
+def test_names_as_long_as_the_file_system_takes(tmp_path, letter):
+    names = unique_stems([letter * (250 // len(letter.encode()))] * 2)
     assert len(set(names)) == 2
     for name in names:
+        assert name.strip("_2").strip(letter) == ""  # cut between characters
         (tmp_path / f"{name}.jsonl").write_text("")
 
 
@@ -274,3 +277,25 @@ def test_the_program_answers_without_the_network(tmp_path, repo_root, arguments,
     assert done.returncode == code
     assert text in (done.stdout if code == 0 else done.stderr)
     assert "Traceback" not in done.stderr
+
+
+def test_file_names_that_are_not_utf8_are_in_every_format(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        Path(name).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    Image.new("RGB", (20, 10)).save(name, format="PNG")
+    assert look_at(name, formats=FORMATS, crops=True) == 0
+    written = "caf\\udce9.png"
+    assert json.loads(Path("out", PREDICTIONS).read_text())[0]["file"] == written
+    assert json.loads(Path("out", COCO).read_text())["images"][0]["file_name"] == written
+    assert Path("out", CSV).read_text().count(f"{written},") == 1
+    assert [len(list(Path("out").glob(f"{f}/**/*.*"))) for f in (LABELS, CROPS)] == [1, 1]
+
+
+def test_class_names_that_are_not_utf8_are_written(tmp_path):
+    with result_writers(FORMATS, tmp_path, ("caf\udce9",)):
+        pass
+    assert (tmp_path / CLASSES).read_text() == "caf\\udce9\n"

@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import warnings
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,11 @@ from src.model_utils.config import load_config
 from src.pages.page import render_page
 from src.report import build, gallery
 from src.report.build import try_report, write_report
+from src.report.curves import training_charts
+from src.report.data_summary import DataSummary
 from src.report.evaluation import evaluation_part
+from src.report.overview import tiles
+from src.report.run_files import read_run
 from tests.helpers.jittered_boxes import jittered_results
 from tests.helpers.report_runs import EPOCHS, NAMES, Page, config_of, make_run
 
@@ -199,6 +204,24 @@ def test_damaged_files_are_named_and_the_rest_is_shown(made, tmp_path):
     for name in ("environment.json", "evaluation_report.json", "config.yaml"):
         assert name in page.words
     assert page.tiles[""]["Total loss"] == "0.7000"
+
+
+@pytest.mark.parametrize("largest", [1e308, 3.4e38])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "loss_0.log"])
+def test_numbers_of_any_size_give_a_report(tmp_path, name, largest):
+    lines = []
+    for step, value in enumerate((largest, -largest, 0.5, largest), 1):
+        row = {"kind": "train", "step": step, "epoch": 1, "images": 1, "time": value}
+        row |= dict.fromkeys(("total_loss", "rpn_cls_loss", "images_per_second"), value)
+        log = LOSS_LINE.format(1, step).replace("0.70000", str(value).replace("+", ""))
+        lines.append(json.dumps(row) + "\n" if name == "metrics.jsonl" else log)
+    (tmp_path / name).write_text("".join(lines))
+    run = read_run(tmp_path)
+    assert len(run.training) == 4 and not run.notes
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tiles(run, load_config([]), DataSummary())
+        assert training_charts(run.training)
 
 
 # --------------------------------------------------------------------------- foreign folders

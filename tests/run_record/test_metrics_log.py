@@ -179,9 +179,10 @@ def test_no_row(text):
 
 def test_numbers_that_are_not_finite_are_missing():
     row = parse_row(
-        b'{"kind": "train", "step": 1, "epoch": 1, "images": 1, "x": NaN, "y": 1e999}\n'
+        b'{"kind": "train", "step": 1, "epoch": 1, "images": 1, "x": NaN, "y": 1e999, '
+        b'"z": -1e308, "w": 3.4e38}\n'
     )
-    assert row["x"] is None and row["y"] is None
+    assert row["x"] is row["y"] is row["z"] is None and row["w"] == 3.4e38
 
 
 def test_a_record_that_is_not_there_is_empty(tmp_path):

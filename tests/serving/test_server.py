@@ -112,7 +112,9 @@ def test_pictures_are_turned_as_a_viewer_shows_them(site):
         (as_json(png(), min_score=[1]), JSON, 400, "min_score is a number from 0 to 1"),
         (as_json(png(), min_score=10**400), JSON, 400, "min_score is a number from 0 to 1"),
         ("{", JSON, 400, "the body is not JSON"),
-        ("[" * 30_000, JSON, 400, "the body is not JSON"),
+        ("[" * 30_000, JSON, 400, "more than 100 of { [ and ,"),
+        ("[" + "{}," * 10_000 + "{}]", JSON, 400, "more than 100 of { [ and ,"),
+        (('{"a":' * 6_000).encode("utf-16"), JSON, 400, "more than 100 of { [ and ,"),
         ('["image"]', JSON, 400, 'give {"image"'),
         ('{"image": 5}', JSON, 400, 'give {"image"'),
         ('{"image": "/etc/passwd"}', JSON, 400, "no path and no address"),
@@ -267,6 +269,19 @@ def test_clients_that_leave_cost_no_batch():
             assert first.result(WAIT)[0] == 200
         assert site.predict(png())[0] == 200
         assert site.engine.pictures == 2
+        assert site.ask("GET", "/health")[1]["left"] == 3
+
+
+@pytest.mark.parametrize("kind", ["image/png", "application/json", FORM["Content-Type"]])
+def test_a_client_that_leaves_within_its_body_is_counted(kind, capfd, caplog):
+    with served(ByRed()) as site:
+        head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+        with site.connect() as connection:
+            connection.sendall(head.encode() + b"Content-Length: 1000\r\n\r\nabc")
+            until(lambda: in_hand(site) == 1)
+        until(lambda: site.ask("GET", "/health")[1]["left"] == 1)
+        assert in_hand(site) == 0 and site.predict(png())[0] == 200
+    assert "Traceback" not in capfd.readouterr().err and not caplog.records
 
 
 @pytest.mark.parametrize(
