@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """COCO files where COCO's own set, Roboflow, CVAT and Label Studio have them."""
 
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ _ANNOTATIONS = "annotations"
 _INSTANCES = re.compile(r"instances_(?P<part>.+)\.json")
 _FILE_NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _BEGINNING = 1 << 20  # bytes
+_FIRST = 20  # pictures of it that are looked for
 _ROBOFLOW = "_annotations.coco.json"
 _LABEL_STUDIO = "result.json"
 _HEAD = 1 << 12  # bytes
@@ -90,12 +92,16 @@ def picture_folder(root: str, part: str, anno_path: str) -> str:
     Args:
         root: folder of the data set.
         part: its name.
-        anno_path: its file; what it calls its first picture decides.
+        anno_path: its file; the first picture of its beginning that is there decides.
     """
-    name, beside = first_picture(anno_path), os.path.dirname(anno_path)
-    if name and os.path.isfile(find_image(beside, name)):
-        return beside
-    return holding_folder(root, part, name)
+    names, beside = first_pictures(anno_path), os.path.dirname(anno_path)
+    for name in names:
+        if os.path.isfile(find_image(beside, name)):
+            return beside
+        found = next((f for f in _folders(root, part) if _holds(f, name)), None)
+        if found:
+            return found
+    return holding_folder(root, part, "")
 
 
 def holding_folder(root: str, part: str, name: str) -> str:
@@ -106,28 +112,37 @@ def holding_folder(root: str, part: str, name: str) -> str:
         part: its name.
         name: of the picture; empty where none is known.
     """
-    candidates = (part, f"images/{part}", "images", "")
-    folders = [os.path.join(root, *inner.split("/")) if inner else root for inner in candidates]
+    folders = _folders(root, part)
     if name:
-        holding = (folder for folder in folders if os.path.isfile(find_image(folder, name)))
-        found = next(holding, None)
+        found = next((folder for folder in folders if _holds(folder, name)), None)
         if found:
             return found
     return next(filter(os.path.isdir, folders[:-1]), folders[0])
 
 
-def first_picture(anno_path: str) -> str:
-    """Return what a COCO file calls its first picture, empty if its beginning has none.
+def first_pictures(anno_path: str) -> list[str]:
+    """Return what a COCO file calls its first pictures; none if its beginning has none.
 
     Args:
         anno_path: the file; only its beginning is read.
     """
     try:
         with open_regular(anno_path) as file:
-            found = _FILE_NAME.search(file.read(_BEGINNING).decode("utf-8", "ignore"))
-        return json.loads(found[1]) if found else ""
+            beginning = file.read(_BEGINNING).decode("utf-8", "ignore")
+        found = itertools.islice(_FILE_NAME.finditer(beginning), _FIRST)
+        return [json.loads(match[1]) for match in found]
     except (OSError, ValueError):
-        return ""
+        return []
+
+
+def _folders(root: str, part: str) -> list[str]:
+    """Return where pictures of a part may be; the last one is the data set's folder itself."""
+    candidates = (part, f"images/{part}", "images")
+    return [*(os.path.join(root, *inner.split("/")) for inner in candidates), root]
+
+
+def _holds(folder: str, name: str) -> bool:
+    return os.path.isfile(find_image(folder, name))
 
 
 def _in_annotations(root: str) -> Iterator[CocoPart]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layout that a tool exports becomes the same records, with the folder as the only key."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -155,3 +157,17 @@ def test_a_part_is_not_looked_for_outside(part, tmp_path):
     write(tmp_path / f"data/annotations/instances_{part}.json", coco_text(TRAIN))
     with pytest.raises(UserError, match="names no part; rename the file"):
         require_parts(str(tmp_path / "data"))
+
+
+def test_pictures_are_found_though_the_first_one_is_missing(tmp_path):
+    from src.data.formats.coco import picture_folder
+
+    names = [f"JPEGImages/{number}.jpg" for number in range(3)]
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    path = folder / "instances_val.json"
+    path.write_text(json.dumps({"images": [{"file_name": name} for name in names]}))
+    (tmp_path / "val").mkdir()
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / names[2]).write_bytes(b"")
+    assert picture_folder(str(tmp_path), "val", str(path)) == str(tmp_path)
