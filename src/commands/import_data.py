@@ -89,8 +89,17 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: of the command.
     """
+    parser.add_argument("--copy", action="store_true", help="copy pictures instead of linking them")
+    add_voc(parser)
+
+
+def add_voc(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say how VOC's files are meant.
+
+    Args:
+        parser: of the command.
+    """
     add = parser.add_argument
-    add("--copy", action="store_true", help="copy pictures instead of linking them")
     add("--voc_difficult", choices=("ignore", "keep"), default="ignore", help="see the key")
     add("--voc_corners", choices=("auto", "pixels", "edges"), default="auto", help="see the key")
 

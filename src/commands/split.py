@@ -15,7 +15,7 @@ from ..data.formats.part import ReadOptions
 from ..data.formats.recognise import named_parts, require_parts
 from ..data.formats.split import split_part, summary
 from ..data.records import AnnotationReport
-from .import_data import require_free
+from .import_data import add_voc, require_free
 
 NAMES = ("train", "val", "test")
 
@@ -113,6 +113,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--part", action="append", default=[], metavar="NAME", help="the part to split")
     add("--seed", type=_seed, default=1, metavar="N", help="decides among equals (default: 1)")
     add("--overwrite", action="store_true", help="replace the files of an earlier split")
-    add("--voc_difficult", choices=("ignore", "keep"), default="ignore", help="see the key")
-    add("--voc_corners", choices=("auto", "pixels", "edges"), default="auto", help="see the key")
+    add_voc(parser)
     return parser

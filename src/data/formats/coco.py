@@ -98,7 +98,7 @@ def picture_folder(root: str, part: str, anno_path: str) -> str:
     for name in names:
         if os.path.isfile(find_image(beside, name)):
             return beside
-        found = next((f for f in _folders(root, part) if _holds(f, name)), None)
+        found = _holding(root, part, name)
         if found:
             return found
     return holding_folder(root, part, "")
@@ -112,11 +112,10 @@ def holding_folder(root: str, part: str, name: str) -> str:
         part: its name.
         name: of the picture; empty where none is known.
     """
+    found = _holding(root, part, name) if name else None
+    if found:
+        return found
     folders = _folders(root, part)
-    if name:
-        found = next((folder for folder in folders if _holds(folder, name)), None)
-        if found:
-            return found
     return next(filter(os.path.isdir, folders[:-1]), folders[0])
 
 
@@ -141,8 +140,10 @@ def _folders(root: str, part: str) -> list[str]:
     return [*(os.path.join(root, *inner.split("/")) for inner in candidates), root]
 
 
-def _holds(folder: str, name: str) -> bool:
-    return os.path.isfile(find_image(folder, name))
+def _holding(root: str, part: str, name: str) -> str | None:
+    """Return the first of these folders that holds a picture."""
+    folders = _folders(root, part)
+    return next((f for f in folders if os.path.isfile(find_image(f, name))), None)
 
 
 def _in_annotations(root: str) -> Iterator[CocoPart]:
