@@ -8,7 +8,7 @@ from ..FasterRcnn.bbox_assign_sample import BboxAssignSample
 from ..FasterRcnn.box_ops import shrink_to_legacy
 from ..FasterRcnn.fpn_neck import FeatPyramidNeck
 from ..FasterRcnn.layers import Conv2d
-from ..FasterRcnn.norms import FrozenBatchNorm
+from ..FasterRcnn.norms import BatchNorm, FrozenBatchNorm, GroupNorm
 from ..FasterRcnn.own_canvas import LOWEST, Cells
 from ..FasterRcnn.resnet import ResNetFea
 from ..FasterRcnn.roi_align import GatherRoiAlign
@@ -16,6 +16,7 @@ from ..FasterRcnn.rpn import RpnRegClsBlock
 from .build import Library
 from .convolutions import NativeZeroBehind, native_conv
 from .custom import Shape, agree, given, no_gradient, operator
+from .norms import NativeNormalise
 
 
 def use_native_operators(network: nn.Cell, library: Library, tight: bool = False) -> int:
@@ -231,6 +232,11 @@ _PLACES = (
     ),
     (FeatPyramidNeck, "merge", lambda cell, library: NativeAddUpsampled(library)),
     (RpnRegClsBlock, "per_anchor", lambda cell, library: NativePerAnchor(library)),
+    (
+        (BatchNorm, GroupNorm),
+        "normalise",
+        lambda cell, library: NativeNormalise(library, cell.normalise.groups, cell.normalise.eps),
+    ),
     (FrozenBatchNorm, "scale_filters", lambda cell, library: NativeScaleFilters(library)),
     (
         BboxAssignSample,

@@ -252,6 +252,65 @@ def test_add_upsampled_and_scale_filters():
     np.testing.assert_array_equal(result, weight * scale[:, None, None, None])
 
 
+def normalised(image, scale, shift, groups, shown):
+    """Result, means and variances in float64; `groups` 0: over the batch."""
+    batch, channels = image.shape[:2]
+    sets = (batch, groups) if groups else (1, channels)
+    axes = (2, 3, 4) if groups else (0, 2, 3, 4)
+    split = (batch, groups or channels, -1, *image.shape[2:])
+    image, shown = (np.broadcast_to(a, image.shape).reshape(split) for a in (image, shown))
+    count = shown.sum(axes, keepdims=True)
+    mean = (image * shown).sum(axes, keepdims=True) / count
+    variance = ((image - mean) ** 2 * shown).sum(axes, keepdims=True) / count
+    result = ((image - mean) * shown / np.sqrt(variance + 1e-5)).reshape(
+        batch, channels, *split[3:]
+    )
+    result = result * scale[:, None, None] + shift[:, None, None]
+    return result, mean.reshape(sets).ravel(), variance.reshape(sets).ravel()
+
+
+@needs_operators
+@settings(max_examples=30)
+@given(sizes, st.sampled_from([(3, 0), (6, 2), (8, 8)]), st.booleans())
+def test_normalisation_and_its_gradients_are_the_plain_formula(size, kind, tight):
+    batch, height, width, seed = size
+    channels, groups = kind
+    rng = np.random.default_rng(seed)
+    image = numbers(rng, batch, channels, height, width) * 3 + 20
+    scale, shift, gradient = (
+        numbers(rng, channels),
+        numbers(rng, channels),
+        numbers(rng, *image.shape),
+    )
+    cells = rng.integers(1, (height, width), (batch, 2), endpoint=True).astype(np.float32)
+    shown = ~behind(cells, image.shape) | (not tight)
+    last, sets = [cells] if tight else [], batch * groups or channels
+    options = np.float32([groups, 1e-5])
+    got = [np.full_like(image, np.nan), *np.full((2, sets), np.nan, np.float32)]
+    call("normalise", image, scale, shift, options, *last, *got)
+    exact = [a.astype(np.float64) for a in (image, scale, shift)]
+    want = normalised(*exact, groups, shown)
+    np.testing.assert_allclose(got[0] * shown, want[0] * shown, rtol=1e-4, atol=2e-4)
+    assert not got[0][~shown].any()
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-6)
+    np.testing.assert_allclose(got[2], want[2], rtol=1e-4, atol=1e-5)
+
+    of = [np.full_like(a, np.nan) for a in (image, scale, shift)]
+    gradient[~shown] = np.nan  # is not read
+    call("normalise_gradient", image, scale, options, *got[1:], gradient, *last, *of)
+    step = [numbers(rng, *a.shape).astype(np.float64) for a in exact]
+    ends = [
+        normalised(*(a + sign * 1e-4 * d for a, d in zip(exact, step, strict=True)), groups, shown)
+        for sign in (1, -1)
+    ]
+    slope = (ends[0][0] - ends[1][0]) / 2e-4
+    along = sum((a * d).sum() for a, d in zip(of, step, strict=True))
+    if want[2].min() > 1e-3:  # of a single cell the formula is nearly a step
+        size = np.abs(slope * np.where(shown, gradient, 0)).sum() + 1
+        assert abs(along - (slope * np.where(shown, gradient, 0)).sum()) < 2e-4 * size
+    assert not of[0][~shown].any()
+
+
 @needs_operators
 @settings(max_examples=15)
 @given(sizes, st.integers(1, 20), st.booleans())

@@ -8,6 +8,7 @@
 
 #include "convolution.h"
 #include "matching.h"
+#include "normalisation.h"
 #include "per_anchor.h"
 #include "pooling.h"
 #include "pyramid.h"
@@ -47,6 +48,12 @@ std::vector<kernels::Map<Number>> MapsOf(void **params, int64_t **shapes, int fi
   for (int i = first; i < first + levels; ++i)
     maps.push_back({static_cast<Number *>(params[i]), shapes[i][2] * shapes[i][3]});
   return maps;
+}
+
+// `settings`: how many groups, and the epsilon.
+kernels::Norm NormOf(const int64_t *image, const void *settings, const void *cells) {
+  return {ShapeOf(image, image, cells), static_cast<int>(image[1]),
+          static_cast<int>(Input(settings)[0]), Input(settings)[1]};
 }
 
 kernels::Regions RegionsOf(void *const *params, const int64_t *shape, int64_t side) {
@@ -209,6 +216,27 @@ OPERATOR(per_anchor_gradient) {
     kernels::PerAnchorGradient(shape, static_cast<int>(shapes[0][1]), Input(params[1]),
                                Input(params[2]), Output(params[count - 2]),
                                Output(params[count - 1]));
+  });
+}
+
+// image, scale, shift, settings (groups, epsilon)[, cells] -> result, means, variances
+OPERATOR(normalise) {
+  return Guarded([&] {
+    const kernels::Norm norm = NormOf(shapes[0], params[3], count > 7 ? params[4] : nullptr);
+    kernels::Normalise(norm, Input(params[0]), Input(params[1]), Input(params[2]),
+                       Output(params[count - 3]), Output(params[count - 2]),
+                       Output(params[count - 1]));
+  });
+}
+
+// image, scale, settings, means, variances, gradient of the result[, cells] -> gradients of image,
+// scale and shift
+OPERATOR(normalise_gradient) {
+  return Guarded([&] {
+    const kernels::Norm norm = NormOf(shapes[0], params[2], count > 9 ? params[6] : nullptr);
+    kernels::NormaliseGradient(norm, Input(params[0]), Input(params[1]), Input(params[3]),
+                               Input(params[4]), Input(params[5]), Output(params[count - 3]),
+                               Output(params[count - 2]), Output(params[count - 1]));
   });
 }
 
