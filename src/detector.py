@@ -26,14 +26,14 @@ from .FasterRcnn.fpn_neck import FeatPyramidNeck
 from .FasterRcnn.layers import at_least_one
 from .FasterRcnn.matcher import Matcher
 from .FasterRcnn.merged_views import MergedViews, ViewCandidates
-from .FasterRcnn.names import ROI_STRIDES, STAGE_CHANNELS, TIGHT
+from .FasterRcnn.names import HARD, ROI_STRIDES, STAGE_CHANNELS, TIGHT
 from .FasterRcnn.nms import build_nms, build_suppression
 from .FasterRcnn.proposal_generator import Proposal
 from .FasterRcnn.rcnn import Rcnn, RcnnLoss
 from .FasterRcnn.roi_align import build_roi_align
 from .FasterRcnn.rpn import RPN, RpnLoss
 from .FasterRcnn.sampling import BalancedSampler
-from .FasterRcnn.soft_nms import HARD, SoftNms
+from .FasterRcnn.soft_nms import SoftNms
 from .images.views import views_of
 from .model_utils.config import Config
 from .model_utils.configuration.class_weights import class_weights

@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .box_ops import gather_rows
+from .names import SOFT_GAUSSIAN, SOFT_LINEAR
 from .nms import pair_areas, pairs
 
 # What an IoU leaves of a neighbour's score: of the IoU, the threshold and sigma.
@@ -42,8 +43,6 @@ def gaussian(iou: Tensor, threshold: float, sigma: float) -> Tensor:
     return ops.exp(iou * iou * (-1.0 / sigma))
 
 
-# By their names in configurations; with `HARD`, NMS drops neighbours (`nms.HardNms`).
-HARD, SOFT_LINEAR, SOFT_GAUSSIAN = "hard", "soft_linear", "soft_gaussian"
 DECAYS: dict[str, Decay] = {SOFT_LINEAR: linear, SOFT_GAUSSIAN: gaussian}
 
 

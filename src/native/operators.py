@@ -8,12 +8,13 @@ from ..FasterRcnn.bbox_assign_sample import BboxAssignSample
 from ..FasterRcnn.box_ops import shrink_to_legacy
 from ..FasterRcnn.fpn_neck import FeatPyramidNeck
 from ..FasterRcnn.layers import Conv2d
+from ..FasterRcnn.names import SOFT_GAUSSIAN
 from ..FasterRcnn.norms import FrozenBatchNorm
 from ..FasterRcnn.own_canvas import LOWEST, Cells
 from ..FasterRcnn.resnet import ResNetFea
 from ..FasterRcnn.roi_align import GatherRoiAlign
 from ..FasterRcnn.rpn import RpnRegClsBlock
-from ..FasterRcnn.soft_nms import SOFT_GAUSSIAN, SoftNms, SoftNmsRounds
+from ..FasterRcnn.soft_nms import SoftNms, SoftNmsRounds
 from .build import Library
 from .convolutions import NativeZeroBehind, native_conv
 from .custom import Shape, agree, given, no_gradient, operator

@@ -79,7 +79,7 @@ def test_each_stage_has_the_loss_that_its_key_names():
     assert isinstance(loss.rcnn_loss.box_loss, L1Loss)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-7), (np.float32, 1e-6)])
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-8), (np.float32, 1e-6)])
 @pytest.mark.parametrize("name", OVERLAP_LOSSES)
 def test_overlap_losses_are_torchvision_s(name, dtype, tolerance):
     with np.load(RESOURCES / "torch_losses.npz") as arrays:

@@ -13,6 +13,7 @@ from src.detector import build_detector
 from src.FasterRcnn.merged_views import MergedViews
 from src.FasterRcnn.nms import HardNms
 from src.FasterRcnn.soft_nms import SoftNms, unroll_rounds
+from src.model_utils.configuration.derived import lowest_score
 from src.native import build
 from src.native.operators import NativeSoftNms, use_native_operators
 from tests.helpers.colour_detector import selector
@@ -149,6 +150,14 @@ def test_the_keys_choose_it():
     assert (plain.kind, plain.iou_threshold, plain.sigma) == ("soft_linear", 0.4, 0.3)
     assert (plain.min_score, plain.most) == (0.001, 20)
     assert isinstance(build_detector(small_config()).detections.suppression, HardNms)
+
+
+def test_the_lowest_score_of_a_report():
+    config = small_config(test_score_thr=0.05)
+    assert lowest_score(config) == 0.05
+    assert lowest_score(config.replace(test_nms_kind="soft_linear")) == 0.001
+    softly = config.replace(test_nms_kind="soft_gaussian", test_nms_min_score=0.2)
+    assert lowest_score(softly) == 0.2
 
 
 def test_unknown_kinds_are_refused():
