@@ -165,7 +165,7 @@ def training_parts(loss, optimizer, batch):
         Part(
             "RPN loss",
             _Grouped(loss.rpn_loss, levels, levels),
-            (*logits, *deltas, *targets),
+            (*logits, *deltas, *targets, ops.concat(anchors, 0)),
             trained=True,
         )
     )
@@ -185,7 +185,7 @@ def training_parts(loss, optimizer, batch):
         Part(
             "RCNN loss",
             loss.rcnn_loss,
-            (*_outputs(parts[-1]), labels, chosen, wanted),
+            (*_outputs(parts[-1]), labels, chosen, wanted, rois),
             trained=True,
         )
     )

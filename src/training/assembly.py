@@ -21,6 +21,7 @@ from ..evaluation.run import GroundTruth, read_ground_truth
 from ..graph_cache.compile_cache import CompileCache
 from ..lr_schedule import rates_of_run, scaled_rate
 from ..model_utils.config import Config
+from ..model_utils.configuration.class_weights import class_weights
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.configuration.notes import without_effect
 from ..model_utils.device_adapter import init_device
@@ -125,17 +126,20 @@ def settle_classes(config: Config, ranks: Ranks, say: Callable[[str], None]) -> 
         say: prints a line.
 
     Raises:
-        UserError: the file cannot be read, or its names cannot be classes.
+        UserError: the file cannot be read, its names cannot be classes, or rcnn_class_weights are
+            of others.
     """
     names: list[str] = []
     if ranks.rank == 0:
-        settled, lines = with_file_classes(config)
+        of_file, lines = with_file_classes(config)
         for line in lines:
             say(line)
-        names = list(settled.class_names) if lines else []
+        names = list(of_file.class_names) if lines else []
     with ranks.watch(config.rank_timeout):
         names = ranks.broadcast(names)
-    return config.adopt({"coco_classes": names}, "the training file") if names else config
+    settled = config.adopt({"coco_classes": names}, "the training file") if names else config
+    class_weights(settled)  # before the data is converted
+    return settled
 
 
 def _opening(run: Run) -> str:

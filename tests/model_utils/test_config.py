@@ -236,6 +236,8 @@ def test_only_the_first_document_of_a_users_file_counts(tmp_path):
             "roi_layer",
             {"type": "RoIAlign", "out_size": 5, "sample_num": 2},
         ),
+        (["--rcnn_class_weights", "{car: 2}"], "rcnn_class_weights", {"car": 2.0}),
+        (["--rcnn_class_weights", "[1, 2]"], "rcnn_class_weights", (1.0, 2.0)),
         (["--num_classes", "81"], "num_classes", 81),
         (["--num_classes", "null"], "num_classes", 81),
     ],
@@ -256,6 +258,7 @@ def other_value(key, value, choices):
     special = {
         "coco_classes": ["cat"],
         "roi_layer": {"type": "RoIAlign", "out_size": 5, "sample_num": 2},
+        "rcnn_class_weights": {"person": 2.0},
         "anchor_strides": [4, 8, 16, 32, 64],
         "num_classes": 81,
         "pos_iou_thr_stage2": 0.6,

@@ -19,6 +19,7 @@ from src.FasterRcnn.box_losses import BOX_LOSSES
 from src.FasterRcnn.names import (
     BACKBONES,
     BOX_CONVENTIONS,
+    HARD,
     LOSS_NAMES,
     STAGE_CHANNELS,
     Backbone,
@@ -28,6 +29,7 @@ from src.FasterRcnn.names import (
 from src.FasterRcnn.nms import SUPPRESSIONS
 from src.FasterRcnn.norms import NORMS
 from src.FasterRcnn.resnet import STEM_POOLS, Bottleneck
+from src.FasterRcnn.soft_nms import DECAYS
 from src.model_utils.config import DEFAULT_CONFIG
 from src.model_utils.configuration.yaml_files import read_documents
 from tests.helpers.paths import REPO
@@ -44,6 +46,7 @@ from tests.helpers.paths import REPO
         ("rpn_box_loss", BOX_LOSSES),
         ("rcnn_box_loss", BOX_LOSSES),
         ("test_nms", SUPPRESSIONS),
+        ("test_nms_kind", (HARD, *DECAYS)),
     ],
 )
 def test_the_choices_of_the_configuration_are_those_of_the_network(key, names):

@@ -11,6 +11,7 @@ from ...base.file_names import one_form
 from ...FasterRcnn.names import (
     BACKBONES,
     CANVAS,
+    HARD,
     LEGACY,
     MODERN,
     ROI_STRIDES,
@@ -76,6 +77,16 @@ def as_auto(values: Values) -> dict[str, Any]:
         key: AUTO if BY_CONVENTION.get(key, {}).get(convention) == value else value
         for key, value in values.items()
     }
+
+
+def lowest_score(config: ConfigLike) -> float:
+    """Return the score below which the detector gives nothing: Soft-NMS lowers scores.
+
+    Args:
+        config: uses test_score_thr and the keys of NMS.
+    """
+    key = "test_score_thr" if config.test_nms_kind == HARD else "test_nms_min_score"
+    return float(getattr(config, key))
 
 
 def canvas_sizes(values: Values) -> tuple[tuple[int, int], ...]:

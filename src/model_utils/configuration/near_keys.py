@@ -63,6 +63,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "flipud": ("vertical_flip_ratio",),
     "scale": ("scale_jitter",),
     "multi_scale": ("min_size",),
+    "label_smoothing": ("rcnn_label_smoothing",),
     "hsv_h": ("photometric",),
     "hsv_s": ("photometric",),
     "hsv_v": ("photometric",),
@@ -93,6 +94,10 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "model.backbone.freeze_at": _FREEZE,
     "model.anchor_generator.sizes": ("anchor_scales",),
     "model.anchor_generator.aspect_ratios": ("anchor_ratios",),
+    "model.rpn.bbox_reg_loss_type": ("rpn_box_loss",),
+    "model.rpn.bbox_reg_loss_weight": ("rpn_loss_reg_weight",),
+    "model.roi_box_head.bbox_reg_loss_type": ("rcnn_box_loss",),
+    "model.roi_box_head.bbox_reg_loss_weight": ("rcnn_loss_reg_weight",),
     "model.roi_heads.num_classes": _CLASSES,
     "model.roi_heads.batch_size_per_image": ("num_expected_neg_stage2",),
     "model.roi_heads.score_thresh_test": _SCORE,
@@ -114,6 +119,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "img_scale": _IMAGE_SIZE,
     "score_thr": _SCORE,
     "max_per_img": _MOST,
+    "class_weight": ("rcnn_class_weights",),
     "resume_from": ("resume",),
 }
 

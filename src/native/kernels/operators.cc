@@ -13,6 +13,7 @@
 #include "pooling.h"
 #include "pyramid.h"
 #include "scaling.h"
+#include "soft_nms.h"
 #include "threads.h"
 #include "vector.h"
 
@@ -295,5 +296,17 @@ OPERATOR(match_anchors) {
     kernels::Match(boxes, *Input(params[5]),
                    {Output(params[6]), static_cast<int32_t *>(params[7]),
                     static_cast<int32_t *>(params[8]), Output(params[9])});
+  });
+}
+
+// boxes, scores, groups, rule (Gaussian or not, threshold, sigma, least), most -> scores when taken
+OPERATOR(soft_nms) {
+  return Guarded([&] {
+    const float *rule = Input(params[3]);
+    kernels::SoftNms(
+        {Input(params[0]), Input(params[1]), static_cast<const int32_t *>(params[2]), shapes[1][0],
+         shapes[1][1]},
+        {rule[0] > 0.0f, rule[1], rule[2], rule[3], *static_cast<const int32_t *>(params[4])},
+        Output(params[5]));
   });
 }
