@@ -6,6 +6,7 @@
 #include <exception>
 #include <vector>
 
+#include "averaging.h"
 #include "convolution.h"
 #include "matching.h"
 #include "per_anchor.h"
@@ -267,5 +268,20 @@ OPERATOR(match_anchors) {
     kernels::Match(boxes, *Input(params[5]),
                    {Output(params[6]), static_cast<int32_t *>(params[7]),
                     static_cast<int32_t *>(params[8]), Output(params[9])});
+  });
+}
+
+// share, averages..., as many values -> share; the averages are changed in place
+OPERATOR(follow) {
+  return Guarded([&] {
+    const int pairs = (count - 2) / 2;
+    std::vector<kernels::Follower> followers;
+    for (int i = 1; i <= pairs; ++i) {
+      int64_t length = 1;
+      for (int axis = 0; axis < ndims[i]; ++axis) length *= shapes[i][axis];
+      followers.push_back({Output(params[i]), Input(params[i + pairs]), length});
+    }
+    kernels::Follow(followers, *Input(params[0]));
+    *Output(params[count - 1]) = *Input(params[0]);
   });
 }
