@@ -265,10 +265,11 @@ class UpdateFromSums(nn.Cell):
             loss_scale: () float32, what the gradients have been multiplied with.
         """
         norm = self.update(self.sums, loss_scale * self.batches)
-        return ops.depend(norm, self.each(_to_zero, ops.depend(self.sums, norm)))
+        return ops.depend(norm, self.each(_to_zero, self.sums))
 
 
 def _to_zero(parameter: Parameter) -> Tensor:
+    """Begin a sum anew; after what has read it before, as the order of the program is kept."""
     return ops.assign(parameter, ops.zeros_like(parameter))
 
 
