@@ -13,7 +13,7 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 from benchmarks.peers.protocol import seconds_of
 from src.FasterRcnn.anchor_generator import pyramid_anchors
 from src.FasterRcnn.names import feature_shapes
-from src.network_define import global_norm
+from src.optimization.gradient_update import global_norm
 
 
 class Part(NamedTuple):

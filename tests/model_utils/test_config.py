@@ -372,7 +372,8 @@ def test_help_shows_what_matters_for_the_program_and_how_to_see_all(program, cap
 
 def test_help_with_a_word_shows_the_keys_that_have_it(capsys):
     shown, text = _shown_by_help(capsys, "--help", "LR", program="eval")
-    assert shown == ["base_lr", "lr_base_batch", "lr_type", "min_lr_ratio"]
+    rates = ["base_lr", "lr_base_batch", "lr_type", "min_lr_ratio"]
+    assert shown == [*rates, "backbone_lr_scale", "layer_lr_decay"]
     assert "Learning rate:" in text and "Anchors:" not in text
     with pytest.raises(UserError, match="--help 'yolo': no key has this in its name"):
         load_config(["--help", "yolo"])
@@ -413,6 +414,13 @@ def test_a_truth_value_alone_is_true(arguments, value):
         ("--clip_norm 10 --grad_clip True", []),
         ("--sgd_step 3 5 --lr_type cosine", ["sgd_step has no effect here, it needs lr_type step"]),
         ("--min_lr_ratio 0.1", ["min_lr_ratio has no effect here, it needs lr_type cosine"]),
+        ("--poly_power 2", ["poly_power has no effect here, it needs lr_type poly"]),
+        (
+            "--momentum 0.8 --optimizer adamw",
+            ["momentum has no effect here, it needs optimizer sgd"],
+        ),
+        ("--adam_eps 1e-6", ["adam_eps has no effect here, it needs optimizer adam or adamw"]),
+        ("--adam_eps 1e-6 --optimizer adam --lr_type poly --poly_power 2", []),
         ("--data_url obs://a/b", ["data_url has no effect here, it needs enable_modelarts True"]),
         ("--max_val_images 5 --eval_interval 1", []),
         ("--max_val_images 5 --report", []),

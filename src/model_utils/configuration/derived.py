@@ -198,6 +198,11 @@ def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
     for name in ("train_data_type", "val_data_type"):
         if v[name].startswith("/") or ".." in v[name].split("/"):
             return (name,), "is not a folder inside coco_root; give its name, such as train2017"
+    if v["lr_type"] == "cosine_restarts" and v["restart_period"] > v["epoch_size"]:
+        return ("restart_period", "epoch_size"), (
+            f"is longer than the run, of epoch_size {v['epoch_size']}; lower it, or take lr_type "
+            "cosine"
+        )
     return _wrong_augmentation(v)
 
 

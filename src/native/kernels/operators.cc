@@ -6,6 +6,7 @@
 #include <exception>
 #include <vector>
 
+#include "averaging.h"
 #include "convolution.h"
 #include "matching.h"
 #include "normalisation.h"
@@ -308,5 +309,20 @@ OPERATOR(soft_nms) {
          shapes[1][1]},
         {rule[0] > 0.0f, rule[1], rule[2], rule[3], *static_cast<const int32_t *>(params[4])},
         Output(params[5]));
+  });
+}
+
+// share, averages..., as many values -> share; the averages are changed in place
+OPERATOR(follow) {
+  return Guarded([&] {
+    const int pairs = (count - 2) / 2;
+    std::vector<kernels::Follower> followers;
+    for (int i = 1; i <= pairs; ++i) {
+      int64_t length = 1;
+      for (int axis = 0; axis < ndims[i]; ++axis) length *= shapes[i][axis];
+      followers.push_back({Output(params[i]), Input(params[i + pairs]), length});
+    }
+    kernels::Follow(followers, *Input(params[0]));
+    *Output(params[count - 1]) = *Input(params[0]);
   });
 }
