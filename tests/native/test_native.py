@@ -396,10 +396,23 @@ def test_a_network_computes_the_same_with_them_and_with_gradients():
 @needs_operators
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_grouped_convolution_has_them_and_their_gradients(stride):
-    from mindspore import Tensor, ops
+    from mindspore import ParameterTuple, Tensor, nn, ops
 
     from src.FasterRcnn.layers import conv2d
     from src.native.operators import use_native_operators
+
+    class Step(nn.Cell):
+        def __init__(self, conv):
+            super().__init__(auto_prefix=False)
+            self.conv = conv
+            weights = ParameterTuple([conv.weight, conv.bias])
+            self.step = ops.value_and_grad(self.total, 0, weights)
+
+        def total(self, x):
+            return (self.conv(x) ** 2).sum()
+
+        def construct(self, x):
+            return self.step(x)
 
     rng = np.random.default_rng(0)
     image, weight = numbers(rng, 2, 24, 9, 14), numbers(rng, 48, 4, 3, 3)
@@ -408,9 +421,8 @@ def test_a_grouped_convolution_has_them_and_their_gradients(stride):
         conv = conv2d(24, 48, 3, stride, groups=6, has_bias=True)
         conv.weight.set_data(Tensor(weight))
         assert use_native_operators(conv, BUILT) == 1 if native else conv.own is None
-        step = ops.value_and_grad(lambda x, conv=conv: (conv(x) ** 2).sum(), 0, conv.weight)
-        total, gradients = step(Tensor(image))
-        found.append([float(total), *(gradient.asnumpy() for gradient in gradients)])
+        total, (of_image, of_parameters) = Step(conv)(Tensor(image))
+        found.append([out.asnumpy() for out in (total, of_image, *of_parameters)])
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-2)
 
