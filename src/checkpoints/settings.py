@@ -12,7 +12,7 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..base.messages import one_line, short_list
-from ..FasterRcnn.names import CAFFE_STYLE, CANVAS, TORCH_STYLE
+from ..FasterRcnn.names import CANVAS, TORCH_STYLE
 from ..images.geometry import SHORT_EDGE, ResizeRule
 from ..model_utils.config import Config
 from ..model_utils.configuration.derived import as_auto
@@ -196,7 +196,7 @@ def _model_zoo_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     backbone = backbone_named(form, TORCH_STYLE) if form else None
     settings = family_settings(MODEL_ZOO, backbone or "")
     # ResNet-50 is left to the configuration: the zoo has v1 and v1.5, which look alike.
-    if not form or not backbone or backbone_named(form, CAFFE_STYLE) == "resnet_v1_50":
+    if backbone in (None, "resnet_v1.5_50"):
         del settings["backbone"]
     return settings
 
