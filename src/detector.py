@@ -26,7 +26,7 @@ from .FasterRcnn.fpn_neck import FeatPyramidNeck
 from .FasterRcnn.layers import at_least_one
 from .FasterRcnn.matcher import Matcher
 from .FasterRcnn.merged_views import MergedViews, ViewCandidates
-from .FasterRcnn.names import HARD, ROI_STRIDES, STAGE_CHANNELS, TIGHT
+from .FasterRcnn.names import BACKBONES, HARD, ROI_STRIDES, TIGHT
 from .FasterRcnn.nms import build_nms, build_suppression
 from .FasterRcnn.proposal_generator import Proposal
 from .FasterRcnn.rcnn import Rcnn, RcnnLoss
@@ -60,7 +60,7 @@ def build_detector(config: Config) -> FasterRcnn:
             stem_pool=config.stem_pool,
             fold=compute_dtype(config) == "float32",
         ),
-        fpn_neck=FeatPyramidNeck(STAGE_CHANNELS, config.fpn_out_channels),
+        fpn_neck=FeatPyramidNeck(BACKBONES[config.backbone].channels, config.fpn_out_channels),
         rpn_with_loss=RPN(
             config.fpn_out_channels,
             config.rpn_feat_channels,

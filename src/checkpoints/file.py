@@ -183,6 +183,7 @@ def canonical_name(name: str) -> str:
     name = name.replace("fpn_ncek.", "fpn_neck.")
     name = re.sub(r"\.(?:down_sample_layer|down_sample)\.0\.", ".conv_down_sample.", name)
     name = re.sub(r"\.(?:down_sample_layer|down_sample)\.1\.", ".bn_down_sample.", name)
+    name = re.sub(r"\.bn([12])d\.", r".bn\1.", name)  # of the model zoo's ResNet-18 and 34
     return f"backbone.{name}" if _BACKBONE_ONLY.match(name) else name
 
 

@@ -28,6 +28,17 @@ kernels::Shape ShapeOf(const int64_t *image, const int64_t *weights, const void 
           static_cast<int>(image[2]), static_cast<int>(image[3]),   Input(cells)};
 }
 
+// The same where weights are of groups; how many there are.
+kernels::Shape GroupedShapeOf(const int64_t *image, const int64_t *weights, const void *cells) {
+  kernels::Shape shape = ShapeOf(image, weights, cells);
+  shape.in = static_cast<int>(image[1]);
+  return shape;
+}
+
+int GroupsOf(const int64_t *image, const int64_t *weights) {
+  return static_cast<int>(image[1] / weights[1]);
+}
+
 const bool *Flags(const void *tensor) { return static_cast<const bool *>(tensor); }
 
 float *Output(void *tensor) { return static_cast<float *>(tensor); }
@@ -71,6 +82,7 @@ kernels::Regions RegionsOf(void *const *params, const int64_t *shape, int64_t si
 
 extern "C" void use_threads(int count) { kernels::UseThreads(count); }
 extern "C" int channels() { return kernels::kColumns; }
+extern "C" int grouped_channels() { return kernels::kGroupedChannels; }
 
 // Convolutions may take more inputs: the bias of their forward step, (out,), and the cells that are
 // there, (batch, 2); without them there is none, and all are.
@@ -191,6 +203,53 @@ OPERATOR(strided1x1_weight_gradient) {
     kernels::PointwiseWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells), 2,
                                      Input(params[0]), Input(params[1]), Output(params[count - 1]));
   });
+}
+
+// image, weights of groups[, bias][, cells] -> result
+int Grouped(int stride, int count, void **params, const int *ndims, int64_t **shapes) {
+  return Guarded([&] {
+    const MoreInputs more(2, count, params, ndims);
+    kernels::GroupedForward(GroupedShapeOf(shapes[0], shapes[1], more.cells),
+                            GroupsOf(shapes[0], shapes[1]), stride, Input(params[0]),
+                            Input(params[1]), Input(more.bias), Output(params[count - 1]));
+  });
+}
+OPERATOR(grouped3x3) { return Grouped(1, count, params, ndims, shapes); }
+OPERATOR(strided_grouped3x3) { return Grouped(2, count, params, ndims, shapes); }
+
+// image (only its shape is of interest), gradient of the result, weights of groups[, cells] ->
+// gradient of the image
+int GroupedInputGradient(int stride, int count, void **params, const int *ndims, int64_t **shapes) {
+  return Guarded([&] {
+    const MoreInputs more(3, count, params, ndims);
+    kernels::GroupedInputGradient(GroupedShapeOf(shapes[0], shapes[2], more.cells),
+                                  GroupsOf(shapes[0], shapes[2]), stride, Input(params[1]),
+                                  Input(params[2]), Output(params[count - 1]));
+  });
+}
+OPERATOR(grouped3x3_input_gradient) {
+  return GroupedInputGradient(1, count, params, ndims, shapes);
+}
+OPERATOR(strided_grouped3x3_input_gradient) {
+  return GroupedInputGradient(2, count, params, ndims, shapes);
+}
+
+// image, gradient of the result[, cells] -> gradient of the weights of groups
+int GroupedWeightGradient(int stride, int count, void **params, const int *ndims,
+                          int64_t **shapes) {
+  return Guarded([&] {
+    const MoreInputs more(2, count, params, ndims);
+    const int64_t *weights = shapes[count - 1];
+    kernels::GroupedWeightGradient(GroupedShapeOf(shapes[0], weights, more.cells),
+                                   GroupsOf(shapes[0], weights), stride, Input(params[0]),
+                                   Input(params[1]), Output(params[count - 1]));
+  });
+}
+OPERATOR(grouped3x3_weight_gradient) {
+  return GroupedWeightGradient(1, count, params, ndims, shapes);
+}
+OPERATOR(strided_grouped3x3_weight_gradient) {
+  return GroupedWeightGradient(2, count, params, ndims, shapes);
 }
 
 // map, cells -> the map with zeros behind them
