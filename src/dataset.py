@@ -16,6 +16,7 @@ import numpy as np
 from mindspore import dataset as ds
 
 from .base.errors import UserError
+from .base.messages import counted
 from .data.epoch_plan import (
     EpochPlan,
     Part,
@@ -64,8 +65,8 @@ def steps_per_epoch(config: Config, mindrecord_set: MindRecordSet, world_size: i
     if steps == 0:
         raise UserError(
             f"{mindrecord_set.anno_path} has {mindrecord_set.num_images} usable training "
-            f"images, fewer than one batch of {config.batch_size} on {world_size} device(s); "
-            "lower batch_size"
+            f"images, fewer than one batch of {config.batch_size} on "
+            f"{counted(world_size, 'device')}; lower batch_size"
         )
     limit = int(config.steps_per_epoch_limit)
     return min(steps, limit) if limit else steps

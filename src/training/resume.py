@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import nn
 
 from ..base.errors import DamagedFileError, UserError
-from ..base.messages import short
+from ..base.messages import counted, short
 from ..checkpoints.file import Checkpoint, describe_model
 from ..checkpoints.loading import load_training_state, require_training_state, set_parameter
 from ..checkpoints.names import find_checkpoints
@@ -238,7 +238,8 @@ def resumed_lines(path: Path, meta: Mapping[str, Any], at: Position, world_size:
     lines = [f"resumed {path} after epoch {meta['epoch']} step {meta['step_in_epoch']}"]
     if world_size != meta["world_size"]:
         lines.append(
-            f"its run had {meta['world_size']} process(es), this one has {world_size}: "
+            f"its run had {counted(meta['world_size'], 'process', 'processes')}, this one has "
+            f"{world_size}: "
             f"that is epoch {at.epoch} step {at.step_in_epoch} here"
         )
     return lines

@@ -88,7 +88,7 @@ def test_coco_record(tmp_path):
     np.testing.assert_array_equal(record.labels, [1, 2])  # by name: cat has category id 7
     np.testing.assert_array_equal(record.crowd, [False, False])
     assert record.stated_size == (80, 100)
-    assert report.lines() == [f"{tmp_path / 'anno.json'}: 1 images, 2 boxes"]
+    assert report.lines() == [f"{tmp_path / 'anno.json'}: 1 image, 2 boxes"]
 
 
 def test_coco_subset_and_order_of_classes(tmp_path):

@@ -242,7 +242,7 @@ def damage_compression(root):
     ("change", "words"),
     [
         (change_annotation, "instances_train2017.json has changed since its records were made"),
-        (change_image, "1 images have changed since their records were made (first: img_2.v1.jpg)"),
+        (change_image, "1 image has changed since their records were made (first: img_2.v1.jpg)"),
         (damage_records, "are damaged"),
         (damage_index, "are damaged"),
         (damage_compression, "are damaged"),
