@@ -82,10 +82,10 @@ def records_of(
     report = AnnotationReport(source=file.path)
     for finding, example in file.findings:
         report.add(finding, example)
+    if not file.images and report.broken:
+        raise report.unusable("no usable image is left")
     labels = file.labels(class_names)
     _report_absent(file, labels, class_names, report, to_learn and file.lists_classes)
-    if not file.images and report.counts:
-        raise report.unusable("no picture with annotations that can be used is left")
     images = file.listed_images()
     rows = _rows_by_image(file, images, labels, report, skips_broken)
     builder = RecordBuilder(

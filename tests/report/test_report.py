@@ -184,7 +184,7 @@ def test_the_way_on_after_an_early_end(made, tmp_path):
     (run / "environment.json").write_text(json.dumps(environment))
     going_on = f"--resume auto --output_dir '{run}' --callbacks hooks.Mine"
     words = Page(write_report(load_config([]), run).read_text()).words
-    assert going_on in words and "early" not in words and "rm -rf" not in words
+    assert going_on in words and "ended early" not in words and "rm -rf" not in words
     environment["stopped_early"] = "ap was not better"
     (run / "environment.json").write_text(json.dumps(environment))
     page = Page(write_report(load_config([]), run).read_text())

@@ -84,7 +84,9 @@ def test_all_of_them_are_listed_and_the_rest_is_looked_at(broken, tmp_path, caps
     place = lines.index(title)
     listed = [line for line in lines[place + 1 :] if line.startswith("    - ")]
     assert len(listed) == number and first in listed[0]
-    assert (tmp_path / "out/data_check.html").is_file()
+    assert "that cannot be used: a training does not begin" in (
+        (tmp_path / "out/data_check.html").read_text()
+    )
     assert any(line.startswith("  boxes a picture: ") for line in lines)
     assert not any("without annotations, left out" in line for line in lines)
     assert browse([*data, "--draws", "0", "--output_dir", str(tmp_path / "out")]) == 0
@@ -116,3 +118,12 @@ def test_nothing_but_broken_files(tmp_path, capsys):
     arguments = [str(tmp_path), "--coco_classes", *CLASSES, "--output_dir", str(tmp_path / "out")]
     with pytest.raises(UserError, match="4 annotation files that cannot be used"):
         check(arguments)
+
+
+def test_a_validation_split_that_cannot_be_used_does_not_end_a_check(tmp_path, capsys):
+    samples.voc_roboflow(tmp_path / "data")
+    for path in (tmp_path / "data/valid").glob("*.xml"):
+        path.write_text("<annotation>")
+    assert check([str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "note: no validation split is looked at: " in told and "advice:" in told
