@@ -20,7 +20,7 @@ from ...images.sizes import shown_size
 
 T = TypeVar("T")
 
-_MOST_FILES = 10_000_000
+_MOST_FILES, _MOST_FOLDERS = 10_000_000, 200_000  # that are looked at: not a whole disk
 _READERS = 8  # threads: a file system of the network answers several at once
 _AT_ONCE = 10_000  # files that are waited for together
 
@@ -43,7 +43,7 @@ def files_in(folder: str, suffixes: Iterable[str], *, deep: bool = True) -> list
     """
     ends = tuple(suffixes)
     found: list[str] = []
-    seen: set[tuple[int, int]] = set()
+    looked_at, seen = 0, set[tuple[int, int]]()
     whole = os.path.realpath(folder)
     for place, folders, names in os.walk(folder, followlinks=True):
         status = os.stat(place)
@@ -58,8 +58,12 @@ def files_in(folder: str, suffixes: Iterable[str], *, deep: bool = True) -> list
         found += [
             start + name for name in names if name.lower().endswith(ends) and not is_hidden(name)
         ]
-        if len(found) > _MOST_FILES:
-            raise UserError(f"{folder} has more than {_MOST_FILES} files; give a smaller folder")
+        looked_at += len(names)
+        if looked_at > _MOST_FILES or len(seen) > _MOST_FOLDERS:
+            raise UserError(
+                f"{folder} has more than {_MOST_FILES:,} files or {_MOST_FOLDERS:,} folders; give "
+                "a smaller folder"
+            )
     return sorted(found)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from src.base.errors import UserError
 from src.data.file_classes import with_file_classes
+from src.data.formats import folder
 from src.data.formats.folder import files_in
 from src.data.formats.recognise import find_parts, require_parts
 from src.data.source import data_source
@@ -166,6 +167,15 @@ def test_links_out_of_the_folder_are_passed_over_and_said(tmp_path, capsys):
         found = files_in(str(place), [".jpg"])
         assert [name.rpartition("/")[2] for name in found] == [f"{t.name}.jpg" for t in TRAIN]
     assert "images/out leads to " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", ["_MOST_FILES", "_MOST_FOLDERS"])
+def test_a_whole_disk_is_not_looked_through(tmp_path, monkeypatch, limit):
+    for name in ("a", "b", "c"):
+        write(tmp_path / name / "x.txt", "")
+    monkeypatch.setattr(folder, limit, 2)
+    with pytest.raises(UserError, match="give a smaller folder"):
+        folder.files_in(str(tmp_path), [".jpg"])
 
 
 @pytest.mark.parametrize("part", ["..", ".", ".hidden"])
