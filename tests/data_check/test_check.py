@@ -63,7 +63,7 @@ def checked(root, tmp_path_factory):
 def test_the_text_names_what_is_wrong(checked):
     _, text = checked
     assert "classes: the 2 of" in text
-    assert "boxes without a positive width and height" in text
+    assert "1 box without a positive width and height" in text
     assert "1 missing or undecodable image, skipped: cut.jpg" in text
     assert "1 box partly outside its image, clipped" in text
     assert "validation pictures that are (nearly) the same as training pictures: 1" in text
@@ -91,6 +91,7 @@ def test_the_advice_is_a_configuration(checked, root, tmp_path, capsys):
     config = load_config(["--config_path", path])
     assert (config.coco_root, config.class_names) == (str(root), ("dog", "cat"))
     assert config.num_gts == 16 and config.device_target == "CPU"
+    assert config.box_convention == "modern"  # no weights ask for another one
     content = json.loads((folder / "data_check.json").read_text())
     for item in content["advice"]:
         for key, value in item["keys"].items():
