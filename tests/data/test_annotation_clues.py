@@ -64,7 +64,7 @@ def record(boxes, stated_size=None):
 def test_fractions_are_reported_and_nothing_else_is_an_error(tmp_path):
     _, report = coco(tmp_path, with_boxes([0.1, 0.2, 0.3, 0.25], [5, 5, 20, 20]))
     assert report.counts == {"fractions": 1}
-    assert "look like fractions of its size" in "".join(report.lines())
+    assert "looks like fractions of its size" in "".join(report.lines())
     with pytest.raises(UserError, match="no box is in pixels; 1 box .*multiply x by the image's"):
         coco(tmp_path, with_boxes([0.1, 0.2, 0.3, 0.25], [5, 5, 0, 20]))
     with pytest.raises(UserError, match="look like fractions"):

@@ -301,7 +301,7 @@ def test_txt_rows(tmp_path):
     np.testing.assert_array_equal(records[0].boxes, [[1, 2, 3, 4], [5.5, 6, 7, 8]])
     assert records[0].labels.tolist() == [1, 2] and records[0].crowd.tolist() == [False, True]
     assert records[1].boxes.shape == (0, 4)
-    assert report.num_crowd == 1 and "(1 of them crowd regions)" in report.lines()[0]
+    assert report.num_crowd == 1 and "(1 of them a crowd region)" in report.lines()[0]
 
 
 def test_txt_names_that_look_difficult(tmp_path):
