@@ -60,7 +60,11 @@ def ended(tmp_path_factory):
         )
         return run.display
 
-    assert train_tiny(config, ranks=_Shares(), display=loud) == 0
+    def sharing(run):
+        run.weights._ranks = _Shares()
+        return run.weights
+
+    assert train_tiny(config, weights=sharing, display=loud) == 0
     return folder / "a run", printed
 
 
