@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record sets -> batches.
 
-What a sample looks like depends on (seed, epoch, image) alone, and the order of an epoch on (seed,
-epoch) and the pictures' sizes: worker threads, ranks and resuming in the middle change nothing.
+What a sample looks like depends on (seed, epoch, image) and how often the epoch has had the image
+before alone, and the order of an epoch on (seed, epoch), the pictures' classes and their sizes:
+worker threads, ranks and resuming in the middle change nothing.
 """
 
 import itertools
@@ -16,14 +17,8 @@ import numpy as np
 from mindspore import dataset as ds
 
 from .base.errors import UserError
-from .data.epoch_plan import (
-    EpochPlan,
-    Part,
-    canvas_numbers,
-    epoch_order,
-    plan_epoch,
-    plan_evaluation,
-)
+from .data.epoch_plan import EpochPlan, Part, canvas_numbers, plan_epoch, plan_evaluation
+from .data.epoch_sampling import build_sampler
 from .data.record_check import find_damage
 from .data.record_set import MindRecordSet
 from .data.train_sample import Augmentation, Sample, make_train_sample
@@ -44,6 +39,7 @@ TRAIN_COLUMNS = (
     "image_index",
 )
 EVAL_COLUMNS = ("image", "image_meta", "image_index")
+_SOURCE = ["image", "boxes", "labels", "crowd", "image_index"]  # columns of a record
 # Batches that wait in each stage of the pipeline. MindSpore's 16 would hold 16 x 24 MB at 1280x768.
 _PREFETCH = 4
 
@@ -52,7 +48,8 @@ def steps_per_epoch(config: Config, mindrecord_set: MindRecordSet, world_size: i
     """Return the batches a rank in one epoch: whole global batches only.
 
     Args:
-        config: uses batch_size and steps_per_epoch_limit, the most batches (0: all).
+        config: uses batch_size, steps_per_epoch_limit, the most batches (0: all), and the keys of
+            `build_sampler`.
         mindrecord_set: of the training split.
         world_size: processes of the run.
 
@@ -60,7 +57,7 @@ def steps_per_epoch(config: Config, mindrecord_set: MindRecordSet, world_size: i
         UserError: fewer images than one global batch.
     """
     global_batch = int(config.batch_size) * world_size
-    steps = mindrecord_set.num_images // global_batch
+    steps = build_sampler(config, mindrecord_set.records).length // global_batch
     if steps == 0:
         raise UserError(
             f"{mindrecord_set.anno_path} has {mindrecord_set.num_images} usable training "
@@ -87,8 +84,8 @@ def create_train_dataset(
     `world_size` times the batch size gets at that step.
 
     Args:
-        config: uses batch_size, steps_per_epoch_limit, seed and the keys of `InputFormat` and
-            `Augmentation`.
+        config: uses batch_size, steps_per_epoch_limit, seed and the keys of `build_sampler`,
+            `InputFormat` and `Augmentation`.
         mindrecord_set: of the training split.
         epoch: number of the epoch; another one shuffles and augments differently.
         rank, world_size: this process among those of the run.
@@ -114,18 +111,20 @@ def create_train_dataset(
     plan = plan.between(skip_steps, steps)
     if not plan.images.size:
         raise UserError(f"no batch is left of epoch {epoch} after skipping {skip_steps} of {steps}")
-    prepare, source = _train_preparation(config, mindrecord_set, epoch, plan)
-    own = plan.images[:, rank::world_size].reshape(-1)
-    rows = _open_rows(config, mindrecord_set, source, own)
-    return _batches(config, rows, prepare, source, TRAIN_COLUMNS, batch_size)
+    prepare = _train_preparation(config, mindrecord_set, epoch)
+    own = slice(rank, None, world_size)
+    rows = _open_rows(config, mindrecord_set, _SOURCE, plan.images[:, own].reshape(-1))
+    canvases = np.broadcast_to(plan.canvases[:, None], plan.images.shape)
+    places = np.stack((canvases, plan.repeats), -1)[:, own].reshape(-1, 2)
+    rows = _numbered(rows, "place", places)
+    return _batches(config, rows, prepare, [*_SOURCE, "place"], TRAIN_COLUMNS, batch_size)
 
 
 def _train_preparation(
-    config: Config, mindrecord_set: MindRecordSet, epoch: int, plan: EpochPlan
-) -> tuple[Callable[..., Sample], list[str]]:
-    """What makes samples of a plan's records, and the records' columns that it takes."""
-    canvas_of = np.zeros(mindrecord_set.num_images, np.int64)
-    canvas_of[plan.images] = plan.canvases[:, None]
+    config: Config, mindrecord_set: MindRecordSet, epoch: int
+) -> Callable[..., Sample]:
+    """What makes samples of the records' columns `_SOURCE` and their places: (2,) int64, number of
+    the canvas and how often the epoch has had the image before."""
     target = InputFormat.from_config(config)
     augmentation = Augmentation.from_config(config, epoch)
     max_pixels = int(config.max_image_pixels)
@@ -136,15 +135,17 @@ def _train_preparation(
         labels: np.ndarray,
         crowd: np.ndarray,
         image_index: np.ndarray,
+        place: np.ndarray,
     ) -> Sample:
         index = int(image_index.item())
+        canvas, repeat = place.tolist()
         rgb = _decode(mindrecord_set, max_pixels, index, image, boxes, labels, crowd)
         sample = make_train_sample(
-            rgb, boxes, labels, crowd, index, target, augmentation, canvas=int(canvas_of[index])
+            rgb, boxes, labels, crowd, index, target, augmentation, canvas=canvas, repeat=repeat
         )
         return (*sample, np.int32(index))
 
-    return prepare, ["image", "boxes", "labels", "crowd", "image_index"]
+    return prepare
 
 
 def _epoch_plan(
@@ -154,7 +155,7 @@ def _epoch_plan(
     global_batch: int,
     parts: Sequence[Part],
 ) -> EpochPlan:
-    order = epoch_order(mindrecord_set.num_images, int(config.seed), epoch)
+    order = build_sampler(config, mindrecord_set.records).order(int(config.seed), epoch)
     canvases = canvas_numbers(ResizeRule.from_config(config), mindrecord_set.sizes)
     return plan_epoch(order, canvases, global_batch, parts)
 
@@ -213,8 +214,7 @@ def create_eval_dataset(
 
     rows = _open_rows(config, mindrecord_set, ["image", "image_index"], images)
     # (N, 1): MindSpore 2.10 cannot hand over scalars with numpy 2
-    numbered = ds.NumpySlicesDataset({"number": numbers[:, None]}, shuffle=False)
-    rows = ds.zip((rows, numbered))
+    rows = _numbered(rows, "number", numbers[:, None])
     source = ["image", "image_index", "number"]
     image, meta, index = EVAL_COLUMNS
     more = [f"{name}_{view}" for view in range(1, len(views)) for name in (image, meta)]
@@ -282,6 +282,11 @@ def _open_rows(
         for start in range(0, len(order), mindrecord_set.num_images)
     ]
     return parts[0] if len(parts) == 1 else ds.ConcatDataset(parts)
+
+
+def _numbered(rows: ds.Dataset, name: str, numbers: np.ndarray) -> ds.Dataset:
+    """The rows, each with its row (K,) of `numbers` as a column more."""
+    return ds.zip((rows, ds.NumpySlicesDataset({name: numbers}, shuffle=False)))
 
 
 def _batches(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backbone's normalisation layers."""
+"""The network's normalisation layers."""
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
@@ -28,14 +28,29 @@ def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
     if kind == "gn":
         return GroupNorm(_GROUPS, channels, eps)
     if kind == "bn":
-        return BatchNorm(channels, eps=eps, momentum=0.9)
+        return BatchNorm(channels, eps)
     if kind == "frozen_bn":
         return FrozenBatchNorm(channels, eps)
     raise ValueError(f"norm {kind!r} is none of {', '.join(NORMS)}")
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation (Ioffe & Szegedy 2015) that can count the cells of own canvases alone."""
+    """Batch normalisation (Ioffe & Szegedy 2015) of own canvases alone, and of several processes.
+
+    MindSpore's operator computes it as long as every cell counts and the batch is of one process.
+
+    Args:
+        channels: of the feature map.
+        eps: added to the variance.
+
+    Attributes:
+        sum_over_ranks: (N,) float32 -> their sums over all ranks, with gradient; the statistics of
+            a training step are then of the batches of all ranks together. None: of the own one.
+    """
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__(channels, eps=eps, momentum=0.9)
+        self.sum_over_ranks: nn.Cell | None = None
 
     def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
         """Return the normalised map, of the shape of `x`.
@@ -44,21 +59,45 @@ class BatchNorm(nn.BatchNorm2d):
             x: (B, C, H, W).
             cells: of `x`; those that the statistics of a training step are of.
         """
-        if cells is None or not self.training or self.use_batch_statistics is False:
+        if not self.training or self.use_batch_statistics is False:
             return super().construct(x)
-        mask = own_mask(cells, *x.shape[2:])
-        count = ops.reduce_sum(mask)
-        mean = ops.reduce_sum(x * mask, (0, 2, 3)) / count
-        centred = (x - _of_channels(mean)) * mask
-        variance = ops.reduce_sum(centred * centred, (0, 2, 3)) / count
+        if cells is None and self.sum_over_ranks is None:
+            return super().construct(x)
+        mask = None if cells is None else own_mask(cells, *x.shape[2:])
+        sums, count = self._totals(ops.reduce_sum(_shown(x, mask), (0, 2, 3)), _count(x, mask))
+        mean = sums / count
+        centred = _shown(x - _of_channels(mean), mask)
+        squares = ops.reduce_sum(centred * centred, (0, 2, 3))
+        if self.sum_over_ranks is not None:
+            squares = self.sum_over_ranks(squares)
+        variance = squares / count
         result = centred * _of_channels(self.gamma / ops.sqrt(variance + self.eps))
         unbiased = variance * (count / (count - 1.0))
         moved = self._move(self.moving_mean, mean), self._move(self.moving_variance, unbiased)
         return ops.depend(result + _of_channels(self.beta), moved)
 
+    def _totals(self, sums: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums (C,) and the number of cells () of all ranks."""
+        if self.sum_over_ranks is None:
+            return sums, count
+        totals = self.sum_over_ranks(ops.concat((sums, ops.reshape(count, (1,))), 0))
+        return totals[:-1], ops.stop_gradient(totals[-1])
+
     def _move(self, statistic: Parameter, value: Tensor) -> Tensor:
         value = ops.stop_gradient(value)
         return ops.assign_sub(statistic, (statistic - value) * self.momentum)
+
+
+def share_statistics(network: nn.Cell, sum_over_ranks: nn.Cell) -> None:
+    """Let every trainable BatchNorm take its statistics over the batches of all ranks.
+
+    Args:
+        network: searched with all Cells inside it; changed in place.
+        sum_over_ranks: see `BatchNorm`.
+    """
+    for _, layer in network.cells_and_names():
+        if isinstance(layer, BatchNorm):
+            layer.sum_over_ranks = sum_over_ranks
 
 
 class FrozenBatchNorm(nn.BatchNorm2d):
@@ -162,6 +201,23 @@ class GroupNorm(nn.Cell):
         variance = ops.reduce_sum(groups * groups, (2, 3)).reshape((batch, -1, 1)) / count
         groups = groups / ops.expand_dims(ops.sqrt(variance + self.eps), 3)
         return ops.cast(ops.reshape(groups, x.shape), x.dtype)
+
+
+def _shown(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return (B, C, H, W) with zeros where the mask (B, 1, H, W) has them; None has none."""
+    return x if mask is None else x * mask
+
+
+def _count(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return how many cells of a channel of `x` the mask shows, () float32."""
+    if mask is not None:
+        return ops.reduce_sum(mask)
+    return _number(x.shape[0] * x.shape[2] * x.shape[3])
+
+
+@ops.constexpr
+def _number(value: int) -> Tensor:
+    return Tensor(value, ms.float32)
 
 
 def _of_channels(values: Tensor) -> Tensor:

@@ -288,6 +288,8 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "num_images": partial(coerce, _FROM_ONE),
     "seed": partial(coerce, RULES["seed"]),
     "annotations_sha256": _text,
+    "train_sampler": _text,
+    "repeat_threshold": partial(coerce, RULES["repeat_threshold"]),
     **_RUN_FIELDS,
     "loss_logs": _loss_logs,
     "gradient_norm": _mean,

@@ -37,7 +37,7 @@ class Ranks:
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
         self.folder: Path | None = None
-        self._all_reduce = _AllReduce() if world_size > 1 else None
+        self._all_reduce = SumOverRanks() if world_size > 1 else None
         self._seen = time.monotonic()
 
     def all_reduce(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -199,25 +199,39 @@ class SharedCount(nn.Cell):
         return ops.maximum(self.all_reduce(ops.stop_gradient(count)), 1.0) * self.share
 
 
-class _AllReduce(nn.Cell):
-    """Sum of a tensor over all ranks."""
+class SumOverRanks(nn.Cell):
+    """Sum of a tensor over all ranks.
+
+    Its gradient is the sum over all ranks too: what one rank adds reaches the losses of all.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
 
     def construct(self, values: Tensor) -> Tensor:
+        """Return the sum, of the shape of `values`.
+
+        Args:
+            values: of any shape, float32.
+        """
         return self.all_reduce(values)
 
 
 def moving_statistics(network: nn.Cell) -> list[Parameter]:
-    """Return BatchNorm's moving means and variances, which each rank takes of its own batches.
+    """Return the moving means and variances of BatchNorm layers that are trained.
+
+    Each rank takes them of its own batches, unless the layers share their statistics.
 
     Args:
         network: searched with all Cells inside it.
     """
-    endings = (".moving_mean", ".moving_variance")
-    return [p for p in network.get_parameters() if p.name.endswith(endings)]
+    return [
+        statistic
+        for _, layer in network.cells_and_names()
+        if isinstance(layer, nn.BatchNorm2d) and layer.use_batch_statistics is not False
+        for statistic in (layer.moving_mean, layer.moving_variance)
+    ]
 
 
 def _flat(parameters: Sequence[Parameter]) -> np.ndarray:

@@ -13,6 +13,7 @@ from .. import detector
 from ..base.progress import Display
 from ..checkpoints.file import describe_model, save_checkpoint
 from ..checkpoints.pretrained import load_pretrained
+from ..data.epoch_sampling import REPEAT_FACTOR, build_sampler
 from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
@@ -93,6 +94,8 @@ def assemble_run(
         best=run_best(config, meta),
         **state_of(meta, ranks.world_size),
     )
+    for line in build_sampler(config, data.records).lines():
+        say(line)
     folder.begin(config, resumed=bool(meta))
     begin_record(run, resumed=bool(meta))
     say(_opening(run))
@@ -151,10 +154,18 @@ def contract_of(config: Config, data: MindRecordSet) -> dict[str, Any]:
     """Return what has to be the same when a run goes on, for its steps to mean the same.
 
     Args:
-        config: uses seed.
+        config: uses seed, train_sampler and repeat_threshold.
         data: the training images.
     """
-    return {"num_images": data.num_images, "seed": config.seed, "annotations_sha256": data.content}
+    contract: dict[str, Any] = {
+        "num_images": data.num_images,
+        "seed": config.seed,
+        "annotations_sha256": data.content,
+        "train_sampler": config.train_sampler,
+    }
+    if config.train_sampler == REPEAT_FACTOR:
+        contract["repeat_threshold"] = config.repeat_threshold
+    return contract
 
 
 def run_rates(

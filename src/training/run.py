@@ -271,8 +271,7 @@ class Run:
 
         They take no part in training, and averaging is linear: when it is done changes nothing.
         """
-        if self.config.norm == "bn":
-            self.ranks.average(moving_statistics(self.network))
+        self.ranks.average(moving_statistics(self.network))
 
     def _meta(self, logs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return what a checkpoint says of the run; `logs`: the unfinished lines of every rank."""

@@ -12,6 +12,7 @@ from mindspore import nn
 
 from ..base.errors import UserError
 from ..base.progress import Display
+from ..data.epoch_sampling import SHUFFLE
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
 from ..evaluation.analysis.report import show_report, write_report
@@ -199,6 +200,7 @@ def without_augmentation(config: Config, world_size: int) -> Config:
     """
     batch = config.batch_size * world_size
     return config.replace(
+        train_sampler=SHUFFLE,
         augmentations=["resize"],
         scale_jitter=[1.0, 1.0],
         min_size=list(config.min_size)[-1:],

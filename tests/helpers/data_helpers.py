@@ -41,6 +41,8 @@ def make_config(root="", **changes) -> types.SimpleNamespace:
         "test_batch_size": 2,
         "max_val_images": 0,
         "steps_per_epoch_limit": 0,
+        "train_sampler": "shuffle",
+        "repeat_threshold": 0.001,
         "img_width": 96,
         "img_height": 64,
         "keep_ratio": True,

@@ -11,6 +11,12 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[ConfigLike], bool], str], ...] = 
     (("clip_norm",), lambda c: c.grad_clip, "grad_clip True"),
     (("sgd_step",), lambda c: c.lr_type == "step", "lr_type step"),
     (("min_lr_ratio",), lambda c: c.lr_type != "step", "lr_type cosine"),
+    (
+        ("repeat_threshold",),
+        lambda c: c.train_sampler == "repeat_factor",
+        "train_sampler repeat_factor",
+    ),
+    (("sync_bn",), lambda c: c.norm == "bn", "norm bn"),
     (("warmup_ratio",), lambda c: c.warmup_step > 0, "warmup_step"),
     (("max_val_images",), lambda c: c.eval_interval > 0 or c.report, "eval_interval"),
     (("rpn_loss_beta",), lambda c: c.rpn_box_loss == "smooth_l1", "rpn_box_loss smooth_l1"),
