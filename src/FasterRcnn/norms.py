@@ -51,6 +51,7 @@ class BatchNorm(nn.BatchNorm2d):
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__(channels, eps=eps, momentum=0.9)
         self.sum_over_ranks: nn.Cell | None = None
+        self.assign_sub = ops.AssignSub()
 
     def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
         """Return the normalised map, of the shape of `x`.
@@ -85,7 +86,12 @@ class BatchNorm(nn.BatchNorm2d):
 
     def _move(self, statistic: Parameter, value: Tensor) -> Tensor:
         value = ops.stop_gradient(value)
-        return ops.assign_sub(statistic, (statistic - value) * self.momentum)
+        return self.assign_sub(statistic, (statistic - value) * self.momentum)
+
+    def move_once(self) -> None:
+        """Leave what moves the statistics out when feature maps are computed again."""
+        self.bn_train.recompute(False)
+        self.assign_sub.recompute(False)
 
 
 def share_statistics(network: nn.Cell, sum_over_ranks: nn.Cell) -> None:

@@ -54,12 +54,12 @@ class ClassMembers:
 
     def __init__(self, records: Sequence[ImageRecord]) -> None:
         self.num_images = len(records)
-        pairs = [np.empty((0, 2), np.int64)]
-        for index, record in enumerate(records):
-            labels = np.unique(record.labels[~record.crowd]).astype(np.int64)
-            pairs.append(np.stack((labels, np.full_like(labels, index)), 1))
-        ordered = np.unique(np.concatenate(pairs), axis=0)
-        self.labels, self.pictures = ordered[:, 0], ordered[:, 1]
+        none = np.empty(0, np.int64)
+        labels = np.concatenate([none, *(record.labels for record in records)])
+        crowd = np.concatenate([none, *(record.crowd for record in records)]).astype(bool)
+        pictures = np.repeat(np.arange(len(records)), [len(record.labels) for record in records])
+        pairs = np.unique(labels[~crowd] * len(records) + pictures[~crowd])
+        self.labels, self.pictures = np.divmod(pairs, max(len(records), 1))
 
     def groups(self) -> list[np.ndarray]:
         """Return the pictures (K,) int64 of each class that is there, and those without any."""
@@ -154,6 +154,11 @@ class RepeatFactorSampler:
     def lines(self) -> list[str]:
         """See `Sampler.lines`."""
         repeated = int((self._factors > 1.0).sum())
+        if not repeated:
+            return [
+                f"train_sampler {REPEAT_FACTOR}: an epoch has {self.length} pictures, each once: "
+                "no class is rare by repeat_threshold; raise it"
+            ]
         return [
             f"train_sampler {REPEAT_FACTOR}: an epoch has {self.length} pictures, because "
             f"{repeated} of {len(self._factors)} come up to {self._factors.max():.3g} times"

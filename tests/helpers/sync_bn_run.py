@@ -25,14 +25,14 @@ CELLS = np.array([[5, 7], [3, 2], [1, 7], [4, 4]], np.float32)  # of own canvase
 class Net(nn.Cell):
     """A loss that weighs every cell of the normalised map by itself."""
 
-    def __init__(self, cells):
+    def __init__(self, own):
         super().__init__()
         self.conv = conv2d(3, CHANNELS, 1)
         self.norm = norm_layer("bn", CHANNELS, 1e-5)
-        self.cells = cells
+        self.own = own
 
     def construct(self, x, factors):
-        return ops.reduce_sum(ops.tanh(self.norm(self.conv(x), self.cells)) * factors)
+        return ops.reduce_sum(ops.tanh(self.norm(self.conv(x), self.own)) * factors)
 
 
 def train_step(rank, world_size, masked):

@@ -376,7 +376,7 @@ def weights(setting, tmp_path_factory):
 STEPS = 5
 
 
-def real_arguments(setting, output, batch_size, weights):
+def real_arguments(setting, output, batch_size, weights, **changes):
     """Few proposals and a small learning rate, so that rounding stays rounding.
 
     With 300 proposals and 0.02 the five steps of a *single* process whose weights are moved by one
@@ -402,15 +402,17 @@ def real_arguments(setting, output, batch_size, weights):
         "rpn_proposal_max_num": 60,
         "num_expected_neg_stage2": 32,
         "num_expected_pos_stage2": 16,
+        **changes,
     }
     return [part for key, value in values.items() for part in (f"--{key}", str(value))]
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_the_double_batch(setting, weights, tmp_path):
+@pytest.mark.parametrize("norm", [{}, {"norm": "bn", "sync_bn": True}], ids=["frozen", "sync_bn"])
+def test_two_processes_equal_one_with_the_double_batch(setting, weights, tmp_path, norm):
     two, one = tmp_path / "two", tmp_path / "one"
-    run(two, 2, real_arguments(setting, two, 1, weights))
-    run(one, 1, real_arguments(setting, one, 2, weights))
+    run(two, 2, real_arguments(setting, two, 1, weights, **norm))
+    run(one, 1, real_arguments(setting, one, 2, weights, **norm))
     parts, expected = [steps_of(two, rank) for rank in (0, 1)], steps_of(one)
     assert len(expected) == STEPS
     for first, second, whole in zip(*parts, expected, strict=True):
