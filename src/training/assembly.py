@@ -59,7 +59,7 @@ def assemble_run(
     config = settle_classes(config, ranks, say)
     hooks = prepare_record(config, ranks, say)
     data = ensure_mindrecord(config, "train", ranks.rank, ranks.world_size)
-    steps = steps_per_epoch(config, data, ranks.world_size)
+    steps = epoch_steps(config, data, ranks.world_size, say)
     contract = contract_of(config, data)
     validation = validation_of(config, data, ranks, say)
     network = (build_network or detector.build_detector)(config)
@@ -94,8 +94,6 @@ def assemble_run(
         best=run_best(config, meta),
         **state_of(meta, ranks.world_size),
     )
-    for line in build_sampler(config, data.records).lines():
-        say(line)
     folder.begin(config, resumed=bool(meta))
     begin_record(run, resumed=bool(meta))
     say(_opening(run))
@@ -148,6 +146,26 @@ def _opening(run: Run) -> str:
         f"{run.steps_per_epoch} steps, batch {run.config.batch_size} on "
         f"{run.ranks.world_size} device(s); output in {run.folder.path.resolve()}"
     )
+
+
+def epoch_steps(
+    config: Config, data: MindRecordSet, world_size: int, say: Callable[[str], None]
+) -> int:
+    """Return the steps of every epoch; say how an epoch differs from all pictures once.
+
+    Args:
+        config: uses the keys of `steps_per_epoch`.
+        data: the training images.
+        world_size: number of ranks.
+        say: prints a line.
+
+    Raises:
+        UserError: fewer images than a step takes.
+    """
+    steps = steps_per_epoch(config, data, world_size)
+    for line in build_sampler(config, data.records).lines():
+        say(line)
+    return steps
 
 
 def contract_of(config: Config, data: MindRecordSet) -> dict[str, Any]:

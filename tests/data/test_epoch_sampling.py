@@ -88,6 +88,7 @@ def test_without_rare_classes_it_is_the_usual_order(count, seed, epoch):
     np.testing.assert_array_equal(Shuffle(count).order(seed, epoch), expected)
     sampler = RepeatFactorSampler(np.ones(count))
     np.testing.assert_array_equal(sampler.order(seed, epoch), expected)
+    assert "each once: no class is rare" in sampler.lines()[0]
 
 
 @given(pictures, st.integers(0, 9), epochs)
