@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training step of a convolution and a BatchNorm, of one process or of two with half each.
+"""One training step of two residual blocks with BatchNorm, of one process or of two with half each.
 
 As a script: sync_bn_run.py --output_dir FOLDER; every rank writes what `train_step` returns.
 """
@@ -14,25 +14,25 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from src.FasterRcnn.layers import conv2d
-from src.FasterRcnn.norms import norm_layer, share_statistics
-from src.processes.ranks import SumOverRanks
+from src.FasterRcnn.norms import share_statistics
+from src.FasterRcnn.resnet import Bottleneck, Stage
+from src.processes.ranks import SumOverRanks, moving_statistics
 
 IMAGES, CHANNELS, HEIGHT, WIDTH = 4, 6, 5, 7
 CELLS = np.array([[5, 7], [3, 2], [1, 7], [4, 4]], np.float32)  # of own canvases
 
 
 class Net(nn.Cell):
-    """A loss that weighs every cell of the normalised map by itself."""
+    """Two blocks, one with a projection beside it; the loss weighs every cell by itself."""
 
     def __init__(self, own):
         super().__init__()
-        self.conv = conv2d(3, CHANNELS, 1)
-        self.norm = norm_layer("bn", CHANNELS, 1e-5)
+        blocks = [Bottleneck(channels, 4, CHANNELS, 1, "bn", 1e-5) for channels in (3, CHANNELS)]
+        self.stage = Stage(blocks)
         self.own = own
 
     def construct(self, x, factors):
-        return ops.reduce_sum(ops.tanh(self.norm(self.conv(x), self.own)) * factors)
+        return ops.reduce_sum(ops.tanh(self.stage(x, self.own)) * factors)
 
 
 def train_step(rank, world_size, masked):
@@ -49,7 +49,7 @@ def train_step(rank, world_size, masked):
     net = Net(Tensor(CELLS[own]) if masked else None)
     for parameter in net.get_parameters():
         if parameter.name.endswith(("weight", "gamma", "beta")):
-            parameter.set_data(Tensor(rng.normal(1.0, 0.5, parameter.shape).astype(np.float32)))
+            parameter.set_data(Tensor(rng.normal(0.3, 0.5, parameter.shape).astype(np.float32)))
     parameters = net.trainable_params()
     reducer = ops.identity
     if world_size > 1:
@@ -59,8 +59,7 @@ def train_step(rank, world_size, masked):
     step = ms.value_and_grad(net, 0, parameters)
     loss, (dx, gradients) = step(Tensor(x[own]), Tensor(factors[own]))
     result = {p.name: g.asnumpy() for p, g in zip(parameters, reducer(gradients), strict=True)}
-    statistics = (net.norm.moving_mean, net.norm.moving_variance)
-    result |= {p.name: p.asnumpy() for p in statistics}
+    result |= {p.name: p.asnumpy() for p in moving_statistics(net)}
     return {**result, "loss": loss.asnumpy(), "dx": dx.asnumpy()}
 
 

@@ -180,7 +180,7 @@ def start(output, processes, argv, **environment):
 
 def run(output, processes, argv, code=0, **environment):
     process = start(output, processes, argv, **environment)
-    text = process.communicate(timeout=400)[0]
+    text = process.communicate(timeout=1500)[0]
     assert process.returncode == code, text
     return text
 
