@@ -12,6 +12,7 @@ from mindspore import nn
 
 from ..base.errors import UserError
 from ..base.files import remove_leftovers
+from ..base.messages import counted
 from ..base.progress import Display, Progress
 from ..checkpoints.file import require_file
 from ..data.mindrecord import ensure_mindrecord
@@ -21,6 +22,7 @@ from ..dataset import create_eval_dataset, evaluation_rows, iterate
 from ..detector import ViewsDetector, open_detector
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
+from ..model_utils.configuration.derived import lowest_score
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.device_adapter import init_device
 from ..processes.ranks import Ranks
@@ -246,7 +248,7 @@ def closer_look(
             "image_folder": truth.image_dir,
             "results": None if results is None else str(results),
         },
-        lowest_score=config.test_score_thr,
+        lowest_score=lowest_score(config),
         speed={
             "images_per_second": speed,
             "seconds_per_image": 1 / speed if speed else None,
@@ -342,7 +344,8 @@ def show_results(
     for line in summary.report():
         display.say(line)
     display.say(
-        f"{summary.num_images} images, {len(detections.results)} detections, "
+        f"{counted(summary.num_images, 'image')}, "
+        f"{counted(len(detections.results), 'detection')}, "
         f"{detections.images_per_second:.2f} images/s ({runtime})"
     )
     write_results(path, detections.results)

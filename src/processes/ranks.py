@@ -218,20 +218,14 @@ class SumOverRanks(nn.Cell):
         return self.all_reduce(values)
 
 
-def moving_statistics(network: nn.Cell) -> list[Parameter]:
-    """Return the moving means and variances of BatchNorm layers that are trained.
-
-    Each rank takes them of its own batches, unless the layers share their statistics.
+def moving_statistics(parameters: Iterable[Parameter]) -> list[Parameter]:
+    """Return BatchNorm's moving means and variances, which each rank takes of its own batches.
 
     Args:
-        network: searched with all Cells inside it.
+        parameters: of a network; known by their names.
     """
-    return [
-        statistic
-        for _, layer in network.cells_and_names()
-        if isinstance(layer, nn.BatchNorm2d) and layer.use_batch_statistics is not False
-        for statistic in (layer.moving_mean, layer.moving_variance)
-    ]
+    endings = (".moving_mean", ".moving_variance")
+    return [p for p in parameters if p.name.endswith(endings)]
 
 
 def _flat(parameters: Sequence[Parameter]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import nn
 
 from ..base.errors import UserError
+from ..base.messages import counted
 from ..base.progress import Display
 from ..data.epoch_sampling import SHUFFLE
 from ..data.record_set import MindRecordSet
@@ -178,7 +179,7 @@ def validation_losses(
     except UserError:
         if records.num_images >= config.batch_size * ranks.world_size:
             raise
-        say(f"no validation losses: {records.num_images} images are fewer than a batch")
+        say(f"no validation losses: {counted(records.num_images, 'image')}, fewer than a batch")
         return None
     loss_net.set_train(False)
     sums, count = np.zeros(len(LOSS_NAMES)), 0
@@ -203,6 +204,7 @@ def without_augmentation(config: Config, world_size: int) -> Config:
         train_sampler=SHUFFLE,
         augmentations=["resize"],
         scale_jitter=[1.0, 1.0],
+        accumulate_steps=1,
         min_size=list(config.min_size)[-1:],
         steps_per_epoch_limit=-(-config.max_val_images // batch) if config.max_val_images else 0,
     )

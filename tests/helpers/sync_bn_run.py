@@ -59,7 +59,7 @@ def train_step(rank, world_size, masked):
     step = ms.value_and_grad(net, 0, parameters)
     loss, (dx, gradients) = step(Tensor(x[own]), Tensor(factors[own]))
     result = {p.name: g.asnumpy() for p, g in zip(parameters, reducer(gradients), strict=True)}
-    result |= {p.name: p.asnumpy() for p in moving_statistics(net)}
+    result |= {p.name: p.asnumpy() for p in moving_statistics(net.get_parameters())}
     return {**result, "loss": loss.asnumpy(), "dx": dx.asnumpy()}
 
 
