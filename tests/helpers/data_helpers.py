@@ -41,6 +41,7 @@ def make_config(root="", **changes) -> types.SimpleNamespace:
         "test_batch_size": 2,
         "max_val_images": 0,
         "steps_per_epoch_limit": 0,
+        "accumulate_steps": 1,
         "train_sampler": "shuffle",
         "repeat_threshold": 0.001,
         "img_width": 96,
