@@ -31,7 +31,7 @@ from .publishing import publish
 _Names = Mapping[str, Sequence[str]]  # "inputs" and "outputs" -> the tensors' names in the file
 
 _INPUT_NAMES = ("image", "image_meta")
-_MOST_ROUNDS = 300  # of Soft-NMS, written one after the other: a dozen operators each
+_MOST_ROUNDS = 300  # of Soft-NMS, written one after the other: thirty operators each
 _RANDOM_INPUTS = 4  # how many are tried for one that the network finds something in
 
 
