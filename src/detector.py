@@ -28,8 +28,10 @@ from .FasterRcnn.matcher import Matcher
 from .FasterRcnn.merged_views import MergedViews, ViewCandidates
 from .FasterRcnn.names import BACKBONES, HARD, ROI_STRIDES, TIGHT
 from .FasterRcnn.nms import build_nms, build_suppression
+from .FasterRcnn.norms import share_statistics
 from .FasterRcnn.proposal_generator import Proposal
 from .FasterRcnn.rcnn import Rcnn, RcnnLoss
+from .FasterRcnn.recomputation import recompute
 from .FasterRcnn.roi_align import build_roi_align
 from .FasterRcnn.rpn import RPN, RpnLoss
 from .FasterRcnn.sampling import BalancedSampler
@@ -40,7 +42,7 @@ from .model_utils.configuration.class_weights import class_weights
 from .model_utils.configuration.derived import resolved
 from .model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
 from .native.operators import use_native_operators
-from .processes.ranks import SharedCount
+from .processes.ranks import SharedCount, SumOverRanks
 
 
 def build_detector(config: Config) -> FasterRcnn:
@@ -212,6 +214,9 @@ def build_loss(network: FasterRcnn, config: Config, world_size: int = 1) -> Fast
     Raises:
         UserError: rcnn_class_weights does not fit the classes.
     """
+    if config.sync_bn and world_size > 1:
+        share_statistics(network, SumOverRanks())
+    recompute(network, config.recompute)
     offset = pixel_offset(config.box_convention)
     divisor = SharedCount(world_size) if world_size > 1 else at_least_one
     expects = resolved(config, "rpn_loss_divisor") == "expected"

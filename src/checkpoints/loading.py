@@ -16,7 +16,12 @@ from .meta import require_run
 from .names import PREFIX
 
 # What runs of this project did before there were these keys.
-_BEFORE_THE_KEY: dict[str, Any] = {"padding": "canvas", "resize": "auto", "canvases": []}
+_BEFORE_THE_KEY: dict[str, Any] = {
+    "padding": "canvas",
+    "resize": "auto",
+    "canvases": [],
+    "train_sampler": "shuffle",
+}
 
 
 def check_model(

@@ -15,6 +15,7 @@ from ..base.messages import counted
 from ..base.progress import Display
 from ..checkpoints.file import describe_model
 from ..checkpoints.pretrained import load_pretrained
+from ..data.epoch_sampling import REPEAT_FACTOR, build_sampler
 from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
@@ -68,7 +69,7 @@ def assemble_run(
     config = settle_classes(config, ranks, say)
     hooks = prepare_record(config, ranks, say)
     data = ensure_mindrecord(config, "train", ranks.rank, ranks.world_size)
-    steps = steps_per_epoch(config, data, ranks.world_size)
+    steps = epoch_steps(config, data, ranks.world_size, say)
     contract = contract_of(config, data)
     validation = validation_of(config, data, ranks, say)
     network = (build_network or detector.build_detector)(config)
@@ -168,6 +169,26 @@ def _opening(run: Run) -> str:
     )
 
 
+def epoch_steps(
+    config: Config, data: MindRecordSet, world_size: int, say: Callable[[str], None]
+) -> int:
+    """Return the steps of every epoch; say how an epoch differs from all pictures once.
+
+    Args:
+        config: uses the keys of `steps_per_epoch`.
+        data: the training images.
+        world_size: number of ranks.
+        say: prints a line.
+
+    Raises:
+        UserError: fewer images than a step takes.
+    """
+    steps = steps_per_epoch(config, data, world_size)
+    for line in build_sampler(config, data.records).lines():
+        say(line)
+    return steps
+
+
 def _batches_of_step(config: Config) -> str:
     count = config.accumulate_steps
     return f"{count} batches of {config.batch_size}" if count > 1 else f"batch {config.batch_size}"
@@ -177,10 +198,18 @@ def contract_of(config: Config, data: MindRecordSet) -> dict[str, Any]:
     """Return what has to be the same when a run goes on, for its steps to mean the same.
 
     Args:
-        config: uses seed.
+        config: uses seed, train_sampler and repeat_threshold.
         data: the training images.
     """
-    return {"num_images": data.num_images, "seed": config.seed, "annotations_sha256": data.content}
+    contract: dict[str, Any] = {
+        "num_images": data.num_images,
+        "seed": config.seed,
+        "annotations_sha256": data.content,
+        "train_sampler": config.train_sampler,
+    }
+    if config.train_sampler == REPEAT_FACTOR:
+        contract["repeat_threshold"] = config.repeat_threshold
+    return contract
 
 
 def run_rates(

@@ -121,6 +121,8 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "datasets.train": _DATA,
     "datasets.test": _DATA,
     "dataloader.num_workers": _WORKERS,
+    "dataloader.sampler_train": ("train_sampler",),
+    "dataloader.repeat_threshold": ("repeat_threshold",),
     "test.eval_period": ("eval_interval",),
     "test.detections_per_image": _MOST,
     # mmdetection
@@ -136,6 +138,10 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "max_per_img": _MOST,
     "class_weight": ("rcnn_class_weights",),
     "resume_from": ("resume",),
+    "oversample_thr": ("repeat_threshold",),
+    "sampler": ("train_sampler",),
+    "with_cp": ("recompute",),
+    "gradient_checkpointing": ("recompute",),
 }
 
 
