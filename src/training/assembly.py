@@ -24,8 +24,12 @@ from ..model_utils.config import Config
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.configuration.notes import without_effect
 from ..model_utils.device_adapter import init_device
+from ..model_utils.local_adapter import get_rank
 from ..network_define import LossScaler, TrainOneStep, build_optimizer
 from ..processes.ranks import Ranks
+from ..weights.cache import published_file
+from ..weights.names import named
+from ..weights.opening import open_weights
 from .divergence import DivergenceGuard
 from .frozen_parts import settle_frozen_parts
 from .loss_log import LossLog
@@ -64,7 +68,8 @@ def assemble_run(
     network = (build_network or detector.build_detector)(config)
     rates = run_rates(config, steps, ranks.world_size, say)
     if config.pre_trained and ranks.rank == 0 and not folder.start:
-        for line in load_pretrained(network, config.pre_trained, describe_model(config)).lines():
+        weights = open_weights(config.pre_trained, "pre_trained")
+        for line in load_pretrained(network, weights, describe_model(config)).lines():
             say(line)
     loss = (build_loss or detector.build_loss)(network, config, ranks.world_size)
     train_one_step = training_step(config, network, loss, rates, ranks.world_size)
@@ -106,6 +111,7 @@ def _take_place(config: Config) -> tuple[Config, Ranks, Display, RunFolder]:
         The configuration that the run really has, its processes, where it is shown, its folder.
     """
     require_memory(config, "batch_size")
+    _bring_weights(config)
     device = init_device(config)
     ranks = Ranks(device.rank, device.world_size)
     display = Display(quiet=ranks.rank > 0)
@@ -114,6 +120,14 @@ def _take_place(config: Config) -> tuple[Config, Ranks, Display, RunFolder]:
         stored = folder.start.meta if folder.start else None
         config = settle_frozen_parts(config, stored, ranks, display.say)
     return config, ranks, display, folder
+
+
+def _bring_weights(config: Config) -> None:
+    """Have weights with a name here before the processes meet, where a download takes long."""
+    if config.pre_trained and not config.resume:
+        published = named(config.pre_trained, "pre_trained")
+        if published and get_rank() == 0:
+            published_file(published)
 
 
 def settle_classes(config: Config, ranks: Ranks, say: Callable[[str], None]) -> Config:
