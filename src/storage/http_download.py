@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import time
 import urllib.error
 from dataclasses import dataclass
@@ -224,6 +225,8 @@ def _unreachable(wanted: Wanted, error: Exception) -> str:
     text = shown(cause) or type(cause).__name__
     if isinstance(cause, socket.gaierror):
         text = f"no address of {host_of(wanted.url)} is known here"
+    elif isinstance(cause, ssl.SSLCertVerificationError):
+        text = f"its certificate is refused: {shown(cause.verify_message)}"
     return (
         f"{wanted.name}: {wanted.url} cannot be reached ({text}); look at the network and {_PROXY}"
     )

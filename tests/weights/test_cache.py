@@ -78,7 +78,7 @@ def test_a_wrong_digest_leaves_nothing(site):
 
 def test_the_size_that_is_stated_is_a_limit(site):
     site.files[PATH] = Served(CONTENT)
-    with pytest.raises(UserError, match="at most 103 are expected"):
+    with pytest.raises(UserError, match="at most 1151 are expected"):
         get(ROW._replace(mebibytes=0.0000973))
     assert get(ROW._replace(mebibytes=len(CONTENT) / 2**20)).exists()
 
@@ -142,7 +142,8 @@ def test_a_folder_that_cannot_be_written(site, monkeypatch, tmp_path):
         get()
 
 
-def test_addresses(monkeypatch):
+def test_addresses(monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTERRCNN_WEIGHTS_DIR", str(tmp_path))
     monkeypatch.delenv("FASTERRCNN_WEIGHTS_MIRROR", raising=False)
     assert url_of(ROW) == "https://download.pytorch.org/models/resnet50-0676ba61.pth"
     monkeypatch.setenv("FASTERRCNN_WEIGHTS_MIRROR", "http://example.org/w")
