@@ -16,7 +16,7 @@ from ..base.progress import Display
 from ..base.user_cache import user_cache
 from ..checkpoints.foreign.reading import MOST_BYTES
 from ..storage.http_download import Wanted, download_file
-from .table import Weights
+from .table import Published
 
 FOLDER_VARIABLE = "FASTERRCNN_WEIGHTS_DIR"
 MIRROR_VARIABLE = "FASTERRCNN_WEIGHTS_MIRROR"
@@ -25,7 +25,7 @@ _ROUNDING = 0.001  # mebibytes, of the sizes that publishers state
 _DOWNLOAD = Task("download", "download", "", FOLDER_VARIABLE)
 
 
-def cached_path(row: Weights) -> Path:
+def cached_path(row: Published) -> Path:
     """Return where a file is kept: $FASTERRCNN_WEIGHTS_DIR or the user's cache, PUBLISHER/FILE.
 
     Args:
@@ -44,7 +44,7 @@ def cached_path(row: Weights) -> Path:
     return root.absolute() / row.publisher / row.file_name
 
 
-def url_of(row: Weights) -> str:
+def url_of(row: Published) -> str:
     """Return where a file comes from: below $FASTERRCNN_WEIGHTS_MIRROR as in the cache, if set.
 
     Args:
@@ -54,7 +54,7 @@ def url_of(row: Weights) -> str:
     return f"{mirror}/{row.publisher}/{row.file_name}" if mirror else row.url
 
 
-def published_file(row: Weights, display: Display | None = None) -> Path:
+def published_file(row: Published, display: Display | None = None) -> Path:
     """Return the file of published weights, downloaded if it is not in the cache.
 
     Args:
@@ -80,7 +80,7 @@ def published_file(row: Weights, display: Display | None = None) -> Path:
     return path
 
 
-def _download(row: Weights, path: Path, display: Display) -> None:
+def _download(row: Published, path: Path, display: Display) -> None:
     most = MOST_BYTES
     if row.mebibytes:
         most = int((row.mebibytes + _ROUNDING) * 2**20) + 1
@@ -91,7 +91,7 @@ def _download(row: Weights, path: Path, display: Display) -> None:
         display.say(f"note: {row.name}: its publisher states no digest, so nothing was compared")
 
 
-def _is_there(row: Weights, path: Path) -> bool:
+def _is_there(row: Published, path: Path) -> bool:
     """Say whether a file is in the cache and what it should be.
 
     Raises:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from ..base.errors import UserError
 from .cache import cached_path
 from .names import missing_here
-from .table import PUBLISHERS, TABLE, Weights
+from .table import PUBLISHERS, TABLE, Published
 
 _HEADINGS = ("name", "gives", "backbone", "MB", "digest", "")
 
 
-def cells(row: Weights) -> tuple[str, ...]:
+def cells(row: Published) -> tuple[str, ...]:
     """Return what the table says of weights: name, number, backbone, megabytes, digest.
 
     Args:
@@ -41,7 +41,7 @@ def table_lines() -> Iterator[str]:
     )
 
 
-def _state(row: Weights) -> str:
+def _state(row: Published) -> str:
     missing = missing_here(row)
     if missing:
         return f"not in this version: {missing}"

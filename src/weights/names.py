@@ -11,12 +11,12 @@ from ..base.program import command
 from ..checkpoints.foreign.reading import SUFFIXES
 from ..FasterRcnn.names import BACKBONES
 from ..model_utils.configuration.schema import SETTABLE
-from .table import PUBLISHERS, TABLE, Weights
+from .table import PUBLISHERS, TABLE, Published
 
 _BACKBONE_KEYS = ("pre_trained",)  # take a backbone alone
 
 
-def named(value: str | os.PathLike[str], key: str) -> Weights | None:
+def named(value: str | os.PathLike[str], key: str) -> Published | None:
     """Return the published weights that a setting names; None where it names a file.
 
     Args:
@@ -40,7 +40,7 @@ def named(value: str | os.PathLike[str], key: str) -> Weights | None:
     return row
 
 
-def find(name: str, key: str) -> Weights:
+def find(name: str, key: str) -> Published:
     """Return the row of a name.
 
     Args:
@@ -64,7 +64,7 @@ def find(name: str, key: str) -> Weights:
     return row
 
 
-def missing_here(row: Weights) -> str:
+def missing_here(row: Published) -> str:
     """Return what weights need that is not in this version; "" when they can be used.
 
     Args:

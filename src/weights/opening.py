@@ -17,7 +17,7 @@ from ..checkpoints.settings import open_checkpoint
 from ..model_utils.config import load_config
 from .cache import published_file
 from .names import named
-from .table import Weights
+from .table import Published
 
 
 def require_weights(value: str | Path, key: str) -> None:
@@ -52,7 +52,7 @@ def open_weights(value: str | Path, key: str) -> Checkpoint:
     return open_checkpoint(value, key) if row is None else _converted(row)
 
 
-def _converted(row: Weights) -> Checkpoint:
+def _converted(row: Published) -> Checkpoint:
     """The checkpoint that `convert` would write, read again."""
     config = load_config([])
     options = ConversionOptions(config.class_names, settings=dict(row.settings))

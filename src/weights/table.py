@@ -36,7 +36,7 @@ class Publisher(NamedTuple):
     algorithm: str = SHA256
 
 
-class Weights(NamedTuple):
+class Published(NamedTuple):
     """A file that somebody has published.
 
     Attributes:
@@ -114,17 +114,17 @@ def _row(
     *,
     sha256: str = "",
     **more: Any,
-) -> Weights:
+) -> Published:
     """A row; `file` is its address below the publisher's folder."""
     publisher = PUBLISHERS[name.partition("/")[0]]
     digest = Digest(SHA256, sha256) if sha256 else None
     found = re.search(publisher.digest, file) if publisher.digest else None
     if found:
         digest = Digest(publisher.algorithm, found[1])
-    return Weights(name, publisher.folder + file, gives, backbone, digest, mebibytes, **more)
+    return Published(name, publisher.folder + file, gives, backbone, digest, mebibytes, **more)
 
 
-def _torchvision() -> Iterable[Weights]:
+def _torchvision() -> Iterable[Published]:
     """Sizes and numbers as in `torchvision.models.*_Weights`."""
     detector = "torchvision/fasterrcnn_resnet50_fpn"
     file = "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"
@@ -152,7 +152,7 @@ def _torchvision() -> Iterable[Weights]:
         yield _row(f"torchvision/{name}", file, f"top-1 {accuracy}", backbone, mebibytes)
 
 
-def _detectron2() -> Iterable[Weights]:
+def _detectron2() -> Iterable[Published]:
     """The pyramids of its MODEL_ZOO.md; "noaug" is of its comparison with Detectron."""
     for name, file, average, backbone in (
         ("R_50_FPN_1x", "137257794/model_final_b275ba", 37.9, _V1_50),
@@ -167,7 +167,7 @@ def _detectron2() -> Iterable[Weights]:
         yield _row(f"detectron2/{name}", path, accuracy, backbone)
 
 
-def _mmdetection() -> Iterable[Weights]:
+def _mmdetection() -> Iterable[Published]:
     """Those of its configs/faster_rcnn/metafile.yml whose network is one of this project."""
     for name, file, average, backbone in (
         ("r50_caffe_fpn_1x", "_bbox_mAP-0.378_20200504_180032-c5925ee5", 37.8, _V1_50),
@@ -190,7 +190,7 @@ def _mmdetection() -> Iterable[Weights]:
         yield _row(f"mmdetection/{whole}", path, f"AP {average}", backbone)
 
 
-def _mindcv() -> Iterable[Weights]:
+def _mindcv() -> Iterable[Published]:
     """Those of its mindcv/models/resnet.py; accuracies from the READMEs in its configs."""
     for name, digest, accuracy, backbone in (
         ("resnet18", "1e65cd21", 70.21, _V1_5_18),
@@ -205,7 +205,7 @@ def _mindcv() -> Iterable[Weights]:
         yield _row(f"mindcv/{name}", file, f"top-1 {accuracy}", backbone)
 
 
-def _mindspore() -> Iterable[Weights]:
+def _mindspore() -> Iterable[Published]:
     """The newest of MindSpore Hub, whose pages state whole digests."""
     for name, file, gives, backbone, sha256 in (
         (
@@ -258,7 +258,7 @@ def _mindspore() -> Iterable[Weights]:
         )
 
 
-TABLE: dict[str, Weights] = {
+TABLE: dict[str, Published] = {
     row.name: row
     for rows in (_torchvision(), _detectron2(), _mmdetection(), _mindcv(), _mindspore())
     for row in rows

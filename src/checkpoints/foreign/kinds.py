@@ -13,13 +13,13 @@ from .. import families
 from ..file import STATE_NAMES, canonical_name
 from . import naming
 from .classes import ClassPicker, pick_classes
-from .conversion import Conversion, ConversionOptions, ParameterPool, choose_backbone, count_blocks
-from .parameters import backbone_shapes, detector_shapes
+from .classifiers import classifier, detectron2_backbone
+from .conversion import COUNTERS, Conversion, ConversionOptions, ParameterPool, choose_backbone
+from .parameters import detector_shapes
 from .reading import KEY, Source
 from .style import choose_style, pixel_settings, read_config_text
 
 _CLS, _REG = "rcnn.cls_scores.", "rcnn.reg_scores."
-_COUNTERS = re.compile(r".*\.num_batches_tracked").fullmatch
 _CELL_ANCHORS = re.compile(r"proposal_generator\.anchor_generator\.cell_anchors\.\d").fullmatch
 # How the SHA-256 of torchvision's COCO_V1 file begins; the file's name ends in it.
 _COCO_V1 = "258fb6c6"
@@ -56,14 +56,14 @@ def convert(source: Source, options: ConversionOptions) -> Conversion:
             return conversion
     raise UserError(
         f"{source.path}: of no known kind (it holds {short_list(list(names))}); set {KEY} to a "
-        "ResNet-50, 101 or 152 classifier or a Faster R-CNN of MindSpore, torchvision, detectron2 "
+        "ResNet or ResNeXt classifier or a Faster R-CNN of MindSpore, torchvision, detectron2 "
         "or mmdetection"
     )
 
 
 def _torchvision(source: Source, options: ConversionOptions) -> Conversion:
     pool = ParameterPool(source, naming.TORCHVISION, _modern_torchvision)
-    counters = pool.drop(_COUNTERS)
+    counters = pool.drop(COUNTERS)
     backbone = choose_backbone(pool, "torch", options)
     total = _length(pool, _CLS + "bias")
     picker = pick_classes(
@@ -73,7 +73,7 @@ def _torchvision(source: Source, options: ConversionOptions) -> Conversion:
     conversion = Conversion(source, f"torchvision Faster R-CNN, {total} outputs")
     conversion.settings = families.family_settings(families.TORCHVISION, backbone, bn_eps=eps)
     _fill_detector(conversion, pool, backbone, picker)
-    _drop(conversion, counters, "counters of training")
+    conversion.drop(counters, "counters of training")
     if "bn_eps" not in options.settings:
         conversion.assumed.append(why)
     return conversion
@@ -98,7 +98,7 @@ def _torchvision_eps(source: Source, total: int, backbone: str) -> tuple[float, 
 
 def _detectron2(source: Source, options: ConversionOptions) -> Conversion:
     pool = ParameterPool(source, naming.DETECTRON2)
-    counters = pool.drop(_COUNTERS)
+    counters = pool.drop(COUNTERS)
     pixels = pool.drop(re.compile("pixel_mean|pixel_std").fullmatch)
     stored = {name: source.arrays[name].reshape(-1).tolist() for name in pixels}
     stored = {name: [round(v, 4) for v in values] for name, values in stored.items()}
@@ -121,9 +121,9 @@ def _detectron2(source: Source, options: ConversionOptions) -> Conversion:
         names=None,
         background_first=False,
     )
-    _drop(conversion, pixels, "recorded as settings")
-    _drop(conversion, anchors, "the anchors, checked against the settings")
-    _drop(conversion, counters, "counters of training")
+    conversion.drop(pixels, "recorded as settings")
+    conversion.drop(anchors, "the anchors, checked against the settings")
+    conversion.drop(counters, "counters of training")
     conversion.assumed.append(
         "RoIAlign with 4 x 4 samples a bin: detectron2 takes as many as a RoI is large"
     )
@@ -147,7 +147,7 @@ def _check_anchors(source: Source, names: Sequence[str]) -> None:
 def _mmdetection(source: Source, options: ConversionOptions) -> Conversion:
     first = any(name.startswith("bbox_head.") for name in source.arrays)
     pool = ParameterPool(source, naming.MMDETECTION_1 if first else naming.MMDETECTION)
-    counters = pool.drop(_COUNTERS)
+    counters = pool.drop(COUNTERS)
     meta = source.extra.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     stored_style, stored = read_config_text(meta.get("config") or meta.get("cfg"))
@@ -163,7 +163,7 @@ def _mmdetection(source: Source, options: ConversionOptions) -> Conversion:
         names=_mmdetection_classes(meta),
         background_first=first,
     )
-    _drop(conversion, counters, "counters of training")
+    conversion.drop(counters, "counters of training")
     if not first:
         conversion.assumed.append(
             "RoIAlign with 4 x 4 samples a bin: mmdetection takes as many as a RoI is large"
@@ -208,7 +208,7 @@ def _two_stage(
     conversion = Conversion(
         source, f"{title.get(family, family)} Faster R-CNN, {total} outputs, {style[0]} style"
     )
-    pixels = pixel_settings(style[0], stored)
+    pixels = pixel_settings(style[0], stored, backbone)
     conversion.settings = families.family_settings(family, backbone, **pixels)
     _fill_detector(conversion, pool, backbone, picker)
     conversion.assumed.append(
@@ -230,7 +230,7 @@ def _model_zoo(source: Source, options: ConversionOptions) -> Conversion:
     conversion = Conversion(source, f"model zoo Faster R-CNN, {total} outputs")
     conversion.settings = families.family_settings(families.MODEL_ZOO, backbone)
     _fill_detector(conversion, pool, backbone, picker, transposed=False)
-    _drop(conversion, state, "state of the optimizer")
+    conversion.drop(state, "state of the optimizer")
     if backbone == "resnet_v1.5_50" and "backbone" not in options.settings:
         conversion.assumed.append(
             "backbone resnet_v1.5_50; resnet_v1_50 has the same names and shapes, give --backbone "
@@ -302,67 +302,6 @@ def _fill_detector(
     conversion.assumed.append(f"{len(picker.names)} classes: {picker.origin}")
 
 
-def _classifier(
-    names: Callable[[str], str],
-    head: str,
-    title: str,
-    family: str,
-    spelling: Callable[[str], str] = str,
-) -> Callable[[Source, ConversionOptions], Conversion]:
-    """Return the converter of a kind of classifier.
-
-    Args:
-        names: our name -> the file's.
-        head: regular expression of what is not backbone.
-        title: for people.
-        family: whose settings it shares.
-        spelling: see `ParameterPool`.
-    """
-
-    def converter(source: Source, options: ConversionOptions) -> Conversion:
-        pool = ParameterPool(source, names, spelling)
-        dropped = [
-            (pool.drop(re.compile(head).fullmatch), "the classifier"),
-            (pool.drop(_COUNTERS), "counters of training"),
-            (pool.drop(STATE_NAMES.match), "state of the optimizer"),
-        ]
-        backbone = choose_backbone(pool, "torch", options)
-        depth = families.DEPTHS[count_blocks(pool)]
-        conversion = Conversion(source, f"{title} ResNet-{depth} backbone, {backbone}")
-        settings = families.FAMILIES[family]
-        conversion.settings = {k: settings[k] for k in families.BACKBONE_KEYS}
-        conversion.settings["backbone"] = backbone
-        conversion.arrays, conversion.rows = pool.take_all(backbone_shapes(backbone))
-        for group, why in dropped:
-            _drop(conversion, group, why)
-        return conversion
-
-    return converter
-
-
-def _detectron2_backbone(source: Source, options: ConversionOptions) -> Conversion:
-    """detectron2's form of an ImageNet classifier: names of stages, a note for matching them."""
-    pool = ParameterPool(source, naming.DETECTRON2_BACKBONE)
-    dropped = pool.drop(re.compile(r"(stem\.fc|linear|fc)\..*").fullmatch)
-    counters = pool.drop(_COUNTERS)
-    style, reason = choose_style(pool, options, {})
-    backbone = choose_backbone(pool, style, options)
-    conversion = Conversion(source, f"detectron2 backbone, {style} style, {backbone}")
-    settings = {**families.FAMILIES[families.DETECTRON2], **families.PIXELS[style]}
-    conversion.settings = {k: settings[k] for k in families.BACKBONE_KEYS}
-    conversion.settings["backbone"] = backbone
-    conversion.arrays, conversion.rows = pool.take_all(backbone_shapes(backbone))
-    _drop(conversion, dropped, "the classifier")
-    _drop(conversion, counters, "counters of training")
-    conversion.assumed.append(f"{style} style {reason}")
-    return conversion
-
-
-def _drop(conversion: Conversion, names: list[str], why: str) -> None:
-    if names:
-        conversion.dropped.append((names, why))
-
-
 def _torch_roi_heads(source: Source, options: ConversionOptions) -> Conversion:
     """torchvision and detectron2 call their box predictors alike; their backbones tell."""
     foreign = any(name.startswith("backbone.bottom_up.") for name in source.arrays)
@@ -374,19 +313,30 @@ _MARKS: tuple[tuple[str, Callable[[Source, ConversionOptions], Conversion]], ...
     (r"roi_heads\.box_predictor\..*|backbone\.body\..*", _torch_roi_heads),
     (r"(roi_head\.)?bbox_head\..*", _mmdetection),
     (r"rpn_with_loss\..*", _model_zoo),
-    (r"res2\.0\.conv1\.weight", _detectron2_backbone),
+    (r"res2\.0\.conv1\.weight", detectron2_backbone),
     (
         r"layer1\.0\.bn1\.running_mean",
-        _classifier(naming.TORCH_CLASSIFIER, r"fc\..*", "torchvision", families.TORCHVISION),
+        classifier(naming.TORCH_CLASSIFIER, r"fc\..*", "torchvision", families.TORCHVISION),
     ),
     (
-        r"layer1\.0\.down_sample\.0\.weight",
-        _classifier(str, r"classifier\..*", "mindcv", families.MODEL_ZOO, canonical_name),
+        r"layer2\.0\.down_sample\.0\.weight",
+        classifier(str, r"classifier\..*", "mindcv", families.MODEL_ZOO, canonical_name),
     ),
     (
         r"(backbone\.)?layer1\.0\.bn1\.moving_mean",
-        _classifier(
+        classifier(
             str, r"(end_point|classifier|fc)\..*", "MindSpore", families.MODEL_ZOO, canonical_name
+        ),
+    ),
+    (  # the model zoo's ResNet-18 and 34, which alone pad as torchvision does
+        r"(backbone\.)?layer1\.0\.bn1d\.moving_mean",
+        classifier(
+            str,
+            r"(end_point|classifier|fc)\..*",
+            "MindSpore",
+            families.MODEL_ZOO,
+            canonical_name,
+            stem_pool="symmetric",
         ),
     ),
 )
