@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ...base.messages import short_list
+from ...base.messages import counted, short_list
 from .. import families
 from ..file import STATE_NAMES, canonical_name
 from . import naming
@@ -299,7 +299,7 @@ def _fill_detector(
     conversion.settings["unused_outputs"] = len(picker.unused)
     conversion.class_names = picker.names
     conversion.kind += f", {backbone}"
-    conversion.assumed.append(f"{len(picker.names)} classes: {picker.origin}")
+    conversion.assumed.append(f"{counted(len(picker.names), 'class', 'classes')}: {picker.origin}")
 
 
 def _torch_roi_heads(source: Source, options: ConversionOptions) -> Conversion:
