@@ -12,7 +12,7 @@ from mindspore import Tensor, nn
 
 from .checkpoints.file import Checkpoint, describe_model
 from .checkpoints.loading import load_detector
-from .checkpoints.settings import adopt_settings, open_checkpoint
+from .checkpoints.settings import adopt_settings
 from .FasterRcnn.anchor_generator import PyramidAnchors
 from .FasterRcnn.backbones import build_backbone
 from .FasterRcnn.bbox_assign_sample import BboxAssignSample
@@ -43,6 +43,7 @@ from .model_utils.configuration.derived import resolved
 from .model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
 from .native.operators import use_native_operators
 from .processes.ranks import SharedCount, SumOverRanks
+from .weights.opening import open_weights
 
 
 def build_detector(config: Config) -> FasterRcnn:
@@ -101,7 +102,7 @@ class OpenDetector:
 
     Attributes:
         config: the effective one.
-        checkpoint: what `open_checkpoint` made of the file.
+        checkpoint: what `open_weights` made of the file.
         lines: what a user should know about the settings; `network` adds to them.
         key: the setting that named the file, for errors.
     """
@@ -137,7 +138,7 @@ def open_detector(config: Config, path: str | Path, key: str = "checkpoint_path"
 
     Args:
         config: of the user.
-        path: the file.
+        path: the file, or the name of published weights.
         key: the setting that named it, for errors.
 
     Returns:
@@ -146,7 +147,7 @@ def open_detector(config: Config, path: str | Path, key: str = "checkpoint_path"
     Raises:
         UserError: the file cannot be used, or contradicts what the user has set.
     """
-    checkpoint = open_checkpoint(path, key)
+    checkpoint = open_weights(path, key)
     config, lines = adopt_settings(config, checkpoint)
     return OpenDetector(config, checkpoint, lines, key)
 

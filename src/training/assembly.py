@@ -28,6 +28,7 @@ from ..model_utils.configuration.class_weights import class_weights
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.configuration.notes import without_effect
 from ..model_utils.device_adapter import init_device
+from ..model_utils.local_adapter import get_rank
 from ..network_define import (
     AccumulatedStep,
     LossScaler,
@@ -36,6 +37,9 @@ from ..network_define import (
     build_optimizer,
 )
 from ..processes.ranks import Ranks
+from ..weights.cache import published_file
+from ..weights.names import named
+from ..weights.opening import open_weights
 from .divergence import DivergenceGuard
 from .frozen_parts import settle_frozen_parts
 from .loss_log import LossLog
@@ -113,7 +117,8 @@ def assemble_run(
 def _load_pretrained(network: nn.Cell, config: Config, say: Callable[[str], None]) -> None:
     """Let a network begin with what `pre_trained` names, if anything."""
     if config.pre_trained:
-        for line in load_pretrained(network, config.pre_trained, describe_model(config)).lines():
+        checkpoint = open_weights(config.pre_trained, "pre_trained")
+        for line in load_pretrained(network, checkpoint, describe_model(config)).lines():
             say(line)
 
 
@@ -124,6 +129,7 @@ def _take_place(config: Config) -> tuple[Config, Ranks, Display, RunFolder]:
         The configuration that the run really has, its processes, where it is shown, its folder.
     """
     require_memory(config, "batch_size")
+    _bring_weights(config)
     device = init_device(config)
     ranks = Ranks(device.rank, device.world_size)
     display = Display(quiet=ranks.rank > 0)
@@ -132,6 +138,14 @@ def _take_place(config: Config) -> tuple[Config, Ranks, Display, RunFolder]:
         stored = folder.start.meta if folder.start else None
         config = settle_frozen_parts(config, stored, ranks, display.say)
     return config, ranks, display, folder
+
+
+def _bring_weights(config: Config) -> None:
+    """Have weights with a name here before the processes meet, where a download takes long."""
+    if config.pre_trained and not config.resume:
+        published = named(config.pre_trained, "pre_trained")
+        if published and get_rank() == 0:
+            published_file(published)
 
 
 def settle_classes(config: Config, ranks: Ranks, say: Callable[[str], None]) -> Config:
