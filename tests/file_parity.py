@@ -56,6 +56,13 @@ def make_parser():
     add("--peer_python", default=sys.executable, metavar="FILE", help="Python that has the peer")
     add("--images", nargs="+", required=True, metavar="PATH", help="image files, and folders")
     add("--backbone", help="of the network; default: that of the peer's usual ResNet-50")
+    add(
+        "--peer_options",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="torchvision: v2, its version 2; detectron2: keys and values of its configuration",
+    )
     add("--limit", type=positive, metavar="N", help="pictures of an orientation; default: all")
     add("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of the peer")
     return parser
@@ -153,12 +160,14 @@ def ask_peer(options, backbone, paths, weights):
 
     path = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
     job = {"peer": options.peer, "backbone": backbone, "threads": options.threads}
+    job["options"] = options.peer_options
     command = [options.peer_python, "-m", "benchmarks.peers.files_worker"]
     with Program(options.peer, command, job, environment={"PYTHONPATH": path}) as peer:
         std = _PIXEL_STD if is_caffe(options.peer, backbone) else 1.0
         save_file(recipe_weights(peer.ask("shapes"), std), str(weights))
         peer.ask("load", weights=str(weights))
-        print(f"{options.peer} {peer.ask('version')}, {backbone}, weights by recipe")
+        words = " ".join([backbone, *options.peer_options])
+        print(f"{options.peer} {peer.ask('version')}, {words}, weights by recipe")
         theirs, counts = {}, {"landscape": 0, "portrait": 0}
         for file in paths:
             if options.limit and min(counts.values()) >= options.limit:

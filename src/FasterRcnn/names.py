@@ -22,6 +22,10 @@ TORCH_STYLE, CAFFE_STYLE = "torch", "caffe"
 # What lies behind a picture's own canvas: see `own_canvas`.
 CANVAS, TIGHT = "canvas", "tight"
 
+# Of neck and heads: convolutions with a bias instead of a normalisation layer.
+NO_NORM = "none"
+NORM_GROUPS = 32  # of GroupNorm
+
 
 class Backbone(NamedTuple):
     """A ResNet of bottleneck blocks.

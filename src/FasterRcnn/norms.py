@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backbone's normalisation layers."""
+"""The normalisation layers of backbone, neck and heads."""
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
+from .names import NORM_GROUPS
 from .own_canvas import Cells, own_mask
 
 NORMS = ("frozen_bn", "bn", "gn")
-_GROUPS = 32
 
 
 def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
@@ -26,7 +26,7 @@ def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
         ValueError: there is no such kind.
     """
     if kind == "gn":
-        return GroupNorm(_GROUPS, channels, eps)
+        return GroupNorm(NORM_GROUPS, channels, eps)
     if kind == "bn":
         return BatchNorm(channels, eps=eps, momentum=0.9)
     if kind == "frozen_bn":
