@@ -11,7 +11,10 @@ unset CDPATH # with it, cd prints where it went
 [[ -e /dev/fd/2 ]] || exec 2>/dev/null
 REPO_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 CHECKPOINT_LIST=ckpt_0/checkpoints.json # of a run folder
-BACKBONES=(resnet_v1.5_50 resnet_v1_50 resnet_v1_101 resnet_v1_152 resnet_v1_101_caffe)
+BACKBONES=(
+    resnet_v1.5_50 resnet_v1_50 resnet_v1_101 resnet_v1_152 resnet_v1_101_caffe
+    resnet_v1.5_18 resnet_v1.5_34 resnext_50_32x4d resnext_101_32x8d resnext_101_64x4d wide_resnet_50_2
+)
 
 # die CODE MESSAGE: one line on stderr, then leave.
 die() {
@@ -111,7 +114,9 @@ MINDRECORD_DIR comes after it (a folder of that name: ./$word)" >&2
 # config_for_backbone BACKBONE: the YAML file that belongs to it.
 config_for_backbone() {
     case $1 in
-        resnet_v1_101 | resnet_v1_101_caffe) printf '%s\n' "$REPO_ROOT/default_config_101.yaml" ;;
+        resnet_v1_101 | resnet_v1_101_caffe | resnext_101_*)
+            printf '%s\n' "$REPO_ROOT/default_config_101.yaml"
+            ;;
         resnet_v1_152) printf '%s\n' "$REPO_ROOT/default_config_152.yaml" ;;
         *) printf '%s\n' "$REPO_ROOT/default_config.yaml" ;;
     esac

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Turn a checkpoint of another program into a .ckpt of this one, with the settings that belong to it:
-a ResNet-50, 101 or 152 classifier (MindSpore model zoo, mindcv, torchvision, detectron2) for
+a ResNet or ResNeXt classifier (MindSpore model zoo, mindcv, torchvision, detectron2) for
 --pre_trained, or a Faster R-CNN with a ResNet-FPN backbone (model zoo, torchvision, detectron2,
 mmdetection) for evaluation, export, prediction and training. Reads .ckpt, .pth, .safetensors, and
 detectron2's .pkl; no code in them is run. The kind is recognised; docs/checkpoints.md says how."""

@@ -48,24 +48,35 @@ EVAL_COLUMNS = ("image", "image_meta", "image_index")
 _PREFETCH = 4
 
 
-def steps_per_epoch(config: Config, mindrecord_set: MindRecordSet, world_size: int = 1) -> int:
-    """Return the batches a rank in one epoch: whole global batches only.
+def images_per_step(config: Config, world_size: int = 1) -> int:
+    """Return the images of a step: those of all its batches, on all ranks.
 
     Args:
-        config: uses batch_size and steps_per_epoch_limit, the most batches (0: all).
+        config: uses batch_size and accumulate_steps.
+        world_size: processes of the run.
+    """
+    return int(config.batch_size) * int(config.accumulate_steps) * world_size
+
+
+def steps_per_epoch(config: Config, mindrecord_set: MindRecordSet, world_size: int = 1) -> int:
+    """Return the steps in one epoch, each of `images_per_step` images.
+
+    Args:
+        config: uses batch_size, accumulate_steps and steps_per_epoch_limit, the most (0: all).
         mindrecord_set: of the training split.
         world_size: processes of the run.
 
     Raises:
-        UserError: fewer images than one global batch.
+        UserError: fewer images than one step takes.
     """
-    global_batch = int(config.batch_size) * world_size
-    steps = mindrecord_set.num_images // global_batch
+    steps = mindrecord_set.num_images // images_per_step(config, world_size)
     if steps == 0:
+        several = int(config.accumulate_steps) > 1
+        batches = f"{config.accumulate_steps} batches" if several else "one batch"
         raise UserError(
             f"{mindrecord_set.anno_path} has {mindrecord_set.num_images} usable training "
-            f"images, fewer than one batch of {config.batch_size} on {world_size} device(s); "
-            "lower batch_size"
+            f"images, fewer than {batches} of {config.batch_size} on {world_size} device(s); "
+            f"lower batch_size{' or accumulate_steps' if several else ''}"
         )
     limit = int(config.steps_per_epoch_limit)
     return min(steps, limit) if limit else steps
@@ -81,18 +92,18 @@ def create_train_dataset(
     skip_steps: int = 0,
     parts: Sequence[Part] = (),
 ) -> ds.Dataset:
-    """Batches of one epoch, shuffled by (seed, epoch), each on one canvas.
+    """Batches of one epoch, shuffled by (seed, epoch), those of a step on one canvas.
 
-    The batches of all ranks at one step together are the batch that a single process with
-    `world_size` times the batch size gets at that step.
+    The batches of all ranks at one step, `accumulate_steps` of each, are together the batch that a
+    single process with so many times the batch size gets at that step.
 
     Args:
-        config: uses batch_size, steps_per_epoch_limit, seed and the keys of `InputFormat` and
-            `Augmentation`.
+        config: uses batch_size, accumulate_steps, steps_per_epoch_limit, seed and the keys of
+            `InputFormat` and `Augmentation`.
         mindrecord_set: of the training split.
         epoch: number of the epoch; another one shuffles and augments differently.
         rank, world_size: this process among those of the run.
-        skip_steps: leave out the first batches (to resume inside an epoch).
+        skip_steps: leave out the batches of the first steps (to resume inside an epoch).
         parts: of the epoch so far, with other numbers of processes; see `plan_epoch`.
 
     Returns:
@@ -109,15 +120,15 @@ def create_train_dataset(
         UserError: too few images, or records that were replaced meanwhile.
     """
     steps = steps_per_epoch(config, mindrecord_set, world_size)
-    batch_size = int(config.batch_size)
-    plan = _epoch_plan(config, mindrecord_set, epoch, batch_size * world_size, parts)
+    global_batch = images_per_step(config, world_size)
+    plan = _epoch_plan(config, mindrecord_set, epoch, global_batch, parts)
     plan = plan.between(skip_steps, steps)
     if not plan.images.size:
         raise UserError(f"no batch is left of epoch {epoch} after skipping {skip_steps} of {steps}")
     prepare, source = _train_preparation(config, mindrecord_set, epoch, plan)
     own = plan.images[:, rank::world_size].reshape(-1)
     rows = _open_rows(config, mindrecord_set, source, own)
-    return _batches(config, rows, prepare, source, TRAIN_COLUMNS, batch_size)
+    return _batches(config, rows, prepare, source, TRAIN_COLUMNS, int(config.batch_size))
 
 
 def _train_preparation(

@@ -19,21 +19,24 @@ from .FasterRcnn.bbox_assign_sample import BboxAssignSample
 from .FasterRcnn.bbox_assign_sample_stage2 import BboxAssignSampleForRcnn
 from .FasterRcnn.box_losses import build_box_loss
 from .FasterRcnn.box_ops import BoxCoder, pixel_offset
+from .FasterRcnn.class_loss import ClassLoss
 from .FasterRcnn.detections import MIN_SIZE, DetectionSelector
 from .FasterRcnn.faster_rcnn_resnet import FasterRcnn, FasterRcnnWithLoss
 from .FasterRcnn.fpn_neck import FeatPyramidNeck
 from .FasterRcnn.layers import at_least_one
 from .FasterRcnn.matcher import Matcher
 from .FasterRcnn.merged_views import MergedViews, ViewCandidates
-from .FasterRcnn.names import ROI_STRIDES, STAGE_CHANNELS, TIGHT
+from .FasterRcnn.names import BACKBONES, HARD, ROI_STRIDES, TIGHT
 from .FasterRcnn.nms import build_nms, build_suppression
 from .FasterRcnn.proposal_generator import Proposal
 from .FasterRcnn.rcnn import Rcnn, RcnnLoss
 from .FasterRcnn.roi_align import build_roi_align
 from .FasterRcnn.rpn import RPN, RpnLoss
 from .FasterRcnn.sampling import BalancedSampler
+from .FasterRcnn.soft_nms import SoftNms
 from .images.views import views_of
 from .model_utils.config import Config
+from .model_utils.configuration.class_weights import class_weights
 from .model_utils.configuration.derived import resolved
 from .model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
 from .native.operators import use_native_operators
@@ -58,7 +61,7 @@ def build_detector(config: Config) -> FasterRcnn:
             fold=compute_dtype(config) == "float32",
         ),
         fpn_neck=FeatPyramidNeck(
-            STAGE_CHANNELS,
+            BACKBONES[config.backbone].channels,
             config.fpn_out_channels,
             config.fpn_norm,
             config.bn_eps,
@@ -216,6 +219,9 @@ def build_loss(network: FasterRcnn, config: Config, world_size: int = 1) -> Fast
         network: of `build_detector`.
         config: the same configuration.
         world_size: number of ranks.
+
+    Raises:
+        UserError: rcnn_class_weights does not fit the classes.
     """
     offset = pixel_offset(config.box_convention)
     divisor = SharedCount(world_size) if world_size > 1 else at_least_one
@@ -226,13 +232,14 @@ def build_loss(network: FasterRcnn, config: Config, world_size: int = 1) -> Fast
     rcnn_box_loss = build_box_loss(
         config.rcnn_box_loss, _rcnn_coder(config, offset), config.rcnn_loss_beta
     )
+    class_loss = ClassLoss(config.rcnn_label_smoothing, class_weights(config), divisor)
     return FasterRcnnWithLoss(
         network,
         _proposals(config, offset, training=True),
         _rpn_targets(config, offset),
         RpnLoss(rpn_box_loss, config.num_expected_neg if expects else None, divisor),
         _rcnn_targets(config, offset),
-        RcnnLoss(rcnn_box_loss, divisor),
+        RcnnLoss(rcnn_box_loss, class_loss, divisor),
         rpn_weights=(config.rpn_loss_cls_weight, config.rpn_loss_reg_weight),
         rcnn_weights=(config.rcnn_loss_cls_weight, config.rcnn_loss_reg_weight),
     )
@@ -307,10 +314,23 @@ def _proposals(config: Config, offset: float, *, training: bool) -> Proposal:
     return Proposal(_rpn_coder(config, offset), _nms(config, threshold), offset, **counts)
 
 
+def _suppression(config: Config) -> nn.Cell:
+    if config.test_nms_kind == HARD:
+        return build_suppression(config.test_nms, _nms(config, config.test_iou_thr))
+    return SoftNms(
+        config.test_nms_kind,
+        per_class=config.test_nms == "per_class",
+        iou_threshold=config.test_iou_thr,
+        sigma=config.test_nms_sigma,
+        min_score=config.test_nms_min_score,
+        most=config.test_max_per_img,
+    )
+
+
 def _detections(config: Config, offset: float) -> DetectionSelector:
     return DetectionSelector(
         _rcnn_coder(config, offset),
-        build_suppression(config.test_nms, _nms(config, config.test_iou_thr)),
+        _suppression(config),
         offset,
         score_threshold=config.test_score_thr,
         max_candidates=config.test_pre_nms_num,

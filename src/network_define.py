@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """One training step: losses, gradients, their checks, the update; and the loss scale."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from .FasterRcnn.names import total_loss
 from .model_utils.config import Config
+from .optimization.adam import Adam
+from .optimization.gradient_update import GradientUpdate
+from .optimization.groups import GroupRules, parameter_groups
+
+Batch = Sequence[Tensor]
+Call = Callable[..., Any]  # of a Cell with its inputs
 
 
 class LossScaler:
@@ -64,7 +70,11 @@ class LossScaler:
 
 
 def make_optimizer(
-    parameters: Iterable[Parameter], rates: np.ndarray, *, momentum: float, weight_decay: float
+    parameters: Iterable[Parameter | dict[str, Any]],
+    rates: np.ndarray,
+    *,
+    momentum: float,
+    weight_decay: float,
 ) -> nn.Optimizer:
     """Return SGD with momentum in PyTorch's form: v = momentum * v + g + decay * p; p -= rate * v.
 
@@ -72,7 +82,7 @@ def make_optimizer(
     decay leaves out the normalisation's gamma and beta, MindSpore's rule for ungrouped parameters.
 
     Args:
-        parameters: those to train.
+        parameters: those to train, or groups of `parameter_groups`.
         rates: (steps,) float32, the rate of every step of the run.
         momentum: 0 to 1.
         weight_decay: this times a weight is added to its gradient.
@@ -91,27 +101,69 @@ def build_optimizer(
     """Return the optimizer that a configuration describes.
 
     Args:
-        config: uses momentum and weight_decay.
+        config: uses optimizer, momentum, adam_betas, adam_eps and the keys of `GroupRules`.
         parameters: those to train.
         rates: (steps,) float32, the rate of every step of the run.
     """
-    return make_optimizer(
-        parameters, rates, momentum=config.momentum, weight_decay=config.weight_decay
+    parameters, rules = list(parameters), GroupRules.from_config(config)
+    if config.optimizer == "sgd":
+        groups = None if rules.are_usual() else parameter_groups(parameters, rates, rules)
+        return make_optimizer(
+            groups or parameters, rates, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    return Adam(
+        parameter_groups(parameters, rates, rules),
+        betas=config.adam_betas,
+        eps=config.adam_eps,
+        decoupled=config.optimizer == "adamw",
     )
 
 
-class TrainOneStep(nn.Cell):
-    """Forward, backward, and one update of the parameters, as one graph.
+class TrainingStep(Protocol):
+    """What makes a step of training: `TrainOneStep` or `AccumulatedStep`.
 
-    The gradients are averaged over the ranks, divided by the loss scale, and clipped to a global
-    norm. When that norm is not finite nothing is updated but the optimizer's step counter: the
-    schedule belongs to the steps of the run, not to the steps that went well.
+    Attributes:
+        loss_net: Cell that returns a tuple of float32 scalars in the order of `names.Losses`.
+        optimizer: over the parameters to train.
+    """
+
+    loss_net: nn.Cell
+    optimizer: nn.Optimizer
+
+    @property
+    def backward(self) -> nn.Cell:
+        """The Cell of a batch's losses and gradients."""
+
+    def set_train(self, mode: bool = True) -> Any:
+        """Put the network into training or evaluation mode.
+
+        Args:
+            mode: whether it is training.
+        """
+
+    def make(
+        self, call: Call, loss_scale: Tensor, batches: Sequence[Batch]
+    ) -> tuple[np.ndarray, float]:
+        """Make a step.
+
+        Args:
+            call: calls a Cell with its inputs, such as a `CompileCache`.
+            loss_scale: () float32, the factor on the loss that is differentiated.
+            batches: of the step, each the arguments of `loss_net`.
+
+        Returns:
+            losses: (6,) float32 means over the batches, not scaled.
+            grad_norm: before clipping: not finite on overflow, on every rank alike.
+        """
+
+
+class TrainOneStep(nn.Cell):
+    """Forward, backward, and one `GradientUpdate`, as one graph.
 
     Args:
         loss_net: Cell that returns a tuple of float32 scalars in the order of `names.Losses`.
         optimizer: over the parameters to train.
-        clip_norm: largest global L2 norm of the gradients; 0 leaves them as they are.
-        world_size: number of ranks; above 1 the gradients are averaged over all of them.
+        clip_norm, world_size: see `GradientUpdate`.
     """
 
     def __init__(
@@ -125,14 +177,10 @@ class TrainOneStep(nn.Cell):
         super().__init__(auto_prefix=False)
         self.loss_net = loss_net
         self.optimizer = optimizer
-        self.clip_norm = float(clip_norm)
-        self.reducer = ops.identity
-        if world_size > 1:
-            self.reducer = nn.DistributedGradReducer(optimizer.parameters, mean=True)
+        self.update = GradientUpdate(optimizer, clip_norm=clip_norm, world_size=world_size)
         self.loss_and_grads = ms.value_and_grad(
             self._scaled_loss, None, optimizer.parameters, has_aux=True
         )
-        self.one_step = Tensor([1], ms.int32)
 
     def _scaled_loss(self, loss_scale: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
         losses = self.loss_net(*batch)
@@ -150,32 +198,127 @@ class TrainOneStep(nn.Cell):
             grad_norm: () float32, before clipping: not finite on overflow, on every rank alike.
         """
         (_, losses), gradients = self.loss_and_grads(loss_scale, *batch)
-        gradients = self.reducer(gradients)
-        unscale = 1.0 / loss_scale
-        norm = global_norm(gradients) * unscale
-        factor = unscale
-        if self.clip_norm > 0:
-            factor = factor * ops.minimum(self.clip_norm / (norm + 1e-6), Tensor(1.0, ms.float32))
-        if ops.isfinite(norm):
-            update: tuple[Tensor, ...] = ()
-            for gradient in gradients:
-                update = update + (gradient * factor,)
-            self.optimizer(update)
-        else:
-            ops.assign_add(self.optimizer.global_step, self.one_step)
-        return losses, norm
+        return losses, self.update(gradients, loss_scale)
+
+    @property
+    def backward(self) -> nn.Cell:
+        """See `TrainingStep`."""
+        return self
+
+    def make(
+        self, call: Call, loss_scale: Tensor, batches: Sequence[Batch]
+    ) -> tuple[np.ndarray, float]:
+        """Make a step of one batch, see `TrainingStep`.
+
+        Args:
+            call, loss_scale, batches: as there.
+        """
+        (batch,) = batches
+        losses, norm = call(self, loss_scale, *batch)
+        return losses.asnumpy(), float(norm.asnumpy())
 
 
-def global_norm(gradients: tuple[Tensor, ...]) -> Tensor:
-    """Return the L2 norm over all tensors together, () float32.
-
-    Row by row first: MindSpore's sum over everything at once runs on one thread on a CPU.
+class SumGradients(TrainOneStep):
+    """Forward and backward; the gradients are added to those of the batches before, as one graph.
 
     Args:
-        gradients: of any shapes with at least one dimension.
+        loss_net, optimizer: see `TrainOneStep`.
+
+    Attributes:
+        sums: of the gradients since the last update.
     """
-    squares = ops.zeros((), ms.float32)
-    for gradient in gradients:
-        rows = ops.reshape(ops.square(gradient), (gradient.shape[0], -1))
-        squares = squares + ops.reduce_sum(ops.reduce_sum(rows, 1))
-    return ops.sqrt(squares)
+
+    def __init__(self, loss_net: nn.Cell, optimizer: nn.Optimizer) -> None:
+        super().__init__(loss_net, optimizer)
+        self.sums = optimizer.parameters.clone(prefix="gradient_sum", init="zeros")
+        self.each = ops.HyperMap()
+
+    def construct(self, loss_scale: Tensor, *batch: Tensor) -> Tensor:
+        """Take a batch; return its losses, (6,) float32, not scaled.
+
+        Args:
+            loss_scale: () float32, the factor on the loss that is differentiated.
+            batch: the arguments of `loss_net`.
+        """
+        (_, losses), gradients = self.loss_and_grads(loss_scale, *batch)
+        return ops.depend(losses, self.each(ops.assign_add, self.sums, gradients))
+
+
+class UpdateFromSums(nn.Cell):
+    """One `GradientUpdate` with the mean of summed gradients, which begin at 0 again.
+
+    Args:
+        sums: of the gradients of several batches.
+        update: what is done with their mean.
+        batches: so many.
+    """
+
+    def __init__(self, sums: ParameterTuple, update: GradientUpdate, batches: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.sums, self.update, self.batches = sums, update, batches
+        self.each = ops.HyperMap()
+
+    def construct(self, loss_scale: Tensor) -> Tensor:
+        """Update the weights; return the norm of the mean gradient, () float32.
+
+        Args:
+            loss_scale: () float32, what the gradients have been multiplied with.
+        """
+        norm = self.update(self.sums, loss_scale * self.batches)
+        return ops.depend(norm, self.each(_to_zero, self.sums))
+
+
+def _to_zero(parameter: Parameter) -> Tensor:
+    """Begin a sum anew; after what has read it before, as the order of the program is kept."""
+    return ops.assign(parameter, ops.zeros_like(parameter))
+
+
+class AccumulatedStep:
+    """One step from several batches: their gradients are added up, and their mean makes the update.
+
+    That is the step of a batch as large as all of them, where each has the same share of the loss.
+
+    Args:
+        loss_net, optimizer, clip_norm, world_size: see `TrainOneStep`.
+        batches: so many make a step.
+    """
+
+    def __init__(
+        self,
+        loss_net: nn.Cell,
+        optimizer: nn.Optimizer,
+        *,
+        batches: int,
+        clip_norm: float = 0.0,
+        world_size: int = 1,
+    ) -> None:
+        self.loss_net, self.optimizer = loss_net, optimizer
+        update = GradientUpdate(optimizer, clip_norm=clip_norm, world_size=world_size)
+        self.sum = SumGradients(loss_net, optimizer)
+        self.update = UpdateFromSums(self.sum.sums, update, batches)
+
+    @property
+    def backward(self) -> nn.Cell:
+        """See `TrainingStep`."""
+        return self.sum
+
+    def set_train(self, mode: bool = True) -> None:
+        """See `TrainingStep`.
+
+        Args:
+            mode: whether it is training.
+        """
+        self.sum.set_train(mode)
+        self.update.set_train(mode)
+
+    def make(
+        self, call: Call, loss_scale: Tensor, batches: Sequence[Batch]
+    ) -> tuple[np.ndarray, float]:
+        """Make a step, see `TrainingStep`.
+
+        Args:
+            call, loss_scale, batches: as there.
+        """
+        losses = [call(self.sum, loss_scale, *batch).asnumpy() for batch in batches]
+        norm = call(self.update, loss_scale)
+        return np.mean(losses, axis=0), float(norm.asnumpy())

@@ -27,6 +27,7 @@ from benchmarks.turns import Program
 from src.base.arguments import ArgumentParser
 from src.base.errors import UserError, run_entry
 from src.convert_checkpoint import main as convert_main
+from src.FasterRcnn import names
 from src.images.listing import find_images
 from src.model_utils.config import load_config
 from tests.helpers.paths import REPO
@@ -50,11 +51,19 @@ _PIXEL_STD = 57.0  # about that of photographs
 
 def make_parser():
     """The options."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = peer_parser(__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--images", nargs="+", required=True, metavar="PATH", help="image files, and folders")
+    add("--limit", type=positive, metavar="N", help="pictures of an orientation; default: all")
+    return parser
+
+
+def peer_parser(description):
+    """A parser with what says which network of which peer."""
+    parser = ArgumentParser(description=description, allow_abbrev=False)
     add = parser.add_argument
     add("--peer", choices=sorted(BACKBONES), default="torchvision", help="compare with it")
     add("--peer_python", default=sys.executable, metavar="FILE", help="Python that has the peer")
-    add("--images", nargs="+", required=True, metavar="PATH", help="image files, and folders")
     add("--backbone", help="of the network; default: that of the peer's usual ResNet-50")
     add(
         "--peer_options",
@@ -63,7 +72,6 @@ def make_parser():
         metavar="WORD",
         help="torchvision: v2, its version 2; detectron2: keys and values of its configuration",
     )
-    add("--limit", type=positive, metavar="N", help="pictures of an orientation; default: all")
     add("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of the peer")
     return parser
 
@@ -76,8 +84,9 @@ def recipe_weights(shapes, pixel_std=1.0):
     saturate every score.
     """
     weights = {}
+    is_basic = not any("conv3" in name for name in shapes)  # a ResNet-18 or 34
     for name, shape in shapes.items():
-        known = name
+        known = name.replace("bn2", "bn3") if is_basic else name  # the end of a residual branch
         for theirs, ours in _RECIPE_NAMES.items():
             known = known.replace(theirs, ours)
         weights[name] = make_weight(known, shape)
@@ -87,8 +96,13 @@ def recipe_weights(shapes, pixel_std=1.0):
 
 
 def is_caffe(peer, backbone):
-    """Whether the peer's pixels have only their mean taken off."""
+    """Whether the peer's network is of Caffe's or Caffe2's kind."""
     return peer == "detectron2" and not DETECTRON2_BACKBONES[backbone][1]
+
+
+def has_undivided_pixels(peer, backbone):
+    """Whether the peer's pixels have only their mean taken off; a ResNeXt's are divided, too."""
+    return is_caffe(peer, backbone) and names.BACKBONES[backbone].groups == 1
 
 
 def orientation_of(found):
@@ -123,7 +137,7 @@ def iou(one, other):
     return overlap / np.maximum(area[:, None] + other_area - overlap, 1e-9)
 
 
-def average_precision(theirs, ours, names):
+def average_precision(theirs, ours, class_names):
     """Our AP where the peer's detections are what there is to find."""
     from src.evaluation.coco import evaluate_results
 
@@ -148,22 +162,27 @@ def average_precision(theirs, ours, names):
             for i, one in enumerate(theirs)
         ],
         "annotations": [{**entry, "id": i} for i, entry in enumerate(truth, 1)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(names, 1)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(class_names, 1)],
     }
     with contextlib.redirect_stdout(io.StringIO()):
-        return evaluate_results(data, list(entries(ours)), names).ap
+        return evaluate_results(data, list(entries(ours)), class_names).ap
+
+
+def open_peer(options, backbone):
+    """The peer as a `Program`, by --peer, --peer_python, --peer_options and --threads."""
+    path = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
+    job = {"peer": options.peer, "backbone": backbone, "threads": options.threads}
+    job["options"] = options.peer_options
+    command = [options.peer_python, "-m", "benchmarks.peers.files_worker"]
+    return Program(options.peer, command, job, environment={"PYTHONPATH": path})
 
 
 def ask_peer(options, backbone, paths, weights):
     """The peer's detections in each file; leaves its weights in the file `weights`."""
     from safetensors.numpy import save_file
 
-    path = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
-    job = {"peer": options.peer, "backbone": backbone, "threads": options.threads}
-    job["options"] = options.peer_options
-    command = [options.peer_python, "-m", "benchmarks.peers.files_worker"]
-    with Program(options.peer, command, job, environment={"PYTHONPATH": path}) as peer:
-        std = _PIXEL_STD if is_caffe(options.peer, backbone) else 1.0
+    with open_peer(options, backbone) as peer:
+        std = _PIXEL_STD if has_undivided_pixels(options.peer, backbone) else 1.0
         save_file(recipe_weights(peer.ask("shapes"), std), str(weights))
         peer.ask("load", weights=str(weights))
         words = " ".join([backbone, *options.peer_options])
@@ -186,11 +205,11 @@ def _file_orientation(path):
     return orientation_of({"height": height, "width": width})
 
 
-def convert(options, backbone, weights, names):
-    """The peer's weights as a checkpoint of this project."""
+def convert(options, backbone, weights, class_names):
+    """The peer's weights as a checkpoint of this project, with a class for each output."""
     output = weights.with_suffix(".ckpt")
     arguments = ["--ckpt_file", str(weights), "--output", str(output)]
-    arguments += ["--coco_classes", *names]
+    arguments += ["--coco_classes", *class_names]
     if options.peer == "detectron2":
         arguments += ["--style", "caffe" if is_caffe(options.peer, backbone) else "torch"]
     with contextlib.redirect_stdout(io.StringIO()) as said:
@@ -199,7 +218,7 @@ def convert(options, backbone, weights, names):
     return output
 
 
-def compare(theirs, ours, names, peer):
+def compare(theirs, ours, class_names, peer):
     """Print the table; return how many rows miss their bar."""
     rows, missed = [], 0
     for orientation in ("landscape", "portrait"):
@@ -209,7 +228,7 @@ def compare(theirs, ours, names, peer):
         pairs = np.concatenate([pairs_of(theirs[path], ours[path]) for path in chosen])
         found = pairs[:, 0] > SAME_BOX
         scored = found & (pairs[:, 1] <= SAME_SCORE)
-        ap = average_precision([theirs[p] for p in chosen], [ours[p] for p in chosen], names)
+        ap = average_precision([theirs[p] for p in chosen], [ours[p] for p in chosen], class_names)
         met = found.mean() >= FOUND[peer] and scored.mean() >= SCORED and ap >= AP
         missed += not met
         rows.append(
@@ -229,31 +248,41 @@ def compare(theirs, ours, names, peer):
     return missed
 
 
+def chosen_backbone(options):
+    """Our name of it, by --peer and --backbone."""
+    known = BACKBONES[options.peer]
+    backbone = options.backbone or next(iter(known))
+    if backbone not in known:
+        raise UserError(f"--backbone {backbone}: {options.peer} has {', '.join(known)}")
+    return backbone
+
+
+def output_names(peer):
+    """A name for each of its outputs, or those that COCO does not use would be left out."""
+    return [f"output {n}" for n in range(1, 91 if peer == "torchvision" else 81)]
+
+
 def main(argv):
     """Ask both and print the table."""
     options, rest = make_parser().parse_known_args(argv)
     config = load_config(rest)
     changes = {key: value for key, value in config.to_dict().items() if config.is_given(key)}
-    known = BACKBONES[options.peer]
-    backbone = options.backbone or next(iter(known))
-    if backbone not in known:
-        raise UserError(f"--backbone {backbone}: {options.peer} has {', '.join(known)}")
+    backbone = chosen_backbone(options)
     paths, _ = find_images(options.images)
     from src.model_utils.device_adapter import prepare_environment
 
     prepare_environment("CPU")
-    # All of torchvision's 90 outputs get a name, or those that COCO does not use would be left out.
-    names = [f"output {n}" for n in range(1, 91 if options.peer == "torchvision" else 81)]
+    class_names = output_names(options.peer)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder, "weights.safetensors")
         theirs = ask_peer(options, backbone, paths, weights)
         from src.inference import Detector
 
-        checkpoint = convert(options, backbone, weights, names)
+        checkpoint = convert(options, backbone, weights, class_names)
         settings = {"device_target": "CPU", "test_batch_size": 1, **changes}
         detector = Detector(checkpoint, **settings)
         ours = dict(zip(theirs, detector.detect(list(theirs)), strict=True))
-    return 1 if compare(theirs, ours, names, options.peer) else 0
+    return 1 if compare(theirs, ours, class_names, options.peer) else 0
 
 
 if __name__ == "__main__":

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files to boxes in another program's own way; see protocol.py. Needs that program.
+"""Image files, or tensors, to boxes in another program's own way; see protocol.py. Needs that
+program.
 
 The network is the peer's usual Faster R-CNN with a ResNet-FPN, for COCO, in fp32 on the CPU, one
 picture at a time. Its weights come from a .safetensors file in the peer's own names.
 """
 
-from benchmarks.peers.inputs import read_safetensors
+from benchmarks.peers.inputs import make_images, read_safetensors
 from benchmarks.peers.protocol import serve
 
 TORCHVISION_BACKBONES = {
     "resnet_v1.5_50": "resnet50",
     "resnet_v1_101": "resnet101",
     "resnet_v1_152": "resnet152",
+    "resnet_v1.5_18": "resnet18",
+    "resnet_v1.5_34": "resnet34",
+    "resnext_50_32x4d": "resnext50_32x4d",
+    "resnext_101_32x8d": "resnext101_32x8d",
+    "resnext_101_64x4d": "resnext101_64x4d",
+    "wide_resnet_50_2": "wide_resnet50_2",
 }
 # The configuration of the model zoo, and whether it is changed to torchvision's kind of backbone:
 # the stride in the 3x3 convolutions, RGB with standard deviations.
@@ -20,6 +27,7 @@ DETECTRON2_BACKBONES = {
     "resnet_v1.5_50": ("R_50", True),
     "resnet_v1_101": ("R_101", True),
     "resnet_v1_101_caffe": ("R_101", False),
+    "resnext_101_32x8d": ("X_101_32x8d", False),
 }
 TORCH_MEAN, TORCH_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
@@ -62,6 +70,23 @@ class Peer:
             "labels": labels.tolist(),
         }
 
+    def tensors(self, batch, height, width, output):
+        """What becomes of `inputs.make_images`, as arrays in an .npz file.
+
+        P2 to P6 as p2 ... p6, and of image i what is found: det_boxes_i (xyxy), det_scores_i,
+        det_labels_i (from 1).
+        """
+        import numpy as np
+
+        images = self.torch.from_numpy(make_images(batch, height, width))
+        with self.torch.no_grad():
+            levels, found = self.look_at_tensors(images, [(height, width)] * batch)
+        arrays = {f"p{number}": level.numpy() for number, level in enumerate(levels, 2)}
+        for number, parts in enumerate(found):
+            for name, values in zip(("boxes", "scores", "labels"), parts, strict=True):
+                arrays[f"det_{name}_{number}"] = values.numpy()
+        np.savez(output, **arrays)
+
 
 class Torchvision(Peer):
     """`fasterrcnn_resnet50_fpn` as it is, or the same with a deeper backbone; or its v2."""
@@ -82,6 +107,15 @@ class Torchvision(Peer):
 
         found = self.network([to_tensor(rgb)])[0]
         return found["boxes"], found["scores"], found["labels"]
+
+    def look_at_tensors(self, images, sizes):
+        """P2 to P6, and (boxes, scores, labels) of each of the normalised images."""
+        from torchvision.models.detection.image_list import ImageList
+
+        features = self.network.backbone(images)
+        proposals, _ = self.network.rpn(ImageList(images, sizes), features)
+        found, _ = self.network.roi_heads(features, proposals, sizes)
+        return features.values(), [(f["boxes"], f["scores"], f["labels"]) for f in found]
 
     def version(self):
         """Of the peer."""
@@ -113,6 +147,17 @@ class Detectron2(Peer):
         """Detect in (H, W, 3) uint8."""
         found = self.predictor(rgb[..., ::-1])["instances"]
         return found.pred_boxes.tensor, found.scores, found.pred_classes + 1
+
+    def look_at_tensors(self, images, sizes):
+        """P2 to P6, and (boxes, scores, labels) of each of the normalised images."""
+        from detectron2.structures import ImageList
+
+        images = ImageList(images, sizes)
+        features = self.network.backbone(images.tensor)
+        proposals, _ = self.network.proposal_generator(images, features)
+        found, _ = self.network.roi_heads(images, features, proposals)
+        parts = [(f.pred_boxes.tensor, f.scores, f.pred_classes + 1) for f in found]
+        return [features[f"p{number}"] for number in range(2, 7)], parts
 
     def version(self):
         """Of the peer."""

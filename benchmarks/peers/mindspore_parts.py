@@ -13,7 +13,7 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 from benchmarks.peers.protocol import seconds_of
 from src.FasterRcnn.anchor_generator import pyramid_anchors
 from src.FasterRcnn.names import feature_shapes
-from src.network_define import global_norm
+from src.optimization.gradient_update import global_norm
 
 
 class Part(NamedTuple):
@@ -165,7 +165,7 @@ def training_parts(loss, optimizer, batch):
         Part(
             "RPN loss",
             _Grouped(loss.rpn_loss, levels, levels),
-            (*logits, *deltas, *targets),
+            (*logits, *deltas, *targets, ops.concat(anchors, 0)),
             trained=True,
         )
     )
@@ -185,7 +185,7 @@ def training_parts(loss, optimizer, batch):
         Part(
             "RCNN loss",
             loss.rcnn_loss,
-            (*_outputs(parts[-1]), labels, chosen, wanted),
+            (*_outputs(parts[-1]), labels, chosen, wanted, rois),
             trained=True,
         )
     )

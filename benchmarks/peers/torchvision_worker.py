@@ -17,6 +17,12 @@ _BACKBONES = {
     "resnet_v1.5_50": "resnet50",
     "resnet_v1_101": "resnet101",
     "resnet_v1_152": "resnet152",
+    "resnet_v1.5_18": "resnet18",
+    "resnet_v1.5_34": "resnet34",
+    "resnext_50_32x4d": "resnext50_32x4d",
+    "resnext_101_32x8d": "resnext101_32x8d",
+    "resnext_101_64x4d": "resnext101_64x4d",
+    "wide_resnet_50_2": "wide_resnet50_2",
 }
 _TRAINED_STAGES = 3
 

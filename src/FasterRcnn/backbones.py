@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The backbones of `names.BACKBONES` as Cells."""
 
-from .names import BACKBONES, CAFFE_STYLE, TORCH_STYLE
-from .resnet import Bottleneck, ResNetFea
+from .names import BACKBONES, CAFFE_STYLE, Backbone
+from .resnet import BasicBlock, Bottleneck, ResNetFea
 from .resnet50v1 import BottleneckV1
 
-_BLOCKS = {TORCH_STYLE: Bottleneck, CAFFE_STYLE: BottleneckV1}
+
+def block_of(plan: Backbone) -> type[BasicBlock] | type[Bottleneck]:
+    """Return the Cell of a backbone's blocks.
+
+    Args:
+        plan: of `names.BACKBONES`.
+    """
+    if plan.is_basic:
+        return BasicBlock
+    return BottleneckV1 if plan.style == CAFFE_STYLE else Bottleneck
 
 
 def build_backbone(
@@ -23,4 +32,4 @@ def build_backbone(
     if name not in BACKBONES:
         raise ValueError(f"backbone {name!r} is none of {', '.join(BACKBONES)}")
     plan = BACKBONES[name]
-    return ResNetFea(_BLOCKS[plan.style], plan, norm, eps, frozen_stages, stem_pool, fold)
+    return ResNetFea(block_of(plan), plan, norm, eps, frozen_stages, stem_pool, fold)

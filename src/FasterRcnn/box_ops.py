@@ -98,6 +98,16 @@ def shrink_to_legacy(boxes: Tensor, offset: float) -> Tensor:
     return boxes - _row((0.0, 0.0, inset, inset))
 
 
+def as_modern(boxes: Tensor, offset: float) -> Tensor:
+    """Return boxes whose modern widths are the widths of `boxes` in their own convention.
+
+    Args:
+        boxes: (..., 4) float32.
+        offset: of the convention of `boxes`; see the module.
+    """
+    return boxes + _row((0.0, 0.0, offset, offset)) if offset else boxes
+
+
 def shared_iou(anchors: Tensor, boxes: Tensor, offset: float, mode: str = "iou") -> Tensor:
     """Overlap of the boxes of every image with anchors that all images share.
 

@@ -210,8 +210,9 @@ class FasterRcnnWithLoss(nn.Cell):
         """
         features, logits, deltas = self.network.extract(image, image_meta)
         anchors = self.network.anchors(features)
+        all_anchors = ops.concat(anchors, 0)
         index, is_object, chosen, targets = self.rpn_targets(
-            ops.concat(anchors, 0),
+            all_anchors,
             image_meta[:, :2],
             gt_boxes,
             gt_valid,
@@ -221,7 +222,13 @@ class FasterRcnnWithLoss(nn.Cell):
             self._grids(features, anchors),
         )
         rpn_losses = self.rpn_loss(
-            logits, deltas, ops.stop_gradient(index), is_object, chosen, ops.stop_gradient(targets)
+            logits,
+            deltas,
+            ops.stop_gradient(index),
+            is_object,
+            chosen,
+            ops.stop_gradient(targets),
+            all_anchors,
         )
 
         bounds = self.network.clip_bounds(image, image_meta)
@@ -231,8 +238,9 @@ class FasterRcnnWithLoss(nn.Cell):
         rois, labels, chosen, targets = self.rcnn_targets(
             proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key
         )
-        head = self.network.classify(features, ops.stop_gradient(rois), image_meta, chosen)
-        rcnn_losses = self.rcnn_loss(*head, labels, chosen, ops.stop_gradient(targets))
+        rois = ops.stop_gradient(rois)
+        head = self.network.classify(features, rois, image_meta, chosen)
+        rcnn_losses = self.rcnn_loss(*head, labels, chosen, ops.stop_gradient(targets), rois)
 
         rpn_loss = _weighted(rpn_losses, self.rpn_weights)
         rcnn_loss = _weighted(rcnn_losses, self.rcnn_weights)

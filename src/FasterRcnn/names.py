@@ -25,10 +25,13 @@ CANVAS, TIGHT = "canvas", "tight"
 # Of neck and heads: convolutions with a bias instead of a normalisation layer.
 NO_NORM = "none"
 NORM_GROUPS = 32  # of GroupNorm
+# What NMS does with detections that overlap a better one: drops them, or lowers their scores by
+# one of two rules (see `soft_nms`).
+HARD, SOFT_LINEAR, SOFT_GAUSSIAN = "hard", "soft_linear", "soft_gaussian"
 
 
 class Backbone(NamedTuple):
-    """A ResNet of bottleneck blocks.
+    """A ResNet, ResNeXt or wide ResNet.
 
     Attributes:
         depth: layers, as its paper counts them.
@@ -36,7 +39,10 @@ class Backbone(NamedTuple):
         style: `TORCH_STYLE` or `CAFFE_STYLE`.
         torchvision: torchvision's name of it; empty when it has none.
         groups: of the 3x3 convolutions; more than one in a ResNeXt (Xie et al. 2017).
-        base_width: channels of a group in the first stage.
+        base_width: channels of a group in the first stage; more than 64 in a wide ResNet
+            (Zagoruyko & Komodakis 2016).
+        expansion: channels of a stage's output over those of its paper's 3x3 convolutions: 4 of
+            bottleneck blocks, 1 of basic blocks.
     """
 
     depth: int
@@ -45,26 +51,51 @@ class Backbone(NamedTuple):
     torchvision: str = ""
     groups: int = 1
     base_width: int = 64
+    expansion: int = 4
+
+    @property
+    def is_basic(self) -> bool:
+        """Whether its blocks are of two 3x3 convolutions, without 1x1 ones."""
+        return self.expansion == 1
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of the 3x3 convolutions, stage by stage."""
         return tuple(self.groups * self.base_width * 2**stage for stage in range(len(self.blocks)))
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of C2 to C5, what layer1 to layer4 return."""
+        return tuple(self.expansion * STEM_CHANNELS * 2**stage for stage in range(len(self.blocks)))
+
+    @property
+    def title(self) -> str:
+        """What people call it, e.g. ResNeXt-101 32x8d."""
+        if self.groups > 1:
+            return f"ResNeXt-{self.depth} {self.groups}x{self.base_width}d"
+        return f"{'wide ' if self.base_width > STEM_CHANNELS else ''}ResNet-{self.depth}"
+
+
+STEM_CHANNELS = 64
+NUM_STAGES = 4  # layer1 to layer4, whose outputs are C2 to C5
 
 # By their names in configurations and checkpoints. resnet_v1_101 and resnet_v1_152 have their
 # stride in the 3x3 convolution despite their names: that is how the model zoo's published
-# checkpoints were trained. detectron2's R101 has it in the first 1x1.
+# checkpoints were trained. detectron2's R101 has it in the first 1x1. Basic blocks have no 1x1.
 BACKBONES: dict[str, Backbone] = {
     "resnet_v1.5_50": Backbone(50, (3, 4, 6, 3), TORCH_STYLE, "resnet50"),
     "resnet_v1_50": Backbone(50, (3, 4, 6, 3), CAFFE_STYLE),
     "resnet_v1_101": Backbone(101, (3, 4, 23, 3), TORCH_STYLE, "resnet101"),
     "resnet_v1_152": Backbone(152, (3, 8, 36, 3), TORCH_STYLE, "resnet152"),
     "resnet_v1_101_caffe": Backbone(101, (3, 4, 23, 3), CAFFE_STYLE),
+    "resnet_v1.5_18": Backbone(18, (2, 2, 2, 2), TORCH_STYLE, "resnet18", expansion=1),
+    "resnet_v1.5_34": Backbone(34, (3, 4, 6, 3), TORCH_STYLE, "resnet34", expansion=1),
+    "resnext_50_32x4d": Backbone(50, (3, 4, 6, 3), TORCH_STYLE, "resnext50_32x4d", 32, 4),
+    "resnext_101_32x8d": Backbone(101, (3, 4, 23, 3), TORCH_STYLE, "resnext101_32x8d", 32, 8),
+    "resnext_101_64x4d": Backbone(101, (3, 4, 23, 3), TORCH_STYLE, "resnext101_64x4d", 64, 4),
+    "wide_resnet_50_2": Backbone(50, (3, 4, 6, 3), TORCH_STYLE, "wide_resnet50_2", base_width=128),
 }
 
-STEM_CHANNELS = 64
-STAGE_CHANNELS = (256, 512, 1024, 2048)  # of C2 to C5, what layer1 to layer4 return
 MULTIPLE = 32  # px: what sides of the network's input have to be divisible by
 STRIDES = (4, 8, 16, 32, 64)  # network-input pixels between the cells of P2 to P6
 ROI_STRIDES = STRIDES[:-1]  # of the levels that RoIs are pooled from, P2 to P5

@@ -28,14 +28,28 @@ def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
     if kind == "gn":
         return GroupNorm(NORM_GROUPS, channels, eps)
     if kind == "bn":
-        return BatchNorm(channels, eps=eps, momentum=0.9)
+        return BatchNorm(channels, eps)
     if kind == "frozen_bn":
         return FrozenBatchNorm(channels, eps)
     raise ValueError(f"norm {kind!r} is none of {', '.join(NORMS)}")
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation (Ioffe & Szegedy 2015) that can count the cells of own canvases alone."""
+    """Batch normalisation (Ioffe & Szegedy 2015) that can count the cells of own canvases alone.
+
+    Its statistics move by 0.1 a step.
+
+    Args:
+        channels: of the feature map.
+        eps: added to the variance.
+
+    Attributes:
+        normalise: `Normalise` or a Cell with the same arguments.
+    """
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__(channels, eps=eps, momentum=0.9)
+        self.normalise = Normalise(0, eps)
 
     def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
         """Return the normalised map, of the shape of `x`.
@@ -46,15 +60,11 @@ class BatchNorm(nn.BatchNorm2d):
         """
         if cells is None or not self.training or self.use_batch_statistics is False:
             return super().construct(x)
-        mask = own_mask(cells, *x.shape[2:])
-        count = ops.reduce_sum(mask)
-        mean = ops.reduce_sum(x * mask, (0, 2, 3)) / count
-        centred = (x - _of_channels(mean)) * mask
-        variance = ops.reduce_sum(centred * centred, (0, 2, 3)) / count
-        result = centred * _of_channels(self.gamma / ops.sqrt(variance + self.eps))
+        result, mean, variance = self.normalise(x, self.gamma, self.beta, cells)
+        count = ops.reduce_sum(cells[:, 0] * cells[:, 1])
         unbiased = variance * (count / (count - 1.0))
         moved = self._move(self.moving_mean, mean), self._move(self.moving_variance, unbiased)
-        return ops.depend(result + _of_channels(self.beta), moved)
+        return ops.depend(result, moved)
 
     def _move(self, statistic: Parameter, value: Tensor) -> Tensor:
         value = ops.stop_gradient(value)
@@ -128,6 +138,7 @@ class GroupNorm(nn.Cell):
         self.eps = eps
         self.gamma = Parameter(initializer("ones", (channels,), ms.float32))
         self.beta = Parameter(initializer("zeros", (channels,), ms.float32))
+        self.normalise = Normalise(num_groups, eps)
 
     def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
         """Return the normalised map, of the shape and dtype of `x`.
@@ -136,32 +147,63 @@ class GroupNorm(nn.Cell):
             x: (B, C, H, W).
             cells: of `x`; those that mean and variance are of.
         """
-        gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
-        if cells is not None:
-            return self._normalise_cells(x, cells) * _of_channels(gamma) + _of_channels(beta)
-        if self.training:
+        if cells is None and self.training:
+            gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
             return ops.group_norm(x, self.num_groups, gamma, beta, self.eps)
-        groups = ops.cast(ops.reshape(x, (x.shape[0], self.num_groups, -1)), ms.float32)
-        groups = groups - ops.ReduceMean(True)(groups, 2)
-        variance = ops.ReduceMean(True)(groups * groups, 2)
-        groups = ops.cast(groups / ops.sqrt(variance + self.eps), x.dtype)
-        groups = ops.reshape(groups, x.shape)
-        return groups * _of_channels(gamma) + _of_channels(beta)
+        result, _, _ = self.normalise(ops.cast(x, ms.float32), self.gamma, self.beta, cells)
+        return ops.cast(result, x.dtype)
 
-    def _normalise_cells(self, x: Tensor, cells: Tensor) -> Tensor:
-        """Return the map with mean 0 and variance 1 on the own canvas, and zeros behind it."""
+
+class Normalise(nn.Cell):
+    """A map with mean 0 and variance 1, then scaled and shifted; only cells that are there count.
+
+    Args:
+        groups: 0: each channel over the whole batch; otherwise each image's so many groups of
+            channels.
+        eps: added to the variance.
+    """
+
+    def __init__(self, groups: int, eps: float) -> None:
+        super().__init__()
+        self.groups = groups
+        self.eps = eps
+        self.reduce_mean = ops.ReduceMean(True)
+        self.reduce_sum = ops.ReduceSum(True)
+
+    def construct(
+        self, x: Tensor, scale: Tensor, shift: Tensor, cells: Cells = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the map (B, C, H, W), and means and variances, (C,) or (B * groups,), float32.
+
+        The variances are divided by the number of cells. What the map has behind the own canvas is
+        for nobody. No gradient comes through the statistics.
+
+        Args:
+            x: (B, C, H, W) float32.
+            scale, shift: (C,) float32.
+            cells: of `x`; None: all.
+        """
         batch, channels, height, width = x.shape
-        mask = own_mask(cells, height, width)
-        per_group = channels // self.num_groups
-        count = ops.reshape(cells[:, 0] * cells[:, 1] * float(per_group), (batch, 1, 1))
-        shown = ops.reshape(mask, (batch, 1, 1, height * width))
-        shape = (batch, self.num_groups, per_group, height * width)
-        groups = ops.reshape(ops.cast(x, ms.float32), shape) * shown
-        mean = ops.reduce_sum(groups, (2, 3)).reshape((batch, -1, 1)) / count
-        groups = (groups - ops.expand_dims(mean, 3)) * shown
-        variance = ops.reduce_sum(groups * groups, (2, 3)).reshape((batch, -1, 1)) / count
-        groups = groups / ops.expand_dims(ops.sqrt(variance + self.eps), 3)
-        return ops.cast(ops.reshape(groups, x.shape), x.dtype)
+        sets = channels if self.groups == 0 else self.groups
+        values = ops.reshape(x, (batch, sets, channels // sets, height * width))
+        shown = None
+        if cells is not None:
+            shown = ops.reshape(own_mask(cells, height, width), (batch, 1, 1, height * width))
+        mean = self._mean(values, shown)
+        values = values - mean
+        variance = self._mean(values * values, shown)
+        result = ops.reshape(values / ops.sqrt(variance + self.eps), x.shape)
+        result = result * _of_channels(scale) + _of_channels(shift)
+        statistics = ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,))
+        return result, ops.stop_gradient(statistics[0]), ops.stop_gradient(statistics[1])
+
+    def _mean(self, values: Tensor, shown: Cells) -> Tensor:
+        """Return the mean of each set, (1 or B, sets, 1, 1), of what is shown."""
+        axes = (0, 2, 3) if self.groups == 0 else (2, 3)
+        if shown is None:
+            return self.reduce_mean(values, axes)
+        count = self.reduce_sum(shown, axes) * float(values.shape[2])
+        return self.reduce_sum(values * shown, axes) / count
 
 
 def _of_channels(values: Tensor) -> Tensor:

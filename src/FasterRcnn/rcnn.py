@@ -102,18 +102,29 @@ class RcnnLoss(nn.Cell):
 
     Args:
         box_loss: of `box_losses.py`.
+        class_loss: `ClassLoss`.
         divisor: the number of chosen RoIs, () float32 -> what both are divided by.
     """
 
     def __init__(
-        self, box_loss: nn.Cell, divisor: Callable[[Tensor], Tensor] = at_least_one
+        self,
+        box_loss: nn.Cell,
+        class_loss: nn.Cell,
+        divisor: Callable[[Tensor], Tensor] = at_least_one,
     ) -> None:
         super().__init__()
         self.box_loss = box_loss
+        self.class_loss = class_loss
         self.divisor = divisor
 
     def construct(
-        self, logits: Tensor, deltas: Tensor, labels: Tensor, chosen: Tensor, targets: Tensor
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        labels: Tensor,
+        chosen: Tensor,
+        targets: Tensor,
+        rois: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Compute the losses.
 
@@ -124,21 +135,20 @@ class RcnnLoss(nn.Cell):
             labels: (B, T) int32, 0 for background.
             chosen: (B, T) bool; other RoIs do not count.
             targets: (B, T, 4) float32; of use where labels > 0.
+            rois: (B, T, 4) float32 xyxy.
 
         Returns:
             cls_loss and reg_loss, () float32 each.
         """
         labels, chosen = ops.reshape(labels, (-1,)), ops.reshape(chosen, (-1,))
         is_object = labels > 0
-        unused = logits.shape[1] - 1 - deltas.shape[1]
-        own_output = labels + unused * ops.cast(is_object, ms.int32)
-        log_probability = ops.log_softmax(logits, -1)
-        entropy = -_pick(ops.expand_dims(log_probability, -1), own_output)[:, 0]
         own_deltas = _pick(deltas, ops.relu(labels - 1))
-        distance = self.box_loss(own_deltas, ops.reshape(targets, (-1, 4)))
+        distance = self.box_loss(
+            own_deltas, ops.reshape(targets, (-1, 4)), ops.reshape(rois, (-1, 4))
+        )
 
         number = self.divisor(ops.reduce_sum(ops.cast(chosen, ms.float32)))
-        cls_loss = masked_sum(entropy, chosen) / number
+        cls_loss = self.class_loss(logits, labels, chosen, deltas.shape[1], number)
         reg_loss = masked_sum(distance, is_object) / number
         return cls_loss, reg_loss
 

@@ -4,7 +4,7 @@
 from mindspore import Tensor, nn, ops
 
 from .layers import Conv2d, conv2d
-from .names import STAGE_CHANNELS, STEM_CHANNELS, Backbone
+from .names import STEM_CHANNELS, Backbone
 from .norms import norm_layer
 from .own_canvas import Cells, ZeroBehind, halved, pyramid_cells
 
@@ -41,7 +41,92 @@ def strided(cells: Cells, stride: tuple[int, int]) -> Cells:
     return halved(cells) if stride[0] == 2 else cells
 
 
-class Bottleneck(nn.Cell):
+class ResidualBlock(nn.Cell):
+    """What the blocks of ResNets have in common: the sum with what goes past their convolutions.
+
+    Args:
+        stride: of the block.
+        folds: fold a frozen BatchNorm into its convolution (see `conv_norm`).
+    """
+
+    def __init__(self, stride: int, folds: bool) -> None:
+        super().__init__()
+        self.stride = (stride, stride)
+        self.folds = folds
+        self.has_projection = False
+
+    def project(
+        self, in_channels: int, out_channels: int, stride: int, norm: str, eps: float
+    ) -> None:
+        """Let a 1x1 convolution lead past the others, where the input has another shape.
+
+        Args:
+            in_channels, out_channels, stride: of the block.
+            norm, eps: see `norm_layer`.
+        """
+        self.has_projection = stride != 1 or in_channels != out_channels
+        if self.has_projection:
+            self.conv_down_sample = conv2d(in_channels, out_channels, 1, stride)
+            self.bn_down_sample = norm_layer(norm, out_channels, eps)
+
+    def convolve(self, x: Tensor, cells: Cells) -> Tensor:
+        """Return what the convolutions make of `x`, (B, out, H / stride, W / stride).
+
+        Args:
+            x, cells: see `construct`.
+        """
+        raise NotImplementedError
+
+    def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return (B, out, H / stride, W / stride).
+
+        Args:
+            x: (B, in, H, W).
+            cells: of `x`.
+        """
+        out = self.convolve(x, cells)
+        if self.has_projection:
+            x = conv_norm(self.conv_down_sample, self.bn_down_sample, x, self.folds, cells)
+        return ops.relu(out + x)
+
+
+class BasicBlock(ResidualBlock):
+    """Residual block of two 3x3 convolutions, the first with the stride (ResNet-18 and 34).
+
+    Args:
+        in_channels, width, out_channels, stride, norm, eps, fold, groups: see `Bottleneck`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        out_channels: int,
+        stride: int,
+        norm: str,
+        eps: float,
+        fold: bool = False,
+        groups: int = 1,
+    ) -> None:
+        super().__init__(stride, fold and norm == "frozen_bn")
+        self.conv1 = conv2d(in_channels, width, 3, stride, groups=groups)
+        self.bn1 = norm_layer(norm, width, eps)
+        self.conv2 = conv2d(width, out_channels, 3, groups=groups)
+        self.bn2 = norm_layer(norm, out_channels, eps)
+        self.project(in_channels, out_channels, stride, norm, eps)
+
+    def convolve(self, x: Tensor, cells: Cells) -> Tensor:
+        """See `ResidualBlock.convolve`.
+
+        Args:
+            x, cells: see there.
+        """
+        outer = strided(cells, self.conv1.stride)
+        out = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds, cells))
+        return conv_norm(self.conv2, self.bn2, out, self.folds, outer)
+
+
+class Bottleneck(ResidualBlock):
     """Residual block of 1x1, 3x3 and 1x1 convolutions with the stride in the 3x3 (v1.5).
 
     Args:
@@ -63,9 +148,7 @@ class Bottleneck(nn.Cell):
         fold: bool = False,
         groups: int = 1,
     ) -> None:
-        super().__init__()
-        self.folds = fold and norm == "frozen_bn"
-        self.stride = (stride, stride)
+        super().__init__(stride, fold and norm == "frozen_bn")
         stride1, stride2 = self.split_stride(stride)
         self.conv1 = conv2d(in_channels, width, 1, stride1)
         self.bn1 = norm_layer(norm, width, eps)
@@ -73,10 +156,7 @@ class Bottleneck(nn.Cell):
         self.bn2 = norm_layer(norm, width, eps)
         self.conv3 = conv2d(width, out_channels, 1)
         self.bn3 = norm_layer(norm, out_channels, eps)
-        self.has_projection = stride != 1 or in_channels != out_channels
-        if self.has_projection:
-            self.conv_down_sample = conv2d(in_channels, out_channels, 1, stride)
-            self.bn_down_sample = norm_layer(norm, out_channels, eps)
+        self.project(in_channels, out_channels, stride, norm, eps)
 
     @staticmethod
     def split_stride(stride: int) -> tuple[int, int]:
@@ -87,21 +167,17 @@ class Bottleneck(nn.Cell):
         """
         return 1, stride
 
-    def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
-        """Return (B, out, H / stride, W / stride).
+    def convolve(self, x: Tensor, cells: Cells) -> Tensor:
+        """See `ResidualBlock.convolve`.
 
         Args:
-            x: (B, in, H, W).
-            cells: of `x`.
+            x, cells: see there.
         """
         inner = strided(cells, self.conv1.stride)
         outer = strided(inner, self.conv2.stride)
         out = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds, cells))
         out = ops.relu(conv_norm(self.conv2, self.bn2, out, self.folds, inner))
-        out = conv_norm(self.conv3, self.bn3, out, self.folds, outer)
-        if self.has_projection:
-            x = conv_norm(self.conv_down_sample, self.bn_down_sample, x, self.folds, cells)
-        return ops.relu(out + x)
+        return conv_norm(self.conv3, self.bn3, out, self.folds, outer)
 
 
 class Stage(nn.SequentialCell):
@@ -124,7 +200,7 @@ class ResNetFea(nn.Cell):
     """ResNet without its classifier.
 
     Args:
-        block: `Bottleneck` or a variant.
+        block: `BasicBlock`, `Bottleneck` or a variant.
         plan: how many blocks a stage has, and how wide they are.
         norm, eps: see `norm_layer`.
         frozen_stages: how many of stem, layer1, ... layer4 keep their weights.
@@ -135,7 +211,7 @@ class ResNetFea(nn.Cell):
 
     def __init__(
         self,
-        block: type[Bottleneck],
+        block: type[BasicBlock] | type[Bottleneck],
         plan: Backbone,
         norm: str,
         eps: float,
@@ -154,7 +230,7 @@ class ResNetFea(nn.Cell):
         self.maxpool = ops.MaxPool(3, 2, "valid" if self.symmetric_pool else "same")
         channels = STEM_CHANNELS
         stages: list[nn.Cell] = []
-        for out_channels, width, count in zip(STAGE_CHANNELS, plan.widths, plan.blocks):
+        for out_channels, width, count in zip(plan.channels, plan.widths, plan.blocks):
             stride = 2 if stages else 1
             blocks = []
             for _ in range(count):

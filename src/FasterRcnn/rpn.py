@@ -125,6 +125,7 @@ class RpnLoss(nn.Cell):
         is_object: Tensor,
         chosen: Tensor,
         targets: Tensor,
+        anchors: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Compute the losses.
 
@@ -134,6 +135,7 @@ class RpnLoss(nn.Cell):
             is_object: (B, T) bool, the objectness target.
             chosen: (B, T) bool; other places do not count.
             targets: (B, T, 4) float32; of use where `is_object`.
+            anchors: (A, 4) float32 of all levels.
 
         Returns:
             cls_loss and reg_loss, () float32 each.
@@ -143,7 +145,7 @@ class RpnLoss(nn.Cell):
         objectness = ops.cast(is_object, ms.float32)
         entropy = ops.relu(own_logits) - own_logits * objectness
         entropy = entropy + ops.log1p(ops.exp(-ops.abs(own_logits)))
-        distance = self.box_loss(own_deltas, targets)
+        distance = self.box_loss(own_deltas, targets, ops.gather(anchors, index, 0))
 
         if self.expected is None:
             number = self.divisor(ops.reduce_sum(ops.cast(chosen, ms.float32)))

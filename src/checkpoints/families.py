@@ -6,7 +6,7 @@ Data and small functions; knows configuration keys, but neither files nor MindSp
 
 from typing import Any
 
-from ..FasterRcnn.names import BACKBONES, CAFFE_STYLE, CANVAS, LEGACY, MODERN, TIGHT, TORCH_STYLE
+from ..FasterRcnn.names import CAFFE_STYLE, CANVAS, LEGACY, MODERN, TIGHT, TORCH_STYLE
 
 Settings = dict[str, Any]
 
@@ -32,9 +32,8 @@ CAFFE_PIXELS: Settings = {
     "pixel_std": [1.0, 1.0, 1.0],
 }
 PIXELS = {TORCH_STYLE: TORCH_PIXELS, CAFFE_STYLE: CAFFE_PIXELS}
-
-# The third stage's blocks tell ResNet-50, 101 and 152 apart.
-DEPTHS = {plan.blocks[2]: plan.depth for plan in BACKBONES.values() if plan.groups == 1}
+# Those that started from Caffe2's ResNeXt see BGR scaled to unit variance.
+CAFFE2_PIXELS: Settings = {**CAFFE_PIXELS, "pixel_std": [57.375, 57.12, 58.395]}
 
 _COMMON: Settings = {
     "norm": "frozen_bn",
@@ -231,19 +230,6 @@ COCO_IDS: dict[str, int] = dict(
         strict=True,
     )
 )
-
-
-def plain_resnet(blocks: int, style: str) -> str | None:
-    """Return the configuration's name of a ResNet (not of a ResNeXt); None when it has none.
-
-    Args:
-        blocks: of the third stage.
-        style: `TORCH_STYLE` or `CAFFE_STYLE`.
-    """
-    for name, plan in BACKBONES.items():
-        if (plan.blocks[2], plan.style, plan.groups) == (blocks, style, 1):
-            return name
-    return None
 
 
 def family_settings(family: str, backbone: str, **changes: Any) -> Settings:

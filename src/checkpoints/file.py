@@ -28,12 +28,15 @@ from .families import FOREIGN_SUFFIXES
 from .meta import META_KEY, dump_meta, parse_meta
 from .records import read_entries
 
+# Before the names of weights in training, where the weights themselves are the average of these.
+IN_TRAINING = "in_training"
 # Optimizer state and counters that other training scripts leave in their files.
 STATE_NAMES = re.compile(
-    r"(moments|accum|stat|moment1|moment2)\.|"
-    r"(learning_rate|momentum|global_step|epoch_num|step_num|loss_scale|scale_sense|"
+    rf"(moments|accum|stat|moment1|moment2|{IN_TRAINING})\.|"
+    r"(learning_rate(_group_\d+)?|momentum|global_step|update_count|epoch_num|step_num|loss_scale|scale_sense|"
     r"current_iterator_step|last_overflow_iterator_step|beta1_power|beta2_power)$"
 )
+_SETTING_NAMES = re.compile(r"learning_rate(_group_\d+)?|momentum")
 _BACKBONE_ONLY = re.compile(r"(conv1|bn1|layer[1-4])\.")
 
 
@@ -68,22 +71,30 @@ def save_checkpoint(
     network: nn.Cell,
     optimizer: nn.Optimizer | None = None,
     meta: Mapping[str, Any] | None = None,
+    averages: Mapping[str, ms.Parameter] | None = None,
 ) -> None:
     """Write the parameters of `network` (and the state of `optimizer`) with `meta`, atomically.
+
+    An average takes the place of its parameter, so that whatever reads the file uses it; beside an
+    optimizer's state the parameter itself is there too, as `IN_TRAINING`.
 
     Args:
         path: ends in .ckpt; its folder is made when missing.
         network: its parameters are written.
         optimizer: its state is written too, if given.
         meta: plain JSON values.
+        averages: of parameters, by their names.
 
     Raises:
         UserError: when the file cannot be written.
     """
-    parameters = list(network.get_parameters())
+    averages = averages or {}
+    trained = list(network.get_parameters())
+    entries = {p.name: averages.get(p.name, p) for p in trained}
     if optimizer is not None:
-        parameters += optimizer_state(optimizer)
-    save_parameters(path, parameters, meta)
+        entries |= {f"{IN_TRAINING}.{p.name}": p for p in trained if p.name in averages}
+        entries |= {p.name: p for p in optimizer_state(optimizer)}
+    _write(path, entries, meta, "output_dir")
 
 
 def save_parameters(
@@ -101,12 +112,19 @@ def save_parameters(
         meta: plain JSON values.
         key: the setting that named the file, for errors.
     """
+    _write(path, {p.name: p for p in parameters}, meta, key)
+
+
+def _write(
+    path: str | Path, entries: Mapping[str, ms.Parameter], meta: Mapping[str, Any] | None, key: str
+) -> None:
+    """Write parameters under names that need not be theirs; see `save_parameters`."""
     path = Path(path)
-    entries = [{"name": p.name, "data": p} for p in parameters]
+    named = [{"name": name, "data": parameter} for name, parameter in entries.items()]
     try:
         with replacing(path) as temporary, _quiet():
             append = {META_KEY: dump_meta(meta or {})}
-            ms.save_checkpoint(entries, str(temporary), append_dict=append, crc_check=True)
+            ms.save_checkpoint(named, str(temporary), append_dict=append, crc_check=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path}: cannot write the checkpoint ({error}); free some space or "
@@ -165,6 +183,7 @@ def canonical_name(name: str) -> str:
     name = name.replace("fpn_ncek.", "fpn_neck.")
     name = re.sub(r"\.(?:down_sample_layer|down_sample)\.0\.", ".conv_down_sample.", name)
     name = re.sub(r"\.(?:down_sample_layer|down_sample)\.1\.", ".bn_down_sample.", name)
+    name = re.sub(r"\.bn([12])d\.", r".bn\1.", name)  # of the model zoo's ResNet-18 and 34
     return f"backbone.{name}" if _BACKBONE_ONLY.match(name) else name
 
 
@@ -172,13 +191,13 @@ def optimizer_state(optimizer: nn.Optimizer) -> list[ms.Parameter]:
     """Return the optimizer's own parameters but the settings, which belong to the configuration.
 
     Args:
-        optimizer: `nn.Momentum` or another of MindSpore's.
+        optimizer: `nn.Momentum`, another of MindSpore's, or our Adam.
     """
     trained = {id(p) for p in optimizer.parameters}
     return [
         p
         for p in optimizer.get_parameters()
-        if id(p) not in trained and p.name not in ("learning_rate", "momentum")
+        if id(p) not in trained and not _SETTING_NAMES.fullmatch(p.name)
     ]
 
 

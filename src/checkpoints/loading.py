@@ -11,7 +11,7 @@ from mindspore import Tensor, nn
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short_list
 from ..model_utils.configuration.weights import HEAD_KEYS, INPUT_KEYS, MODEL_KEYS, STRICT_KEYS
-from .file import STATE_NAMES, Checkpoint, canonical_name, optimizer_state
+from .file import IN_TRAINING, STATE_NAMES, Checkpoint, canonical_name, optimizer_state
 from .meta import require_run
 from .names import PREFIX
 
@@ -133,9 +133,13 @@ def load_training_state(
     expected: Mapping[str, Any],
     contract: Mapping[str, Any],
     *,
+    averages: Mapping[str, ms.Parameter] | None = None,
     key: str = "resume",
 ) -> None:
     """Load everything a training checkpoint holds.
+
+    Where its run had no averages they begin with its weights; where this run has none, it goes on
+    with the weights that were in training.
 
     Args:
         network: gets the weights.
@@ -144,6 +148,7 @@ def load_training_state(
         expected: `describe_model` of the configuration.
         contract: what else has to be as it was, by the meta's keys, for the run's steps to mean the
             same.
+        averages: of the network's parameters, by their names; get their values.
         key: the setting that named the file, for errors.
 
     Raises:
@@ -159,21 +164,45 @@ def load_training_state(
                 f"{value}; resume with the same data and settings (--config_path takes the "
                 "config.yaml of the run's folder), or start anew with pre_trained"
             )
-    _assign_all(network, checkpoint, key)
+    _assign_all(network, checkpoint, key, in_training=True)
+    stored = _weights_in(checkpoint)
+    for name, average in (averages or {}).items():
+        _set_state(average, stored.get(canonical_name(name)), checkpoint)
     for parameter in optimizer_state(optimizer):
-        array = checkpoint.arrays.get(parameter.name)
-        if array is None or array.shape != tuple(parameter.shape):
-            raise UserError(
-                f"{checkpoint.path}: no optimizer state for {parameter.name}; resume with the "
-                "run's own norm and frozen_stages, or start from these weights with pre_trained"
-            )
-        set_parameter(parameter, array)
+        _set_state(parameter, checkpoint.arrays.get(parameter.name), checkpoint)
 
 
-def _assign_all(network: nn.Cell, checkpoint: Checkpoint, key: str) -> None:
-    """Set every parameter of the network from the file, or raise and set none."""
+def _set_state(parameter: ms.Parameter, array: np.ndarray | None, checkpoint: Checkpoint) -> None:
+    """Set a parameter beside the network's from the file.
+
+    Raises:
+        UserError: the file has nothing that fits.
+    """
+    if array is None or array.shape != tuple(parameter.shape):
+        raise UserError(
+            f"{checkpoint.path}: no optimizer state for {parameter.name}; resume with the run's "
+            "own optimizer, norm and frozen_stages, or start from these weights with pre_trained"
+        )
+    set_parameter(parameter, array)
+
+
+def _weights_in(checkpoint: Checkpoint, *, in_training: bool = False) -> dict[str, np.ndarray]:
+    """The weights of a file by their canonical names; or those that went on to be trained, where
+    the weights are an average of them."""
     weights = {n: a for n, a in checkpoint.arrays.items() if not STATE_NAMES.match(n)}
     stored = {canonical_name(name): array for name, array in weights.items()}
+    if in_training:
+        start = f"{IN_TRAINING}."
+        trained = {n: a for n, a in checkpoint.arrays.items() if n.startswith(start)}
+        stored |= {canonical_name(n.removeprefix(start)): a for n, a in trained.items()}
+    return stored
+
+
+def _assign_all(
+    network: nn.Cell, checkpoint: Checkpoint, key: str, *, in_training: bool = False
+) -> None:
+    """Set every parameter of the network from the file, or raise and set none."""
+    stored = _weights_in(checkpoint, in_training=in_training)
     chosen = []
     for parameter in network.get_parameters():
         name = canonical_name(parameter.name)

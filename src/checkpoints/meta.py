@@ -136,10 +136,20 @@ def require_run(meta: Mapping[str, Any], path: Path) -> None:
 def _require_parts(meta: Mapping[str, Any], path: Path) -> None:
     """Check that the parts of an epoch follow each other, and the run's own step them."""
     parts, seen = meta.get("epoch_parts", []), 0
-    for batch, last in (*parts, (meta["batch_size"] * meta["world_size"], meta["step_in_epoch"])):
+    for batch, last in (*parts, (images_of_step(meta), meta["step_in_epoch"])):
         if -(-seen // batch) > last:  # the first whole step behind what has been seen
             raise _error(path, "epoch_parts", parts, "do not follow each other")
         seen = batch * last
+
+
+def images_of_step(meta: Mapping[str, Any]) -> int:
+    """Return the images of a step of a checkpoint's run, over all its processes.
+
+    Args:
+        meta: of a training checkpoint.
+    """
+    count: int = meta.get("accumulate_steps", 1)
+    return int(meta["batch_size"] * meta["world_size"] * count)
 
 
 def _error(path: Path, key: str, value: Any, problem: str) -> DamagedFileError:
@@ -289,6 +299,7 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "seed": partial(coerce, RULES["seed"]),
     "annotations_sha256": _text,
     **_RUN_FIELDS,
+    "accumulate_steps": partial(coerce, RULES["accumulate_steps"]),
     "loss_logs": _loss_logs,
     "gradient_norm": _mean,
     "epoch_parts": _epoch_parts,  # of an epoch in which the number of processes has changed

@@ -6,24 +6,23 @@ that it was made for. Checkpoints of this project carry them; a published file o
 known by its parameters' names.
 """
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError
 from ..base.messages import one_line, short_list
-from ..FasterRcnn.names import BACKBONES, CANVAS, TORCH_STYLE
+from ..FasterRcnn.names import CANVAS, TORCH_STYLE
 from ..images.geometry import SHORT_EDGE, ResizeRule
 from ..model_utils.config import Config
 from ..model_utils.configuration.derived import as_auto
 from ..model_utils.configuration.weights import MODEL_KEYS, WEIGHT_KEYS
-from .families import MODEL_ZOO, family_settings, plain_resnet
+from .backbones import backbone_named, form_of_shapes
+from .families import MODEL_ZOO, family_settings
 from .file import STATE_NAMES, Checkpoint, canonical_name, read_checkpoint
 from .meta import SETTINGS_KEY
 
 _DETECTOR_PARTS = {"backbone", "fpn_neck", "rpn_with_loss", "rcnn"}
-_BLOCK = re.compile(r"backbone\.layer3\.(\d+)\.")
 _ZOO_SOURCE = "the model zoo's"
 # What a canvas of the user's own (`_CANVAS_KEYS`, and nothing of the rest) replaces.
 _CANVAS_KEYS = ("img_width", "img_height")
@@ -187,14 +186,18 @@ def _check_sizes(config: Config, checkpoint: Checkpoint) -> None:
 
 
 def _model_zoo_settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    names = {canonical_name(name) for name in checkpoint.arrays if not STATE_NAMES.match(name)}
-    if not {name.partition(".")[0] for name in names} >= _DETECTOR_PARTS:
+    shapes = {
+        canonical_name(name): array.shape
+        for name, array in checkpoint.arrays.items()
+        if not STATE_NAMES.match(name)
+    }
+    if not {name.partition(".")[0] for name in shapes} >= _DETECTOR_PARTS:
         return {}
-    blocks = 1 + max((int(m[1]) for m in map(_BLOCK.match, names) if m), default=-1)
-    backbone = plain_resnet(blocks, TORCH_STYLE)
+    form = form_of_shapes(shapes.get)
+    backbone = backbone_named(form, TORCH_STYLE) if form else None
     settings = family_settings(MODEL_ZOO, backbone or "")
     # ResNet-50 is left to the configuration: the zoo has v1 and v1.5, which look alike.
-    if not backbone or BACKBONES[backbone].depth == 50:
+    if backbone in (None, "resnet_v1.5_50"):
         del settings["backbone"]
     return settings
 

@@ -21,6 +21,7 @@ from ..dataset import create_eval_dataset, evaluation_rows, iterate
 from ..detector import ViewsDetector, open_detector
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
+from ..model_utils.configuration.derived import lowest_score
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.device_adapter import init_device
 from ..processes.ranks import Ranks
@@ -246,7 +247,7 @@ def closer_look(
             "image_folder": truth.image_dir,
             "results": None if results is None else str(results),
         },
-        lowest_score=config.test_score_thr,
+        lowest_score=lowest_score(config),
         speed={
             "images_per_second": speed,
             "seconds_per_image": 1 / speed if speed else None,

@@ -34,6 +34,7 @@ class Format:
         only_on: the device on whose machines alone it can be written; empty: on all.
         target: the device that a file is for when nobody says; empty: the run's own.
         unfit: devices that no file can be for, and why.
+        has_loops: whether a graph in it can hold a loop.
     """
 
     ending: str
@@ -43,6 +44,7 @@ class Format:
     only_on: str = ""
     target: str = ""
     unfit: Mapping[str, str] = field(default_factory=dict)
+    has_loops: bool = True
 
     def runtime(self) -> str:
         """Return the name and version of what opens it here: "onnxruntime 1.32.0".
@@ -79,6 +81,7 @@ FORMATS = {
         "onnxruntime",
         target="CPU",
         unfit={"Ascend": "an Ascend graph holds a loop, which the ONNX exporter cannot write"},
+        has_loops=False,
     ),
     "AIR": Format(".air", functools.partial(_write, "AIR"), None, only_on="Ascend"),
 }

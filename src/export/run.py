@@ -16,6 +16,7 @@ from ..base.files import remove_leftovers, temporary_folder
 from ..base.messages import one_line
 from ..checkpoints.file import require_file
 from ..detector import open_detector
+from ..FasterRcnn.soft_nms import unroll_rounds
 from ..images.geometry import ResizeRule, Size, canvas_text
 from ..images.ops import InputFormat, normalize_and_pad
 from ..images.views import views_of
@@ -30,6 +31,7 @@ from .publishing import publish
 _Names = Mapping[str, Sequence[str]]  # "inputs" and "outputs" -> the tensors' names in the file
 
 _INPUT_NAMES = ("image", "image_meta")
+_MOST_ROUNDS = 300  # of Soft-NMS, written one after the other: a dozen operators each
 _RANDOM_INPUTS = 4  # how many are tried for one that the network finds something in
 
 
@@ -56,6 +58,8 @@ def run_export(config: Config, plan: ExportPlan) -> int:
     _require_no_folders(paths, config)
     # Of the target's operators and dtypes, and of MindSpore's own: files are read elsewhere.
     network = opened.network(device_target=plan.target, cpu_kernels="off")
+    if not FORMATS[config.file_format].has_loops:
+        _unroll(network, config)
     for line in opened.lines:
         print(one_line(line))
     if len(views_of(config)) > 1:
@@ -81,6 +85,17 @@ def run_export(config: Config, plan: ExportPlan) -> int:
         print(f"model: {path.resolve()} ({file.size / 1e6:.1f} MB, for {plan.target})")
     print(f"description: {card_path(plan.path).resolve()}")
     return 0
+
+
+def _unroll(network: ms.nn.Cell, config: Config) -> None:
+    rounds = unroll_rounds(network)
+    if rounds > _MOST_ROUNDS:
+        raise UserError(
+            f"test_max_per_img: {rounds} ({config.origin('test_max_per_img')}) with test_nms_kind "
+            f"{config.test_nms_kind}: {config.file_format} has no loops, so each detection makes "
+            f"the graph longer; give at most {_MOST_ROUNDS}, --test_nms_kind hard, or "
+            "--file_format MINDIR"
+        )
 
 
 def _made(folder: Path) -> Path:

@@ -59,6 +59,7 @@ class CompileCache:
 
     Attributes:
         compiled: whether the last call compiled a graph.
+        compilations: how many calls have.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class CompileCache:
         say: Callable[[str], None] = print,
         compiling: Callable[[str], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
-        self.compiled = False
+        self.compiled, self.compilations = False, 0
         self._config, self._say, self._compiling = config, say, compiling
         self._folder = _folder_of(config)
         self._is_usual = config.compile_cache == AUTO
@@ -83,6 +84,7 @@ class CompileCache:
         if not self.compiled:
             return cell(*inputs)
         self._seen.add(kind)
+        self.compilations += 1
         with self._compiling(self._canvas(inputs)):
             if self._config.device_target == "CPU":
                 if self._folder is not None:

@@ -36,10 +36,12 @@ class Library(NamedTuple):
     Attributes:
         path: of the shared library.
         channels: the operators take multiples of this many.
+        grouped_channels: those of grouped convolutions take multiples of this many in a group.
     """
 
     path: Path
     channels: int
+    grouped_channels: int
 
 
 class NotBuilt(Exception):
@@ -71,7 +73,7 @@ def _try_once() -> tuple[Library | None, str]:
     except (NotBuilt, OSError) as error:
         return None, str(error).splitlines()[0]
     loaded.use_threads(_threads())
-    return Library(path, loaded.channels()), ""
+    return Library(path, loaded.channels(), loaded.grouped_channels()), ""
 
 
 def _find_or_compile() -> Path:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our convolutions as Cells with gradients."""
 
+from collections.abc import Callable
+
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.ops.auto_generate import BiasAddGrad
@@ -17,21 +19,25 @@ class NativeConv(nn.Cell):
     Gray 2015): 2.25 times fewer multiplications than a plain matrix product, at two to three times
     its rounding error. 3x3 with stride 2 as matrix products of the image's lines; MindSpore keeps a
     table of all windows for each of its three operators: 140 MB for the first of a ResNet-50 at
-    768x1280.
+    768x1280. 3x3 in groups of channels (ResNeXt) directly, a group at a time.
 
     Args:
         library: our compiled operators, of `build.library()`.
-        name: of `_OPERATORS`.
+        name: of `_OPERATORS` or `_GROUPED`.
+        groups: of channels.
     """
 
-    def __init__(self, library: Library, name: str) -> None:
+    def __init__(self, library: Library, name: str, groups: int = 1) -> None:
         super().__init__()
-        self.strides = name.startswith("strided")
-        kernel = _point_shape if name.endswith("1x1") else _weight_shape
-        image = (lambda image, *others: image) if self.strides else _image_shape
-        self.forward = operator(library, name, _halved_shape if self.strides else _result_shape)
+        strides = name.startswith("strided")
+        self.asks_for_image = strides or groups > 1  # its shape, which both hide
+        side = 1 if name.endswith("1x1") else 3
+        self.forward = operator(library, name, _result_shape(groups, 2 if strides else 1))
+        image = (lambda image, *others: image) if self.asks_for_image else _image_shape
         self.input_gradient = operator(library, f"{name}_input_gradient", image)
-        self.weight_gradient = operator(library, f"{name}_weight_gradient", kernel)
+        self.weight_gradient = operator(
+            library, f"{name}_weight_gradient", _weight_shape(groups, side)
+        )
         self.bias_gradient = BiasAddGrad()
 
     def construct(
@@ -41,7 +47,7 @@ class NativeConv(nn.Cell):
 
         Args:
             image: (B, I, H, W) float32.
-            weight: (O, I, k, k) float32.
+            weight: (O, I / groups, k, k) float32.
             bias: (O,) float32, or None.
             cells: (B, 2) float32, rows and columns of each image that are on its own canvas; behind
                 it the result is zero, without work. None: all of them.
@@ -64,7 +70,7 @@ class NativeConv(nn.Cell):
             result: what it returned.
             gradient: of the result, of its shape; zero behind the own canvas.
         """
-        shape = (image,) if self.strides else ()  # which a stride hides
+        shape = (image,) if self.asks_for_image else ()
         return (
             self.input_gradient(*shape, gradient, weight, *given(cells)),
             self.weight_gradient(image, gradient, *given(cells)),
@@ -112,8 +118,9 @@ def native_conv(conv: nn.Conv2d, library: Library) -> NativeConv | None:
         conv: the convolution.
         library: our compiled operators, of `build.library()`.
     """
-    name = _OPERATORS.get((conv.kernel_size, conv.stride))
-    return NativeConv(library, name) if name and _fits(conv, library) else None
+    operators = _OPERATORS if conv.group == 1 else _GROUPED
+    name = operators.get((conv.kernel_size, conv.stride))
+    return NativeConv(library, name, conv.group) if name and _fits(conv, library) else None
 
 
 # The operators, by kernel and stride.
@@ -123,35 +130,31 @@ _OPERATORS = {
     ((1, 1), (1, 1)): "conv1x1",
     ((1, 1), (2, 2)): "strided1x1",
 }
+_GROUPED = {((3, 3), (1, 1)): "grouped3x3", ((3, 3), (2, 2)): "strided_grouped3x3"}
 
 
 def _fits(conv: nn.Conv2d, library: Library) -> bool:
     half = conv.kernel_size[0] // 2
-    settings = (conv.dilation, conv.group, conv.pad_mode)
-    is_plain = settings == ((1, 1), 1, "pad") and conv.padding in (half, (half,) * 4)
+    is_plain = (conv.dilation, conv.pad_mode) == ((1, 1), "pad")
+    is_plain &= conv.padding in (half, (half,) * 4)
+    multiple = (library.channels if conv.group == 1 else library.grouped_channels) * conv.group
     outputs = conv.out_channels if half else 0  # of a 1x1 kernel there may be any number
-    fits = not (conv.in_channels % library.channels or outputs % library.channels)
+    fits = not (conv.in_channels % multiple or outputs % multiple)
     is_single = conv.weight.dtype == mstype.float32
     return is_plain and fits and is_single
 
 
-def _result_shape(image: Shape, weight: Shape, *others: Shape) -> Shape:
-    agree(image[1] == weight[1], image, weight)
-    return [image[0], weight[0], image[2], image[3]]
+def _result_shape(groups: int, stride: int) -> Callable[..., Shape]:
+    def shape(image: Shape, weight: Shape, *others: Shape) -> Shape:
+        agree(image[1] == weight[1] * groups, image, weight)
+        return [image[0], weight[0], *(-(-side // stride) for side in image[2:])]
 
-
-def _halved_shape(image: Shape, weight: Shape, *others: Shape) -> Shape:
-    batch, channels, height, width = _result_shape(image, weight)
-    return [batch, channels, (height + 1) // 2, (width + 1) // 2]
+    return shape
 
 
 def _image_shape(gradient: Shape, weight: Shape, *cells: Shape) -> Shape:
     return [gradient[0], weight[1], gradient[2], gradient[3]]
 
 
-def _weight_shape(image: Shape, gradient: Shape, *cells: Shape) -> Shape:
-    return [gradient[1], image[1], 3, 3]
-
-
-def _point_shape(image: Shape, gradient: Shape, *cells: Shape) -> Shape:
-    return [gradient[1], image[1], 1, 1]
+def _weight_shape(groups: int, side: int) -> Callable[..., Shape]:
+    return lambda image, gradient, *cells: [gradient[1], image[1] // groups, side, side]

@@ -210,14 +210,14 @@ class _AllReduce(nn.Cell):
         return self.all_reduce(values)
 
 
-def moving_statistics(network: nn.Cell) -> list[Parameter]:
+def moving_statistics(parameters: Iterable[Parameter]) -> list[Parameter]:
     """Return BatchNorm's moving means and variances, which each rank takes of its own batches.
 
     Args:
-        network: searched with all Cells inside it.
+        parameters: of a network; known by their names.
     """
     endings = (".moving_mean", ".moving_variance")
-    return [p for p in network.get_parameters() if p.name.endswith(endings)]
+    return [p for p in parameters if p.name.endswith(endings)]
 
 
 def _flat(parameters: Sequence[Parameter]) -> np.ndarray:

@@ -10,21 +10,29 @@ import numpy as np
 from mindspore import nn
 
 from .. import detector
+from ..base.errors import UserError
 from ..base.progress import Display
-from ..checkpoints.file import describe_model, save_checkpoint
+from ..checkpoints.file import describe_model
 from ..checkpoints.pretrained import load_pretrained
 from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
-from ..dataset import steps_per_epoch
+from ..dataset import images_per_step, steps_per_epoch
 from ..evaluation.run import GroundTruth, read_ground_truth
 from ..graph_cache.compile_cache import CompileCache
 from ..lr_schedule import rates_of_run, scaled_rate
 from ..model_utils.config import Config
+from ..model_utils.configuration.class_weights import class_weights
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.configuration.notes import without_effect
 from ..model_utils.device_adapter import init_device
-from ..network_define import LossScaler, TrainOneStep, build_optimizer
+from ..network_define import (
+    AccumulatedStep,
+    LossScaler,
+    TrainingStep,
+    TrainOneStep,
+    build_optimizer,
+)
 from ..processes.ranks import Ranks
 from .divergence import DivergenceGuard
 from .frozen_parts import settle_frozen_parts
@@ -35,6 +43,7 @@ from .run import Run
 from .run_folder import RunFolder
 from .saving import CheckpointSaver
 from .step_report import StepReport
+from .weights import Weights
 
 
 def assemble_run(
@@ -63,15 +72,14 @@ def assemble_run(
     validation = validation_of(config, data, ranks, say)
     network = (build_network or detector.build_detector)(config)
     rates = run_rates(config, steps, ranks.world_size, say)
-    if config.pre_trained and ranks.rank == 0 and not folder.start:
-        for line in load_pretrained(network, config.pre_trained, describe_model(config)).lines():
-            say(line)
+    if ranks.rank == 0 and not folder.start:
+        _load_pretrained(network, config, say)
     loss = (build_loss or detector.build_loss)(network, config, ranks.world_size)
     train_one_step = training_step(config, network, loss, rates, ranks.world_size)
-    optimizer = train_one_step.optimizer
+    optimizer, weights = train_one_step.optimizer, Weights(network, config, ranks)
     with ranks.watch(config.rank_timeout):
         start = folder.take_start()
-        meta = load_start(start, network, optimizer, config, contract, steps, ranks, say)
+        meta = load_start(start, weights, optimizer, config, contract, steps, ranks, say)
     run = Run(
         config=config,
         ranks=ranks,
@@ -80,6 +88,7 @@ def assemble_run(
         data=data,
         validation=validation,
         network=network,
+        weights=weights,
         train_one_step=train_one_step,
         graphs=CompileCache(config, say, display.compiling),
         steps_per_epoch=steps,
@@ -88,15 +97,22 @@ def assemble_run(
         guard=run_guard(config, meta, say),
         log=run_log(config, ranks, steps, meta),
         recorder=run_recorder(config, folder, ranks, meta, hooks),
-        saver=run_saver(config, folder, network, optimizer),
+        saver=run_saver(config, folder, weights, optimizer),
         step_report=run_report(config, display, steps, ranks.world_size),
         best=run_best(config, meta),
-        **state_of(meta, ranks.world_size),
+        **state_of(meta, config, ranks.world_size),
     )
     folder.begin(config, resumed=bool(meta))
     begin_record(run, resumed=bool(meta))
     say(_opening(run))
     return run
+
+
+def _load_pretrained(network: nn.Cell, config: Config, say: Callable[[str], None]) -> None:
+    """Let a network begin with what `pre_trained` names, if anything."""
+    if config.pre_trained:
+        for line in load_pretrained(network, config.pre_trained, describe_model(config)).lines():
+            say(line)
 
 
 def _take_place(config: Config) -> tuple[Config, Ranks, Display, RunFolder]:
@@ -125,26 +141,34 @@ def settle_classes(config: Config, ranks: Ranks, say: Callable[[str], None]) -> 
         say: prints a line.
 
     Raises:
-        UserError: the file cannot be read, or its names cannot be classes.
+        UserError: the file cannot be read, its names cannot be classes, or rcnn_class_weights are
+            of others.
     """
     names: list[str] = []
     if ranks.rank == 0:
-        settled, lines = with_file_classes(config)
+        of_file, lines = with_file_classes(config)
         for line in lines:
             say(line)
-        names = list(settled.class_names) if lines else []
+        names = list(of_file.class_names) if lines else []
     with ranks.watch(config.rank_timeout):
         names = ranks.broadcast(names)
-    return config.adopt({"coco_classes": names}, "the training file") if names else config
+    settled = config.adopt({"coco_classes": names}, "the training file") if names else config
+    class_weights(settled)  # before the data is converted
+    return settled
 
 
 def _opening(run: Run) -> str:
     """The line that a run begins with."""
     return (
         f"training on {run.data.num_images} images: {run.config.epoch_size} epochs of "
-        f"{run.steps_per_epoch} steps, batch {run.config.batch_size} on "
+        f"{run.steps_per_epoch} steps, {_batches_of_step(run.config)} on "
         f"{run.ranks.world_size} device(s); output in {run.folder.path.resolve()}"
     )
+
+
+def _batches_of_step(config: Config) -> str:
+    count = config.accumulate_steps
+    return f"{count} batches of {config.batch_size}" if count > 1 else f"batch {config.batch_size}"
 
 
 def contract_of(config: Config, data: MindRecordSet) -> dict[str, Any]:
@@ -163,17 +187,27 @@ def run_rates(
     """Return the learning rate of every step, (epochs * steps,) float32.
 
     Args:
-        config: uses the keys of the learning rate, batch_size and epoch_size.
+        config: uses the keys of the learning rate, batch_size, accumulate_steps and epoch_size.
         steps: an epoch's.
         world_size: number of ranks.
         say: prints a line.
+
+    Raises:
+        UserError: Adam, with the rate of SGD.
     """
-    batch = config.batch_size * world_size
+    if config.optimizer != "sgd" and not config.is_given("base_lr"):
+        raise UserError(
+            f"{config.origin('optimizer')}: optimizer: {config.optimizer} wants another learning "
+            f"rate than SGD's default base_lr {config.base_lr:g}; give base_lr, such as 0.0002 for "
+            "lr_base_batch 16"
+        )
+    batch, count = images_per_step(config, world_size), config.accumulate_steps
     rate = scaled_rate(config.base_lr, global_batch=batch, base_batch=config.lr_base_batch)
+    times = f", {count} times" if count > 1 else ""
     say(
         f"learning rate {rate:.6g}: base_lr {config.base_lr:g} for {config.lr_base_batch} "
         f"images a step, scaled to {batch} "
-        f"({config.batch_size} on each of {world_size} device(s))"
+        f"({config.batch_size} on each of {world_size} device(s){times})"
     )
     for line in without_effect(config):
         say(line)
@@ -182,22 +216,24 @@ def run_rates(
 
 def training_step(
     config: Config, network: nn.Cell, loss: nn.Cell, rates: np.ndarray, world_size: int
-) -> TrainOneStep:
-    """Return the Cell that makes one step of training, with its optimizer.
+) -> TrainingStep:
+    """Return what makes one step of training, with its optimizer.
 
     Args:
-        config: uses the keys of the optimizer, grad_clip and clip_norm.
+        config: uses the keys of the optimizer, accumulate_steps, grad_clip and clip_norm.
         network: whose parameters are trained.
         loss: the Cell around it that gives the losses.
         rates: (steps of the run,) float32, the learning rate of each.
         world_size: number of ranks.
     """
-    return TrainOneStep(
-        loss,
-        build_optimizer(config, network.trainable_params(), rates),
-        clip_norm=config.clip_norm if config.grad_clip else 0.0,
-        world_size=world_size,
-    )
+    optimizer = build_optimizer(config, network.trainable_params(), rates)
+    clip_norm = config.clip_norm if config.grad_clip else 0.0
+    count = config.accumulate_steps
+    if count > 1:
+        return AccumulatedStep(
+            loss, optimizer, batches=count, clip_norm=clip_norm, world_size=world_size
+        )
+    return TrainOneStep(loss, optimizer, clip_norm=clip_norm, world_size=world_size)
 
 
 def validation_of(
@@ -269,19 +305,19 @@ def run_guard(
 
 
 def run_saver(
-    config: Config, folder: RunFolder, network: nn.Cell, optimizer: nn.Optimizer
+    config: Config, folder: RunFolder, weights: Weights, optimizer: nn.Optimizer
 ) -> CheckpointSaver:
     """Return what writes the checkpoints of a run.
 
     Args:
         config: uses save_checkpoint_steps and save_checkpoint_minutes.
         folder: of the run.
-        network: whose weights are saved.
+        weights: that are saved.
         optimizer: whose state is saved with them.
     """
 
     def write(path: Path, with_optimizer: bool, meta: Mapping[str, Any]) -> None:
-        save_checkpoint(path, network, optimizer if with_optimizer else None, meta)
+        weights.save(path, optimizer if with_optimizer else None, meta)
 
     return CheckpointSaver(
         folder.keeper,
@@ -295,7 +331,7 @@ def run_report(config: Config, display: Display, steps: int, world_size: int) ->
     """Return what shows the steps of a run.
 
     Args:
-        config: uses epoch_size, batch_size and log_interval.
+        config: uses epoch_size, batch_size, accumulate_steps and log_interval.
         display: where they are shown.
         steps: an epoch's.
         world_size: number of ranks.
@@ -304,6 +340,6 @@ def run_report(config: Config, display: Display, steps: int, world_size: int) ->
         display,
         epochs=config.epoch_size,
         steps_per_epoch=steps,
-        images_per_step=config.batch_size * world_size,
+        images_per_step=images_per_step(config, world_size),
         interval=config.log_interval,
     )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..base.messages import short_list
+from ..checkpoints.meta import images_of_step
+from ..dataset import images_per_step
 from ..model_utils.config import Config
 from ..model_utils.device_adapter import most_memory
 from ..processes.ranks import Ranks
@@ -46,7 +48,7 @@ def run_recorder(
     """Return the record of a run, continued where the checkpoint with `meta` stood.
 
     Args:
-        config: uses batch_size, device_target and class_names.
+        config: uses batch_size, accumulate_steps, device_target and class_names.
         folder: of the run.
         ranks: its processes.
         meta: empty at the beginning of a run.
@@ -55,14 +57,13 @@ def run_recorder(
     Raises:
         UserError: a file of it cannot be begun.
     """
-    batch = config.batch_size * ranks.world_size
+    batch = images_per_step(config, ranks.world_size)
     memory = functools.partial(most_memory, config.device_target)
     if ranks.rank:
         return Recorder(images_per_step=batch, memory=memory)
     resume_at = None
     if meta:
-        images = meta["step_in_epoch"] * meta["batch_size"] * meta["world_size"]
-        resume_at = meta["epoch"], images
+        resume_at = meta["epoch"], meta["step_in_epoch"] * images_of_step(meta)
     recorder = Recorder(
         MetricsLog(folder.path, config.class_names, resume_at),
         hooks,
@@ -145,6 +146,6 @@ def begin_record(run: "Run", *, resumed: bool) -> None:
             epochs=config.epoch_size,
             resumed=resumed,
             network=run.network,
-            train_step=run.train_one_step,
+            train_step=run.train_one_step.backward,
         )
     )

@@ -14,6 +14,7 @@ from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short
 from ..checkpoints.file import Checkpoint, describe_model
 from ..checkpoints.loading import load_training_state, require_training_state, set_parameter
+from ..checkpoints.meta import images_of_step
 from ..checkpoints.names import find_checkpoints
 from ..checkpoints.run_config import read_unasked
 from ..checkpoints.settings import open_checkpoint
@@ -21,6 +22,7 @@ from ..model_utils.config import Config, is_saved, load_config
 from ..model_utils.configuration.schema import CODE_KEYS, RULES, SETTABLE
 from ..processes.ranks import Ranks
 from .checkpoint_keeper import CheckpointKeeper
+from .weights import Weights
 
 
 @dataclass
@@ -120,20 +122,21 @@ def position_of(
     *,
     batch_size: int,
     world_size: int,
+    accumulate_steps: int = 1,
     steps: int,
     epochs: int,
 ) -> Position:
     """Translate where a checkpoint's run stood into the steps of this one.
 
-    The same global batch (`batch_size` x `world_size`): the same position. The same `batch_size`
-    on another number of ranks: the same epoch, after the first step at which as many of its images
-    have been seen; so no image is seen twice in an epoch, and less than one global batch is left
-    out.
+    The same number of images a step (`batch_size` x `world_size` x `accumulate_steps`): the same
+    position. The same `batch_size` with another number of ranks or of batches a step: the same
+    epoch, after the first step at which as many of its images have been seen; so no image is seen
+    twice in an epoch, and less than the images of one step are left out.
 
     Args:
         path: of the checkpoint, for errors.
         meta: what it says of its run.
-        batch_size, world_size, steps, epochs: of this run; steps an epoch.
+        batch_size, world_size, accumulate_steps, steps, epochs: of this run; steps an epoch.
 
     Raises:
         UserError: the steps of the two runs do not mean the same, or this one would end earlier.
@@ -143,9 +146,7 @@ def position_of(
             f"{path}: stands at step {meta['step_in_epoch']} of epoch {meta['epoch']}, but "
             f"epoch_size is {epochs}; raise epoch_size, or resume an earlier checkpoint"
         )
-    batch_before, ranks_before = meta["batch_size"], meta["world_size"]
-    images_before = batch_before * ranks_before
-    images = batch_size * world_size
+    images_before, images = images_of_step(meta), batch_size * world_size * accumulate_steps
     parts = meta.get("epoch_parts", [])
     if images == images_before:
         _require(path, meta, "steps_per_epoch", steps)
@@ -161,7 +162,7 @@ def position_of(
 
 def load_start(
     start: Checkpoint | None,
-    network: nn.Cell,
+    weights: Weights,
     optimizer: nn.Optimizer,
     config: Config,
     contract: Mapping[str, Any],
@@ -173,7 +174,7 @@ def load_start(
 
     Args:
         start: what rank 0 goes on from.
-        network: gets the weights.
+        weights: get their values, and so does their average.
         optimizer: gets its state.
         config: of this run.
         contract: what has to be as it was, by the meta's keys.
@@ -189,59 +190,75 @@ def load_start(
     """
     meta: dict[str, Any] = {}
     if start is not None:
-        load_training_state(network, optimizer, start, describe_model(config), contract)
+        model, averages = describe_model(config), weights.averages()
+        load_training_state(weights.network, optimizer, start, model, contract, averages=averages)
         at = position_of(
             start.path,
             start.meta,
             batch_size=config.batch_size,
             world_size=ranks.world_size,
+            accumulate_steps=config.accumulate_steps,
             steps=steps,
             epochs=config.epoch_size,
         )
         set_parameter(optimizer.global_step, np.array([at.global_step], np.int32))
-        for line in resumed_lines(start.path, start.meta, at, ranks.world_size):
+        for line in resumed_lines(start.path, start.meta, at, config, ranks.world_size):
             say(line)
         meta = {**start.meta, "position": vars(at)}
     elif config.resume:
         say(f"nothing to resume in {Path(config.output_dir).resolve()}: a new run begins")
     meta = ranks.broadcast(meta)
-    ranks.broadcast_parameters(network.get_parameters())
+    weights.begin(resumed=bool(meta))
     if meta:
         ranks.broadcast_parameters(optimizer.get_parameters())
     return meta
 
 
-def state_of(meta: Mapping[str, Any], world_size: int) -> dict[str, Any]:
+def state_of(meta: Mapping[str, Any], config: Config, world_size: int) -> dict[str, Any]:
     """Return the fields `position` and `saved` of the run that goes on.
 
     Args:
         meta: what `load_start` returned.
+        config: of this run.
         world_size: number of ranks of this run.
     """
     if not meta:
         return {"position": Position()}
     at = Position(**meta["position"])
-    is_saved = meta["world_size"] == world_size
+    is_saved = not _changes_of_step(meta, config, world_size)
     saved = (at.epoch, at.step_in_epoch) if is_saved else None
     return {"position": at, "saved": saved}
 
 
-def resumed_lines(path: Path, meta: Mapping[str, Any], at: Position, world_size: int) -> list[str]:
+def resumed_lines(
+    path: Path, meta: Mapping[str, Any], at: Position, config: Config, world_size: int
+) -> list[str]:
     """Say where a run goes on.
 
     Args:
         path: of the checkpoint.
         meta: what it says of its run.
         at: where this run stands.
+        config: of this run.
         world_size: number of ranks of this run.
     """
     lines = [f"resumed {path} after epoch {meta['epoch']} step {meta['step_in_epoch']}"]
-    if world_size != meta["world_size"]:
-        lines.append(
-            f"its run had {meta['world_size']} process(es), this one has {world_size}: "
-            f"that is epoch {at.epoch} step {at.step_in_epoch} here"
-        )
+    changes = _changes_of_step(meta, config, world_size)
+    if changes:
+        here = f"that is epoch {at.epoch} step {at.step_in_epoch} here"
+        lines.append(f"its run had {' and '.join(changes)}: {here}")
     return lines
+
+
+def _changes_of_step(meta: Mapping[str, Any], config: Config, world_size: int) -> list[str]:
+    """Say what of a step is not as it was in the checkpoint's run."""
+    changes = []
+    if world_size != meta["world_size"]:
+        changes.append(f"{meta['world_size']} process(es), this one has {world_size}")
+    batches = meta.get("accumulate_steps", 1)
+    if config.accumulate_steps != batches:
+        changes.append(f"accumulate_steps {batches}, this one has {config.accumulate_steps}")
+    return changes
 
 
 def changed_lines(saved: Path, config: Config) -> list[str]:
@@ -271,6 +288,6 @@ def _require(path: Path, meta: Mapping[str, Any], key: str, value: int) -> None:
     if meta[key] != value:
         raise UserError(
             f"{path}: its run had {key} {meta[key]}, this one has {value}; resume with the same "
-            "data and settings (only the number of processes may change), or start anew with "
-            "pre_trained"
+            "data and settings (only the number of processes may change, and accumulate_steps), "
+            "or start anew with pre_trained"
         )

@@ -14,12 +14,12 @@ from ..base.progress import Display
 from ..checkpoints.file import describe_model
 from ..checkpoints.names import BEST_NAME, checkpoint_name
 from ..data.record_set import MindRecordSet
-from ..dataset import create_train_dataset, iterate
+from ..dataset import create_train_dataset, images_per_step, iterate
 from ..evaluation.run import GroundTruth
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
-from ..network_define import TrainOneStep
-from ..processes.ranks import Ranks, moving_statistics
+from ..network_define import TrainingStep
+from ..processes.ranks import Ranks
 from ..report.build import try_report
 from ..run_record.recorder import Recorder
 from ..run_record.schema import Row
@@ -32,6 +32,7 @@ from .saving import CheckpointSaver
 from .step_report import StepReport
 from .stop_signals import StopSignals
 from .validation import Validation, validate
+from .weights import Weights
 
 EXIT_STOPPED = 143  # of a rank that leaves because another one was told to
 
@@ -48,7 +49,8 @@ class Run:
         data: the training images.
         validation: the validation images with their ground truth; None when nothing is evaluated.
         network: the detector.
-        train_one_step: the Cell around it that makes one step.
+        weights: of the network, with their moving average if there is one.
+        train_one_step: makes one step of training it.
         graphs: calls Cells, and compiles them.
         steps_per_epoch: on this rank.
         rates: (steps of the run,) float32, the learning rate of each.
@@ -70,7 +72,8 @@ class Run:
     data: MindRecordSet
     validation: tuple[MindRecordSet, GroundTruth] | None
     network: nn.Cell
-    train_one_step: TrainOneStep
+    weights: Weights
+    train_one_step: TrainingStep
     graphs: CompileCache
     steps_per_epoch: int
     rates: np.ndarray
@@ -113,8 +116,8 @@ class Run:
         at_the_end = self.config.report and self._is_last_epoch()
         return at_the_end or self._is_due(self.config.eval_interval)
 
-    def batches(self, stop: StopSignals) -> Iterator[tuple[Tensor, ...]]:
-        """Yield the batches that are left of the epoch; fewer after a wish to stop.
+    def batches(self, stop: StopSignals) -> Iterator[list[tuple[Tensor, ...]]]:
+        """Yield the batches of every step that is left of the epoch; fewer after a wish to stop.
 
         Args:
             stop: a Ctrl-C may hit the pipeline while it is starting.
@@ -128,10 +131,14 @@ class Run:
             skip_steps=self.position.step_in_epoch,
             parts=self.position.epoch_parts,
         )
+        batches: list[tuple[Tensor, ...]] = []
         try:
             for batch in iterate(dataset, records=self.data):
                 stop.listen()
-                yield batch
+                batches.append(batch)
+                if len(batches) == self.config.accumulate_steps:
+                    yield batches
+                    batches = []
         except UserError:  # an image or a record that has been damaged meanwhile
             if self.ranks.world_size == 1:  # the others would be waited for in vain
                 self.save()
@@ -141,27 +148,30 @@ class Run:
             if not stop.wanted():
                 raise
 
-    def train_on(self, batch: tuple[Tensor, ...]) -> FinishedStep:
-        """Make one step with the columns of a batch; return what it gave.
+    def train_on(self, batches: list[tuple[Tensor, ...]]) -> FinishedStep:
+        """Make one step with the columns of its batches; return what it gave.
 
         Args:
-            batch: what `batches` yields; the last column, the images' indices, stays here.
+            batches: as `batches` yields them; the last column, the images' indices, stays here.
         """
         self.saver.trained()
         scale = Tensor(self.guard.scaler.scale, ms.float32)
-        losses, grad_norm = self.graphs(self.train_one_step, scale, *batch[:-1])
-        if self.graphs.compiled:  # that is no part of a step's time
+        known = self.graphs.compilations
+        columns = [batch[:-1] for batch in batches]
+        losses, grad_norm = self.train_one_step.make(self.graphs, scale, columns)
+        if self.graphs.compilations > known:  # that is no part of a step's time
             self.step_report.pause()
         at = self.position
         at.advance()
+        self.weights.trained(at.global_step)
         return FinishedStep(
             at.epoch,
             at.step_in_epoch,
             at.global_step,
             rate=self.rates[at.global_step - 1],
-            losses=losses.asnumpy(),
-            grad_norm=float(grad_norm.asnumpy()),
-            image_ids=[self.data.image_ids[i] for i in batch[-1].asnumpy()],
+            losses=losses,
+            grad_norm=grad_norm,
+            image_ids=[self.data.image_ids[i] for batch in batches for i in batch[-1].asnumpy()],
             loss_scale=self.guard.scaler.scale,
         )
 
@@ -200,7 +210,7 @@ class Run:
     def _place(self) -> tuple[int, int, int]:
         """Where the run stands in its record: step of the run, epoch, images of the epoch."""
         at = self.position
-        images = at.step_in_epoch * self.config.batch_size * self.ranks.world_size
+        images = at.step_in_epoch * images_per_step(self.config, self.ranks.world_size)
         return at.global_step, at.epoch, images
 
     def agree_to_stop(self, stop: StopSignals) -> bool:
@@ -251,7 +261,7 @@ class Run:
         """Write the checkpoint of the current position (rank 0), unless it is there already."""
         at = self.position
         if self.saved != (at.epoch, at.step_in_epoch):
-            self._share_statistics()
+            self.weights.share_statistics()
             self.log.sync()
             self.recorder.sync()
             meta = self._meta(self.ranks.all_gather(self.log.state()))
@@ -266,14 +276,6 @@ class Run:
         self.saved = (at.epoch, at.step_in_epoch)
         self.step_report.pause()
 
-    def _share_statistics(self) -> None:
-        """Give BatchNorm's moving statistics, of each rank's own batches, their mean.
-
-        They take no part in training, and averaging is linear: when it is done changes nothing.
-        """
-        if self.config.norm == "bn":
-            self.ranks.average(moving_statistics(self.network))
-
     def _meta(self, logs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return what a checkpoint says of the run; `logs`: the unfinished lines of every rank."""
         return {
@@ -281,6 +283,7 @@ class Run:
             **self.contract,
             "frozen_stages": self.config.frozen_stages,
             "batch_size": self.config.batch_size,
+            "accumulate_steps": self.config.accumulate_steps,
             "world_size": self.ranks.world_size,
             "steps_per_epoch": self.steps_per_epoch,
             **vars(self.position),
@@ -303,17 +306,18 @@ class Run:
         row: Row | None = None
         validation: Validation | None = None
         if self._evaluation_is_due() and self.validation is not None:
-            self._share_statistics()
-            validation = validate(
-                self.network,
-                self.train_one_step.loss_net,
-                self.config,
-                self.validation,
-                ranks=self.ranks,
-                display=self.display,
-                graphs=self.graphs,
-                should_stop=lambda: self.agree_to_stop(stop),
-            )
+            self.weights.share_statistics()
+            with self.weights.evaluated():
+                validation = validate(
+                    self.network,
+                    self.train_one_step.loss_net,
+                    self.config,
+                    self.validation,
+                    ranks=self.ranks,
+                    display=self.display,
+                    graphs=self.graphs,
+                    should_stop=lambda: self.agree_to_stop(stop),
+                )
             self.step_report.pause()
             if validation is None:
                 return not self._vote(True)

@@ -201,6 +201,7 @@ def without_augmentation(config: Config, world_size: int) -> Config:
     return config.replace(
         augmentations=["resize"],
         scale_jitter=[1.0, 1.0],
+        accumulate_steps=1,
         min_size=list(config.min_size)[-1:],
         steps_per_epoch_limit=-(-config.max_val_images // batch) if config.max_val_images else 0,
     )

@@ -24,13 +24,16 @@ ZOO_NAMES = (
 
 
 def _checkpoint(meta=None, names=()):
-    arrays = {name: np.zeros(1, np.float32) for name in names}
+    shapes = {name: (64, 64, 3, 3) if "conv2" in name else (1,) for name in names}
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     return with_known_meta(Checkpoint(Path("a.ckpt"), arrays, meta or {}))
 
 
 def _zoo(blocks):
     deep = [f"backbone.layer3.{n}.conv1.weight" for n in range(blocks)]
-    return _checkpoint(names=(*ZOO_NAMES, *deep, "moments.backbone.conv1.weight", "global_step"))
+    block = ("backbone.layer1.0.conv2.weight", "backbone.layer3.0.conv3.weight")
+    state = ("moments.backbone.conv1.weight", "global_step")
+    return _checkpoint(names=(*ZOO_NAMES, *deep, *block, *state))
 
 
 def test_defaults_give_way_and_a_line_says_so():

@@ -2,13 +2,14 @@
 """Every kind of checkpoint becomes ours: names, shapes, order of classes, settings, leftovers."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src.base.errors import UserError
-from src.checkpoints import families as families
+from src.checkpoints import backbones, families
 from src.checkpoints.foreign.conversion import ConversionOptions
 from src.checkpoints.foreign.kinds import convert
 from src.checkpoints.foreign.parameters import backbone_shapes, detector_shapes
@@ -20,7 +21,17 @@ from src.model_utils.configuration.schema import SETTABLE
 from tests.helpers import foreign_checkpoints as foreign
 from tests.helpers.paths import RESOURCES
 
-BACKBONE = {50: "resnet_v1.5_50", 101: "resnet_v1_101", 152: "resnet_v1_152"}
+BACKBONE = {
+    50: "resnet_v1.5_50",
+    101: "resnet_v1_101",
+    152: "resnet_v1_152",
+    18: "resnet_v1.5_18",
+    34: "resnet_v1.5_34",
+    "resnext50_32x4d": "resnext_50_32x4d",
+    "resnext101_32x8d": "resnext_101_32x8d",
+    "resnext101_64x4d": "resnext_101_64x4d",
+    "wide_resnet50_2": "wide_resnet_50_2",
+}
 COCO = families.COCO_NAMES
 
 
@@ -79,8 +90,13 @@ def test_families_name_only_keys_of_the_configuration():
 # ------------------------------------------------------------------ classifiers
 
 
-@pytest.mark.parametrize("depth", [50, 101, 152])
-@pytest.mark.parametrize("kind", ["torchvision", "mindcv", "zoo"])
+@pytest.mark.parametrize(
+    "depth, kind",
+    [
+        *((depth, "torchvision") for depth in BACKBONE),
+        *((depth, kind) for depth in (50, 101, 18) for kind in ("mindcv", "zoo")),
+    ],
+)
 def test_classifiers(depth, kind):
     head, projection, norm = {
         "torchvision": ("fc", "downsample", foreign.TORCH_NORM),
@@ -97,11 +113,11 @@ def test_classifiers(depth, kind):
         result,
         arrays,
         {
-            "layer3.5.conv2.weight": "layer3.5.conv2.weight",
+            "layer3.1.conv2.weight": "layer3.1.conv2.weight",
             "layer2.0.conv_down_sample.weight": f"layer2.0.{projection}.0.weight",
             "layer2.0.bn_down_sample.moving_variance": f"layer2.0.{projection}.1.{norm[3]}",
             "bn1.beta": f"bn1.{norm[1]}",
-            "layer4.2.bn3.moving_mean": f"layer4.2.bn3.{norm[2]}",
+            "layer4.1.bn2.moving_mean": f"layer4.1.bn2.{norm[2]}",
         },
     )
     assert result.class_names is None
@@ -112,6 +128,21 @@ def test_classifiers(depth, kind):
     assert f"{head}.weight" in text and "none left over" in text
 
 
+@pytest.mark.parametrize("depth", [18, 34])
+def test_classifiers_of_basic_blocks_in_the_model_zoo(depth):
+    """Their normalisation is called bn1d and bn2d, and they alone pad as torchvision does."""
+    arrays = {
+        re.sub(r"(layer.*\.bn\d)\.", r"\1d.", name): array
+        for name, array in foreign.fill(
+            foreign.resnet(depth, projection="down_sample_layer", norm=foreign.MINDSPORE_NORM)
+        ).items()
+    }
+    result = converted(arrays)
+    assert {n: a.shape for n, a in result.arrays.items()} == backbone_shapes(BACKBONE[depth])
+    check_backbone(result, arrays, {"layer2.0.bn2.gamma": "layer2.0.bn2d.gamma"})
+    assert result.settings["stem_pool"] == "symmetric"
+
+
 def test_a_classifier_for_the_other_fifty():
     arrays = foreign.fill(foreign.resnet(50))
     assert (
@@ -120,6 +151,8 @@ def test_a_classifier_for_the_other_fifty():
     )
     with pytest.raises(UserError, match="does not fit file.pth, which holds a ResNet-50"):
         converted(arrays, settings={"backbone": "resnet_v1_101"})
+    with pytest.raises(UserError, match="does not fit file.pth, which holds a ResNet-50"):
+        converted(arrays, settings={"backbone": "resnext_50_32x4d"})
 
 
 @pytest.mark.parametrize("folded", [True, False])
@@ -174,8 +207,9 @@ TORCHVISION_BOX = (
 COCO_OUTPUTS = [0, *(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))]
 
 
-@pytest.mark.parametrize("depth", [50, 101, 152])
-@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize(
+    "depth, old", [(50, False), (50, True), (101, True), (18, False), ("resnext50_32x4d", False)]
+)
 def test_torchvision_detector(depth, old):
     arrays = foreign.fill(foreign.torchvision(depth, old=old))
     result = converted(arrays)
@@ -187,7 +221,7 @@ def test_torchvision_detector(depth, old):
         arrays,
         {
             "layer2.0.conv_down_sample.weight": "backbone.body.layer2.0.downsample.0.weight",
-            "layer1.2.bn2.gamma": "backbone.body.layer1.2.bn2.weight",
+            "layer1.1.bn2.gamma": "backbone.body.layer1.1.bn2.weight",
         },
     )
     dot = "" if old else ".0"
@@ -338,15 +372,40 @@ def test_detectron2_styles(more, folded, changes, backbone, order, std):
         np.testing.assert_array_equal(result.arrays[ours], arrays[theirs])
 
 
+CAFFE2_STD = [57.375, 57.12, 58.395]
+
+
+@pytest.mark.parametrize(
+    "folded, more, order, std",
+    [
+        (True, {}, "bgr", CAFFE2_STD),
+        (False, {}, "rgb", CAFFE2_STD[::-1]),
+        (False, pixels("bgr", caffe=False), "bgr", CAFFE2_STD),
+    ],
+)
+def test_detectron2_resnext_is_caffes_and_strides_in_the_3x3(folded, more, order, std):
+    arrays = foreign.fill(foreign.detectron2("resnext101_32x8d")) | more
+    result = converted(foreign.fold_norms(arrays) if folded else arrays)
+    settings = result.settings
+    assert settings["backbone"] == "resnext_101_32x8d"
+    assert (settings["channel_order"], settings["pixel_std"]) == (order, pytest.approx(std))
+    check_backbone(
+        result, arrays, {"layer3.22.conv2.weight": "backbone.bottom_up.res4.22.conv2.weight"}
+    )
+    if folded:
+        classifier = foreign.fill(foreign.detectron2_resnet("resnext101_32x8d", ""))
+        settings = converted(foreign.fold_norms(classifier)).settings
+        assert (settings["channel_order"], settings["pixel_std"]) == ("bgr", CAFFE2_STD)
+
+
 def test_detectron2_101_needs_its_own_backbone(monkeypatch):
     arrays = foreign.fold_norms(foreign.fill(foreign.detectron2(101)))
-    plan = BACKBONES["resnet_v1_101_caffe"]
-    monkeypatch.delitem(BACKBONES, "resnet_v1_101_caffe")
+    assert converted(arrays).settings["backbone"] == "resnet_v1_101_caffe"
+    others = {name: plan for name, plan in BACKBONES.items() if name != "resnet_v1_101_caffe"}
+    monkeypatch.setattr(backbones, "BACKBONES", others)
     with pytest.raises(UserError, match="ResNet-101 with the stride in the first 1x1"):
         converted(arrays)
     assert converted(arrays, style="torch").settings["backbone"] == "resnet_v1_101"
-    monkeypatch.setitem(BACKBONES, "resnet_v1_101_caffe", plan)
-    assert converted(arrays).settings["backbone"] == "resnet_v1_101_caffe"
 
 
 def test_detectron2_with_other_anchors_is_refused():
@@ -356,8 +415,9 @@ def test_detectron2_with_other_anchors_is_refused():
         converted(arrays)
 
 
-@pytest.mark.parametrize("depth", [50, 101, 152])
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    "depth, version", [(50, 1), (50, 2), (152, 2), (34, 2), ("resnext101_64x4d", 2)]
+)
 def test_mmdetection(depth, version):
     arrays = foreign.fill(foreign.mmdetection(depth, version=version))
     result = converted(arrays, {"meta": {"epoch": 12}})
@@ -459,18 +519,19 @@ def test_leftovers_on_either_side_are_errors(small, kind):
                 continue
             with pytest.raises(UserError, match="missing|has no"):
                 converted(fewer, **options)
-    name = next(n for n in small[kind] if n.endswith("conv2.weight"))
+    name = next(n for n in small[kind] if n.endswith("1.conv2.weight"))
     wrong = small[kind] | {name: np.ones((64, 2, 3, 3), np.float32)}
     with pytest.raises(UserError, match=r"conv2.weight is \(64, 2, 3, 3\)"):
         converted(wrong, **options)
 
 
 def test_other_networks_are_refused(small):
-    basic = {n: a for n, a in foreign.fill(foreign.resnet(50)).items() if "conv3" not in n}
-    with pytest.raises(UserError, match="only ResNet-50, 101 and 152"):
-        converted(basic)
+    wider = foreign.fill(foreign.resnet(50))
+    wider["layer1.0.conv2.weight"] = np.ones((256, 256, 3, 3), np.float32)
+    with pytest.raises(UserError, match="256 channels; what can be converted is ResNet-50, "):
+        converted(wider)
     shallow = {n: a for n, a in foreign.fill(foreign.resnet(50)).items() if "layer3.5" not in n}
-    with pytest.raises(UserError, match="5 blocks in the third stage"):
+    with pytest.raises(UserError, match="5 bottleneck blocks in the third stage"):
         converted(shallow)
     with pytest.raises(UserError, match="of no known kind .it holds dense.weight"):
         converted({"dense.weight": np.ones((3, 3), np.float32)})

@@ -21,6 +21,7 @@ from src.export.model_card import read_card
 from src.export.model_set import ExportedModel
 from src.export.plan import plan_export
 from src.FasterRcnn.norms import norm_layer
+from src.FasterRcnn.soft_nms import SoftNms
 from src.images.ops import InputFormat, preprocess_image
 from tests.helpers.network_helpers import fill_by_recipe, small_batch, small_config
 from tests.helpers.odd_images import picture
@@ -244,6 +245,23 @@ def test_group_norm_is_mindspores_and_can_be_exported(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_onnx_has_no_loops_for_very_many_detections(small, tmp_path, monkeypatch):
+    """Soft-NMS then makes a graph of a dozen operators a detection."""
+    monkeypatch.setattr("src.detector.build_detector", lambda config: _SmallWithSoftNms())
+    changes = {"test_nms_kind": "soft_linear", "test_max_per_img": 301}
+    with pytest.raises(UserError, match="test_max_per_img: 301 .* give at most 300, ") as caught:
+        _export(small.replace(file_format="ONNX", **changes))
+    assert "\n" not in str(caught.value) and _files(tmp_path) == []
+
+
+class _SmallWithSoftNms(SmallDetector):
+    def __init__(self):
+        super().__init__()
+        self.suppression = SoftNms(
+            "soft_linear", per_class=True, iou_threshold=0.5, sigma=0.5, min_score=0.1, most=301
+        )
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """The real network's configuration and checkpoint, on a small canvas."""
@@ -273,6 +291,7 @@ def real(tmp_path_factory):
             "fpn_norm": "bn",
             "rpn_conv_depth": 2,
             "rcnn_head": {"convs": 4, "dense": 1, "norm": "bn"},
+            "test_nms_kind": "soft_gaussian",
         },
     ],
     ids=["model_zoo", "torch", "adaptive_v2"],

@@ -8,7 +8,24 @@ import zlib
 
 import numpy as np
 
-BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    "resnext50_32x4d": (3, 4, 6, 3),
+    "resnext101_32x8d": (3, 4, 23, 3),
+    "resnext101_64x4d": (3, 4, 23, 3),
+    "wide_resnet50_2": (3, 4, 6, 3),
+}
+# Groups, and channels of the first 3x3 convolution; others have 1 and 64.
+GROUPS_AND_WIDTH = {
+    "resnext50_32x4d": (32, 128),
+    "resnext101_32x8d": (32, 256),
+    "resnext101_64x4d": (64, 256),
+    "wide_resnet50_2": (1, 128),
+}
 TORCH_NORM = ("weight", "bias", "running_mean", "running_var")
 MINDSPORE_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
@@ -28,16 +45,28 @@ def fill(shapes, make=quick):
 
 def _resnet_layers(depth):
     """(stage, block, part, out, in, kernel) of every convolution; part 0 is the projection."""
+    groups, first = GROUPS_AND_WIDTH.get(depth, (1, 64))
     channels = 64
-    for stage, count in enumerate(BLOCKS[depth]):
-        width = 64 * 2**stage
+    for stage, (count, outputs) in enumerate(
+        zip(BLOCKS[depth], stage_channels(depth), strict=True)
+    ):
+        width = first * 2**stage
         for block in range(count):
-            yield stage, block, 1, width, channels, 1
-            yield stage, block, 2, width, width, 3
-            yield stage, block, 3, 4 * width, width, 1
-            if block == 0:
-                yield stage, block, 0, 4 * width, channels, 1
-            channels = 4 * width
+            if depth in (18, 34):
+                yield stage, block, 1, outputs, channels, 3
+                yield stage, block, 2, outputs, outputs, 3
+            else:
+                yield stage, block, 1, width, channels, 1
+                yield stage, block, 2, width, width // groups, 3
+                yield stage, block, 3, outputs, width, 1
+            if block == 0 and (stage > 0 or channels != outputs):
+                yield stage, block, 0, outputs, channels, 1
+            channels = outputs
+
+
+def stage_channels(depth):
+    """Of C2 to C5."""
+    return [(64 if depth in (18, 34) else 256) * 2**stage for stage in range(4)]
 
 
 def resnet(depth, prefix="", projection="downsample", norm=TORCH_NORM, counters=False):
@@ -71,11 +100,11 @@ def _biased(**layers):
     return shapes
 
 
-def _heads(lateral, output, rpn, box, outputs, deltas):
+def _heads(depth, lateral, output, rpn, box, outputs, deltas):
     """Biased layers; `rpn` and `box` name three and four of them."""
     layers = {}
-    for level in range(4):
-        layers[lateral(level)] = (256, 256 * 2**level, 1, 1)
+    for level, channels in enumerate(stage_channels(depth)):
+        layers[lateral(level)] = (256, channels, 1, 1)
         layers[output(level)] = (256, 256, 3, 3)
     layers |= zip(rpn, [(256, 256, 3, 3), (3, 256, 1, 1), (12, 256, 1, 1)], strict=True)
     layers |= zip(
@@ -87,6 +116,7 @@ def _heads(lateral, output, rpn, box, outputs, deltas):
 def torchvision(depth=50, outputs=91, old=False):
     dot = "" if old else ".0"
     return resnet(depth, "backbone.body.") | _heads(
+        depth,
         lambda n: f"backbone.fpn.inner_blocks.{n}{dot}",
         lambda n: f"backbone.fpn.layer_blocks.{n}{dot}",
         (
@@ -108,6 +138,7 @@ def torchvision(depth=50, outputs=91, old=False):
 def detectron2(depth=50, outputs=81):
     head = "proposal_generator.rpn_head."
     return detectron2_resnet(depth) | _heads(
+        depth,
         lambda n: f"backbone.fpn_lateral{n + 2}",
         lambda n: f"backbone.fpn_output{n + 2}",
         (f"{head}conv", f"{head}objectness_logits", f"{head}anchor_deltas"),
@@ -125,6 +156,7 @@ def detectron2(depth=50, outputs=81):
 def mmdetection(depth=50, outputs=81, version=2):
     box = "bbox_head" if version == 1 else "roi_head.bbox_head"
     return resnet(depth, "backbone.", counters=True) | _heads(
+        depth,
         lambda n: f"neck.lateral_convs.{n}.conv",
         lambda n: f"neck.fpn_convs.{n}.conv",
         ("rpn_head.rpn_conv", "rpn_head.rpn_cls", "rpn_head.rpn_reg"),

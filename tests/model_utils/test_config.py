@@ -236,6 +236,8 @@ def test_only_the_first_document_of_a_users_file_counts(tmp_path):
             "roi_layer",
             {"type": "RoIAlign", "out_size": 5, "sample_num": 2},
         ),
+        (["--rcnn_class_weights", "{car: 2}"], "rcnn_class_weights", {"car": 2.0}),
+        (["--rcnn_class_weights", "[1, 2]"], "rcnn_class_weights", (1.0, 2.0)),
         (["--num_classes", "81"], "num_classes", 81),
         (["--num_classes", "null"], "num_classes", 81),
     ],
@@ -256,6 +258,7 @@ def other_value(key, value, choices):
     special = {
         "coco_classes": ["cat"],
         "roi_layer": {"type": "RoIAlign", "out_size": 5, "sample_num": 2},
+        "rcnn_class_weights": {"person": 2.0},
         "anchor_strides": [4, 8, 16, 32, 64],
         "num_classes": 81,
         "pos_iou_thr_stage2": 0.6,
@@ -369,7 +372,8 @@ def test_help_shows_what_matters_for_the_program_and_how_to_see_all(program, cap
 
 def test_help_with_a_word_shows_the_keys_that_have_it(capsys):
     shown, text = _shown_by_help(capsys, "--help", "LR", program="eval")
-    assert shown == ["base_lr", "lr_base_batch", "lr_type", "min_lr_ratio"]
+    rates = ["base_lr", "lr_base_batch", "lr_type", "min_lr_ratio"]
+    assert shown == [*rates, "backbone_lr_scale", "layer_lr_decay"]
     assert "Learning rate:" in text and "Anchors:" not in text
     with pytest.raises(UserError, match="--help 'yolo': no key has this in its name"):
         load_config(["--help", "yolo"])
@@ -410,6 +414,13 @@ def test_a_truth_value_alone_is_true(arguments, value):
         ("--clip_norm 10 --grad_clip True", []),
         ("--sgd_step 3 5 --lr_type cosine", ["sgd_step has no effect here, it needs lr_type step"]),
         ("--min_lr_ratio 0.1", ["min_lr_ratio has no effect here, it needs lr_type cosine"]),
+        ("--poly_power 2", ["poly_power has no effect here, it needs lr_type poly"]),
+        (
+            "--momentum 0.8 --optimizer adamw",
+            ["momentum has no effect here, it needs optimizer sgd"],
+        ),
+        ("--adam_eps 1e-6", ["adam_eps has no effect here, it needs optimizer adam or adamw"]),
+        ("--adam_eps 1e-6 --optimizer adam --lr_type poly --poly_power 2", []),
         ("--data_url obs://a/b", ["data_url has no effect here, it needs enable_modelarts True"]),
         ("--max_val_images 5 --eval_interval 1", []),
         ("--max_val_images 5 --report", []),

@@ -120,17 +120,51 @@ def test_pointwise_convolutions_and_their_gradients_are_the_plain_sums(size, cha
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
 
 
-def check_convolution(rng, shape, outputs, stride, cells=None):
+@needs_operators
+@settings(max_examples=60)
+@given(sizes, st.sampled_from([1, 2]), st.integers(2, 4), st.booleans())
+def test_grouped_convolutions_and_their_gradients_are_the_plain_sums(size, stride, groups, tight):
+    batch, height, width, seed = size
+    rng = np.random.default_rng(seed)
+    multiple = groups * BUILT.grouped_channels
+    inputs, outputs = (multiple * int(n) for n in rng.integers(1, 4, 2))
+    cells = rng.integers(1, (height, width), (batch, 2), endpoint=True).astype(np.float32)
+    shape = (batch, inputs, height, width)
+    check_convolution(rng, shape, outputs, stride, cells if tight else None, groups)
+
+
+@needs_operators
+@pytest.mark.parametrize("stride", [1, 2])
+def test_grouped_convolutions_that_are_cut_into_bands(stride):
+    rng = np.random.default_rng(0)
+    check_convolution(rng, (2, 128, 61, 91), 64, stride, np.float32([[61, 91], [40, 33]]), 2)
+
+
+def table_of_groups(weight, groups):
+    """Weights of groups as those of one convolution, zeros between channels of other groups."""
+    outputs, inputs = len(weight) // groups, weight.shape[1]
+    table = np.zeros((len(weight), inputs * groups, *weight.shape[2:]), weight.dtype)
+    for group in range(groups):
+        rows = slice(group * outputs, (group + 1) * outputs)
+        table[rows, group * inputs : (group + 1) * inputs] = weight[rows]
+    return table
+
+
+def check_convolution(rng, shape, outputs, stride, cells=None, groups=1):
     batch, inputs, height, width = shape
-    image, weight = numbers(rng, *shape), numbers(rng, outputs, inputs, 3, 3)
+    image, weight = numbers(rng, *shape), numbers(rng, outputs, inputs // groups, 3, 3)
     name = {1: "conv3x3", 2: "strided3x3"}[stride]
+    if groups > 1:
+        name = {1: "grouped3x3", 2: "strided_grouped3x3"}[stride]
+    table = table_of_groups(weight, groups)
+    of_groups = table_of_groups(np.ones_like(weight), groups).astype(bool)
     steps = slice(None, None, stride)
     last = [] if cells is None else [cells]
     cells = np.float32([shape[2:]] * batch) if cells is None else cells
 
     image[behind(cells, image.shape)] = 0
     expected = np.einsum(
-        "bchwij,ocij->bohw", windows(image)[:, :, steps, steps], weight, optimize=True
+        "bchwij,ocij->bohw", windows(image)[:, :, steps, steps], table, optimize=True
     )
     not_there = behind((cells + stride - 1) // stride, expected.shape)
     bias = numbers(rng, outputs)
@@ -155,9 +189,9 @@ def check_convolution(rng, shape, outputs, stride, cells=None):
     whole[:, :, steps, steps] = gradient
     gradient[not_there] = np.nan
     of_image = np.full_like(image, np.nan)
-    first = [image] if stride > 1 else []
+    first = [image] if stride > 1 or groups > 1 else []
     call(f"{name}_input_gradient", *first, gradient, weight, *last, of_image)
-    turned = weight[:, :, ::-1, ::-1]
+    turned = table[:, :, ::-1, ::-1]
     expected = np.einsum("bohwij,ocij->bchw", windows(whole), turned, optimize=True)
     expected[behind(cells, expected.shape)] = 0
     np.testing.assert_allclose(of_image, expected, **close)
@@ -166,6 +200,7 @@ def check_convolution(rng, shape, outputs, stride, cells=None):
     call(f"{name}_weight_gradient", image, gradient, *last, of_weight)
     image[behind(cells, image.shape)] = 0
     expected = np.einsum("bchwij,bohw->ocij", windows(image), whole, optimize=True)
+    expected = expected[of_groups].reshape(weight.shape)
     atol = 1e-3 * np.sqrt(max(1, batch * height * width / (3 * 23 * 70)))
     np.testing.assert_allclose(of_weight, expected, rtol=1e-5, atol=atol)
 
@@ -250,6 +285,65 @@ def test_add_upsampled_and_scale_filters():
     result = np.empty_like(weight)
     call("scale_filters", weight, scale, result)
     np.testing.assert_array_equal(result, weight * scale[:, None, None, None])
+
+
+def normalised(image, scale, shift, groups, shown):
+    """Result, means and variances in float64; `groups` 0: over the batch."""
+    batch, channels = image.shape[:2]
+    sets = (batch, groups) if groups else (1, channels)
+    axes = (2, 3, 4) if groups else (0, 2, 3, 4)
+    split = (batch, groups or channels, -1, *image.shape[2:])
+    image, shown = (np.broadcast_to(a, image.shape).reshape(split) for a in (image, shown))
+    count = shown.sum(axes, keepdims=True)
+    mean = (image * shown).sum(axes, keepdims=True) / count
+    variance = ((image - mean) ** 2 * shown).sum(axes, keepdims=True) / count
+    result = ((image - mean) * shown / np.sqrt(variance + 1e-5)).reshape(
+        batch, channels, *split[3:]
+    )
+    result = result * scale[:, None, None] + shift[:, None, None]
+    return result, mean.reshape(sets).ravel(), variance.reshape(sets).ravel()
+
+
+@needs_operators
+@settings(max_examples=30)
+@given(sizes, st.sampled_from([(3, 0), (6, 2), (8, 8)]), st.booleans())
+def test_normalisation_and_its_gradients_are_the_plain_formula(size, kind, tight):
+    batch, height, width, seed = size
+    channels, groups = kind
+    rng = np.random.default_rng(seed)
+    image = numbers(rng, batch, channels, height, width) * 3 + 20
+    scale, shift, gradient = (
+        numbers(rng, channels),
+        numbers(rng, channels),
+        numbers(rng, *image.shape),
+    )
+    cells = rng.integers(1, (height, width), (batch, 2), endpoint=True).astype(np.float32)
+    shown = ~behind(cells, image.shape) | (not tight)
+    last, sets = [cells] if tight else [], batch * groups or channels
+    options = np.float32([groups, 1e-5])
+    got = [np.full_like(image, np.nan), *np.full((2, sets), np.nan, np.float32)]
+    call("normalise", image, scale, shift, options, *last, *got)
+    exact = [a.astype(np.float64) for a in (image, scale, shift)]
+    want = normalised(*exact, groups, shown)
+    np.testing.assert_allclose(got[0] * shown, want[0] * shown, rtol=1e-4, atol=2e-4)
+    assert not got[0][~shown].any()
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-6)
+    np.testing.assert_allclose(got[2], want[2], rtol=1e-4, atol=1e-5)
+
+    of = [np.full_like(a, np.nan) for a in (image, scale, shift)]
+    gradient[~shown] = np.nan  # is not read
+    call("normalise_gradient", image, scale, options, *got[1:], gradient, *last, *of)
+    step = [numbers(rng, *a.shape).astype(np.float64) for a in exact]
+    ends = [
+        normalised(*(a + sign * 1e-4 * d for a, d in zip(exact, step, strict=True)), groups, shown)
+        for sign in (1, -1)
+    ]
+    slope = (ends[0][0] - ends[1][0]) / 2e-4
+    along = sum((a * d).sum() for a, d in zip(of, step, strict=True))
+    if want[2].min() > 1e-3:  # of a single cell the formula is nearly a step
+        size = np.abs(slope * np.where(shown, gradient, 0)).sum() + 1
+        assert abs(along - (slope * np.where(shown, gradient, 0)).sum()) < 2e-4 * size
+    assert not of[0][~shown].any()
 
 
 @needs_operators
@@ -359,6 +453,50 @@ def test_a_network_computes_the_same_with_them_and_with_gradients():
 
 
 @needs_operators
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_grouped_convolution_has_them_and_their_gradients(stride):
+    from mindspore import ParameterTuple, Tensor, nn, ops
+
+    from src.FasterRcnn.layers import conv2d
+    from src.native.operators import use_native_operators
+
+    class Step(nn.Cell):
+        def __init__(self, conv):
+            super().__init__(auto_prefix=False)
+            self.conv = conv
+            weights = ParameterTuple([conv.weight, conv.bias])
+            self.step = ops.value_and_grad(self.total, 0, weights)
+
+        def total(self, x):
+            return (self.conv(x) ** 2).sum()
+
+        def construct(self, x):
+            return self.step(x)
+
+    rng = np.random.default_rng(0)
+    image, weight = numbers(rng, 2, 24, 9, 14), numbers(rng, 48, 4, 3, 3)
+    found = []
+    for native in (True, False):
+        conv = conv2d(24, 48, 3, stride, groups=6, has_bias=True)
+        conv.weight.set_data(Tensor(weight))
+        assert use_native_operators(conv, BUILT) == 1 if native else conv.own is None
+        total, (of_image, of_parameters) = Step(conv)(Tensor(image))
+        found.append([out.asnumpy() for out in (total, of_image, *of_parameters)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-2)
+
+
+@needs_operators
+def test_other_groups_are_left_to_mindspore():
+    from src.FasterRcnn.layers import conv2d
+    from src.native.convolutions import native_conv
+
+    assert native_conv(conv2d(8, 8, 3, groups=2), BUILT) is not None
+    assert native_conv(conv2d(12, 12, 3, groups=6), BUILT) is None  # two channels of a group
+    assert native_conv(conv2d(8, 8, 1, groups=2), BUILT) is None
+
+
+@needs_operators
 def test_the_number_of_threads_changes_no_bit():
     program = (
         "import numpy as np, tests.native.test_native as t;"
@@ -371,6 +509,11 @@ def test_the_number_of_threads_changes_no_bit():
         "g = t.numbers(rng, 2, c, 15, 21); y, dx = np.empty_like(g), np.empty_like(x);"
         "t.call('strided3x3', x, w, y); t.call('strided3x3_input_gradient', x, g, w, dx);"
         "t.call('strided3x3_weight_gradient', x, g, dw);"
+        "print(hashlib.sha256(y.tobytes() + dx.tobytes() + dw.tobytes()).hexdigest());"
+        "w = t.numbers(rng, c, 4, 3, 3); dw = np.empty_like(w);"
+        "t.call('strided_grouped3x3', x, w, y);"
+        "t.call('strided_grouped3x3_input_gradient', x, g, w, dx);"
+        "t.call('strided_grouped3x3_weight_gradient', x, g, dw);"
         "print(hashlib.sha256(y.tobytes() + dx.tobytes() + dw.tobytes()).hexdigest())"
     )
     printed = {

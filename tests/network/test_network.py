@@ -79,6 +79,9 @@ def test_deeper_backbones_have_more_blocks_of_the_same_shapes(backbone, blocks):
         ("resnet_v1_101", (1, 2)),
         ("resnet_v1_152", (1, 2)),
         ("resnet_v1_101_caffe", (2, 1)),
+        ("resnext_50_32x4d", (1, 2)),
+        ("wide_resnet_50_2", (1, 2)),
+        ("resnet_v1.5_18", (2, 1)),  # of two 3x3 convolutions
     ],
 )
 def test_where_the_backbones_stride(name, strides):

@@ -10,8 +10,8 @@ from mindspore import Tensor
 
 from src import detector
 from src.FasterRcnn import own_canvas
-from src.FasterRcnn.backbones import _BLOCKS
-from src.FasterRcnn.names import BACKBONES, Backbone, feature_shapes
+from src.FasterRcnn.backbones import block_of
+from src.FasterRcnn.names import BACKBONES, feature_shapes
 from src.FasterRcnn.norms import norm_layer
 from src.FasterRcnn.resnet import ResNetFea
 from src.FasterRcnn.roi_align import build_roi_align
@@ -48,13 +48,15 @@ OTHER = {
     "anchor_filter": "centred",
     "cpu_kernels": "off",
 }
+BASIC = {**MODERN, "backbone": "resnet_v1.5_18"}
+GROUPED = {**MODERN, "backbone": "resnext_50_32x4d"}
 
 
 def _tiny_backbone(name, *, norm, eps, frozen_stages, stem_pool, fold):
     """Every kind of block of a backbone once."""
-    plan = Backbone(0, (2, 1, 1, 1), base_width=32)
-    block = _BLOCKS[BACKBONES[name].style]
-    return ResNetFea(block, plan, norm, eps, frozen_stages, stem_pool, fold)
+    plan = BACKBONES[name]
+    plan = plan._replace(blocks=(2, 1, 1, 1), base_width=min(plan.base_width, 32))
+    return ResNetFea(block_of(plan), plan, norm, eps, frozen_stages, stem_pool, fold)
 
 
 def _config(**changes):
@@ -92,7 +94,11 @@ def _own(size):
     return tuple(-(-length // 32) * 32 for length in size)
 
 
-@pytest.mark.parametrize("changes", [HEADS, {**OTHER, **OTHER_HEADS}], ids=["modern", "other"])
+@pytest.mark.parametrize(
+    "changes",
+    [HEADS, {**OTHER, **OTHER_HEADS}, BASIC, GROUPED],
+    ids=["modern", "other", "basic", "grouped"],
+)
 def test_detections_do_not_depend_on_the_canvas_and_the_others(changes):
     network = _network(_config(**changes))
     together = [o.asnumpy() for o in network(*tensors(_batch(SIZES, *LARGER)[:2]))]
@@ -122,7 +128,9 @@ def test_onnx_knows_the_own_canvas(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [HEADS, {**OTHER, **OTHER_HEADS, "norm": "bn"}], ids=["modern", "other"]
+    "changes",
+    [HEADS, {**OTHER, **OTHER_HEADS, "norm": "bn"}, {**BASIC, "norm": "bn"}, GROUPED],
+    ids=["modern", "other", "basic", "grouped"],
 )
 def test_losses_and_gradients_are_the_same_on_every_canvas(changes):
     config = _config(frozen_stages=0, **changes)

@@ -322,6 +322,32 @@ def test_canvases_in_two_processes(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_with_two_batches_each_are_one_with_four(root, tmp_path):
+    """AdamW, the average of the weights, clipping: as if there was one process."""
+    recipe = {"optimizer": "adamw", "base_lr": 0.08, "ema": 0.9, "epoch_size": 2}
+    recipe |= {"grad_clip": True, "clip_norm": 0.5, "no_weight_decay": "[norms, biases]"}
+    outputs = {}
+    for processes, batches in ((2, 2), (1, 4)):
+        output = outputs[processes] = tmp_path / str(processes)
+        argv = tiny_arguments(root, output, accumulate_steps=batches, **recipe)
+        run(output, processes, argv, TINY="1")
+    ranks = [steps_of(outputs[2], rank) for rank in (0, 1)]
+    whole = steps_of(outputs[1])
+    assert len(whole) == 4  # updates, of 10 images in each epoch
+    for first, second, both in zip(*ranks, whole, strict=True):
+        assert sorted(first[4] + second[4]) == sorted(both[4])
+        assert first[3] == second[3]  # equal weights on both
+        np.testing.assert_allclose(first[3], both[3], rtol=1e-4)
+        mean = (np.array(first[2]) + np.array(second[2])) / 2
+        np.testing.assert_allclose(mean, both[2], rtol=1e-4)
+    one, two = (arrays(outputs[n], "faster_rcnn-2_2.ckpt") for n in (1, 2))
+    assert one.keys() == two.keys() and "in_training.rcnn.shared_fc_0.weight" in one
+    for name, array in one.items():
+        if "moving" not in name:  # which each process takes of its own batches
+            np.testing.assert_allclose(two[name], array, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_run(root, tmp_path):
     started = time.monotonic()
     process = start(tmp_path, 2, tiny_arguments(root, tmp_path), TINY="1", DIE_AT="1 2 1")

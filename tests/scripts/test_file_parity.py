@@ -8,7 +8,7 @@ from benchmarks.peers.files_worker import DETECTRON2_BACKBONES, TORCHVISION_BACK
 from src.base.errors import UserError
 from src.FasterRcnn.names import BACKBONES
 from src.inference import Found
-from tests import file_parity
+from tests import file_parity, tensor_parity
 from tests.helpers.recipe import make_weight
 
 NAMES = ["output 1", "output 2"]
@@ -68,7 +68,24 @@ def test_the_recipe_knows_detectron2s_names():
         np.testing.assert_array_equal(weights[name], make_weight(known, [12]))
 
 
+def test_basic_blocks_end_small_as_bottlenecks_do():
+    """A residual branch whose end is not small grows from block to block, until scores are 1."""
+    name = "backbone.body.layer1.0.bn2.weight"
+    for others, low, high in ((["layer1.0.conv3.weight"], 0.6, 1), ([], 0.1, 0.3)):
+        shapes = {name: [64]} | {other: [4] for other in others}
+        values = file_parity.recipe_weights(shapes)[name]
+        assert low <= values.min() and values.max() <= high
+
+
 def test_peers_name_backbones_that_there_are(tmp_path):
     assert {*TORCHVISION_BACKBONES, *DETECTRON2_BACKBONES} <= BACKBONES.keys()
     with pytest.raises(UserError, match="--backbone resnet_v1_50: torchvision has resnet_v1.5_50,"):
         file_parity.main(["--images", str(tmp_path), "--backbone", "resnet_v1_50"])
+    with pytest.raises(UserError, match="--backbone vgg: detectron2 has resnet_v1_50,"):
+        tensor_parity.main(["--peer", "detectron2", "--backbone", "vgg"])
+
+
+def test_pixels_of_caffe2s_resnext_are_divided():
+    assert file_parity.has_undivided_pixels("detectron2", "resnet_v1_50")
+    assert not file_parity.has_undivided_pixels("detectron2", "resnext_101_32x8d")
+    assert not file_parity.has_undivided_pixels("torchvision", "resnet_v1_101")

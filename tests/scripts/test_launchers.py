@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 TARGETS = {"ascend": "Ascend", "gpu": "GPU", "cpu": "CPU"}
-BACKBONES = ("resnet_v1.5_50", "resnet_v1_50", "resnet_v1_101", "resnet_v1_152")
+BACKBONES = (
+    "resnet_v1.5_50",
+    "resnet_v1_50",
+    "resnet_v1_101",
+    "resnet_v1_152",
+    "resnet_v1.5_18",
+    "resnext_101_32x8d",
+)
 
 # Called as `python`: notes arguments, folder and environment, prints, leaves with $STAND_IN_EXIT.
 # (The second line is a command to sh and a string to Python: a #! line cannot hold a space.)
@@ -175,7 +182,8 @@ def test_a_model_that_is_missing_starts_nothing(bench):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_each_backbone_has_its_config_file(bench, backbone):
-    suffix = {"resnet_v1_101": "_101", "resnet_v1_152": "_152"}.get(backbone, "")
+    depth = backbone.split("_")[2 if backbone.startswith("resnet") else 1]
+    suffix = {"101": "_101", "152": "_152"}.get(depth, "")
     config = bench.repo / f"default_config{suffix}.yaml"
     call = bench.train("none", backbone, bench.coco)
     assert call.options["--config_path"] == str(config)

@@ -38,6 +38,40 @@ def test_cosine_ends_at_the_smallest_rate():
     assert (np.diff(rates[5:]) <= 0).all()
 
 
+def test_poly_falls_by_a_power_of_what_is_left():
+    rates = _rates("poly", power=2.0, min_ratio=0.1)
+    np.testing.assert_allclose(rates[5], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(rates[32], 0.2 * (0.1 + 0.9 * 0.25), rtol=1e-6)  # half way
+    np.testing.assert_allclose(rates[-1], 0.02, rtol=1e-5)
+    line = _rates("poly", power=1.0, warmup_steps=0)
+    np.testing.assert_allclose(np.diff(line), -0.2 / 59, rtol=1e-3)
+
+
+def test_cosines_with_restarts():
+    """Cycles of 10, 20 and 40 steps, of which the run has 30."""
+    rates = _rates("cosine_restarts", warmup_steps=0, restart_period=1, restart_factor=2)
+    for first, length in ((0, 10), (10, 20), (30, 40)):
+        steps = np.arange(first, min(first + length, 60))
+        expected = 0.1 * (1 + np.cos(np.pi * (steps - first) / length))
+        np.testing.assert_allclose(rates[steps], expected, rtol=1e-5, atol=1e-8)
+    assert rates[0] == rates[10] == rates[30] == np.float32(0.2)
+
+
+@given(period=st.floats(0.01, 9), factor=st.floats(1, 3), low=st.floats(0, 1))
+def test_cycles_fall_and_only_then_begin_anew(period, factor, low):
+    options = {"restart_period": period, "restart_factor": factor, "min_ratio": low}
+    rates = _rates("cosine_restarts", warmup_steps=0, **options) / np.float32(0.2)
+    assert (rates >= low - 1e-6).all() and rates[0] == rates.max() == 1
+    rises = np.flatnonzero(np.diff(rates) > 1e-6) + 1
+    cycles, start, length = [], 0.0, max(10 * period, 1.0)
+    while start < 60:
+        cycles.append(int(np.ceil(start)))
+        start, length = start + length, length * factor
+    assert set(rises) <= set(cycles)
+    longer = _rates("cosine_restarts", warmup_steps=0, epochs=8, **options) / np.float32(0.2)
+    np.testing.assert_array_equal(longer[:60], rates)
+
+
 def test_no_warmup_begins_at_the_full_rate():
     assert _rates(warmup_steps=0)[0] == np.float32(0.2)
 
@@ -49,6 +83,8 @@ def test_a_run_shorter_than_its_warmup_never_reaches_the_full_rate():
 
 def test_a_longer_run_begins_with_the_shorter_one():
     np.testing.assert_array_equal(_rates(epochs=8)[:60], _rates(epochs=6))
+    for lr_type in ("cosine", "poly"):  # which end with the run
+        assert not np.array_equal(_rates(lr_type, epochs=8)[:60], _rates(lr_type, epochs=6))
 
 
 def test_milestones_after_the_end_change_nothing():
@@ -62,7 +98,7 @@ def test_linear_rule():
         scaled_rate(0.02, global_batch=0, base_batch=16)
 
 
-@pytest.mark.parametrize("changes", [{"lr_type": "poly"}, {"epochs": 0}, {"steps_per_epoch": 0}])
+@pytest.mark.parametrize("changes", [{"lr_type": "zigzag"}, {"epochs": 0}, {"steps_per_epoch": 0}])
 def test_impossible_schedules_are_refused(changes):
     with pytest.raises(ValueError):
         _rates(**changes)
@@ -70,7 +106,7 @@ def test_impossible_schedules_are_refused(changes):
 
 @given(total=st.integers(1, 300), warmup=st.integers(0, 400), ratio=st.floats(0, 1))
 def test_warmup_rises_from_its_ratio_to_one(total, warmup, ratio):
-    factors = warmup_factors(total, warmup_steps=warmup, warmup_ratio=ratio)
+    factors = warmup_factors(total, warmup, ratio)
     assert factors.shape == (total,) and (np.diff(factors) >= 0).all()
     assert factors[0] == (ratio if warmup else 1.0)
     assert factors.max() <= 1.0 and (factors[warmup:] == 1.0).all()

@@ -7,7 +7,7 @@ import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.FasterRcnn.names import LOSS_NAMES
-from src.network_define import LossScaler, TrainOneStep, make_optimizer
+from src.network_define import AccumulatedStep, LossScaler, TrainOneStep, make_optimizer
 from tests.helpers.tiny_detector import TinyDetector, TinyWithLoss, tiny_batch
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -112,6 +112,33 @@ def test_overflow_leaves_weights_and_momentum_but_counts_the_step(bad):
     np.testing.assert_allclose(
         network.weight.asnumpy(), weight - 0.01 * (0.9 * velocity + weight), rtol=1e-6
     )
+
+
+def test_accumulated_gradients_make_one_update_of_their_mean():
+    """Two updates of three batches each, by hand: momentum, clipping, and an overflow between."""
+    network = _Quadratic()
+    parameters = network.trainable_params()
+    optimizer = make_optimizer(parameters, np.float32([0.1] * 3), momentum=0.9, weight_decay=0.0)
+    step = AccumulatedStep(network, optimizer, batches=3, clip_norm=1.0)
+    step.set_train(True)
+    weight, gamma = np.array([3.0, -4.0]), np.array([2.0])
+    velocity, gamma_velocity = np.zeros(2), np.zeros(1)
+    for factors in ([1.0, 2.0, 0.5], [1.0, np.inf, 1.0], [0.3, 0.0, 0.1]):
+        batches = [(_factor(factor),) for factor in factors]
+        losses, norm = step.make(lambda cell, *inputs: cell(*inputs), _scale(4.0), batches)
+        mean = np.mean(factors)
+        if not np.isfinite(mean):
+            assert not np.isfinite(norm)
+            continue
+        expected = abs(mean) * np.sqrt((weight**2).sum() + 1.0)
+        assert norm == pytest.approx(expected, rel=1e-5)
+        np.testing.assert_allclose(losses[0], 0.5 * (weight**2).sum() * mean, rtol=1e-5)
+        share = mean * min(1.0, 1.0 / expected)
+        velocity, gamma_velocity = 0.9 * velocity + share * weight, 0.9 * gamma_velocity + share
+        weight, gamma = weight - 0.1 * velocity, gamma - 0.1 * gamma_velocity
+        np.testing.assert_allclose(network.weight.asnumpy(), weight, rtol=1e-5)
+        np.testing.assert_allclose(network.gamma.asnumpy(), gamma, rtol=1e-5)
+    assert optimizer.global_step.asnumpy() == 3
 
 
 def test_frozen_parameters_stay():

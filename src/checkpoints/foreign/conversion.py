@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One conversion while it is made: every parameter is accounted for, or it is an error."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,19 @@ import numpy as np
 from ...base.errors import UserError
 from ...base.messages import short_list
 from ...FasterRcnn.names import BACKBONES
-from ..families import DEPTHS, plain_resnet
+from ..backbones import (
+    BackboneForm,
+    backbone_named,
+    form_of_plan,
+    form_of_shapes,
+    known_titles,
+    title_of,
+)
 from .parameters import Shapes
 from .reading import Source
+
+# BatchNorm's counters of steps, which nothing here reads.
+COUNTERS = re.compile(r".*\.num_batches_tracked").fullmatch
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,16 @@ class Conversion:
     settings: dict[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     assumed: list[str] = field(default_factory=list)
+
+    def drop(self, names: list[str], why: str) -> None:
+        """Note what is left out on purpose.
+
+        Args:
+            names: in the file; there may be none.
+            why: for people.
+        """
+        if names:
+            self.dropped.append((names, why))
 
 
 class ParameterPool:
@@ -150,7 +170,7 @@ class ParameterPool:
                 raise UserError(
                     f"{self.path}: {original} is {self.arrays[original].shape} "
                     f"{self.arrays[original].dtype}, and {name} would have to become {shape} of "
-                    "floating point; only a ResNet bottleneck backbone with the standard heads "
+                    "floating point; only a known backbone with the standard heads "
                     "(256 channels, 3 anchors, 1024 hidden) can be converted"
                 )
             arrays[name] = array
@@ -163,22 +183,23 @@ class ParameterPool:
         return arrays, rows
 
 
-def count_blocks(pool: ParameterPool) -> int:
-    """Return the number of blocks in the third stage, which tells ResNets apart.
+def read_form(pool: ParameterPool) -> BackboneForm:
+    """Return what tells the file's backbone from others.
 
     Args:
         pool: the file's parameters; none is taken.
 
     Raises:
-        UserError: no ResNet-50, 101 or 152.
+        UserError: it is none of `names.BACKBONES`.
     """
-    blocks = next(n for n in count() if not pool.has(f"backbone.layer3.{n}.conv1.weight"))
-    if blocks not in DEPTHS or not pool.has("backbone.layer3.0.conv3.weight"):
+    form = form_of_shapes(lambda name: pool.look(name).shape if pool.has(name) else None)
+    if form is None or title_of(form) is None:
+        found = f"has {form}" if form else "is no ResNet"
         raise UserError(
-            f"{pool.path}: its backbone has {blocks} blocks in the third stage; only ResNet-50, "
-            "101 and 152 (6, 23 and 36 bottleneck blocks) can be converted"
+            f"{pool.path}: its backbone {found}; what can be converted is "
+            f"{', '.join(known_titles())}"
         )
-    return blocks
+    return form
 
 
 def choose_backbone(pool: ParameterPool, style: str, options: ConversionOptions) -> str:
@@ -192,19 +213,19 @@ def choose_backbone(pool: ParameterPool, style: str, options: ConversionOptions)
     Raises:
         UserError: there is none, or the user's does not fit.
     """
-    blocks = count_blocks(pool)
+    form = read_form(pool)
     given = options.settings.get("backbone")
     if given:
-        if BACKBONES[given].blocks[2] != blocks:
+        if form_of_plan(BACKBONES[given]) != form:
             raise UserError(
                 f"command line: backbone: {given} does not fit {pool.path}, which holds a "
-                f"ResNet-{DEPTHS[blocks]}; leave --backbone out"
+                f"{title_of(form)}; leave --backbone out"
             )
         return given
-    name = plain_resnet(blocks, style)
+    name = backbone_named(form, style)
     if name is None:
         raise UserError(
-            f"{pool.path}: a ResNet-{DEPTHS[blocks]} with the stride in the first 1x1 convolution "
+            f"{pool.path}: a {title_of(form)} with the stride in the first 1x1 convolution "
             "(Caffe2's weights), which is no backbone here; if its stride is in the 3x3, give "
             "--style torch"
         )

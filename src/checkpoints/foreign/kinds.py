@@ -13,14 +13,14 @@ from .. import families
 from ..file import STATE_NAMES, canonical_name
 from . import naming
 from .classes import pick_classes
-from .conversion import Conversion, ConversionOptions, ParameterPool, choose_backbone, count_blocks
+from .classifiers import classifier, detectron2_backbone
+from .conversion import COUNTERS, Conversion, ConversionOptions, ParameterPool, choose_backbone
 from .heads import CLS, bias_length, fill_detector, read_form
 from .mindspore_lab import convert_mindspore_lab
-from .parameters import HeadForm, backbone_shapes
+from .parameters import USUAL_FORM, HeadForm
 from .reading import KEY, Source
 from .style import choose_style, pixel_settings, read_config_text
 
-_COUNTERS = re.compile(r".*\.num_batches_tracked").fullmatch
 _CELL_ANCHORS = re.compile(r"proposal_generator\.anchor_generator\.cell_anchors\.\d").fullmatch
 # How the SHA-256 of torchvision's COCO_V1 file begins; the file's name ends in it.
 _COCO_V1 = "258fb6c6"
@@ -57,7 +57,7 @@ def convert(source: Source, options: ConversionOptions) -> Conversion:
             return conversion
     raise UserError(
         f"{source.path}: of no known kind (it holds {short_list(list(names))}); set {KEY} to a "
-        "ResNet-50, 101 or 152 classifier or a Faster R-CNN of MindSpore, torchvision, detectron2 "
+        "ResNet or ResNeXt classifier or a Faster R-CNN of MindSpore, torchvision, detectron2 "
         "or mmdetection"
     )
 
@@ -67,7 +67,7 @@ def _torchvision(source: Source, options: ConversionOptions) -> Conversion:
     names = naming.torchvision(convs)
     pool = ParameterPool(source, names, _modern_torchvision)
     form = read_form(pool, names)
-    counters = pool.drop(_COUNTERS)
+    counters = pool.drop(COUNTERS)
     backbone = choose_backbone(pool, "torch", options)
     total = bias_length(pool, CLS + "bias")
     picker = pick_classes(
@@ -77,7 +77,7 @@ def _torchvision(source: Source, options: ConversionOptions) -> Conversion:
     conversion = Conversion(source, f"torchvision Faster R-CNN, {total} outputs")
     conversion.settings = families.family_settings(families.TORCHVISION, backbone, bn_eps=eps)
     fill_detector(conversion, pool, backbone, picker, form)
-    _drop(conversion, counters, "counters of training")
+    conversion.drop(counters, "counters of training")
     if "bn_eps" not in options.settings:
         conversion.assumed.append(why)
     return conversion
@@ -93,7 +93,7 @@ def _torchvision_eps(
     source: Source, total: int, backbone: str, form: HeadForm
 ) -> tuple[float, str]:
     """The epsilon that the weights were published with, and how it is known."""
-    if form != HeadForm():
+    if form != USUAL_FORM:
         return 1e-5, "bn_eps 1e-5, with which torchvision runs version 2"
     if total != families.COCO_OUTPUTS or backbone != "resnet_v1.5_50":
         return 1e-5, _TORCH_EPS
@@ -107,7 +107,7 @@ def _torchvision_eps(
 def _detectron2(source: Source, options: ConversionOptions) -> Conversion:
     pool = ParameterPool(source, naming.DETECTRON2)
     form = read_form(pool, naming.DETECTRON2)
-    counters = pool.drop(_COUNTERS)
+    counters = pool.drop(COUNTERS)
     pixels = pool.drop(re.compile("pixel_mean|pixel_std").fullmatch)
     stored = {name: source.arrays[name].reshape(-1).tolist() for name in pixels}
     stored = {name: [round(v, 4) for v in values] for name, values in stored.items()}
@@ -131,9 +131,9 @@ def _detectron2(source: Source, options: ConversionOptions) -> Conversion:
         names=None,
         background_first=False,
     )
-    _drop(conversion, pixels, "recorded as settings")
-    _drop(conversion, anchors, "the anchors, checked against the settings")
-    _drop(conversion, counters, "counters of training")
+    conversion.drop(pixels, "recorded as settings")
+    conversion.drop(anchors, "the anchors, checked against the settings")
+    conversion.drop(counters, "counters of training")
     conversion.assumed.append(
         "RoIAlign with 4 x 4 samples a bin: detectron2 takes as many as a RoI is large"
     )
@@ -158,7 +158,7 @@ def _mmdetection(source: Source, options: ConversionOptions) -> Conversion:
     first = any(name.startswith("bbox_head.") for name in source.arrays)
     names = naming.MMDETECTION_1 if first else naming.MMDETECTION
     pool = ParameterPool(source, names, naming.mmdetection_spelling)
-    counters = pool.drop(_COUNTERS)
+    counters = pool.drop(COUNTERS)
     meta = source.extra.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     stored_style, stored = read_config_text(meta.get("config") or meta.get("cfg"))
@@ -175,7 +175,7 @@ def _mmdetection(source: Source, options: ConversionOptions) -> Conversion:
         names=_mmdetection_classes(meta),
         background_first=first,
     )
-    _drop(conversion, counters, "counters of training")
+    conversion.drop(counters, "counters of training")
     if not first:
         conversion.assumed.append(
             "RoIAlign with 4 x 4 samples a bin: mmdetection takes as many as a RoI is large"
@@ -221,7 +221,7 @@ def _two_stage(
     conversion = Conversion(
         source, f"{title.get(family, family)} Faster R-CNN, {total} outputs, {style[0]} style"
     )
-    pixels = pixel_settings(style[0], stored)
+    pixels = pixel_settings(style[0], stored, backbone)
     conversion.settings = families.family_settings(family, backbone, **pixels)
     fill_detector(conversion, pool, backbone, picker, form)
     conversion.assumed.append(
@@ -242,75 +242,14 @@ def _model_zoo(source: Source, options: ConversionOptions) -> Conversion:
     )
     conversion = Conversion(source, f"model zoo Faster R-CNN, {total} outputs")
     conversion.settings = families.family_settings(families.MODEL_ZOO, backbone)
-    fill_detector(conversion, pool, backbone, picker, HeadForm(), transposed=False)
-    _drop(conversion, state, "state of the optimizer")
+    fill_detector(conversion, pool, backbone, picker, USUAL_FORM, transposed=False)
+    conversion.drop(state, "state of the optimizer")
     if backbone == "resnet_v1.5_50" and "backbone" not in options.settings:
         conversion.assumed.append(
             "backbone resnet_v1.5_50; resnet_v1_50 has the same names and shapes, give --backbone "
             "resnet_v1_50 if it is that"
         )
     return conversion
-
-
-def _classifier(
-    names: Callable[[str], str],
-    head: str,
-    title: str,
-    family: str,
-    spelling: Callable[[str], str] = str,
-) -> Callable[[Source, ConversionOptions], Conversion]:
-    """Return the converter of a kind of classifier.
-
-    Args:
-        names: our name -> the file's.
-        head: regular expression of what is not backbone.
-        title: for people.
-        family: whose settings it shares.
-        spelling: see `ParameterPool`.
-    """
-
-    def converter(source: Source, options: ConversionOptions) -> Conversion:
-        pool = ParameterPool(source, names, spelling)
-        dropped = [
-            (pool.drop(re.compile(head).fullmatch), "the classifier"),
-            (pool.drop(_COUNTERS), "counters of training"),
-            (pool.drop(STATE_NAMES.match), "state of the optimizer"),
-        ]
-        backbone = choose_backbone(pool, "torch", options)
-        depth = families.DEPTHS[count_blocks(pool)]
-        conversion = Conversion(source, f"{title} ResNet-{depth} backbone, {backbone}")
-        settings = families.FAMILIES[family]
-        conversion.settings = {k: settings[k] for k in families.BACKBONE_KEYS}
-        conversion.settings["backbone"] = backbone
-        conversion.arrays, conversion.rows = pool.take_all(backbone_shapes(backbone))
-        for group, why in dropped:
-            _drop(conversion, group, why)
-        return conversion
-
-    return converter
-
-
-def _detectron2_backbone(source: Source, options: ConversionOptions) -> Conversion:
-    """detectron2's form of an ImageNet classifier: names of stages, a note for matching them."""
-    pool = ParameterPool(source, naming.DETECTRON2_BACKBONE)
-    dropped = pool.drop(re.compile(r"(stem\.fc|linear|fc)\..*").fullmatch)
-    counters = pool.drop(_COUNTERS)
-    style, reason = choose_style(pool, options, {})
-    backbone = choose_backbone(pool, style, options)
-    conversion = Conversion(source, f"detectron2 backbone, {style} style, {backbone}")
-    settings = {**families.FAMILIES[families.DETECTRON2], **families.PIXELS[style]}
-    conversion.settings = {k: settings[k] for k in families.BACKBONE_KEYS}
-    conversion.settings["backbone"] = backbone
-    conversion.arrays, conversion.rows = pool.take_all(backbone_shapes(backbone))
-    _drop(conversion, dropped, "the classifier")
-    _drop(conversion, counters, "counters of training")
-    conversion.assumed.append(f"{style} style {reason}")
-    return conversion
-
-
-def _drop(conversion: Conversion, names: list[str], why: str) -> None:
-    if names:
-        conversion.dropped.append((names, why))
 
 
 def _torch_roi_heads(source: Source, options: ConversionOptions) -> Conversion:
@@ -325,19 +264,30 @@ _MARKS: tuple[tuple[str, Callable[[Source, ConversionOptions], Conversion]], ...
     (r"rpn_head\.rpn_feat\..*", convert_mindspore_lab),  # bbox_head.* is both programs'
     (r"(roi_head\.)?bbox_head\..*", _mmdetection),
     (r"rpn_with_loss\..*", _model_zoo),
-    (r"res2\.0\.conv1\.weight", _detectron2_backbone),
+    (r"res2\.0\.conv1\.weight", detectron2_backbone),
     (
         r"layer1\.0\.bn1\.running_mean",
-        _classifier(naming.TORCH_CLASSIFIER, r"fc\..*", "torchvision", families.TORCHVISION),
+        classifier(naming.TORCH_CLASSIFIER, r"fc\..*", "torchvision", families.TORCHVISION),
     ),
     (
-        r"layer1\.0\.down_sample\.0\.weight",
-        _classifier(str, r"classifier\..*", "mindcv", families.MODEL_ZOO, canonical_name),
+        r"layer2\.0\.down_sample\.0\.weight",
+        classifier(str, r"classifier\..*", "mindcv", families.MODEL_ZOO, canonical_name),
     ),
     (
         r"(backbone\.)?layer1\.0\.bn1\.moving_mean",
-        _classifier(
+        classifier(
             str, r"(end_point|classifier|fc)\..*", "MindSpore", families.MODEL_ZOO, canonical_name
+        ),
+    ),
+    (  # the model zoo's ResNet-18 and 34, which alone pad as torchvision does
+        r"(backbone\.)?layer1\.0\.bn1d\.moving_mean",
+        classifier(
+            str,
+            r"(end_point|classifier|fc)\..*",
+            "MindSpore",
+            families.MODEL_ZOO,
+            canonical_name,
+            stem_pool="symmetric",
         ),
     ),
 )

@@ -41,7 +41,6 @@ def convert_mindspore_lab(source: Source, options: ConversionOptions) -> Convers
     conversion.settings = families.family_settings(families.MINDSPORE_LAB, backbone)
     form = read_form(pool, naming.MINDSPORE_LAB)
     fill_detector(conversion, pool, backbone, picker, form)
-    if state:
-        conversion.dropped.append((state, "state of the optimizer"))
+    conversion.drop(state, "state of the optimizer")
     conversion.assumed += _OTHERWISE
     return conversion

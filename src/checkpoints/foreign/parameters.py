@@ -4,11 +4,11 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ...FasterRcnn.names import BACKBONES, NO_NORM, STAGE_CHANNELS, STEM_CHANNELS
+from ...FasterRcnn.names import BACKBONES, NO_NORM, NUM_STAGES, STEM_CHANNELS
 
 Shapes = dict[str, tuple[int, ...]]
 
-PYRAMID = len(STAGE_CHANNELS)  # lateral and smoothing convolutions
+PYRAMID = NUM_STAGES  # lateral and smoothing convolutions
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _NORMS = {NO_NORM: ("bias",), "bn": _BATCH_NORM, "gn": _BATCH_NORM[:2]}
 _CHANNELS, _HIDDEN, _OUT_SIZE = 256, 1024, 7
@@ -67,14 +67,15 @@ def backbone_shapes(backbone: str) -> Shapes:
     shapes: Shapes = {}
     plan, channels = BACKBONES[backbone], STEM_CHANNELS
     _add(shapes, "backbone.conv1", "backbone.bn1", 3, channels, 7)
-    for stage, outputs in enumerate(STAGE_CHANNELS):
+    for stage, outputs in enumerate(plan.channels):
         width = plan.widths[stage]
         for block in range(plan.blocks[stage]):
             at = f"backbone.layer{stage + 1}.{block}."
-            _add(shapes, at + "conv1", at + "bn1", channels, width, 1)
+            _add(shapes, at + "conv1", at + "bn1", channels, width, 3 if plan.is_basic else 1)
             _add(shapes, at + "conv2", at + "bn2", width // plan.groups, width, 3)
-            _add(shapes, at + "conv3", at + "bn3", width, outputs, 1)
-            if block == 0:
+            if not plan.is_basic:
+                _add(shapes, at + "conv3", at + "bn3", width, outputs, 1)
+            if block == 0 and (stage or channels != outputs):
                 _add(shapes, at + "conv_down_sample", at + "bn_down_sample", channels, outputs, 1)
             channels = outputs
     return shapes
@@ -104,7 +105,7 @@ def detector_shapes(
     """
     shapes = backbone_shapes(backbone)
     square = (_CHANNELS, _CHANNELS, 3, 3)
-    for number, channels in enumerate(STAGE_CHANNELS):
+    for number, channels in enumerate(BACKBONES[backbone].channels):
         lateral = f"fpn_neck.lateral_convs_list.{number}"
         _add_conv(shapes, lateral, (_CHANNELS, channels, 1, 1), form.fpn_norm)
     for number in range(PYRAMID):

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...FasterRcnn.names import CAFFE_STYLE, TORCH_STYLE
-from ..families import PIXELS, Settings
+from ...FasterRcnn.names import BACKBONES, CAFFE_STYLE, TORCH_STYLE
+from ..families import CAFFE2_PIXELS, PIXELS, Settings
 from .conversion import ConversionOptions, ParameterPool
 
 # Caffe's BatchNorm was folded into scale and shift: the statistics are 0 and 1 (or 1 - eps).
@@ -45,7 +45,7 @@ def choose_style(
     return TORCH_STYLE, "by its BatchNorm statistics, which are real ones; else give --style caffe"
 
 
-def pixel_settings(style: str, stored: Settings) -> Settings:
+def pixel_settings(style: str, stored: Settings, backbone: str) -> Settings:
     """Return pixel_mean, pixel_std and channel_order: the file's own, else the style's.
 
     The blue mean of photographs is lower than the red one, which tells the order of channels.
@@ -53,8 +53,10 @@ def pixel_settings(style: str, stored: Settings) -> Settings:
     Args:
         style: `names.TORCH_STYLE` or `CAFFE_STYLE`.
         stored: what the file itself says of the pixels.
+        backbone: a key of `names.BACKBONES`.
     """
-    settings = {**PIXELS[style], **stored}
+    is_caffe2 = style == CAFFE_STYLE and BACKBONES[backbone].groups > 1
+    settings = {**(CAFFE2_PIXELS if is_caffe2 else PIXELS[style]), **stored}
     mean = stored.get("pixel_mean")
     if mean and "channel_order" not in stored and mean[0] != mean[2]:
         settings["channel_order"] = "bgr" if mean[0] < mean[2] else "rgb"
@@ -62,7 +64,7 @@ def pixel_settings(style: str, stored: Settings) -> Settings:
 
 
 def _is_folded(pool: ParameterPool) -> bool:
-    for ours in ("bn1", "layer2.0.bn1", "layer3.0.bn3", "layer4.0.bn2"):
+    for ours in ("bn1", "layer2.0.bn1", "layer3.0.bn2", "layer4.0.bn2"):
         mean = pool.look(f"backbone.{ours}.moving_mean")
         variance = pool.look(f"backbone.{ours}.moving_variance")
         if np.abs(mean).max() > _FOLDED_TOLERANCE:

@@ -11,12 +11,12 @@ from ...base.file_names import one_form
 from ...FasterRcnn.names import (
     BACKBONES,
     CANVAS,
+    HARD,
     LEGACY,
     MODERN,
     NO_NORM,
     NORM_GROUPS,
     ROI_STRIDES,
-    STAGE_CHANNELS,
     STEM_CHANNELS,
     STRIDES,
     TIGHT,
@@ -80,6 +80,16 @@ def as_auto(values: Values) -> dict[str, Any]:
     }
 
 
+def lowest_score(config: ConfigLike) -> float:
+    """Return the score below which the detector gives nothing: Soft-NMS lowers scores.
+
+    Args:
+        config: uses test_score_thr and the keys of NMS.
+    """
+    key = "test_score_thr" if config.test_nms_kind == HARD else "test_nms_min_score"
+    return float(getattr(config, key))
+
+
 def canvas_sizes(values: Values) -> tuple[tuple[int, int], ...]:
     """Return (height, width) of the network's input shapes.
 
@@ -124,9 +134,9 @@ DERIVED: dict[str, Callable[[Values], Any]] = {
     "num_bboxes_stage2": lambda v: v["rpn_proposal_max_num"],
     "roi_sample_num": lambda v: v["num_expected_pos_stage2"] + v["num_expected_neg_stage2"],
     "resnet_block": lambda v: BACKBONES[v["backbone"]].blocks,
-    "resnet_in_channels": lambda v: (STEM_CHANNELS, *STAGE_CHANNELS[:-1]),
-    "resnet_out_channels": lambda v: STAGE_CHANNELS,
-    "fpn_in_channels": lambda v: STAGE_CHANNELS,
+    "resnet_in_channels": lambda v: (STEM_CHANNELS, *BACKBONES[v["backbone"]].channels[:-1]),
+    "resnet_out_channels": lambda v: BACKBONES[v["backbone"]].channels,
+    "fpn_in_channels": lambda v: BACKBONES[v["backbone"]].channels,
     "fpn_num_outs": lambda v: len(STRIDES),
     "rpn_in_channels": lambda v: v["fpn_out_channels"],
     "rpn_cls_out_channels": lambda v: 1,
@@ -192,6 +202,11 @@ def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
     for name in ("train_data_type", "val_data_type"):
         if v[name].startswith("/") or ".." in v[name].split("/"):
             return (name,), "is not a folder inside coco_root; give its name, such as train2017"
+    if v["lr_type"] == "cosine_restarts" and v["restart_period"] > v["epoch_size"]:
+        return ("restart_period", "epoch_size"), (
+            f"is longer than the run, of epoch_size {v['epoch_size']}; lower it, or take lr_type "
+            "cosine"
+        )
     return _wrong_augmentation(v)
 
 

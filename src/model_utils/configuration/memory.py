@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 
 from ...base.errors import UserError
+from ...FasterRcnn.names import BACKBONES
 from .derived import ConfigLike, Values, canvas_sizes, num_bboxes
 
 _MOST = 256e9  # bytes: more than a device has, of those that a detector is trained on
@@ -19,7 +20,8 @@ _TRAINING = "batch_size"
 
 def _canvas(values: Values, batch: int) -> int:
     """The input, C2 to C5, the pyramid before and after its convolutions, the RPN's layer at P2."""
-    backbone = 256 + 512 / 4 + 1024 / 16 + 2048 / 64  # channels as if all were of C2's size
+    stages = BACKBONES[values["backbone"]].channels
+    backbone = sum(count / 4**stage for stage, count in enumerate(stages))  # as if of C2's size
     pyramid = 2 * values["fpn_out_channels"] * 4 / 3
     channels = 3 + (backbone + pyramid + values["rpn_feat_channels"]) / 16
     return int(batch * max(h * w for h, w in canvas_sizes(values)) * channels * _NUMBER)

@@ -6,11 +6,27 @@ from collections.abc import Callable
 from .command_line import COMMAND_LINE
 from .derived import ConfigLike, resolved
 
+_BACKBONE_STAGES = 5
+
 # Keys, whether they have an effect, and what they need for it.
 _NEEDS: tuple[tuple[tuple[str, ...], Callable[[ConfigLike], bool], str], ...] = (
     (("clip_norm",), lambda c: c.grad_clip, "grad_clip True"),
     (("sgd_step",), lambda c: c.lr_type == "step", "lr_type step"),
     (("min_lr_ratio",), lambda c: c.lr_type != "step", "lr_type cosine"),
+    (("poly_power",), lambda c: c.lr_type == "poly", "lr_type poly"),
+    (
+        ("restart_period", "restart_factor"),
+        lambda c: c.lr_type == "cosine_restarts",
+        "lr_type cosine_restarts",
+    ),
+    (("momentum",), lambda c: c.optimizer == "sgd", "optimizer sgd"),
+    (("adam_betas", "adam_eps"), lambda c: c.optimizer != "sgd", "optimizer adam or adamw"),
+    (("no_weight_decay",), lambda c: c.weight_decay > 0, "weight_decay"),
+    (
+        ("backbone_lr_scale", "layer_lr_decay"),
+        lambda c: c.frozen_stages < _BACKBONE_STAGES,
+        "frozen_stages below 5",
+    ),
     (("warmup_ratio",), lambda c: c.warmup_step > 0, "warmup_step"),
     (("max_val_images",), lambda c: c.eval_interval > 0 or c.report, "eval_interval"),
     (("rpn_loss_beta",), lambda c: c.rpn_box_loss == "smooth_l1", "rpn_box_loss smooth_l1"),

@@ -10,6 +10,7 @@ from .yaml_files import EXTENDS
 MOST_DETECTIONS = 10_000  # of an image
 _MOST_STEPS = 2**31 - 1
 _MOST_BOXES = 1_000_000  # of an image: of a crowded one there are a thousand
+_ALMOST_ONE = 0.999999  # of a moving mean
 _LONGEST_WAIT = 1e8  # seconds: three years
 
 _BOOL = Rule("bool")
@@ -140,10 +141,15 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "rcnn_loss_reg_weight": _NOT_NEGATIVE,
         "rcnn_box_loss": _NAME,
         "rcnn_loss_beta": _POSITIVE,
+        "rcnn_label_smoothing": _FRACTION,
+        "rcnn_class_weights": Rule("class_weights", low=0.0, high=1e6),
     },
     "Detections": {
         "test_score_thr": _FRACTION,
         "test_nms": _NAME,
+        "test_nms_kind": _NAME,
+        "test_nms_sigma": _POSITIVE,
+        "test_nms_min_score": Rule("float", above=0.0, high=1.0),
         "test_iou_thr": _OVERLAP,
         "test_pre_nms_num": Rule("int", low=0, high=_MOST_BOXES),
         "test_max_per_img": Rule("int", low=1, high=MOST_DETECTIONS),
@@ -159,13 +165,26 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "warmup_ratio": _FRACTION,
         "sgd_step": Rule("floats", max_length=1000, above=0.0, high=1e9, rising=True),
         "min_lr_ratio": _FRACTION,
+        "poly_power": Rule("float", above=0.0, high=10.0),
+        "restart_period": Rule("float", above=0.0, high=1e6),
+        "restart_factor": Rule("float", low=1.0, high=100.0),
+    },
+    "Optimizer": {
+        "optimizer": _NAME,
+        "momentum": Rule("float", low=0.0, high=0.9999),
+        "adam_betas": Rule("floats", length=2, low=0.0, high=_ALMOST_ONE),
+        "adam_eps": Rule("float", above=0.0, high=1.0),
+        "weight_decay": _NOT_NEGATIVE,
+        "no_weight_decay": Rule("words", max_length=2),
+        "backbone_lr_scale": _FRACTION,
+        "layer_lr_decay": Rule("float", above=0.0, high=1.0),
+        "accumulate_steps": Rule("int", low=1, high=2**16),
+        "ema": Rule("float", low=0.0, high=_ALMOST_ONE),
     },
     "Training": {
         "batch_size": _BATCH,
         "epoch_size": Rule("int", low=1, high=1_000_000),
         "steps_per_epoch_limit": _COUNT_OR_ZERO,
-        "momentum": Rule("float", low=0.0, high=0.9999),
-        "weight_decay": _NOT_NEGATIVE,
         "grad_clip": _BOOL,
         "clip_norm": _POSITIVE,
         "loss_scale": Rule("float", low=1.0, high=2.0**30),

@@ -27,7 +27,7 @@ class Rule:
 
     Attributes:
         kind: bool, int, float, str, path; ints, floats, words, canvases (lists); classes,
-            roi_layer, rcnn_head (see `coerce`).
+            class_weights, roi_layer, rcnn_head (see `coerce`).
         low, high: limits of a number, or of a list's elements, both included.
         above: limit of the same that is not included.
         multiple_of: whole number that divides the value.
@@ -87,7 +87,7 @@ def coerce(rule: Rule, value: Any) -> Any:
 
     Whole numbers become floats where a float is wanted; lists become tuples; a null text becomes
     ""; a path's leading `~` becomes the home folder; `classes` become a tuple of names that starts
-    with "background".
+    with "background"; `class_weights` a tuple of floats, or a dict of them by names.
 
     Args:
         rule: says what the value must be.
@@ -105,6 +105,8 @@ def coerce(rule: Rule, value: Any) -> Any:
         return _coerce_rcnn_head(value)
     if rule.kind == "classes":
         return coerce_classes(value)
+    if rule.kind == "class_weights":
+        return _coerce_class_weights(rule, value)
     if not is_list(rule.kind):
         return _coerce_scalar(rule, rule.kind, value)
     if not isinstance(value, list | tuple):
@@ -238,6 +240,19 @@ def _coerce_mapping(
         except ValueError as error:
             raise ValueError(f"has {part} {short(parts[part])}, which {error}") from None
     return parts
+
+
+def _coerce_class_weights(rule: Rule, value: Any) -> tuple[float, ...] | dict[str, float]:
+    if not isinstance(value, dict | list | tuple):
+        raise ValueError("is no list of numbers and no mapping; write [1, 2, 2] or {cat: 2}")
+    if len(value) > MOST_CLASSES + 1:
+        raise ValueError(f"has {len(value)} weights; give at most {MOST_CLASSES + 1}")
+    if not isinstance(value, dict):
+        return tuple(_coerce_item(rule, "float", item) for item in value)
+    wrong = [name for name in value if not isinstance(name, str)]
+    if wrong:
+        raise ValueError(f"has the name {short(wrong[0])}, which is not a text; put it in quotes")
+    return {name: _coerce_item(rule, "float", weight) for name, weight in value.items()}
 
 
 def coerce_classes(value: Any) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ ACCEPTED: dict[str, Accepted] = {
     "rpn_nms_across_levels": Accepted((False,), _PER_LEVEL),
     # The zoo's files say 0.9 here and 0.91 in momentum, and only momentum is used.
     "sgd_momentum": Accepted((0.9,), "use momentum", lambda v: v["momentum"]),
-    "opt_type": Accepted(("sgd", "SGD"), f"SGD is the optimizer; {_OUT}"),
+    "opt_type": Accepted(("sgd", "SGD"), "use optimizer", lambda v: v["optimizer"]),
     "finetune": Accepted(
         (False,),
         "give the detector as pre_trained; heads of another shape start "

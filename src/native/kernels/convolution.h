@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // 3x3 convolutions of float32 NCHW tensors, padded by 1, and 1x1 convolutions, and their gradients.
 // Weights are (out, in, 3, 3) or (out, in, 1, 1); channel counts are multiples of kColumns, but for
-// a 1x1 kernel's outputs.
+// a 1x1 kernel's outputs. Those of grouped convolutions: below.
 #pragma once
 
 #include <algorithm>
@@ -57,5 +57,15 @@ void PointwiseInputGradient(const Shape &shape, int stride, const float *gradien
                             const float *weights, float *result);
 void PointwiseWeightGradient(const Shape &shape, int stride, const float *image,
                              const float *gradient, float *result);
+
+// 3x3 in groups, with a stride of 1 or 2. Weights are (out, in / groups, 3, 3); a group's channels
+// on either side are a multiple of kGroupedChannels.
+constexpr int kGroupedChannels = 4;
+void GroupedForward(const Shape &shape, int groups, int stride, const float *image,
+                    const float *weights, const float *bias, float *result);
+void GroupedInputGradient(const Shape &shape, int groups, int stride, const float *gradient,
+                          const float *weights, float *result);
+void GroupedWeightGradient(const Shape &shape, int groups, int stride, const float *image,
+                           const float *gradient, float *result);
 
 }  // namespace kernels

@@ -6,12 +6,15 @@
 #include <exception>
 #include <vector>
 
+#include "averaging.h"
 #include "convolution.h"
 #include "matching.h"
+#include "normalisation.h"
 #include "per_anchor.h"
 #include "pooling.h"
 #include "pyramid.h"
 #include "scaling.h"
+#include "soft_nms.h"
 #include "threads.h"
 #include "vector.h"
 
@@ -23,6 +26,17 @@ const float *Input(const void *tensor) { return static_cast<const float *>(tenso
 kernels::Shape ShapeOf(const int64_t *image, const int64_t *weights, const void *cells) {
   return {static_cast<int>(image[0]), static_cast<int>(weights[1]), static_cast<int>(weights[0]),
           static_cast<int>(image[2]), static_cast<int>(image[3]),   Input(cells)};
+}
+
+// The same where weights are of groups; how many there are.
+kernels::Shape GroupedShapeOf(const int64_t *image, const int64_t *weights, const void *cells) {
+  kernels::Shape shape = ShapeOf(image, weights, cells);
+  shape.in = static_cast<int>(image[1]);
+  return shape;
+}
+
+int GroupsOf(const int64_t *image, const int64_t *weights) {
+  return static_cast<int>(image[1] / weights[1]);
 }
 
 const bool *Flags(const void *tensor) { return static_cast<const bool *>(tensor); }
@@ -49,6 +63,12 @@ std::vector<kernels::Map<Number>> MapsOf(void **params, int64_t **shapes, int fi
   return maps;
 }
 
+// `settings`: how many groups, and the epsilon.
+kernels::Norm NormOf(const int64_t *image, const void *settings, const void *cells) {
+  return {ShapeOf(image, image, cells), static_cast<int>(image[1]),
+          static_cast<int>(Input(settings)[0]), Input(settings)[1]};
+}
+
 kernels::Regions RegionsOf(void *const *params, const int64_t *shape, int64_t side) {
   return {Input(params[0]), static_cast<const int32_t *>(params[1]), shape[0], side,
           *static_cast<const int32_t *>(params[2])};
@@ -62,6 +82,7 @@ kernels::Regions RegionsOf(void *const *params, const int64_t *shape, int64_t si
 
 extern "C" void use_threads(int count) { kernels::UseThreads(count); }
 extern "C" int channels() { return kernels::kColumns; }
+extern "C" int grouped_channels() { return kernels::kGroupedChannels; }
 
 // Convolutions may take more inputs: the bias of their forward step, (out,), and the cells that are
 // there, (batch, 2); without them there is none, and all are.
@@ -184,6 +205,53 @@ OPERATOR(strided1x1_weight_gradient) {
   });
 }
 
+// image, weights of groups[, bias][, cells] -> result
+int Grouped(int stride, int count, void **params, const int *ndims, int64_t **shapes) {
+  return Guarded([&] {
+    const MoreInputs more(2, count, params, ndims);
+    kernels::GroupedForward(GroupedShapeOf(shapes[0], shapes[1], more.cells),
+                            GroupsOf(shapes[0], shapes[1]), stride, Input(params[0]),
+                            Input(params[1]), Input(more.bias), Output(params[count - 1]));
+  });
+}
+OPERATOR(grouped3x3) { return Grouped(1, count, params, ndims, shapes); }
+OPERATOR(strided_grouped3x3) { return Grouped(2, count, params, ndims, shapes); }
+
+// image (only its shape is of interest), gradient of the result, weights of groups[, cells] ->
+// gradient of the image
+int GroupedInputGradient(int stride, int count, void **params, const int *ndims, int64_t **shapes) {
+  return Guarded([&] {
+    const MoreInputs more(3, count, params, ndims);
+    kernels::GroupedInputGradient(GroupedShapeOf(shapes[0], shapes[2], more.cells),
+                                  GroupsOf(shapes[0], shapes[2]), stride, Input(params[1]),
+                                  Input(params[2]), Output(params[count - 1]));
+  });
+}
+OPERATOR(grouped3x3_input_gradient) {
+  return GroupedInputGradient(1, count, params, ndims, shapes);
+}
+OPERATOR(strided_grouped3x3_input_gradient) {
+  return GroupedInputGradient(2, count, params, ndims, shapes);
+}
+
+// image, gradient of the result[, cells] -> gradient of the weights of groups
+int GroupedWeightGradient(int stride, int count, void **params, const int *ndims,
+                          int64_t **shapes) {
+  return Guarded([&] {
+    const MoreInputs more(2, count, params, ndims);
+    const int64_t *weights = shapes[count - 1];
+    kernels::GroupedWeightGradient(GroupedShapeOf(shapes[0], weights, more.cells),
+                                   GroupsOf(shapes[0], weights), stride, Input(params[0]),
+                                   Input(params[1]), Output(params[count - 1]));
+  });
+}
+OPERATOR(grouped3x3_weight_gradient) {
+  return GroupedWeightGradient(1, count, params, ndims, shapes);
+}
+OPERATOR(strided_grouped3x3_weight_gradient) {
+  return GroupedWeightGradient(2, count, params, ndims, shapes);
+}
+
 // map, cells -> the map with zeros behind them
 OPERATOR(zero_behind) {
   return Guarded([&] {
@@ -209,6 +277,27 @@ OPERATOR(per_anchor_gradient) {
     kernels::PerAnchorGradient(shape, static_cast<int>(shapes[0][1]), Input(params[1]),
                                Input(params[2]), Output(params[count - 2]),
                                Output(params[count - 1]));
+  });
+}
+
+// image, scale, shift, settings (groups, epsilon)[, cells] -> result, means, variances
+OPERATOR(normalise) {
+  return Guarded([&] {
+    const kernels::Norm norm = NormOf(shapes[0], params[3], count > 7 ? params[4] : nullptr);
+    kernels::Normalise(norm, Input(params[0]), Input(params[1]), Input(params[2]),
+                       Output(params[count - 3]), Output(params[count - 2]),
+                       Output(params[count - 1]));
+  });
+}
+
+// image, scale, settings, means, variances, gradient of the result[, cells] -> gradients of image,
+// scale and shift
+OPERATOR(normalise_gradient) {
+  return Guarded([&] {
+    const kernels::Norm norm = NormOf(shapes[0], params[2], count > 9 ? params[6] : nullptr);
+    kernels::NormaliseGradient(norm, Input(params[0]), Input(params[1]), Input(params[3]),
+                               Input(params[4]), Input(params[5]), Output(params[count - 3]),
+                               Output(params[count - 2]), Output(params[count - 1]));
   });
 }
 
@@ -267,5 +356,32 @@ OPERATOR(match_anchors) {
     kernels::Match(boxes, *Input(params[5]),
                    {Output(params[6]), static_cast<int32_t *>(params[7]),
                     static_cast<int32_t *>(params[8]), Output(params[9])});
+  });
+}
+
+// boxes, scores, groups, rule (Gaussian or not, threshold, sigma, least), most -> scores when taken
+OPERATOR(soft_nms) {
+  return Guarded([&] {
+    const float *rule = Input(params[3]);
+    kernels::SoftNms(
+        {Input(params[0]), Input(params[1]), static_cast<const int32_t *>(params[2]), shapes[1][0],
+         shapes[1][1]},
+        {rule[0] > 0.0f, rule[1], rule[2], rule[3], *static_cast<const int32_t *>(params[4])},
+        Output(params[5]));
+  });
+}
+
+// share, averages..., as many values -> share; the averages are changed in place
+OPERATOR(follow) {
+  return Guarded([&] {
+    const int pairs = (count - 2) / 2;
+    std::vector<kernels::Follower> followers;
+    for (int i = 1; i <= pairs; ++i) {
+      int64_t length = 1;
+      for (int axis = 0; axis < ndims[i]; ++axis) length *= shapes[i][axis];
+      followers.push_back({Output(params[i]), Input(params[i + pairs]), length});
+    }
+    kernels::Follow(followers, *Input(params[0]));
+    *Output(params[count - 1]) = *Input(params[0]);
   });
 }
