@@ -233,6 +233,7 @@ def mindspore_lab(outputs=81):
     head, box = "rpn_head.rpn_feat.", "bbox_head."
     bottom = resnet(50, "backbone.bottom_up.", "down_sample", MINDSPORE_NORM)
     return bottom | _heads(
+        50,
         lambda n: f"backbone.lateral_convs.{n}.conv.0",
         lambda n: f"backbone.fpn_convs.{n}.conv.0",
         (f"{head}rpn_conv", f"{head}rpn_rois_score", f"{head}rpn_rois_delta"),
