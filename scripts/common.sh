@@ -292,6 +292,20 @@ single_device_environment() {
         die 2 "DEVICE_ID is not a device number: '$DEVICE_ID'"
 }
 
+# What the usage texts say of the data.
+DATA_USAGE="folder of the data, in a layout of docs/data_formats.md (COCO, VOC, YOLO, LabelMe)"
+ANNOTATIONS_USAGE="COCO annotations of the validation images, or: none, for those of COCO_ROOT"
+
+# check_annotations FILE: ends with an error if it is neither a file nor the word none.
+check_annotations() {
+    [[ $1 == none ]] || check_file VALIDATION_JSON_FILE "$1"
+}
+
+# annotations_path FILE: prints what --anno_path gets; nothing for the word none.
+annotations_path() {
+    [[ $1 == none ]] || absolute_path "$1"
+}
+
 # standalone_train DEVICE_TARGET ARGS...: what run_standalone_train_{ascend,gpu,cpu}.sh do.
 standalone_train() {
     local target=$1 usage python command
@@ -299,7 +313,7 @@ standalone_train() {
 [MINDRECORD_DIR](option) [--key value ...]
   PRETRAINED_MODEL  backbone or detector checkpoint, or: none
   BACKBONE          ${BACKBONES[*]}
-  COCO_ROOT         folder with annotations/, train2017/, val2017/
+  COCO_ROOT         $DATA_USAGE
   MINDRECORD_DIR    where converted data is kept (default: the config file's)
   --key value       any key of the config file; --config_path FILE takes another file
 The run's folder train/ (or train_1/, ...) is made in the current folder."
@@ -331,10 +345,10 @@ standalone_eval() {
     local target=$1 usage python command
     usage="Usage: bash ${0##*/} [VALIDATION_JSON_FILE] [CHECKPOINT_PATH] [BACKBONE] [COCO_ROOT] \
 [MINDRECORD_DIR](option) [--key value ...]
-  VALIDATION_JSON_FILE  annotations of the validation images
+  VALIDATION_JSON_FILE  $ANNOTATIONS_USAGE
   CHECKPOINT_PATH       checkpoint of a trained detector
   BACKBONE              ${BACKBONES[*]}
-  COCO_ROOT             folder with annotations/, train2017/, val2017/
+  COCO_ROOT             $DATA_USAGE
   MINDRECORD_DIR        where converted data is kept (default: the config file's)
   --key value           any key of the config file; --config_path FILE takes another file
 The run's folder eval/ (or eval_1/, ...) is made in the current folder."
@@ -342,7 +356,7 @@ The run's folder eval/ (or eval_1/, ...) is made in the current folder."
     split_arguments "$usage" 4 6 "$@"
     take_device_id 4
     set -- "${POSITIONAL[@]}"
-    check_file VALIDATION_JSON_FILE "$1"
+    check_annotations "$1"
     check_file CHECKPOINT_PATH "$2"
     check_backbone "$3"
     check_folder COCO_ROOT "$4"
@@ -350,7 +364,7 @@ The run's folder eval/ (or eval_1/, ...) is made in the current folder."
 
     command=(--device_target "$target" --backbone "$3" --coco_root "$(absolute_path "$4")")
     [[ -z ${5-} ]] || command+=(--mindrecord_dir "$(absolute_path "$5")")
-    command+=(--anno_path "$(absolute_path "$1")" --checkpoint_path "$(absolute_path "$2")")
+    command+=(--anno_path "$(annotations_path "$1")" --checkpoint_path "$(absolute_path "$2")")
     launch eval "$3"
 }
 

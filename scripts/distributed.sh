@@ -5,7 +5,7 @@
 # What every usage text ends with.
 DISTRIBUTED_USAGE="  PRETRAINED_MODEL  backbone or detector checkpoint, or: none
   BACKBONE          ${BACKBONES[*]}
-  COCO_ROOT         folder with annotations/, train2017/, val2017/
+  COCO_ROOT         $DATA_USAGE
   MINDRECORD_DIR    where converted data is kept (default: the config file's)
   --key value       any key of the config file; --config_path FILE takes another file
 The run's folder train/ (or train_1/, ...) is made in the current folder; process <i> has

@@ -16,6 +16,7 @@ import numpy as np
 from mindspore import dataset as ds
 
 from .base.errors import UserError
+from .base.messages import counted
 from .data.epoch_plan import (
     EpochPlan,
     Part,
@@ -75,7 +76,8 @@ def steps_per_epoch(config: Config, mindrecord_set: MindRecordSet, world_size: i
         batches = f"{config.accumulate_steps} batches" if several else "one batch"
         raise UserError(
             f"{mindrecord_set.anno_path} has {mindrecord_set.num_images} usable training "
-            f"images, fewer than {batches} of {config.batch_size} on {world_size} device(s); "
+            f"images, fewer than {batches} of {config.batch_size} on "
+            f"{counted(world_size, 'device')}; "
             f"lower batch_size{' or accumulate_steps' if several else ''}"
         )
     limit = int(config.steps_per_epoch_limit)

@@ -4,7 +4,6 @@
 `eval.py` and `postprocess.py` do the same with classes matched by name. Without MindSpore.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from .base.errors import UserError
+from .base.foreign_files import read_json
 from .evaluation.coco import evaluate_results
 from .evaluation.coco_results import detections_to_results, write_results
 from .evaluation.ground_truth import load_ground_truth
 
+_LARGEST_RESULTS = 1 << 30  # bytes: ten million detections
 SUMMARY_KEYS = (
     "Precision/mAP",
     "Precision/mAP@.50IOU",
@@ -121,13 +122,13 @@ def coco_eval(
         the twelve numbers by the model zoo's names.
 
     Raises:
-        UserError: another type than boxes, or annotations that cannot be used.
+        UserError: another type than boxes, or a file that cannot be used.
     """
     if isinstance(config, Mapping):  # without a config in front
         result_files, result_types, coco = config, result_files, result_types
     if list(result_types) != ["bbox"]:
         raise UserError(f"result_types {list(result_types)!r}: only ['bbox'] can be evaluated")
-    results = json.loads(Path(result_files["bbox"]).read_text(encoding="utf-8"))
+    results = _read_results(result_files["bbox"])
     source = load_ground_truth(coco if isinstance(coco, str | Path) else coco.dataset)
     found = dict.fromkeys(entry["image_id"] for entry in results)
     summary = evaluate_results(
@@ -140,3 +141,23 @@ def coco_eval(
     if plot_detect_result:
         return summary.ap
     return dict(zip(SUMMARY_KEYS, summary.stats.tolist(), strict=True))
+
+
+def _read_results(path: str | Path) -> list[dict[str, Any]]:
+    """The entries of a results file.
+
+    Raises:
+        UserError: it cannot be read, or is no list of detections.
+    """
+    try:
+        entries = read_json(path, _LARGEST_RESULTS)
+    except OSError as error:
+        raise UserError(f"results file {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"results file {path} is not JSON: {error}") from None
+    keys = {"image_id", "category_id", "bbox", "score"}
+    if not isinstance(entries, list) or any(
+        not isinstance(entry, dict) or not keys <= entry.keys() for entry in entries
+    ):
+        raise UserError(f"results file {path} is no list of detections; give one of results2json")
+    return entries

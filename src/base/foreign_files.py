@@ -128,10 +128,24 @@ def read_json(
 
     Raises:
         OSError: as `read_bounded`.
+        ValueError: as `parse_json`.
+    """
+    data = read_bounded(path, limit, follow_links=follow_links)
+    return parse_json(data, allow_nan=allow_nan)
+
+
+def parse_json(data: bytes, *, allow_nan: bool = False) -> Any:
+    """Return what JSON in UTF-8 says.
+
+    Args:
+        data: the content of a file.
+        allow_nan: see `read_json`.
+
+    Raises:
         ValueError: it is not JSON, has a number that is none, or is nested too deeply.
     """
     try:
-        text = read_bounded(path, limit, follow_links=follow_links).decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
         return json.loads(text, parse_constant=None if allow_nan else _no_number)
     except RecursionError:
         raise ValueError("nested too deeply") from None

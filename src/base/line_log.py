@@ -13,6 +13,7 @@ from .console import warn
 from .errors import UserError
 from .files import write_text_atomic
 from .foreign_files import is_regular_file
+from .messages import counted
 
 MOST_KEPT_LINES = 100_000  # 20 MB
 
@@ -130,7 +131,7 @@ def _take_over(path: Path, judge: Judge, what: str, longest: int) -> list[str]:
     aside = set_aside(path)
     warn(
         f"WARNING: {path}: damaged, or no {what}; kept as {aside.name}, and the run goes on "
-        f"with the {len(kept)} lines that are sound"
+        f"with what is sound of it, {counted(len(kept), 'line')}"
     )
     return kept
 

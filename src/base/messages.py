@@ -19,6 +19,8 @@ _UNSEEN = re.compile(
     r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
 
+_NUMBERS = re.compile(r"\[([^\[\]|]*)\|([^\[\]|]*)\]")
+
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _VALUE_LIMIT
@@ -99,3 +101,30 @@ def short_list(names: Sequence[object], most: int = 4) -> str:
     """
     shown = ", ".join(one_line(name, _VALUE_LIMIT) for name in names[:most])
     return shown + (", ..." if len(names) > most else "")
+
+
+def in_number(text: str, count: int) -> str:
+    """Return a text in the singular or the plural.
+
+    Args:
+        text: with `[one|several]` wherever they differ.
+        count: of what it is about.
+
+    >>> in_number("[box|boxes] outside [its|their] image", 1)
+    'box outside its image'
+    """
+    return _NUMBERS.sub(lambda found: found[1 if count == 1 else 2], text)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, which is in the singular after 1.
+
+    Args:
+        number: from 0.
+        noun: of one.
+        plural: of several, where that is not `noun` with an s.
+
+    >>> counted(1, "picture"), counted(2500, "picture"), counted(2, "class", "classes")
+    ('1 picture', '2,500 pictures', '2 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

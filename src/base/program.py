@@ -47,9 +47,17 @@ def program(name: str) -> str:
     return command(name).removeprefix("python ") if name in _SCRIPTS else command(name)
 
 
-def install_command() -> str:
-    """Return what a user types to install the packages that this one needs."""
-    return f"python -m pip install {DISTRIBUTION if IS_INSTALLED else '-r requirements.txt'}"
+def install_command(extra: str = "") -> str:
+    """Return what a user types to install the packages that this one needs.
+
+    Args:
+        extra: a part of the program that needs more of them.
+    """
+    if extra:
+        what = f"'{DISTRIBUTION if IS_INSTALLED else '.'}[{extra}]'"
+    else:
+        what = DISTRIBUTION if IS_INSTALLED else "-r requirements.txt"
+    return f"python -m pip install {what}"
 
 
 def version() -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import nn
 
 from ..base.errors import UserError
-from ..base.messages import short_list
+from ..base.messages import counted, short_list
 from .file import STATE_NAMES, canonical_name
 from .loading import check_model, set_parameter
 from .settings import open_checkpoint
@@ -42,7 +42,8 @@ class LoadReport:
 
     def lines(self) -> list[str]:
         """Return the report for people, the heads that start fresh by name."""
-        lines = [f"pretrained {self.path}: {len(self.loaded)} of {self.total} parameters loaded"]
+        total = counted(self.total, "parameter")
+        lines = [f"pretrained {self.path}: {len(self.loaded)} of {total} loaded"]
         lines += [
             f"  starts fresh: {name} is {old} in the file, {new} here"
             for name, (old, new) in self.fresh.items()

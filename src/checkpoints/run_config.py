@@ -15,11 +15,14 @@ from ..base.errors import UserError
 from ..base.messages import short_list
 from ..model_utils.config import Config
 from ..model_utils.configuration import yaml_files
-from ..model_utils.configuration.schema import SETTABLE
+from ..model_utils.configuration.schema import CODE_KEYS
 from ..model_utils.configuration.weights import WEIGHT_KEYS
+from ..model_utils.configuration.zoo import same_value
 from .meta import check_setting
 
 RUN_CONFIG = "config.yaml"
+# Not the weights', but what is found depends on them: where a run had other ones, that is said.
+_OF_PREDICTION = (*CODE_KEYS, "compute_type", "max_image_pixels", "test_flip", "test_scales")
 _LARGEST = 300_000  # bytes; a run writes some 5,000, and the names of its classes
 
 
@@ -67,8 +70,8 @@ def adopt_run_config(config: Config) -> tuple[Config, list[str]]:
     changed = [key for key in taken if after[key] != before[key]]
     passed_over = [
         key
-        for key, value in values.items()
-        if key in SETTABLE and key not in WEIGHT_KEYS and value != before[key]
+        for key in _OF_PREDICTION
+        if key in values and not config.is_given(key) and not same_value(values[key], before[key])
     ]
     lines = []
     if changed:

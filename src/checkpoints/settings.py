@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError
-from ..base.messages import one_line, short_list
+from ..base.messages import counted, one_line, short_list
 from ..FasterRcnn.names import CANVAS, TORCH_STYLE
 from ..images.geometry import SHORT_EDGE, ResizeRule
 from ..model_utils.config import Config
@@ -205,7 +205,7 @@ def _model_zoo_settings(checkpoint: Checkpoint) -> dict[str, Any]:
 def _short(key: str, value: Any) -> str:
     """Return the value as text; of class names only how many there are."""
     if key == "coco_classes":
-        return f"({len(value) - 1} classes)"
+        return f"({counted(len(value) - 1, 'class', 'classes')})"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}: {v}" for k, v in value.items()) + "}"
     return str(value)

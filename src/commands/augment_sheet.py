@@ -4,7 +4,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ..base.errors import UserError
+from ..base.arguments import own_parser, within
 from ..model_utils.config import load_config
 from ..model_utils.device_adapter import prepare_environment
 
@@ -31,18 +31,10 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     Raises:
         UserError: a number that cannot be.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--pictures", type=int, default=24)
-    parser.add_argument("--epoch", type=int, default=1)
-    try:
-        own, rest = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise UserError(f"command line: {error}; see --help") from None
-    if not 1 <= own.pictures <= MOST_PICTURES:
-        raise UserError(f"command line: --pictures {own.pictures} is not 1 to {MOST_PICTURES}")
-    if own.epoch < 1:
-        raise UserError(f"command line: --epoch {own.epoch} is not 1 or more")
-    return own, rest
+    parser = own_parser()
+    parser.add_argument("--pictures", type=within(1, MOST_PICTURES), default=24)
+    parser.add_argument("--epoch", type=within(1), default=1)
+    return parser.parse_known_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:

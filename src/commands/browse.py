@@ -4,8 +4,8 @@
 import argparse
 from collections.abc import Sequence
 
-from ..base.errors import UserError
-from ..model_utils.configuration.command_line import COMMAND_LINE
+from ..base.arguments import own_parser, within
+from ..model_utils.configuration.command_line import output_folder
 
 DESCRIPTION = """\
 Draw a data set's pictures with their true boxes, and what augmentation makes of them:
@@ -37,23 +37,13 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     Raises:
         UserError: a number that cannot be.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = own_parser()
     parser.add_argument("--split", choices=("train", "val"), default="train")
-    parser.add_argument("--pictures", type=int, default=24)
-    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--pictures", type=within(1, MOST_PICTURES), default=24)
+    parser.add_argument("--start", type=within(0), default=0)
     parser.add_argument("--only", nargs="+", default=[])
-    parser.add_argument("--draws", type=int, default=3)
-    try:
-        own, rest = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise UserError(f"command line: {error}; see --help") from None
-    limits = {"pictures": (1, MOST_PICTURES), "start": (0, 10**9), "draws": (0, MOST_DRAWS)}
-    for name, (low, high) in limits.items():
-        if not low <= getattr(own, name) <= high:
-            raise UserError(
-                f"command line: --{name} {getattr(own, name)} is not {low} to {high}; see --help"
-            )
-    return own, rest
+    parser.add_argument("--draws", type=within(0, MOST_DRAWS), default=3)
+    return parser.parse_known_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,11 +56,10 @@ def main(argv: Sequence[str]) -> int:
     from ..data_check.browse import Choice, draw_sheets
     from ..data_check.inputs import DATA_HELP, load_data_config
 
-    config, lines = load_data_config(rest, DESCRIPTION.format(data=DATA_HELP))
+    config, lines = load_data_config(rest, DESCRIPTION.format(data=DATA_HELP), "browse")
     for line in lines:
         print(line)
-    given = config.origin("output_dir") == COMMAND_LINE  # a file's is where training writes
     choice = Choice(own.split, own.pictures, own.start, tuple(own.only), own.draws)
-    for path in draw_sheets(config, choice, config.output_dir if given else DEFAULT_OUTPUT):
+    for path in draw_sheets(config, choice, output_folder(config, DEFAULT_OUTPUT)):
         print(f"sheet: {path}")
     return 0

@@ -4,8 +4,8 @@
 import argparse
 from collections.abc import Sequence
 
-from ..base.errors import UserError
-from ..model_utils.configuration.command_line import COMMAND_LINE
+from ..base.arguments import own_parser, within
+from ..model_utils.configuration.command_line import output_folder
 from ..model_utils.device_adapter import choose_device
 
 DESCRIPTION = """\
@@ -32,15 +32,9 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     Raises:
         UserError: a number that cannot be.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--pictures", type=int)
-    try:
-        own, rest = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise UserError(f"command line: {error}; see --help") from None
-    if own.pictures is not None and own.pictures < 0:
-        raise UserError(f"command line: --pictures {own.pictures} is not 0 or more")
-    return own, rest
+    parser = own_parser()
+    parser.add_argument("--pictures", type=within(0))
+    return parser.parse_known_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,10 +47,9 @@ def main(argv: Sequence[str]) -> int:
     from ..data_check.inputs import DATA_HELP, load_data_config
     from ..data_check.run import DEFAULT_OUTPUT, run_check
 
-    config, lines = load_data_config(rest, DESCRIPTION.format(data=DATA_HELP))
+    config, lines = load_data_config(rest, DESCRIPTION.format(data=DATA_HELP), "check")
     for line in lines:
         print(line)
     config = choose_device(config)  # what is advised depends on it
-    given = config.origin("output_dir") == COMMAND_LINE  # a file's is where training writes
-    folder = config.output_dir if given else DEFAULT_OUTPUT
+    folder = output_folder(config, DEFAULT_OUTPUT)
     return run_check(config, folder, most_pictures=own.pictures)

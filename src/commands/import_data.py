@@ -12,6 +12,7 @@ from ..base.messages import short_list
 from ..base.program import command
 from ..data.coco_file import CocoFile
 from ..data.formats.export import coco_content, export_folder, output_name, write_coco
+from ..data.formats.findings import findings_of
 from ..data.formats.part import Part, ReadOptions
 from ..data.formats.recognise import AUTO, KINDS, named_parts, require_parts
 from ..data.records import AnnotationReport
@@ -120,7 +121,7 @@ def _to_coco(parts: Sequence[Part], path: str, *, overwrite: bool) -> None:
         file = part.read(to_learn=False)
         content = coco_content(part, file)
         write_coco(target, content)
-        print_reports([_totals(part, file)])
+        print("\n".join([_totals(part, file), *findings_of(part, file)]))
         print(f"written: {target}; file names are relative to {part.image_dir}")
 
 
@@ -128,12 +129,10 @@ def _is_same(path: str, other: str) -> bool:
     return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
-def _totals(part: Part, file: CocoFile) -> AnnotationReport:
+def _totals(part: Part, file: CocoFile) -> str:
     crowd = sum(annotation.get("iscrowd") == 1 for annotation in file.annotations)
-    report = AnnotationReport(part.anno_path, len(file.images), len(file.annotations), crowd)
-    for finding, example in file.findings:
-        report.add(finding, example)
-    return report
+    images, boxes = len(file.images), len(file.annotations)
+    return AnnotationReport(part.anno_path, images, boxes, crowd).lines()[0]
 
 
 def require_free(path: str, *, overwrite: bool) -> None:

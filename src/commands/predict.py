@@ -5,9 +5,10 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..base.arguments import asks_for_help, own_parser, within
 from ..base.errors import UserError
 from ..model_utils.config import load_config
-from ..model_utils.configuration.command_line import COMMAND_LINE
+from ..model_utils.configuration.command_line import output_folder
 from ..model_utils.device_adapter import choose_device
 
 if TYPE_CHECKING:
@@ -54,46 +55,24 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     Raises:
         UserError: no input, or an argument that cannot be.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser, share = own_parser(), within(0, 1, float)
     parser.add_argument("--input", nargs="+", default=[])
     parser.add_argument("--recursive", action="store_true")
-    parser.add_argument("--min_score", default="0.5")
+    parser.add_argument("--min_score", type=share, default=0.5)
     parser.add_argument("--formats", nargs="+", choices=_FORMATS, default=["json"])
     parser.add_argument("--crops", action="store_true")
     parser.add_argument("--no_drawing", action="store_true")
     parser.add_argument("--tile", default="")
-    parser.add_argument("--tile_overlap", default="0.2")
+    parser.add_argument("--tile_overlap", type=within(0, 0.9, float), default=0.2)
     parser.add_argument("--tile_match", choices=("ios", "iou"), default="ios")
-    parser.add_argument("--tile_threshold", default="0.5")
+    parser.add_argument("--tile_threshold", type=share, default=0.5)
     parser.add_argument("--tiles_only", action="store_true")
-    parser.add_argument("--frame_step", type=int, default=1)
-    parser.add_argument("--max_frames", type=int, default=0)
-    try:
-        own, rest = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise UserError(f"command line: {error}; see --help") from None
-    for name, low, high in (
-        ("min_score", 0.0, 1.0),
-        ("tile_overlap", 0.0, 0.9),
-        ("tile_threshold", 0.0, 1.0),
-    ):
-        setattr(own, name, _number(name, getattr(own, name), low, high))
-    asks_for_help = "-h" in rest or "--help" in rest
-    if not own.input and not asks_for_help:
+    parser.add_argument("--frame_step", type=within(1), default=1)
+    parser.add_argument("--max_frames", type=within(0), default=0)
+    own, rest = parser.parse_known_args(argv)
+    if not own.input and not asks_for_help(rest):
         raise UserError("command line: nothing to look at; give --input IMAGE or FOLDER")
-    if own.frame_step < 1 or own.max_frames < 0:
-        raise UserError("command line: --frame_step is 1 or more, --max_frames 0 or more")
     return own, rest
-
-
-def _number(name: str, text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise UserError(f"command line: --{name} {text!r} is not a number") from None
-    if not low <= value <= high:
-        raise UserError(f"command line: --{name} {value} is not between {low:g} and {high:g}")
-    return value
 
 
 def main(argv: Sequence[str]) -> int:
@@ -108,8 +87,7 @@ def main(argv: Sequence[str]) -> int:
     from ..predicting.run import DEFAULT_OUTPUT, run_prediction
 
     config = load_config(rest, description=DESCRIPTION, program="predict")
-    if config.origin("output_dir") != COMMAND_LINE:  # a file's is where training writes
-        config = config.replace(output_dir=DEFAULT_OUTPUT)
+    config = config.replace(output_dir=output_folder(config, DEFAULT_OUTPUT))
     inputs = find_inputs(own.input, recursive=own.recursive, results=config.output_dir)
     for note in inputs.notes:
         print(note)

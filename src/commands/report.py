@@ -4,6 +4,7 @@
 import argparse
 from collections.abc import Sequence
 
+from ..base.arguments import asks_for_help, own_parser, within
 from ..base.errors import UserError
 from ..model_utils.config import load_config
 
@@ -31,18 +32,13 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     Raises:
         UserError: no folder, or a number that cannot be.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--pictures", type=int, default=MOST_PICTURES)
+    parser = own_parser()
+    parser.add_argument("--pictures", type=within(0, MOST_PICTURES), default=MOST_PICTURES)
     folder = argv[0] if argv and not argv[0].startswith("-") else ""
-    try:
-        own, rest = parser.parse_known_args(argv[1:] if folder else argv)
-    except argparse.ArgumentError as error:
-        raise UserError(f"command line: {error}; see --help") from None
+    own, rest = parser.parse_known_args(argv[1:] if folder else argv)
     own.folder = folder
-    if not folder and not {"-h", "--help"} & set(rest):
+    if not folder and not asks_for_help(rest):
         raise UserError("command line: no run is named; give its folder first, then other options")
-    if not 0 <= own.pictures <= MOST_PICTURES:
-        raise UserError(f"command line: --pictures {own.pictures} is not 0 to {MOST_PICTURES}")
     return own, rest
 
 
@@ -53,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         argv: the command line without the program's name.
     """
     own, rest = parse_arguments(argv)
-    config = load_config(rest, description=DESCRIPTION)
+    config = load_config(rest, description=DESCRIPTION, program="report")
     from ..report.build import write_report  # only now: it imports OpenCV and matplotlib
 
     print(f"report: {write_report(config, own.folder, pictures=own.pictures)}")

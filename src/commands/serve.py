@@ -3,8 +3,9 @@
 
 from collections.abc import Sequence
 
-from ..base.arguments import ArgumentParser
+from ..base.arguments import own_parser, within
 from ..base.errors import UserError
+from ..base.program import install_command
 from ..model_utils.config import load_config
 from ..model_utils.device_adapter import choose_device
 
@@ -31,25 +32,14 @@ def main(argv: Sequence[str]) -> int:
     Args:
         argv: the command line without the program's name.
     """
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = own_parser()
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--min_score", type=float, default=0.5)
-    parser.add_argument("--max_bytes", type=int, default=20_000_000)
-    parser.add_argument("--queue", type=int, default=64)
-    parser.add_argument("--timeout", type=float, default=60.0)
+    parser.add_argument("--port", type=within(0, 65_535), default=8000)
+    parser.add_argument("--min_score", type=within(0, 1, float), default=0.5)
+    parser.add_argument("--max_bytes", type=within(1, _MOST_BYTES), default=20_000_000)
+    parser.add_argument("--queue", type=within(1, _LONGEST_QUEUE), default=64)
+    parser.add_argument("--timeout", type=within(0.1, _LONGEST_WAIT, float), default=60.0)
     own, rest = parser.parse_known_args(argv)
-    for name, low, high in (
-        ("port", 0, 65_535),
-        ("min_score", 0.0, 1.0),
-        ("max_bytes", 1, _MOST_BYTES),
-        ("queue", 1, _LONGEST_QUEUE),
-        ("timeout", 0.1, _LONGEST_WAIT),
-    ):
-        if not low <= getattr(own, name) <= high:
-            raise UserError(
-                f"command line: --{name} {getattr(own, name)} is not between {low} and {high}"
-            )
     config = load_config(rest, description=DESCRIPTION, program="predict")
     try:
         from ..serving.limits import Limits
@@ -59,8 +49,7 @@ def main(argv: Sequence[str]) -> int:
         if (error.name or "").partition(".")[0] not in _PACKAGES:
             raise
         raise UserError(
-            f"serve needs the package {error.name}: python -m pip install "
-            "'faster-rcnn-mindspore[serve]', or in a checkout '.[serve]'"
+            f"serve needs the package {error.name}: {install_command('serve')}"
         ) from None
     limits = Limits(max_bytes=own.max_bytes, queue=own.queue, timeout=own.timeout)
     with bound_socket(own.host, own.port) as bound:

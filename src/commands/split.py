@@ -2,19 +2,21 @@
 """The command `split`: parts to train on and to evaluate on, made of a data set."""
 
 import argparse
+import functools
 import os
 from collections.abc import Sequence
 
-from ..base.arguments import ArgumentParser
+from ..base.arguments import ArgumentParser, within
 from ..base.errors import UserError
-from ..base.messages import short_list
+from ..base.file_names import find_image
+from ..base.messages import counted, short_list
 from ..base.program import command
 from ..data.formats.coco import is_of_a_split
 from ..data.formats.export import write_coco
 from ..data.formats.part import ReadOptions
 from ..data.formats.recognise import named_parts, require_parts
-from ..data.formats.split import split_part, summary
-from ..data.records import AnnotationReport
+from ..data.formats.split import group_names, split_part, summary
+from ..data.groups import together
 from .import_data import add_voc, require_free
 
 NAMES = ("train", "val", "test")
@@ -50,15 +52,32 @@ def main(argv: Sequence[str]) -> int:
     for name, target in targets.items():
         _require_replaceable(target, written=name in shares, overwrite=given.overwrite)
     targets = {name: targets[name] for name in shares}
-    report = AnnotationReport()
-    contents = split_part(parts[0], shares, report, separator=given.group_by, seed=given.seed)
+    grouping = functools.partial(_group, parts[0].image_dir, given.group_by, given.group_alike)
+    contents, findings = split_part(parts[0], shares, group=grouping, seed=given.seed)
     for name, content in contents.items():
         write_coco(targets[name], content)
-    print("\n".join([*summary(contents), *report.lines()[1:]]))
+    print("\n".join([*summary(contents), *findings]))
     print(f"written: {', '.join(targets.values())}")
     chosen = "--train_data_type train --val_data_type val"
     print(f"next: {command('train')} --coco_root {parts[0].root} {chosen}")
     return 0
+
+
+def _group(folder: str, separator: str, alike: bool, names: Sequence[str]) -> list[str]:
+    """The group of each picture in a folder: by its name, and by what it shows."""
+    groups = group_names(names, separator)
+    if not alike:
+        return groups
+    from ..data_check.pictures import alike_pictures  # only now: it needs OpenCV
+
+    paths = [find_image(folder, name) for name in names]
+    found, seen = alike_pictures(paths, workers=os.cpu_count() or 1)
+    extra = sum(map(len, found))
+    print(
+        f"alike: {counted(extra, 'picture')} in {counted(len(found), 'group')}, of "
+        f"{counted(seen, 'picture')} that can be read"
+    )
+    return together(groups, found)
 
 
 def _require_replaceable(path: str, *, written: bool, overwrite: bool) -> None:
@@ -87,13 +106,6 @@ def _shares(val: float, test: float) -> dict[str, float]:
     return {name: share for name, share in shares.items() if share > 0}
 
 
-def _seed(text: str) -> int:
-    seed = int(text)
-    if not 0 <= seed < 2**32:
-        raise argparse.ArgumentTypeError(f"{seed} is not from 0 to {2**32 - 1}")
-    return seed
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog=command("split"),
@@ -110,8 +122,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="keep pictures together whose file names are equal up to this text",
     )
+    add(
+        "--group_alike",
+        action="store_true",
+        help="keep pictures together that are (nearly) the same, as the command check finds them",
+    )
     add("--part", action="append", default=[], metavar="NAME", help="the part to split")
-    add("--seed", type=_seed, default=1, metavar="N", help="decides among equals (default: 1)")
+    add(
+        "--seed",
+        type=within(0, 2**32 - 1),
+        default=1,
+        metavar="N",
+        help="decides among equals (default: 1)",
+    )
     add("--overwrite", action="store_true", help="replace the files of an earlier split")
     add_voc(parser)
     return parser

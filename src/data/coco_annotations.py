@@ -65,6 +65,7 @@ def records_of(
     max_boxes: int = 0,
     to_learn: bool = True,
     corners: bool = False,
+    skips_broken: bool = False,
 ) -> tuple[list[ImageRecord], AnnotationReport]:
     """Make records of the content of a COCO file; arguments and errors as of `read_coco`.
 
@@ -76,14 +77,17 @@ def records_of(
         max_boxes: keep at most this many boxes an image, the largest; 0 = all.
         to_learn: there must be annotations, and a category of every class.
         corners: boxes were written as corners where they come from.
+        skips_broken: report annotations that cannot be used, and take the others.
     """
     report = AnnotationReport(source=file.path)
     for finding, example in file.findings:
         report.add(finding, example)
+    if not file.images and report.broken:
+        raise report.unusable("no usable image is left")
     labels = file.labels(class_names)
     _report_absent(file, labels, class_names, report, to_learn and file.lists_classes)
     images = file.listed_images()
-    rows = _rows_by_image(file, images, labels, report)
+    rows = _rows_by_image(file, images, labels, report, skips_broken)
     builder = RecordBuilder(
         report, image_dir, keep_empty=keep_empty, max_boxes=max_boxes, corners=corners
     )
@@ -148,17 +152,20 @@ def _rows_by_image(
     images: Mapping[Id, ListedImage],
     labels: Mapping[Id, int],
     report: AnnotationReport,
+    skips_broken: bool,
 ) -> dict[Id, list[Row]]:
     """Image id -> rows."""
     rows: dict[Id, list[Row]] = {}
     known = 0
     for position, annotation in enumerate(file.annotations):
-        image_id = file.id_in_annotation("image_id", position)
-        category_id = file.id_in_annotation("category_id", position)
-        label = labels.get(category_id)
-        if label is None:
-            raise _unknown_category(file, position, image_id, category_id, labels)
-        row = file.row(position, label)
+        try:
+            image_id, category_id, row = _entry(file, position, labels)
+        except UserError as error:
+            if not skips_broken:
+                raise
+            report.add("broken_row", str(error))
+            continue
+        label = row[4]
         if image_id not in images:
             mixed = _other_kind(image_id) in images
             report.add("mixed_ids" if mixed else "unknown_image", f"image_id {short(image_id)}")
@@ -170,13 +177,27 @@ def _rows_by_image(
         rows.setdefault(image_id, []).append(row)
         if annotation.get("ignore") and not row[5]:
             report.add("ignore", f"annotations[{position}] on {images[image_id].file_name}")
-    if file.annotations and not known:
+    if not known and len(file.annotations) > report.counts.get("broken_row", 0):
         raise _no_image_in_common(file, next(iter(images)))
     return rows
 
 
+def _entry(file: CocoFile, position: int, labels: Mapping[Id, int]) -> tuple[Id, Id, Row]:
+    """The image's id, the category's id and the row of an annotation.
+
+    Raises:
+        UserError: it has none that can be used.
+    """
+    image_id = file.id_in_annotation("image_id", position)
+    category_id = file.id_in_annotation("category_id", position)
+    label = labels.get(category_id)
+    if label is None:
+        raise _unknown_category(file, position, image_id, category_id, labels)
+    return image_id, category_id, file.row(position, label)
+
+
 def _no_image_in_common(file: CocoFile, listed: Id) -> UserError:
-    first = file.annotations[0]["image_id"]
+    first = file.annotations[0].get("image_id", "")
     mixed = type(first) is not type(listed)
     kinds = "; one is a text and the other a number" if mixed else ""
     return file.no_image_in_common(first, listed, kinds)

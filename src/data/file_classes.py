@@ -13,7 +13,7 @@ from .source import data_source
 _MOST_SHOWN = 20
 
 
-def with_file_classes(config: Config) -> tuple[Config, list[str]]:
+def with_file_classes(config: Config, *, tolerant: bool = False) -> tuple[Config, list[str]]:
     """Take the classes of the training file in its order, unless it has all of COCO's.
 
     That is for `coco_classes: auto` and data that names its classes. A list of the user's stays,
@@ -22,6 +22,7 @@ def with_file_classes(config: Config) -> tuple[Config, list[str]]:
 
     Args:
         config: of the user; uses coco_classes and the keys of the training data's place.
+        tolerant: files that cannot be used are passed over; a look at the data reports them.
 
     Returns:
         The configuration to use, and lines for the user.
@@ -32,7 +33,7 @@ def with_file_classes(config: Config) -> tuple[Config, list[str]]:
     if config.is_given("coco_classes"):
         return config, []
     source = data_source(config, "train")
-    annotations = source.annotations
+    annotations = source.annotations.tolerant() if tolerant else source.annotations
     if not isinstance(annotations, Part):
         return config, []
     if os.path.isdir(os.path.join(source.mindrecord_dir, source.name())):

@@ -27,7 +27,7 @@ import numpy as np
 from ..base.digests import json_digest, parts_digest
 from ..base.errors import UserError
 from ..base.files import make_folder, remove_any, replacing_folder, write_json
-from ..base.messages import short_list
+from ..base.messages import counted, short_list
 from ..base.one_at_a_time import beside, exclusive, report_failure, say
 from ..model_utils.config import Config
 from .record_frame import frame_parts
@@ -83,7 +83,8 @@ def ensure_mindrecord(
                     say(line)
     _clean_up(folder)
     if rank == 0:
-        say(f"{split}: {found.num_images} images, {found.report.num_boxes} boxes in {found.path}")
+        images = counted(found.num_images, "image")
+        say(f"{split}: {images}, {counted(found.report.num_boxes, 'box', 'boxes')} in {found.path}")
     return found
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records and the pictures that they are of: boxes fitted to real sizes, and what looks wrong."""
 
+from ..base.messages import counted
 from ..images.reading import Inspection
 from .annotation_clues import FrameClues
 from .records import AnnotationReport, ImageRecord, fit_boxes, limit_boxes
@@ -57,4 +58,4 @@ class PictureFitter:
         if seen.narrow:
             self._report.add("narrow", f"{record.file_name} has {seen.narrow}")
         if seen.zeros:
-            self._report.add("zero_end", f"{record.file_name}, {seen.zeros} bytes of 0")
+            self._report.add("zero_end", f"{record.file_name}, {counted(seen.zeros, 'byte')} of 0")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from ..base.arguments import ArgumentParser
 from ..base.errors import UserError, run_entry
-from ..base.messages import one_line
+from ..base.messages import counted, one_line
 from ..base.program import command
 from ..model_utils.device_adapter import prepare_environment
 from .record_index import INDEX
@@ -45,7 +45,7 @@ def find_damage(records: MindRecordSet) -> str | None:
     except RuntimeError:
         return f"record {row + 1} cannot be read"
     missing = records.num_images - row - 1
-    return f"{missing} records are missing" if missing else None
+    return f"{counted(missing, 'record is', 'records are')} missing" if missing else None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -74,7 +74,7 @@ def _check(folder: str) -> bool:
             records.damaged(damage)
     except (OSError, ValueError) as error:
         damage = str(error)
-    size = "" if damage else f"{records.num_images} records, "
+    size = "" if damage else f"{counted(records.num_images, 'record')}, "
     print(one_line(f"{folder}: {size}{f'damaged ({damage})' if damage else 'sound'}"), flush=True)
     return not damage
 

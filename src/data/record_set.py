@@ -14,7 +14,7 @@ from ..base.errors import UserError
 from ..base.file_names import find_image
 from ..base.files import write_json
 from ..base.foreign_files import read_json
-from ..base.messages import short
+from ..base.messages import counted, short
 from ..base.one_at_a_time import beside
 from .record_index import FINGERPRINT, current_fingerprint, find_file_damage, read_index
 from .records import AnnotationReport, ImageRecord
@@ -179,8 +179,8 @@ def open_set(
         return (
             None,
             (
-                f"{changed.size} images have changed since their records were made "
-                f"(first: {made_from[changed[0]]})"
+                f"{counted(changed.size, 'image has', 'images have')} changed since their records "
+                f"were made (first: {made_from[changed[0]]})"
             ),
             False,
         )

@@ -7,68 +7,92 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.messages import one_line
+from ..base.messages import counted, in_number, one_line
 
 _EXAMPLE_LIMIT = 160  # characters
 EXAMPLES_PER_FINDING = 3
-# What can be found in annotations and images, in the order of the report, and how it reads in the
-# report. None of these stops a run while something usable is left.
+# Each of these has to be mended before a training: they are listed, a line each.
+_LISTED, _MOST_LISTED, _LISTED_LIMIT = ("broken_file", "broken_row"), 20, 400
+# What can be found in annotations and images, in the order of the report, and how it reads there
+# behind its number (see `in_number`). None of these stops a run while something usable is left.
 FINDINGS = {
-    "missing_class": "classes without a category in the file: none of their objects is known here",
+    "broken_file": (
+        "annotation [file|files] that cannot be used, left out here with [its picture|their "
+        "pictures]; a training ends at [it|the first of them]"
+    ),
+    "broken_row": (
+        "[row or entry|rows or entries] of the annotations that cannot be used, left out here; a "
+        "training ends at [it|the first of them]"
+    ),
+    "missing_class": (
+        "[class|classes] without a category in the file: none of [its|their] objects is known here"
+    ),
     "mixed_ids": (
-        "annotations that name their image by a text where the image's id is a number, or the "
-        "other way round, ignored: write both alike"
+        "[annotation that names its|annotations that name their] image by a text where the image's "
+        "id is a number, or the other way round, ignored: write both alike"
     ),
-    "unknown_image": "annotations of images that the file does not list, ignored",
-    "other_class": "boxes of classes outside the configured list, ignored",
-    "unlabelled": "pictures without annotations, left out: nobody says that they hold no object",
-    "no_labels": "pictures without a file of annotations, taken for pictures without objects",
-    "crowd_lost": "crowd regions, for which YOLO's files have no place, left out",
-    "other_shape": "points and lines, which have no area, left out",
+    "unknown_image": (
+        "[annotation of an image|annotations of images] that the file does not list, ignored"
+    ),
+    "other_class": "[box of a class|boxes of classes] outside the configured list, ignored",
+    "unlabelled": (
+        "[picture|pictures] without annotations, left out: nobody says that [it holds|they hold] "
+        "no object"
+    ),
+    "no_labels": (
+        "[picture|pictures] without a file of annotations, taken for [one|pictures] without objects"
+    ),
+    "crowd_lost": "crowd [region|regions], for which YOLO's files have no place, left out",
+    "other_shape": "[point or line, which has|points and lines, which have] no area, left out",
     "same_picture": (
-        "images whose file has another id too, each with a part of its boxes at best: give a "
-        "picture one id"
+        "[image|images] whose file has another id too, each with a part of its boxes at best: give "
+        "a picture one id"
     ),
-    "outside_folder": "images outside the image folder, by an absolute name or ..",
+    "outside_folder": "[image|images] outside the image folder, by an absolute name or ..",
     "ignore": (
-        "annotations with ignore 1, which has no effect here (as in pycocotools): set iscrowd to 1 "
-        "where objects shall neither be learned nor counted"
+        "[annotation|annotations] with ignore 1, which has no effect here (as in pycocotools): set "
+        "iscrowd to 1 where objects shall neither be learned nor counted"
     ),
-    "non_finite": "boxes with NaN or infinite coordinates, dropped",
-    "degenerate": "boxes without a positive width and height, dropped",
+    "non_finite": "[box|boxes] with NaN or infinite coordinates, dropped",
+    "degenerate": "[box|boxes] without a positive width and height, dropped",
     "fractions": (
-        "boxes within the first pixel of their image, which look like fractions of its size: "
-        "coordinates are pixels here, multiply x by the image's width and y by its height"
+        "[box|boxes] within the first pixel of [its|their] image, which [looks|look] like "
+        "fractions of its size: coordinates are pixels here, multiply x by the image's width and y "
+        "by its height"
     ),
     "width_height": (
-        "boxes whose xmax is below xmin or ymax below ymin, which look like x,y,width,height: "
-        "boxes here are xmin,ymin,xmax,ymax"
+        "[box|boxes] whose xmax is below xmin or ymax below ymin, which [looks|look] like "
+        "x,y,width,height: boxes here are xmin,ymin,xmax,ymax"
     ),
     "corners": (
-        "boxes that leave their image as [x, y, width, height] and fit as [xmin, ymin, xmax, ymax]:"
-        " COCO's bbox is the former"
+        "[box that leaves its|boxes that leave their] image as [x, y, width, height] and "
+        "[fits|fit] as [xmin, ymin, xmax, ymax]: COCO's bbox is the former"
     ),
     "turned": (
-        "images whose boxes fit the picture as it is stored, not as its EXIF rotation shows it: "
-        "turn the boxes, or take the rotation out of the pictures (exiftool -Orientation= FILE)"
+        "[image|images] whose boxes fit the picture as it is stored, not as its EXIF rotation "
+        "shows it: turn the boxes, or take the rotation out of the pictures (exiftool "
+        "-Orientation= FILE)"
     ),
-    "bad_image": "missing or undecodable images, skipped",
+    "bad_image": "missing or undecodable [image|images], skipped",
     "narrow": (
-        "images of 16 bits that use far fewer, which makes them (nearly) black: stretch their "
-        "values to 16 bits, or save them with 8"
+        "[image|images] of 16 bits that [uses|use] far fewer, which makes [it|them] (nearly) "
+        "black: stretch the values to 16 bits, or save them with 8"
     ),
     "zero_end": (
-        "uncompressed images that end in zeros: a black border, or a copy that was interrupted"
+        "uncompressed [image that ends|images that end] in zeros: a black border, or a copy that "
+        "was interrupted"
     ),
-    "size_mismatch": "images whose real size differs from the stated one, real size used",
-    "outside": "boxes entirely outside their image, dropped",
-    "clipped": "boxes partly outside their image, clipped",
-    "empty_image": "images without a usable box, left out",
+    "size_mismatch": "[image|images] whose real size differs from the stated one, real size used",
+    "outside": "[box|boxes] entirely outside [its|their] image, dropped",
+    "clipped": "[box|boxes] partly outside [its|their] image, clipped",
+    "empty_image": "[image|images] without a usable box, left out",
     "too_many": (
-        "boxes beyond the {max_boxes} largest of an image, dropped, their objects are learned as "
-        "background; set num_gts to {most_boxes} to keep all"
+        "[box|boxes] beyond the {max_boxes} largest of an image, dropped: what is there is learned "
+        "as background; set num_gts to {most_boxes} to keep all"
     ),
 }
+
+_SPOILS = ("bad_image", "broken_file", "broken_row")  # what explains that nothing is left
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,8 +181,9 @@ class AnnotationReport:
             return
         self.counts[finding] = self.counts.get(finding, 0) + count
         shown = self.examples.setdefault(finding, [])
-        if example and len(shown) < EXAMPLES_PER_FINDING:
-            shown.append(one_line(example, _EXAMPLE_LIMIT))
+        is_listed = finding in _LISTED
+        if example and len(shown) < (_MOST_LISTED if is_listed else EXAMPLES_PER_FINDING):
+            shown.append(one_line(example, _LISTED_LIMIT if is_listed else _EXAMPLE_LIMIT))
 
     def discard(self, finding: str) -> None:
         """Forget a finding.
@@ -168,6 +193,13 @@ class AnnotationReport:
         """
         self.counts.pop(finding, None)
         self.examples.pop(finding, None)
+
+    @property
+    def broken(self) -> str:
+        """What of the annotations cannot be used at all, in words; empty for nothing."""
+        files, rows = (self.counts.get(name, 0) for name in _LISTED)
+        parts = [counted(files, "annotation file")] if files else []
+        return ", ".join([*parts, counted(rows, "row")] if rows else parts)
 
     def set_totals(self, records: Sequence[ImageRecord]) -> None:
         """Take the totals from the records that were kept.
@@ -191,7 +223,7 @@ class AnnotationReport:
         self.set_totals(records)
         if records and (self.num_boxes or not self.num_read):  # a test set has no boxes
             return
-        if records or self.counts.keys() & {"bad_image", "outside"}:
+        if records or self.counts.keys() & {"outside", *_SPOILS}:
             raise self.unusable(f"no usable {'box' if records else 'image'} is left")
         raise self.unusable("none of its images has a usable box")
 
@@ -202,7 +234,7 @@ class AnnotationReport:
             what: is wrong, before the reasons.
         """
         reasons = [line.strip() for line in self.lines()[1:]]
-        if not self.num_read and not self.counts.get("bad_image"):
+        if not self.num_read and not self.counts.keys() & set(_SPOILS):
             reasons.insert(
                 0,
                 "it has no box of the configured classes; check coco_classes against the file, or "
@@ -212,19 +244,34 @@ class AnnotationReport:
 
     def lines(self) -> list[str]:
         """The report in words: one heading, then one line a finding with its first examples."""
-        crowd = f" ({self.num_crowd} of them crowd regions)" if self.num_crowd else ""
-        heading = f"{self.num_images} images, {self.num_boxes} boxes{crowd}"
+        kind = in_number("[a crowd region|crowd regions]", self.num_crowd)
+        crowd = f" ({self.num_crowd} of them {kind})" if self.num_crowd else ""
+        boxes = counted(self.num_boxes, "box", "boxes")
+        heading = f"{counted(self.num_images, 'image')}, {boxes}{crowd}"
         result = [f"{self.source}: {heading}" if self.source else heading]
-        for finding, text in FINDINGS.items():
+        for finding in FINDINGS:
             count = self.counts.get(finding, 0)
             if not count:
                 continue
             shown = self.examples.get(finding, [])
+            if finding in _LISTED:
+                result.append(f"  {count} {self.meaning(finding)}")
+                result += [f"    - {example}" for example in shown]
+                result += [f"    - and {count - len(shown)} more"] if count > len(shown) else []
+                continue
             rest = ", ..." if count > len(shown) and shown else ""
             examples = f": {'; '.join(shown)}{rest}" if shown else ""
-            what = text.format(max_boxes=self.max_boxes, most_boxes=self.most_boxes)
-            result.append(f"  {count} {what}{examples}")
+            result.append(f"  {count} {self.meaning(finding)}{examples}")
         return result
+
+    def meaning(self, finding: str) -> str:
+        """Return what was found, as it reads behind its number.
+
+        Args:
+            finding: a key of FINDINGS.
+        """
+        text = in_number(FINDINGS[finding], self.counts.get(finding, 0))
+        return text.format(max_boxes=self.max_boxes, most_boxes=self.most_boxes)
 
 
 def clean_boxes(record: ImageRecord, report: AnnotationReport) -> ImageRecord:
@@ -286,11 +333,22 @@ def limit_boxes(record: ImageRecord, max_boxes: int, report: AnnotationReport) -
     surplus = len(record.labels) - max_boxes
     if max_boxes <= 0 or surplus <= 0:
         return record
-    sides = record.boxes[:, 2:] - record.boxes[:, :2]
+    boxes = counted(len(record.labels), "box", "boxes")
+    report.add("too_many", f"{record.file_name} has {boxes}", surplus)
+    return record.select(largest_boxes(record.boxes, record.crowd, max_boxes))
+
+
+def largest_boxes(boxes: np.ndarray, crowd: np.ndarray, most: int) -> np.ndarray:
+    """Return the positions of the largest boxes, rising; objects go before crowd regions.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        crowd: (N,) bool.
+        most: how many.
+    """
+    sides = boxes[:, 2:] - boxes[:, :2]
     area = sides[:, 0].astype(np.float64) * sides[:, 1]
-    order = np.lexsort((-area, record.crowd))
-    report.add("too_many", f"{record.file_name} has {len(record.labels)} boxes", surplus)
-    return record.select(np.sort(order[:max_boxes]))
+    return np.sort(np.lexsort((-area, crowd))[:most])
 
 
 def box_text(box: np.ndarray) -> str:

@@ -13,7 +13,7 @@ from ..base.messages import short, short_list
 from ..model_utils.config import Config
 from .formats.coco import CocoPart, picture_folder
 from .formats.part import Annotations, Part, ReadOptions, choose_part
-from .formats.recognise import AUTO, find_parts
+from .formats.recognise import AUTO, find_parts, unrecognised
 from .records import AnnotationReport, ImageRecord
 from .txt_annotations import TxtAnnotations
 
@@ -41,12 +41,14 @@ class _Location(NamedTuple):
         root: folder of the data set.
         keys: that name the folder of images, for errors.
         notes: a line that says what was recognised; none where the keys say all.
+        is_found: something of a data set is there.
     """
 
     annotations: Annotations
     root: str
     keys: str
     notes: tuple[str, ...] = ()
+    is_found: bool = True
 
 
 def _locate(config: Config, kind: str, split: str) -> _Location:
@@ -72,11 +74,8 @@ def _locate(config: Config, kind: str, split: str) -> _Location:
             f"with the command split{_in_brackets(_without_effect(config, parts[0].kind, split))}"
         )
     if stated:  # its absence is said when it is read
-        return _Location(stated, root, keys)
-    raise UserError(
-        f"coco_root {root}: no data set of kind {kind} was recognised in it; "
-        "docs/data_formats.md shows the layouts that are known"
-    )
+        return _Location(stated, root, keys, is_found=False)
+    raise UserError(f"coco_root {root}: {unrecognised(root, kind)}")
 
 
 def _stated_coco(config: Config, root: str, data_type: str, split: str) -> CocoPart:
@@ -243,6 +242,8 @@ def data_source(config: Config, split: str) -> DataSource:
     image_dir = source.image_dir
     if not os.path.isdir(image_dir) and not os.path.isdir(os.path.join(folder, source.name())):
         notes = _in_brackets(source.notes)
+        if not location.is_found and os.path.isdir(location.root):
+            raise UserError(f"coco_root {location.root}: {unrecognised(location.root)}{notes}")
         raise UserError(f"image folder {image_dir} does not exist; check {location.keys}{notes}")
     return source
 

@@ -15,6 +15,7 @@ from ..images.geometry import SHORT_EDGE
 from ..images.ops import InputFormat, normalize_and_pad
 from ..images.reading import DEFAULT_MAX_PIXELS
 from ..model_utils.config import Config
+from .records import largest_boxes
 
 _SAMPLE_STREAM = 2  # of random numbers: keeps them apart from those of the order
 
@@ -250,13 +251,16 @@ def make_train_sample(
 def _pad_ground_truth(
     boxes: np.ndarray, labels: np.ndarray, crowd: np.ndarray, max_boxes: int
 ) -> tuple[np.ndarray, ...]:
-    count = min(len(labels), max_boxes)
+    if len(labels) > max_boxes:  # a validation picture: all of its boxes are in its record
+        chosen = largest_boxes(boxes, crowd, max_boxes)
+        boxes, labels, crowd = boxes[chosen], labels[chosen], crowd[chosen]
+    count = len(labels)
     gt_boxes = np.zeros((max_boxes, 4), np.float32)
     gt_labels = np.zeros(max_boxes, np.int32)
     gt_valid = np.zeros(max_boxes, bool)
     gt_crowd = np.zeros(max_boxes, bool)
-    gt_boxes[:count] = boxes[:count]
-    gt_labels[:count] = labels[:count]
-    gt_valid[:count] = ~crowd[:count]
-    gt_crowd[:count] = crowd[:count]
+    gt_boxes[:count] = boxes
+    gt_labels[:count] = labels
+    gt_valid[:count] = ~crowd
+    gt_crowd[:count] = crowd
     return gt_boxes, gt_labels, gt_valid, gt_crowd

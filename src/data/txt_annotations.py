@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import ClassVar
 
@@ -42,6 +42,11 @@ class TxtAnnotations(Annotations):
     corners: ClassVar[bool] = True
     anno_path: str
     image_dir: str
+    skips_broken: bool = False
+
+    def tolerant(self) -> "TxtAnnotations":
+        """Return the same file, of which rows that cannot be used are left out and reported."""
+        return replace(self, skips_broken=True)
 
     def records(
         self, class_names: Sequence[str], *, keep_empty: bool, max_boxes: int, to_learn: bool
@@ -61,6 +66,7 @@ class TxtAnnotations(Annotations):
             keep_empty=keep_empty,
             max_boxes=max_boxes,
             to_learn=to_learn,
+            skips_broken=self.skips_broken,
         )
 
     def digest(self) -> str:
@@ -80,6 +86,7 @@ def read_txt(
     keep_empty: bool,
     max_boxes: int = 0,
     to_learn: bool = True,
+    skips_broken: bool = False,
 ) -> tuple[list[ImageRecord], AnnotationReport]:
     """Read a TXT file: one image a row, `folder/name.jpg xmin,ymin,xmax,ymax,class[,iscrowd] ...`.
 
@@ -95,6 +102,7 @@ def read_txt(
         keep_empty: keep images that have no box (or only crowd regions).
         max_boxes: keep at most this many boxes an image, the largest; 0 = all.
         to_learn: makes no difference here.
+        skips_broken: report rows that cannot be used, and take the others.
 
     Returns:
         Records in the order of the rows, and the report of what was left out.
@@ -105,15 +113,23 @@ def read_txt(
     report = AnnotationReport(source=str(anno_path))
     rows: dict[str, tuple[int, list[Row]]] = {}
     for number, line in read_rows(anno_path):
-        name, boxes = _parse_row(line, len(class_names), f"{anno_path}, line {number}")
-        if name in rows:
-            raise UserError(
-                f"{anno_path}, line {number}: image '{one_line(name, 200)}' was already given in "
-                f"line {rows[name][0]}; put all its boxes into one row"
-            )
+        where = f"{anno_path}, line {number}"
+        try:
+            name, boxes = _parse_row(line, len(class_names), where)
+            if name in rows:
+                raise UserError(
+                    f"{where}: image '{one_line(name, 200)}' was already given in "
+                    f"line {rows[name][0]}; put all its boxes into one row"
+                )
+        except UserError as error:
+            if not skips_broken:
+                raise
+            report.add("broken_row", str(error))
+            continue
         rows[name] = (number, boxes)
     if not rows:
-        raise UserError(f"{anno_path}: no row with an image; give a file that lists images")
+        problem = "no row with an image; give a file that lists images"
+        raise report.unusable(problem) if report.counts else UserError(f"{anno_path}: {problem}")
     stems = [PurePosixPath(name.replace("\\", "/")).stem for name in rows]
     ids = stems if len(set(stems)) == len(stems) else list(rows)
     builder = RecordBuilder(

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base.errors import UserError
+from ..base.messages import counted
+from ..FasterRcnn.names import MODERN
 from ..images.geometry import ResizeRule
 from ..model_utils.config import Config
 from .anchor_fit import Score, Shapes, fit_anchors, kmeans_shapes, sample_boxes, thickened
@@ -99,9 +101,11 @@ def advise(config: Config, table: BoxTable, counts: np.ndarray, most_in_val: int
     on_cpu = config.device_target == "CPU"
     advised = Advised()
     canvas = _canvas_advice(config, table, on_cpu)
-    wanted = config.replace(**canvas.keys)
+    convention = _convention_advice(config, canvas.keys)
+    wanted = config.replace(**canvas.keys, **(convention.keys if convention else {}))
     advised.items.append(canvas)
     advised.items += _anchor_advice(config, wanted, table, advised)
+    advised.items += [convention] if convention else []
     advised.boxes_a_picture = boxes_a_picture(counts, int(config.num_gts))
     advised.items.append(_num_gts_advice(config, advised.boxes_a_picture))
     most = max(most_in_val, advised.boxes_a_picture.most)
@@ -146,6 +150,23 @@ def _canvas_advice(config: Config, table: BoxTable, on_cpu: bool) -> Advice:
     return Advice("canvas", changes, in_words(now), in_words(then), why)
 
 
+def _convention_advice(config: Config, canvas: Mapping[str, Any]) -> Advice | None:
+    """The convention of a detector that starts without weights, where nobody has chosen one."""
+    key = "box_convention"
+    if config.pre_trained or config.is_given(key) or config.box_convention == MODERN:
+        return None
+    if not _is_taken(config, {**canvas, key: MODERN}):
+        return None
+    return Advice(
+        "box convention",
+        {key: MODERN},
+        config.box_convention,
+        MODERN,
+        "training from scratch: no weights need the model zoo's widths of one pixel more; "
+        "annotations and COCO's evaluation count as torchvision and detectron2 do",
+    )
+
+
 # --------------------------------------------------------------------------- anchors
 
 
@@ -155,7 +176,7 @@ def _anchor_advice(
     """Anchors for the advised canvas; fills in `advised` what the page shows of them."""
     now_rule, rule = ResizeRule.from_config(config), ResizeRule.from_config(wanted)
     placed, weights = table.placed(rule), table.class_weights()
-    present = Anchors.from_config(config)
+    present, kept = Anchors.from_config(config), Anchors.from_config(wanted)
     reach = float(config.min_pos_iou)
 
     def row(label: str, anchors: Anchors, boxes: PlacedBoxes, canvas: ResizeRule) -> AnchorRow:
@@ -165,9 +186,9 @@ def _anchor_advice(
         )
 
     count = len(present.scales)
-    found = fit_anchors(placed, weights, present, count)
+    found = fit_anchors(placed, weights, kept, count)
     which, border = _anchor_filter(found, placed)
-    start = replace(present, which=which)
+    start = replace(kept, which=which)
     if which != present.which:
         found = fit_anchors(placed, weights, start, count)
     rows = [row("now", present, table.placed(now_rule), now_rule)]
@@ -175,7 +196,7 @@ def _anchor_advice(
     fitted = row("advised", found, placed, rule)
     sample = sample_boxes(placed.sides)
     score = Score(placed.select(sample), weights[sample])
-    if score(found) < score(start) + _WORTH or not _is_taken(wanted, found):
+    if score(found) < score(start) + _WORTH or not _is_taken(wanted, _anchor_keys(found)):
         found, fitted = start, rows[-1]._replace(label="advised (present anchors)")
     rows.append(fitted)
     for extra in range(1, _EXTRA_SCALES + 1):
@@ -215,10 +236,10 @@ def _anchor_keys(anchors: Anchors) -> dict[str, Any]:
     return {"anchor_scales": list(anchors.scales), "anchor_ratios": list(anchors.ratios)}
 
 
-def _is_taken(config: Config, anchors: Anchors) -> bool:
-    """Whether the configuration takes anchors: they may not go with others of its keys."""
+def _is_taken(config: Config, keys: Mapping[str, Any]) -> bool:
+    """Whether the configuration takes values: they may not go with others of its keys."""
     try:
-        config.replace(**_anchor_keys(anchors))
+        config.replace(**keys)
     except UserError:
         return False
     return True
@@ -259,10 +280,12 @@ def _num_gts_advice(config: Config, found: BoxesAPicture) -> Advice:
     outlier = most > _TYPICAL * max(found.p99, _GTS_STEP)
     covered = math.ceil(found.p99 * 2) if outlier else most
     value = min(max(math.ceil(covered / _GTS_STEP), 1) * _GTS_STEP, _MOST_GTS)
-    why = f"the fullest picture has {most} boxes, 99 % have at most {found.p99:.0f}"
+    boxes = counted(most, "box", "boxes")
+    why = f"the fullest picture has {boxes}, 99 % have at most {found.p99:.0f}"
     if found.lost:
         why += (
-            f"; now {found.lost} boxes of {found.pictures} pictures would be learned as background"
+            f"; now {counted(found.lost, 'box', 'boxes')} of {counted(found.pictures, 'picture')} "
+            "would be learned as background"
         )
     if value < most:
         why += f"; pictures with more than {value} boxes are so rare that they are cut"
@@ -309,8 +332,8 @@ def _schedule_advice(config: Config, images: int, canvas_pixels: int, on_cpu: bo
         Advice(
             "batch",
             {"batch_size": plan.batch},
-            f"{config.batch_size} pictures a device",
-            f"{plan.batch} pictures a device",
+            f"{counted(config.batch_size, 'picture')} a device",
+            f"{counted(plan.batch, 'picture')} a device",
             f"what a step of {canvas_pixels:,} pixels a picture leaves room and time for",
         ),
         Advice(
@@ -324,9 +347,9 @@ def _schedule_advice(config: Config, images: int, canvas_pixels: int, on_cpu: bo
         Advice(
             "epochs",
             length,
-            f"{config.epoch_size} ({config.epoch_size * steps_now} steps)",
-            f"{plan.epochs} ({plan.epochs * plan.steps} steps)",
-            f"{images} pictures are {plan.steps} steps an epoch",
+            f"{config.epoch_size} ({counted(config.epoch_size * steps_now, 'step')})",
+            f"{plan.epochs} ({counted(plan.epochs * plan.steps, 'step')})",
+            f"{counted(images, 'picture')}: {counted(plan.steps, 'step')} an epoch",
         ),
     ]
     return [

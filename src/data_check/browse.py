@@ -6,10 +6,11 @@ Nothing is converted: annotations and pictures are read as they are.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..base.console import warn
 from ..base.errors import UserError
 from ..base.files import make_folder
 from ..base.messages import short_list
@@ -55,13 +56,16 @@ def draw_sheets(config: Config, choice: Choice, folder: str) -> list[str]:
         UserError: the data cannot be used, a class is unknown, or no picture is left to show.
     """
     source = data_source(config, choice.split)
+    source = replace(source, annotations=source.annotations.tolerant())
     unknown = [name for name in choice.only if name not in config.class_names]
     if unknown:
         raise UserError(
             f"command line: --only {unknown[0]!r} is no class; there are "
             f"{short_list(list(config.class_names), 20)}"
         )
-    records, _ = source.read(max_boxes=0)
+    records, report = source.read(max_boxes=0)
+    if broken := report.broken:
+        warn(f"note: left out of {source.anno_path}: {broken}; the command check lists them")
     chosen = _chosen(records, choice, config.class_names)
     if not chosen:
         raise UserError(f"{source.anno_path}: no picture from number {choice.start} on to show")

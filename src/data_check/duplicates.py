@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.groups import Leaders
 from .fingerprints import FLAT, Fingerprint
 
 MOST_BITS = 5  # of 64 that differ
@@ -49,7 +50,7 @@ def find_groups(prints: Sequence[Fingerprint]) -> list[Group]:
         return []
     digests = np.array([one.digest for one in prints])
     _, first, copy_of = np.unique(digests, return_index=True, return_inverse=True)
-    leaders = _Leaders(len(prints))
+    leaders = _Alike(len(prints))
     for position, number in enumerate(copy_of.reshape(-1).tolist()):
         leaders.join(int(first[number]), position)
     hashes = np.array([prints[i].bits for i in first], np.uint64)
@@ -63,22 +64,8 @@ def find_groups(prints: Sequence[Fingerprint]) -> list[Group]:
     return [Group(tuple(g), len({prints[i].digest for i in g}) == 1) for g in groups]
 
 
-class _Leaders:
-    """Which pictures belong together: a forest in which each knows one that stands for it."""
-
-    def __init__(self, count: int) -> None:
-        self._above = list(range(count))
-
-    def _leader(self, one: int) -> int:
-        while self._above[one] != one:
-            self._above[one] = self._above[self._above[one]]
-            one = self._above[one]
-        return one
-
-    def join(self, one: int, other: int) -> None:
-        """Put two, and all that belong to them, together."""
-        one, other = self._leader(one), self._leader(other)
-        self._above[max(one, other)] = min(one, other)
+class _Alike(Leaders):
+    """Which pictures belong together."""
 
     def join_alike(
         self,
@@ -97,20 +84,13 @@ class _Leaders:
             colors: (N, 3) float32, means.
         """
         rows, place = np.unique(np.concatenate([a, b]), return_inverse=True)
-        leaders = np.array([self._leader(int(name)) for name in names[rows]], np.int64)[place]
+        leaders = np.array([self.leader(int(name)) for name in names[rows]], np.int64)[place]
         apart = leaders[: len(a)] != leaders[len(a) :]
         a, b = a[apart], b[apart]
         same_color = (np.abs(colors[a] - colors[b]) <= _NEAR_COLOR).all(axis=1)
         alike = _agree(thumbs[a], thumbs[b], same_color)
         for one, other in zip(names[a[alike]].tolist(), names[b[alike]].tolist(), strict=True):
             self.join(one, other)
-
-    def groups(self) -> list[list[int]]:
-        """Those of more than one member."""
-        found: dict[int, list[int]] = {}
-        for one in range(len(self._above)):
-            found.setdefault(self._leader(one), []).append(one)
-        return [members for members in found.values() if len(members) > 1]
 
 
 def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

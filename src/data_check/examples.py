@@ -10,7 +10,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.file_names import find_image
 from ..base.messages import one_line
-from ..data.records import FINDINGS, AnnotationReport, ImageRecord
+from ..data.records import FINDINGS, ImageRecord
 from ..images.reading import read_image
 from ..pages.thumbnails import Thumbnail, thumbnail
 from ..pictures.drawing import Boxes, class_color, draw_boxes
@@ -115,11 +115,7 @@ def _of_split(split: Split, gallery: Gallery) -> Iterator[Finding]:
                 _example(text, named.get(text), split, gallery)
                 for text in report.examples.get(name, [])
             ]
-            yield Finding(split.name, report.counts[name], _meaning(report, name), examples)
-
-
-def _meaning(report: AnnotationReport, name: str) -> str:
-    return FINDINGS[name].format(max_boxes=report.max_boxes, most_boxes=report.most_boxes)
+            yield Finding(split.name, report.counts[name], report.meaning(name), examples)
 
 
 def _named_records(split: Split, texts: set[str]) -> dict[str, ImageRecord]:

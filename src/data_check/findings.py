@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..base.messages import short_list
+from ..base.messages import counted, short_list
 from ..images.geometry import ResizeRule
 from ..model_utils.config import Config
 from .advice import Advised, advise
@@ -192,7 +192,12 @@ def _duplicates(splits: Sequence[Split]) -> list[Duplicates]:
 
 
 def _problems(found: Findings) -> list[str]:
-    problems = []
+    problems = [
+        f"{split.name}: {split.report.broken} that cannot be used: a training does not begin with "
+        "such data"
+        for split in found.splits
+        if split.report.broken
+    ]
     leaks = [group for group in found.duplicates if group.is_leak]
     if leaks:
         seen = sum(1 for group in leaks for member in group.members if member.split == "val")
@@ -212,14 +217,14 @@ def _problems(found: Findings) -> list[str]:
     over = train.boxes_a_picture
     if over.lost:
         problems.append(
-            f"{over.lost} boxes of {over.pictures} training pictures are beyond num_gts "
-            f"{found.config.num_gts} and would be learned as background"
+            f"{counted(over.lost, 'box', 'boxes')} of {counted(over.pictures, 'training picture')} "
+            f"beyond num_gts {found.config.num_gts} would be learned as background"
         )
     if train.boxes and train.unreached >= _UNREACHED * train.boxes:
         problems.append(
-            f"{train.unreached} training boxes ({train.unreached / train.boxes:.1%}) have no "
-            f"anchor that overlaps them by min_pos_iou {found.config.min_pos_iou:g}: the first "
-            "stage does not learn them"
+            f"{counted(train.unreached, 'training box has', 'training boxes have')} no anchor with "
+            f"an overlap of min_pos_iou {found.config.min_pos_iou:g} "
+            f"({train.unreached / train.boxes:.1%}): the first stage does not learn that"
         )
     return problems
 
@@ -235,7 +240,7 @@ def _class_problems(numbers: SplitNumbers) -> list[str]:
         )
     if few:
         problems.append(
-            f"{numbers.name} has fewer than {_FEW} objects of {len(few)} classes: "
-            f"{short_list(few, 10)}"
+            f"{numbers.name} has fewer than {_FEW} objects of "
+            f"{counted(len(few), 'class', 'classes')}: {short_list(few, 10)}"
         )
     return problems

@@ -89,12 +89,15 @@ def _holds_records(folder: str) -> bool:
     return any(os.path.isfile(os.path.join(place, INDEX)) for place in places)
 
 
-def load_data_config(argv: Sequence[str], description: str) -> tuple[Config, list[str]]:
+def load_data_config(
+    argv: Sequence[str], description: str, program: str
+) -> tuple[Config, list[str]]:
     """Read the configuration of a command line that begins with DATA.
 
     Args:
         argv: DATA and keys.
         description: for --help.
+        program: whose keys --help shows.
 
     Returns:
         The configuration, with the data's own classes where none were given, and lines to print.
@@ -103,15 +106,15 @@ def load_data_config(argv: Sequence[str], description: str) -> tuple[Config, lis
         UserError: as `load_config`, or the data cannot be used.
     """
     data, keys = split_arguments(argv)
-    config = load_config([*data_keys(data), *keys], description=description)
-    return with_file_classes(config)
+    config = load_config([*data_keys(data), *keys], description, program=program)
+    return with_file_classes(config, tolerant=True)
 
 
 def sources(config: Config) -> tuple[list[DataSource], list[str]]:
     """Return where the splits are that there are, and lines on the one that there is not.
 
     Args:
-        config: uses the keys of `data_source`. Bad pictures never end a check.
+        config: uses the keys of `data_source`. Bad pictures and annotations never end a check.
 
     Raises:
         UserError: there is no training split.
@@ -130,4 +133,7 @@ def sources(config: Config) -> tuple[list[DataSource], list[str]]:
         notes.append(f"note: no validation split is looked at: {missing}")
     else:
         found.append(val)
-    return [replace(source, skip_bad_images=True) for source in found], notes
+    return [
+        replace(source, skip_bad_images=True, annotations=source.annotations.tolerant())
+        for source in found
+    ], notes

@@ -11,7 +11,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.files import write_text_atomic
 from ..base.foreign_files import read_bounded
-from ..base.messages import one_line
+from ..base.messages import counted, one_line
 from ..base.program import command
 from ..images.geometry import ResizeRule
 from ..pages.charts import Chart, Curve, line_chart
@@ -105,7 +105,7 @@ def _tiles(found: Findings) -> list[Tile]:
         Tile(
             "training" if numbers.name == "train" else "validation",
             f"{numbers.images:,}",
-            f"{numbers.boxes:,} boxes",
+            counted(numbers.boxes, "box", "boxes"),
         )
         for numbers in found.numbers
     ]

@@ -12,7 +12,8 @@ from ..base.progress import Display, Progress
 from ..data.picture_fit import PictureFitter
 from ..data.records import AnnotationReport, ImageRecord
 from ..data.source import DataSource
-from ..images.reading import Inspection, decode_image, look_at_image, read_bytes
+from ..images.reading import DEFAULT_MAX_PIXELS, Inspection, decode_image, look_at_image, read_bytes
+from .duplicates import find_groups
 from .fingerprints import Fingerprint, fingerprint, says_too_little
 
 _CHUNK = 256  # pictures that wait for each other: bounds what is kept of those that are ahead
@@ -66,7 +67,9 @@ def look_at_split(source: DataSource, *, most_pictures: int | None, workers: int
     wanted = _spread(len(records), most_pictures)
     split.looked_at = int(wanted.sum())
     sizes = []
-    for record, seen in _look(records, wanted, source, workers):
+    paths = [r.image_path if w else None for r, w in zip(records, wanted, strict=True)]
+    pictures = _look(paths, source.max_image_pixels, workers, f"{source.split}: looked at")
+    for record, seen in zip(records, pictures, strict=True):
         if seen is None and record.stated_size is None:
             continue
         if isinstance(seen, UserError):
@@ -101,30 +104,46 @@ def _spread(count: int, most: int | None) -> np.ndarray:
 _Seen = tuple[Inspection, Fingerprint] | UserError | None
 
 
-def _look(
-    records: Sequence[ImageRecord], wanted: np.ndarray, source: DataSource, workers: int
-) -> Iterator[tuple[ImageRecord, _Seen]]:
-    """Yield the records in order, with what was seen of their picture, or why it cannot be."""
-    most = source.max_image_pixels
+def alike_pictures(
+    paths: Sequence[str], *, workers: int, most_pixels: int = DEFAULT_MAX_PIXELS
+) -> tuple[list[tuple[int, ...]], int]:
+    """Return the positions of pictures that are alike, by groups, and how many were looked at.
 
-    def look(record: ImageRecord, is_wanted: bool) -> _Seen:
-        if not is_wanted:
+    Args:
+        paths: of the pictures; one that cannot be read is like no other.
+        workers: threads that read and decode.
+        most_pixels: larger pictures are not read.
+    """
+    prints, positions = [], []
+    for position, seen in enumerate(_look(paths, most_pixels, workers, "looked at")):
+        if isinstance(seen, tuple):
+            prints.append(seen[1])
+            positions.append(position)
+    groups = [tuple(positions[i] for i in group.members) for group in find_groups(prints)]
+    return groups, len(prints)
+
+
+def _look(
+    paths: Sequence[str | None], most_pixels: int, workers: int, title: str
+) -> Iterator[_Seen]:
+    """Yield what was seen of each picture, or why it cannot be; None where no path is given."""
+
+    def look(path: str | None) -> _Seen:
+        if path is None:
             return None
         try:
-            data = read_bytes(record.image_path, most)
-            seen, pixels = look_at_image(data, record.image_path, most)
+            data = read_bytes(path, most_pixels)
+            seen, pixels = look_at_image(data, path, most_pixels)
             if says_too_little(pixels):
-                pixels = decode_image(data, record.image_path, most)
+                pixels = decode_image(data, path, most_pixels)
         except UserError as error:
             return error
         return seen, fingerprint(data, pixels)
 
-    progress = Progress(Display(), f"{source.split}: looked at", len(records))
+    progress = Progress(Display(), title, len(paths))
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for start in range(0, len(records), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            yield from zip(
-                records[chunk], pool.map(look, records[chunk], wanted[chunk].tolist()), strict=True
-            )
-            progress.advance(len(records[chunk]))
+        for start in range(0, len(paths), _CHUNK):
+            chunk = paths[start : start + _CHUNK]
+            yield from pool.map(look, chunk)
+            progress.advance(len(chunk))
     progress.finish()

@@ -12,7 +12,7 @@ from .advice_file import write_advice
 from .findings import Findings, find
 from .inputs import sources
 from .page import write_page
-from .pictures import look_at_split
+from .pictures import Split, look_at_split
 from .summary import as_json, text_lines
 
 PAGE, ADVICE, NUMBERS = "data_check.html", "advice.yaml", "data_check.json"
@@ -33,9 +33,14 @@ def run_check(config: Config, folder: str, *, most_pictures: int | None) -> int:
     places, notes = sources(config)
     make_folder(folder, "output_dir")
     workers = min(int(config.num_parallel_workers), os.cpu_count() or 1)
-    splits = [
-        look_at_split(source, most_pictures=most_pictures, workers=workers) for source in places
-    ]
+    splits: list[Split] = []
+    for source in places:
+        try:
+            splits.append(look_at_split(source, most_pictures=most_pictures, workers=workers))
+        except UserError as error:
+            if not splits:  # nothing is learned without training pictures
+                raise
+            notes.append(f"note: no validation split is looked at: {error}")
     found = find(config, splits, notes)
     for line in text_lines(found):
         print(line)

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..base.messages import one_line, short_list
+from ..base.messages import counted, one_line, short_list
 from .anchor_fit import Shapes
 from .findings import Duplicates, Findings, SplitNumbers
 from .overlaps import FAIR, GOOD
@@ -54,10 +54,11 @@ def _split_lines(numbers: SplitNumbers) -> Iterator[str]:
     for one in numbers.classes[:_MOST_CLASSES]:
         share = one.boxes / max(numbers.boxes, 1)
         yield (
-            f"    {one.name:<{width}}  {one.boxes:>8} boxes {share:>6.1%} in {one.images} pictures"
+            f"    {one.name:<{width}}  boxes {one.boxes:>8} ({share:>6.1%}), pictures {one.images}"
         )
     if len(numbers.classes) > _MOST_CLASSES:
-        yield f"    and {len(numbers.classes) - _MOST_CLASSES} more classes: see the page"
+        more = counted(len(numbers.classes) - _MOST_CLASSES, "more class", "more classes")
+        yield f"    and {more}: see the page"
 
 
 def _shares(names: tuple[str, ...], shares: tuple[float, ...]) -> str:

@@ -14,13 +14,14 @@ from ..base.files import write_json
 from ..model_utils.config import Config
 
 
-def result_path_of(config: Config) -> Path:
+def result_path_of(config: Config, folder: str = "") -> Path:
     """Return where the results JSON goes.
 
     Args:
         config: uses result_file, or where that is empty results.json in output_dir.
+        folder: in output_dir, where several programs evaluate with the same one.
     """
-    return Path(config.result_file or Path(config.output_dir, "results.json"))
+    return Path(config.result_file or Path(config.output_dir, folder, "results.json"))
 
 
 def detections_to_results(

@@ -24,6 +24,7 @@ from .coco_results import check_result_path, result_path_of
 from .run import closer_look, evaluate, read_ground_truth, show_results
 
 ONNX = "ONNX"
+_FOLDER = "onnx"  # of its results: those of the checkpoint stay beside it
 
 
 class ExportedNetwork:
@@ -112,7 +113,7 @@ def run_exported_evaluation(config: Config) -> int:
         display.say(f"  of the model, not of the configuration: {', '.join(replaced)}")
     mindrecord_set = ensure_mindrecord(config, "val")
     truth = read_ground_truth(config, mindrecord_set)
-    result_path = result_path_of(config)
+    result_path = result_path_of(config, _FOLDER)
     check_result_path(result_path)
     remove_leftovers(result_path.parent)
     network = ExportedNetwork(model, len(model.card.class_names))

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..base.errors import UserError
-from ..base.messages import one_line, short_list
+from ..base.messages import counted, one_line, short_list
 from ..export.model_card import read_card
 from ..model_utils.config import Config
 from ..model_utils.configuration.schema import MOST_DETECTIONS
@@ -51,8 +51,8 @@ def run_postprocess(config: Config) -> int:
     for line in summary.report():
         print(one_line(line))
     print(
-        f"{summary.num_images} images, {len(missing)} of them without a result, "
-        f"{len(results)} detections"
+        f"{counted(summary.num_images, 'image')}, {len(missing)} of them without a result, "
+        f"{counted(len(results), 'detection')}"
     )
     write_results(path, results)
     print(f"results: {path.resolve()}")

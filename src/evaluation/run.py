@@ -12,6 +12,7 @@ from mindspore import nn
 
 from ..base.errors import UserError
 from ..base.files import remove_leftovers
+from ..base.messages import counted
 from ..base.progress import Display, Progress
 from ..checkpoints.file import require_file
 from ..data.mindrecord import ensure_mindrecord
@@ -343,7 +344,8 @@ def show_results(
     for line in summary.report():
         display.say(line)
     display.say(
-        f"{summary.num_images} images, {len(detections.results)} detections, "
+        f"{counted(summary.num_images, 'image')}, "
+        f"{counted(len(detections.results), 'detection')}, "
         f"{detections.images_per_second:.2f} images/s ({runtime})"
     )
     write_results(path, detections.results)

@@ -13,7 +13,7 @@ from mindspore import Tensor
 
 from ..base.errors import UserError
 from ..base.files import remove_leftovers, temporary_folder
-from ..base.messages import one_line
+from ..base.messages import counted, one_line
 from ..checkpoints.file import require_file
 from ..detector import open_detector
 from ..FasterRcnn.soft_nms import unroll_rounds
@@ -31,7 +31,7 @@ from .publishing import publish
 _Names = Mapping[str, Sequence[str]]  # "inputs" and "outputs" -> the tensors' names in the file
 
 _INPUT_NAMES = ("image", "image_meta")
-_MOST_ROUNDS = 300  # of Soft-NMS, written one after the other: a dozen operators each
+_MOST_ROUNDS = 300  # of Soft-NMS, written one after the other: thirty operators each
 _RANDOM_INPUTS = 4  # how many are tried for one that the network finds something in
 
 
@@ -249,10 +249,11 @@ def _verdict(name: str, result: Comparison) -> str:
             f"random input ({result.unmatched} of {result.count} detections differ); nothing was "
             "kept, please report it with your configuration"
         )
+    detections = counted(result.count, "detection")
     if result.equal:
-        return f"{name} checked: equal to the network bit for bit ({result.count} detections)"
+        return f"{name} checked: equal to the network bit for bit ({detections})"
     return (
-        f"{name} checked: {result.count} detections, largest difference {result.box:.2g} px and "
+        f"{name} checked: {detections}, largest difference {result.box:.2g} px and "
         f"{result.score:.2g} in score, {result.unmatched} without a partner"
     )
 

@@ -11,21 +11,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..base.errors import UserError
-from ..base.messages import short_list
+from ..base.messages import in_number, short_list
 from .headers import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
     *(".wmv", ".flv", ".ogv"),
 )
-# Why an entry of a folder is left out, in the order of the note.
+# Why an entry of a folder is left out, in the order of the note; see `in_number`.
 _HIDDEN, _OTHER, _SPECIAL, _FOLDER, _CLOSED, _RESULTS = (
     "hidden",
     "of other kinds",
-    "no regular file(s)",
-    "folder(s) (--recursive takes what is in them)",
-    "folder(s) that cannot be looked into",
-    "folder(s) of results",
+    "no regular [file|files]",
+    "[folder|folders] (--recursive takes what is in [it|them])",
+    "[folder|folders] that cannot be looked into",
+    "[folder|folders] of results",
 )
 _CAMERA = re.compile(r"(?:/dev/video)?([0-9]{1,3})")
 _STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https")
@@ -280,7 +280,7 @@ def _left_out_text(left_out: dict[str, list[str]]) -> str:
     """Numbers, reasons and the first names, in one order."""
     order = (_HIDDEN, _OTHER, _SPECIAL, _FOLDER, _CLOSED, _RESULTS)
     return "; ".join(
-        f"{len(left_out[reason])} {reason}: {short_list(sorted(left_out[reason]))}"
+        f"{len(names)} {in_number(reason, len(names))}: {short_list(sorted(names))}"
         for reason in order
-        if reason in left_out
+        if (names := left_out.get(reason))
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..base.errors import UserError
 from ..base.files import make_folder, write_json
+from ..base.messages import counted
 from ..base.one_at_a_time import Task, exclusive, report_failure, say
 from ..storage.safe_zip import unzip
 from ..storage.transfer import UNPACKED, Uploader, download, read_marker
@@ -79,7 +80,7 @@ class Outputs:
         names = [f"loss_{self._rank}.log"] if self._rank and not everything else None
         count = self._uploader.upload(names)
         if count and not self._rank:
-            say(f"uploaded {count} file(s) to {self._uploader.url}")
+            say(f"uploaded {counted(count, 'file')} to {self._uploader.url}")
 
 
 @contextlib.contextmanager
@@ -155,7 +156,7 @@ def _copy_once(
         try:
             count = download(url, Path(folder), url_key, keep=keep)
             if count:
-                say(f"copied {count} file(s) from {url} to {folder}")
+                say(f"copied {counted(count, 'file')} from {url} to {folder}")
             if unpack:
                 _unpack(Path(folder))
             if not keep and not _has_files(folder):
@@ -173,7 +174,7 @@ def _unpack(folder: Path) -> None:
         status = archive.stat()
         state = [status.st_size, status.st_mtime_ns]
         if known.get(archive.name) != state:
-            say(f"unpacked {unzip(archive, folder)} file(s) of {archive}")
+            say(f"unpacked {counted(unzip(archive, folder), 'file')} of {archive}")
             known[archive.name] = state
             write_json(str(marker), known)
 

@@ -101,7 +101,7 @@ def line_chart(
     if diagonal:
         axes.axline((0, 0), (1, 1), color=_FAINT, linewidth=1, linestyle=":")
     low, high = x_range or (places[0], places[-1])
-    axes.set_xlim(low, high if high > low else low + 1)
+    axes.set_xlim(*((low, high) if high > low else (low - 0.5, low + 0.5)))  # one in the middle
     bottom, top = y_range
     if top is None:
         highest = max(float(np.nanmax(curve.y)) for curve in drawn)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..base.messages import counted
 from ..data.records import ImageRecord
 from ..data.train_sample import Augmentation, Draws, Place, augment
 from ..images.augmentation import labelled
@@ -31,7 +32,7 @@ def truth_tile(
         class_names: of the labels from 1 on.
         text: the caption; default: the file's name and the number of its boxes.
     """
-    text = text or f"{printable(record.file_name)}: {len(record.labels)} boxes"
+    text = text or f"{printable(record.file_name)}: {counted(len(record.labels), 'box', 'boxes')}"
     return _tile(rgb, record.boxes, record.labels, record.crowd, class_names, text)
 
 

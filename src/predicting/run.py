@@ -10,7 +10,7 @@ import numpy as np
 from ..base.console import warn
 from ..base.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from ..base.files import remove_leftovers
-from ..base.messages import one_line
+from ..base.messages import counted, one_line
 from ..base.progress import Display, Progress
 from ..images.batching import NetworkInput
 from ..images.geometry import canvas_text
@@ -152,12 +152,16 @@ def write_predictions(
                 unreadable.append(video)
             if interrupted:
                 break
-    for name in written_files(options.formats, with_pictures=has_pictures):
+    written = written_files(options.formats, with_pictures=has_pictures)
+    for name in written:
         print(f"predictions: {output / name}")
+    for name in (PREDICTIONS, COCO, CSV):
+        if name not in written and (output / name).is_file():
+            print(f"note: {output / name} is of an earlier run, nothing of this one is in it")
     if unreadable:
-        kind = "inputs" if inputs.videos else "images"
+        kind = "input" if inputs.videos else "image"
         count = len(inputs.pictures) + len(inputs.videos)
-        print(f"not in them: {len(unreadable)} of {count} {kind}, which cannot be read")
+        print(f"not in them: {len(unreadable)} of {counted(count, kind)}, which cannot be read")
     if interrupted:
         warn("interrupted; what was found until then is written")
         return EXIT_INTERRUPTED

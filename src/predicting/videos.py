@@ -13,7 +13,7 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import replacing
-from ..base.messages import one_line
+from ..base.messages import counted, one_line
 from ..base.progress import Display, Progress
 from ..images.listing import Video
 from ..images.videos import VideoError, VideoReader, VideoWriter
@@ -129,11 +129,11 @@ class VideoRun:
         self, reader: VideoReader, video: Video, frames: int, rows: Path, mp4: Path | None
     ) -> None:
         where = rows if mp4 is None else f"{mp4}, {rows}"
-        self._display.say(one_line(f"{video.name}: {frames} frames -> {where}"))
+        self._display.say(one_line(f"{video.name}: {counted(frames, 'frame')} -> {where}"))
         if reader.lost:
             self._display.say(
-                f"note: {video.name} speaks of {reader.lost} frames more, which cannot be read; is "
-                "it whole?"
+                f"note: {video.name} speaks of {counted(reader.lost, 'more frame')}, which cannot "
+                "be read; is it whole?"
             )
 
 

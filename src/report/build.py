@@ -15,7 +15,7 @@ from ..model_utils.config import Config
 from ..model_utils.configuration.schema import SETTABLE
 from ..pages.page import render_page
 from . import checked
-from .curves import evaluation_charts, evaluation_table, training_charts
+from .curves import evaluation_charts, evaluation_table, training_charts, training_tiles
 from .data_summary import DataSummary, class_table, findings, split_table, summarize_data
 from .evaluation import evaluation_part
 from .evaluation_of_results import evaluate_results_file
@@ -92,6 +92,7 @@ def _values(run: RunFiles, config: Config, pictures: int) -> dict[str, Any]:
         "tiles": tiles(run, config, data),
         "notes": [one_line(note) for note in run.notes],
         "training": training_charts(run.training),
+        "training_tiles": training_tiles(run.training),
         "history_charts": evaluation_charts(run.evaluations, names),
         "history": evaluation_table(run.evaluations, names) if run.evaluations else None,
         "evaluation": evaluation,

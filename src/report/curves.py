@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..pages.charts import COLORS, Chart, Curve, line_chart
-from ..pages.elements import Cell, Column, Table, count_cell, number_cell
+from ..pages.elements import Cell, Column, Table, Tile, count_cell, number_cell
 from ..pictures.loss_curve import smooth
 from ..run_record.schema import PER_CLASS, Row
 
@@ -44,7 +44,7 @@ def training_charts(rows: Sequence[Row]) -> list[Chart]:
     Args:
         rows: of a training, in its order.
     """
-    if not rows:
+    if len(rows) < 2:  # of one there are `training_tiles`
         return []
     steps = _column(rows, "step")
     ends = _epoch_ends(rows)
@@ -81,6 +81,23 @@ def training_charts(rows: Sequence[Row]) -> list[Chart]:
     return [chart for chart in charts if chart]
 
 
+def training_tiles(rows: Sequence[Row]) -> list[Tile]:
+    """Return the numbers of a training that is too short for curves; none of others.
+
+    Args:
+        rows: of a training.
+    """
+    if len(rows) != 1:
+        return []
+    named = {"total_loss": "Total loss", **_PARTS, **{key: title for title, key, _ in _MEASURES}}
+    digits = {key: "3g" if key == "learning_rate" else f"{most}f" for _, key, most in _MEASURES}
+    return [
+        Tile(title, f"{rows[0][key]:,.{digits.get(key, '4f')}}")
+        for key, title in named.items()
+        if rows[0].get(key) is not None
+    ]
+
+
 def evaluation_charts(rows: Sequence[Row], class_names: Sequence[str]) -> list[Chart]:
     """Draw what the evaluations of a training said, over the epochs.
 
@@ -88,7 +105,7 @@ def evaluation_charts(rows: Sequence[Row], class_names: Sequence[str]) -> list[C
         rows: of its evaluations.
         class_names: those to draw, as far as there are colours for.
     """
-    if not rows:
+    if len(rows) < 2:  # the table says it
         return []
     epochs = _column(rows, "epoch")
     groups = [

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.messages import counted
 from ..evaluation.analysis.schema import ERROR_KINDS
 from ..pages.charts import COLORS, Chart, Curve, line_chart
 from ..pages.elements import Cell, Column, Table, Tile, count_cell, number_cell
@@ -123,8 +124,9 @@ def _lead(report: Mapping[str, Any]) -> str:
     images, found = checked.count(counts.get("images")), checked.count(counts.get("detections"))
     return (
         f"{checked.text(subject.get('detector')) or 'A detector'}{after} on "
-        f"{checked.text(subject.get('annotations')) or 'pictures'}: {images or 0:,} pictures, "
-        f"{boxes or 0:,} boxes, {found or 0:,} detections."
+        f"{checked.text(subject.get('annotations')) or 'pictures'}: "
+        f"{counted(images or 0, 'picture')}, {counted(boxes or 0, 'box', 'boxes')}, "
+        f"{counted(found or 0, 'detection')}."
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..base.errors import UserError
 from ..base.file_names import find_image
-from ..base.messages import one_line
+from ..base.messages import counted, one_line
 from ..evaluation.analysis.picture_schema import Verdict
 from ..images.reading import read_image
 from ..pages.thumbnails import Thumbnail, thumbnail
@@ -141,13 +141,15 @@ def make_gallery(
         image = thumbnail(rgb)
         size, pixels = size + len(image.uri), pixels + height * width
         if size > _MOST_BYTES or pixels > _MOST_PIXELS:
-            gallery.notes.append(f"{len(gallery.shots)} pictures are enough for one page")
+            gallery.notes.append(f"{counted(len(gallery.shots), 'picture')}: enough for one page")
             break
         boxes, note = _boxes(entry, places)
         shown = checked.text(name)
         gallery.shots.append(Shot(shown, group, image, width, height, boxes, note))
     if missing > 1:
-        gallery.notes.append(f"{missing} pictures cannot be shown; above is why of the first one")
+        gallery.notes.append(
+            f"{counted(missing, 'picture')} cannot be shown; above is why of the first one"
+        )
     gallery.labels = list(places)
     return gallery
 
@@ -172,7 +174,7 @@ def _boxes(entry: Mapping[str, Any], places: dict[str, int]) -> tuple[list[Box],
     boxes = [_true_box(item, places) for item in truth[:_MOST_BOXES]]
     boxes += [_detected_box(item, places) for item in found[:_MOST_BOXES]]
     over = max(len(truth) - _MOST_BOXES, 0) + max(len(found) - _MOST_BOXES, 0)
-    note = f"{over} boxes are not drawn" if over else ""
+    note = f"{counted(over, 'more box', 'more boxes')} not drawn" if over else ""
     return [box for box in boxes if box is not None], note
 
 

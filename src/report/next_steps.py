@@ -7,7 +7,10 @@ from ..base.messages import one_line
 from ..base.program import command
 from ..model_utils.config import Config
 from ..pages.elements import CommandLine
-from ..run_record.schema import EVENTS_FOLDER
+from ..run_record.going_on import going_on
+from ..run_record.hooks import is_hook_name
+from ..run_record.schema import CALLBACKS, EVENTS_FOLDER
+from . import checked
 from .run_files import RunFiles
 
 _LONGEST = 20_000  # letters; a path has 4,096 bytes at most
@@ -24,12 +27,7 @@ def next_steps(run: RunFiles, config: Config) -> list[CommandLine]:
     settings = ("--config_path", str(run.settings_file.resolve())) if run.settings_file else ()
     steps = []
     if run.position and run.position[0] < config.epoch_size:
-        steps.append(
-            _line(
-                f"Go on with the training, after epoch {run.position[0]} of {config.epoch_size}",
-                *("train", *settings, "--resume", "auto", "--output_dir", folder),
-            )
-        )
+        steps.append(_going_on(run, f"after epoch {run.position[0]} of {config.epoch_size}"))
     if run.checkpoint:
         best = str(run.checkpoint.resolve())
         steps += [
@@ -60,6 +58,17 @@ def next_steps(run: RunFiles, config: Config) -> list[CommandLine]:
         )
     steps.append(_line("Make this page again", "report", folder))
     return steps
+
+
+def _going_on(run: RunFiles, place: str) -> CommandLine:
+    """How the training goes on; one that has ended early does so only without early stopping."""
+    names = checked.items(run.environment.get(CALLBACKS))
+    arguments = going_on(run.folder, run.settings_file, [n for n in names if is_hook_name(n)])
+    purpose = f"Go on with the training, {place}"
+    if run.stopped_early:
+        purpose += f", though it ended early ({run.stopped_early})"
+        arguments += " --early_stopping 0"
+    return CommandLine(purpose, one_line(f"{command('train')} {arguments}", _LONGEST))
 
 
 def _line(purpose: str, name: str, *arguments: str) -> CommandLine:

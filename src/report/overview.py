@@ -5,6 +5,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from ..base.messages import counted
 from ..model_utils.config import Config
 from ..pages.elements import Cell, Column, Table, Tile
 from . import checked
@@ -37,7 +38,7 @@ def lead(run: RunFiles, config: Config) -> str:
         run: what is in its folder.
         config: its configuration.
     """
-    parts = [f"{config.backbone}, {len(config.class_names)} classes"]
+    parts = [f"{config.backbone}, {counted(len(config.class_names), 'class', 'classes')}"]
     device = checked.text(run.environment.get("device"), 60)
     if device:
         parts.append(device)
@@ -61,7 +62,8 @@ def tiles(run: RunFiles, config: Config, data: DataSummary) -> list[Tile]:
         if last.get("total_loss") is not None:
             found.append(Tile("Total loss", f"{last['total_loss']:.4f}", "last row"))
         epochs = f"{last['epoch']} of {config.epoch_size}" if run.settings else f"{last['epoch']}"
-        found.append(Tile("Epochs", epochs, f"{last['step']:,} steps"))
+        early = ", ended early" if run.stopped_early else ""
+        found.append(Tile("Epochs", epochs, counted(last["step"], "step") + early))
         found += _time_tiles(run)
     counts = {name: f"{len(split.records):,}" for name, split in data.splits.items()}
     if "train" in counts:

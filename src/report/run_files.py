@@ -12,13 +12,14 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..base.foreign_files import is_regular_file, read_json
+from ..base.messages import counted
 from ..checkpoints.names import BEST_NAME, checkpoint_position, find_checkpoints
 from ..checkpoints.run_config import RUN_CONFIG, read_unasked
 from ..evaluation.analysis.schema import REPORT_NAME
 from ..model_utils.config import is_saved
 from ..pictures.loss_curve import global_steps, read_loss_log
 from ..run_record.reading import read_record
-from ..run_record.schema import METRICS, Row
+from ..run_record.schema import METRICS, STOPPED_EARLY, Row
 from . import checked
 
 CHECKPOINTS = "ckpt_0"
@@ -56,6 +57,11 @@ class RunFiles:
     newest: Path | None = None
     position: tuple[int, int] | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def stopped_early(self) -> str:
+        """Why the run ended before its last epoch; "" where it did not."""
+        return checked.text(self.environment.get(STOPPED_EARLY))
 
     @property
     def checkpoint(self) -> Path | None:
@@ -104,7 +110,7 @@ def _read_rows(run: RunFiles) -> None:
     run.training, run.evaluations = record.training, record.evaluations
     run.environment = record.environment
     if record.strange:
-        run.notes.append(f"{METRICS}: {record.strange} lines are no rows, and are left out")
+        run.notes.append(f"{METRICS}: {counted(record.strange, 'line')} left out: no rows")
 
 
 def _read_loss_log(run: RunFiles) -> None:

@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ..base.messages import counted
 from ..model_utils.config import DEFAULT_CONFIG
 from ..model_utils.configuration import yaml_files
 from ..model_utils.configuration.schema import RULES
@@ -27,6 +28,11 @@ class SettingTables(NamedTuple):
 
     changed: Table
     same: Table | None
+
+    @property
+    def differ(self) -> str:
+        """How many keys differ, as a sentence begins."""
+        return counted(len(self.changed.rows), "key differs", "keys differ")
 
 
 def setting_tables(settings: Mapping[str, Any]) -> SettingTables:

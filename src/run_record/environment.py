@@ -20,7 +20,7 @@ from ..base.program import version
 from ..model_utils.config import Config
 from ..model_utils.device_adapter import device_name, processor_name
 from .reading import read_environment
-from .schema import ENVIRONMENT
+from .schema import CALLBACKS, ENVIRONMENT, STOPPED_EARLY
 
 # What a run's numbers and speed depend on.
 _PACKAGES = (
@@ -70,14 +70,24 @@ def write_environment(
         "epoch": epoch,
         "command": list(sys.argv),
         **environment(config, world_size),
-        "callbacks": list(config.callbacks),
+        CALLBACKS: list(config.callbacks),
         "earlier": _earlier(folder) if resumed else [],
     }
-    try:
-        write_json(folder / ENVIRONMENT, content)
-    except OSError as error:
-        warn(f"WARNING: {folder / ENVIRONMENT}: cannot be written ({error.strerror or error})")
+    _write(folder, content)
     return content
+
+
+def note_early_end(folder: Path, reason: str) -> None:
+    """Write into `environment.json` that the run has ended before its last epoch.
+
+    Args:
+        folder: of the run.
+        reason: why.
+    """
+    try:
+        _write(folder, {**read_environment(folder), STOPPED_EARLY: reason})
+    except UserError as error:
+        warn(f"note: {error}")
 
 
 def environment(config: Config, world_size: int = 1) -> dict[str, Any]:
@@ -102,6 +112,13 @@ def environment(config: Config, world_size: int = 1) -> dict[str, Any]:
         "memory_mb": None if memory is None else round(memory / 1e6, 1),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
+
+
+def _write(folder: Path, content: dict[str, Any]) -> None:
+    try:
+        write_json(folder / ENVIRONMENT, content)
+    except OSError as error:
+        warn(f"WARNING: {folder / ENVIRONMENT}: cannot be written ({error.strerror or error})")
 
 
 def _earlier(folder: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,16 @@ from .callback import Callback
 
 METHODS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+_LONGEST_NAME = 500  # letters
+
+
+def is_hook_name(name: object) -> bool:
+    """Say whether something is written like the name of a hook, `module.Class`.
+
+    Args:
+        name: such as a file of somebody else has it.
+    """
+    return isinstance(name, str) and len(name) <= _LONGEST_NAME and bool(_NAME.fullmatch(name))
 
 
 def load_callback(name: str) -> Any:
@@ -30,7 +40,7 @@ def load_callback(name: str) -> Any:
     Raises:
         UserError: there is no such class, it has no method of `Callback`, or it cannot be made.
     """
-    if not _NAME.fullmatch(name):
+    if not is_hook_name(name):
         raise UserError(f"callbacks: {name!r} is no name of a class; write module.Class")
     module_name, _, class_name = name.rpartition(".")
     try:

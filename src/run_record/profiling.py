@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from ..base.messages import counted
 from .callback import Callback, RunInfo
 from .schema import PROFILE_FOLDER
 
@@ -48,4 +49,4 @@ class Profiling(Callback):
         if profiler is not None:
             profiler.stop()
             profiler.analyse()
-            self._say(f"profile of {self._steps} steps: {self._folder}")
+            self._say(f"profile of {counted(self._steps, 'step')}: {self._folder}")

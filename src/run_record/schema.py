@@ -10,6 +10,7 @@ TRAINING_TABLE = "metrics.csv"  # the rows of kind `TRAIN`
 EVALUATION_TABLE = "evaluations.csv"  # the rows of kind `EVAL`
 ENVIRONMENT = "environment.json"
 LOG = "log.txt"
+CALLBACKS, STOPPED_EARLY = "callbacks", "stopped_early"  # keys of `ENVIRONMENT`
 EVENTS_FOLDER = "tensorboard"
 SUMMARY_FOLDER = "summary"
 PROFILE_FOLDER = "profile"

@@ -11,6 +11,7 @@ from mindspore import nn
 
 from .. import detector
 from ..base.errors import UserError
+from ..base.messages import counted
 from ..base.progress import Display
 from ..checkpoints.file import describe_model
 from ..checkpoints.pretrained import load_pretrained
@@ -160,9 +161,10 @@ def settle_classes(config: Config, ranks: Ranks, say: Callable[[str], None]) -> 
 def _opening(run: Run) -> str:
     """The line that a run begins with."""
     return (
-        f"training on {run.data.num_images} images: {run.config.epoch_size} epochs of "
-        f"{run.steps_per_epoch} steps, {_batches_of_step(run.config)} on "
-        f"{run.ranks.world_size} device(s); output in {run.folder.path.resolve()}"
+        f"training on {counted(run.data.num_images, 'image')}: "
+        f"{counted(run.config.epoch_size, 'epoch')} of {counted(run.steps_per_epoch, 'step')}, "
+        f"{_batches_of_step(run.config)} on {counted(run.ranks.world_size, 'device')}; "
+        f"output in {run.folder.path.resolve()}"
     )
 
 
@@ -207,7 +209,8 @@ def run_rates(
     say(
         f"learning rate {rate:.6g}: base_lr {config.base_lr:g} for {config.lr_base_batch} "
         f"images a step, scaled to {batch} "
-        f"({config.batch_size} on each of {world_size} device(s){times})"
+        f"({config.batch_size} on {'each of ' if world_size > 1 else ''}"
+        f"{counted(world_size, 'device')}{times})"
     )
     for line in without_effect(config):
         say(line)
@@ -242,7 +245,7 @@ def validation_of(
     """Return the validation images and their ground truth, None when nothing is evaluated.
 
     Args:
-        config: uses eval_interval, report and what says where the data is.
+        config: uses eval_interval, report, eval_losses, num_gts and the keys of the data.
         training: the images that the run trains on.
         ranks: the processes of the run.
         say: prints a line.
@@ -263,6 +266,14 @@ def validation_of(
         say(
             f"warning: eval_interval: {truth.source} has no annotations to judge by: there "
             "will be no numbers and no best checkpoint"
+        )
+    counts = [len(record.labels) for record in data.records] if config.eval_losses else []
+    over = sum(count > config.num_gts for count in counts)
+    if over:
+        say(
+            f"note: eval_losses: {counted(over, 'validation image has', 'validation images have')} "
+            f"more than num_gts {config.num_gts} boxes, up to {max(counts)}; the losses are of the "
+            "largest ones"
         )
     return data, truth
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..base.errors import UserError
-from ..base.messages import short
+from ..base.messages import counted, short
 from ..run_record.schema import (
     COCO_METRICS,
     NUMBERS_OF_TRAINING,
@@ -82,14 +82,15 @@ class BestMetric:
 
     def why_over(self) -> str:
         """Say why, when the run is over."""
+        times = counted(self._waited, "evaluation" if self.of_evaluation else "epoch")
         return (
-            f"{self.metric} was not better by more than {self._delta:g} in {self._waited} "
-            f"evaluations; the best so far, {self}"
+            f"{self.metric} was not better by more than {self._delta:g} in {times}; the best so "
+            f"far, {self}"
         )
 
     def state(self) -> dict[str, Any]:
         """Return what another run needs to go on, as plain JSON values; empty before a number."""
-        if self._value is None:
+        if self._level is None:
             return {}
         return {
             "metric": self.metric,

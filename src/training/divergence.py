@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..base.messages import counted
 from ..FasterRcnn.names import LOSS_NAMES
 from ..network_define import LossScaler
 
@@ -73,7 +74,7 @@ class DivergenceGuard:
         if not np.isfinite(step.losses).all():
             raise TrainingDiverged(_message("a loss is not finite", step))
         if self.skipped > MAX_SKIPPED_STEPS:
-            cause = f"the gradients of {self.skipped} steps in a row are not finite"
+            cause = f"the gradients of {counted(self.skipped, 'step')} in a row are not finite"
             raise TrainingDiverged(_message(cause, step))
         if not is_finite:
             self._say(

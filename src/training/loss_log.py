@@ -43,6 +43,9 @@ class LossLog:
             killed later, are taken out. A log that is damaged is kept under another name, and its
             sound lines are taken over.
 
+    Attributes:
+        means: (6,) float64, of the steps since the last line; right after a line, what it says.
+
     Raises:
         UserError: when the file cannot be begun.
     """
@@ -58,31 +61,27 @@ class LossLog:
         self.path = Path(path)
         self.interval = interval
         self.steps_per_epoch = steps_per_epoch
+        self.means = np.zeros(len(LOSS_NAMES))
         self._sums = np.zeros(len(LOSS_NAMES))
         self._count = 0
         self._lines = LineLog(self.path, _lines_until(self.path, resume_at) if resume_at else [])
 
-    def update(
-        self, epoch: int, step: int, losses: Sequence[float] | np.ndarray
-    ) -> np.ndarray | None:
-        """Take the losses of a step; return the means of the line that became due, if one did.
+    def update(self, epoch: int, step: int, losses: Sequence[float] | np.ndarray) -> bool:
+        """Take the losses of a step; say whether that made a line, which has `means`.
 
         Args:
             epoch, step: from 1; the step counts within its epoch.
             losses: (6,) in the order of `names.Losses`.
-
-        Returns:
-            (6,) float64, or None.
         """
         self._sums += np.asarray(losses, np.float64)
         self._count += 1
+        self.means = self._sums / self._count
         if step % self.interval and step != self.steps_per_epoch:
-            return None
-        means = self._sums / self._count
+            return False
         self._sums[:] = 0
         self._count = 0
-        self._lines.write(loss_line(epoch, step, means))
-        return means
+        self._lines.write(loss_line(epoch, step, self.means))
+        return True
 
     def sync(self) -> None:
         """Put what has been written on the disk, as far as that is possible."""

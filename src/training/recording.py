@@ -17,7 +17,7 @@ from ..run_record.environment import write_environment
 from ..run_record.hooks import Hooks, load_callback
 from ..run_record.metrics_log import MetricsLog
 from ..run_record.recorder import Recorder
-from ..run_record.schema import COCO_METRICS
+from ..run_record.schema import CALLBACKS, COCO_METRICS
 from .best import BestMetric, require_metric
 from .run_folder import RunFolder
 
@@ -127,7 +127,7 @@ def begin_record(run: "Run", *, resumed: bool) -> None:
         epoch=at.epoch,
         resumed=resumed,
     )
-    before = environment["earlier"][-1].get("callbacks") if environment["earlier"] else None
+    before = environment["earlier"][-1].get(CALLBACKS) if environment["earlier"] else None
     missing = [name for name in before or [] if name not in config.callbacks]
     if missing:
         run.display.say(

@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import nn
 
 from ..base.errors import DamagedFileError, UserError
-from ..base.messages import short
+from ..base.messages import counted, short
 from ..checkpoints.file import Checkpoint, describe_model
 from ..checkpoints.loading import load_training_state, require_training_state, set_parameter
 from ..checkpoints.meta import images_of_step
@@ -254,7 +254,8 @@ def _changes_of_step(meta: Mapping[str, Any], config: Config, world_size: int) -
     """Say what of a step is not as it was in the checkpoint's run."""
     changes = []
     if world_size != meta["world_size"]:
-        changes.append(f"{meta['world_size']} process(es), this one has {world_size}")
+        processes = counted(meta["world_size"], "process", "processes")
+        changes.append(f"{processes}, this one has {world_size}")
     batches = meta.get("accumulate_steps", 1)
     if config.accumulate_steps != batches:
         changes.append(f"accumulate_steps {batches}, this one has {config.accumulate_steps}")

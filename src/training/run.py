@@ -16,11 +16,13 @@ from ..checkpoints.names import BEST_NAME, checkpoint_name
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, images_per_step, iterate
 from ..evaluation.run import GroundTruth
+from ..FasterRcnn.names import total_loss
 from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
 from ..network_define import TrainingStep
 from ..processes.ranks import Ranks
 from ..report.build import try_report
+from ..run_record.environment import note_early_end
 from ..run_record.recorder import Recorder
 from ..run_record.schema import Row
 from .best import BestMetric
@@ -31,7 +33,7 @@ from .run_folder import RunFolder
 from .saving import CheckpointSaver
 from .step_report import StepReport
 from .stop_signals import StopSignals
-from .validation import Validation, validate
+from .validation import validate
 from .weights import Weights
 
 EXIT_STOPPED = 143  # of a rank that leaves because another one was told to
@@ -89,10 +91,9 @@ class Run:
     _is_save_due: bool = False
 
     def next_epoch(self) -> bool:
-        """Move on to the next epoch if the current one is done; False after the last one, or when
-        the run gets no better."""
+        """Move on to the next epoch if the current one is done; False where none comes."""
         if self.epoch_is_done():
-            if self.position.epoch >= self.config.epoch_size or self._gets_no_better():
+            if self._is_last_epoch() or self._ends_early():
                 return False
             self.position.next_epoch()
         self.train_one_step.set_train(True)
@@ -102,19 +103,18 @@ class Run:
         """Say whether all steps of the current epoch have been made."""
         return self.position.step_in_epoch >= self.steps_per_epoch
 
-    def _is_due(self, every: int) -> bool:
+    def _is_due(self, every: int, *, is_last: bool) -> bool:
         """Say so of what is done after `every` epochs (0: never) and after the last one."""
-        epoch = self.position.epoch
-        return every > 0 and (epoch % every == 0 or epoch == self.config.epoch_size)
+        return every > 0 and (self.position.epoch % every == 0 or is_last)
 
     def _is_last_epoch(self) -> bool:
         """Say whether no epoch comes after the current one."""
-        return self.position.epoch == self.config.epoch_size
+        return self.position.epoch >= self.config.epoch_size
 
-    def _evaluation_is_due(self) -> bool:
-        """Say so every `eval_interval` epochs, and for a report after the last one."""
-        at_the_end = self.config.report and self._is_last_epoch()
-        return at_the_end or self._is_due(self.config.eval_interval)
+    def _is_over(self) -> bool:
+        """Say, to all ranks alike, whether the run gets no better; rank 0 knows."""
+        over = self.best is not None and self.best.is_over()
+        return bool(self.ranks.all_reduce([over])[0])
 
     def batches(self, stop: StopSignals) -> Iterator[list[tuple[Tensor, ...]]]:
         """Yield the batches of every step that is left of the epoch; fewer after a wish to stop.
@@ -196,13 +196,16 @@ class Run:
         Args:
             step: what it gave.
         """
-        means = self.log.update(step.epoch, step.step_in_epoch, step.losses)
-        self.step_report.show(step)
+        is_due = self.log.update(step.epoch, step.step_in_epoch, step.losses)
+        means = self.log.means
+        if is_due:
+            means = self.ranks.all_reduce(means) / self.ranks.world_size
+        self.step_report.show(step, total_loss(means))
         self.recorder.step(step.global_step, step.grad_norm, self.step_report.elapsed)
-        if means is not None:
+        if is_due:
             self.recorder.training(
                 self._place(),
-                (self.ranks.all_reduce(means) / self.ranks.world_size).tolist(),
+                means.tolist(),
                 learning_rate=float(step.rate),
                 loss_scale=step.loss_scale,
             )
@@ -254,7 +257,7 @@ class Run:
                 f"epoch {self.position.epoch} ended after {self.position.step_in_epoch} of "
                 f"{self.steps_per_epoch} steps"
             )
-        if self._is_due(self.config.save_checkpoint_epochs):
+        if self._is_due(self.config.save_checkpoint_epochs, is_last=self._is_last_epoch()):
             self.save()
 
     def save(self) -> None:
@@ -267,7 +270,7 @@ class Run:
             meta = self._meta(self.ranks.all_gather(self.log.state()))
             if self.ranks.rank == 0:
                 ends_epoch = self.epoch_is_done() and self._is_due(
-                    self.config.save_checkpoint_epochs
+                    self.config.save_checkpoint_epochs, is_last=self._is_last_epoch()
                 )
                 name = checkpoint_name(at.epoch, at.step_in_epoch)
                 if self.saver.save(name, meta, within_epoch=not ends_epoch):
@@ -298,14 +301,19 @@ class Run:
     def evaluate(self, stop: StopSignals) -> bool:
         """Evaluate after an epoch if it is due, keep the best weights; False means leave.
 
-        Every rank looks at its share of the images; rank 0 judges them all.
+        Every rank looks at its share of the images; rank 0 judges them all. A number of the
+        training comes first: the run's last epoch, which it may decide on, is evaluated.
 
         Args:
             stop: looked at while images are evaluated, and afterwards.
         """
-        row: Row | None = None
-        validation: Validation | None = None
-        if self._evaluation_is_due() and self.validation is not None:
+        judges_training = self.best is not None and not self.best.of_evaluation
+        if judges_training:
+            self.weights.share_statistics()
+            self._judge(self.recorder.newest)
+        is_last = self._is_last_epoch() or self._is_over()
+        due = self._is_due(self.config.eval_interval, is_last=is_last)
+        if self.validation is not None and (due or (self.config.report and is_last)):
             self.weights.share_statistics()
             with self.weights.evaluated():
                 validation = validate(
@@ -325,38 +333,36 @@ class Run:
                 for line in (f"evaluation after epoch {self.position.epoch}", *validation.lines()):
                     self.display.say(line)
                 row = self.recorder.evaluation(self._place(), validation.found, **validation.cost())
-        is_over = self._judge(row)
-        if validation is not None:
+                if not judges_training:
+                    self._judge(row)
             validation.look_closer(
                 self.config,
                 self.folder.path,
                 self.position.epoch,
-                is_last=is_over or self._is_last_epoch(),
+                is_last=is_last or (self.best is not None and self.best.is_over()),
                 say=self.display.say,
             )
         return not self.agree_to_stop(stop)
 
-    def _judge(self, evaluation: Row | None) -> bool:
-        """Write the weights when none were better; say whether the run gets no better (rank 0)."""
-        if self.best is None or self.ranks.rank:
-            return False
-        row = evaluation if self.best.of_evaluation else self.recorder.newest
-        if row and self.best.take(row, self.position.epoch) and self.config.keep_best:
+    def _judge(self, row: Row) -> None:
+        """Write the weights when none were better (rank 0)."""
+        if not self.best or self.ranks.rank or not self.best.take(row, self.position.epoch):
+            return
+        if self.config.keep_best:
             path = self.folder.keeper.path(BEST_NAME)
             if self.saver.save_weights(BEST_NAME, self._meta([])):
                 self.display.say(f"best so far, {self.best}: {path}")
                 self.recorder.saved(path)
             else:
                 self.best.not_kept()
-        return self.best.is_over()
 
-    def _gets_no_better(self) -> bool:
-        """Say whether early stopping ends the run, to all ranks alike; it is saved then."""
-        over = self.best is not None and self.best.is_over()
-        if not self.ranks.all_reduce([over])[0]:
+    def _ends_early(self) -> bool:
+        """Say whether the run gets no better; it is saved then."""
+        if not self._is_over():
             return False
-        if self.best:
+        if self.best and self.ranks.rank == 0:
             self.display.say(f"stopped early: {self.best.why_over()}")
+            note_early_end(self.folder.path, self.best.why_over())
         self.save()
         return True
 
@@ -388,12 +394,7 @@ class Run:
         self.saver.finish()
         self.display.say(f"done; checkpoints in {self.folder.keeper.folder.resolve()}")
         self.display.say(f"loss log: {self.log.path.resolve()}")
-        self._write_page()
+        wanted = self.config.run_report and self.ranks.rank == 0
+        if wanted and (path := try_report(self.config, self.folder.path)):
+            self.display.say(f"report: {path.resolve()}")
         return 0
-
-    def _write_page(self) -> None:
-        """Write the page on the run."""
-        if self.config.run_report and self.ranks.rank == 0:
-            path = try_report(self.config, self.folder.path)
-            if path:
-                self.display.say(f"report: {path.resolve()}")

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from ..base.errors import UserError
 from ..base.files import remove_leftovers, sync_folder
+from ..base.messages import counted
 from ..checkpoints.file import Checkpoint, require_file
 from ..model_utils.config import Config
 from ..processes.ranks import Ranks
 from ..processes.run_lock import hold_run_folder
+from ..run_record.going_on import going_on
 from .checkpoint_keeper import CheckpointKeeper
 from .resume import changed_lines, newest_checkpoint, open_start
 
@@ -55,7 +57,7 @@ class RunFolder:
         self._refuse_another_run()
         removed = remove_leftovers(checkpoints) + remove_leftovers(self.path)
         if removed:
-            say(f"removed {removed} half-written file(s) from {checkpoints}")
+            say(f"removed {counted(removed, 'half-written file')} from {checkpoints}")
 
     def _refuse_another_run(self) -> None:
         """Check that the checkpoints in the folder are those of the run that goes on.
@@ -96,16 +98,12 @@ class RunFolder:
             self._say(f"config.yaml is yours; the effective one is {self.settings}")
 
     def going_on(self, config: Config) -> str:
-        """Return the arguments with which the run goes on; `callbacks` are in no saved file.
+        """Return the arguments with which the run goes on.
 
         Args:
             config: the effective configuration.
         """
-        hooks = f" --callbacks {' '.join(config.callbacks)}" if config.callbacks else ""
-        return (
-            f"--config_path {self.settings.resolve()} --resume auto "
-            f"--output_dir {self.path.resolve()}{hooks}"
-        )
+        return going_on(self.path, self.settings, config.callbacks)
 
     def keep_settings(self, config: Config) -> None:
         """Write the configuration again if somebody has removed the run's folder.

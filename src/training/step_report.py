@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 
 from ..base.progress import Display, Part, clock_time
-from ..FasterRcnn.names import total_loss
 from .divergence import FinishedStep
 
 _NEWEST = 0.1  # the newest step's weight in the mean of their times
@@ -46,17 +45,18 @@ class StepReport:
         """Leave what happens until the next step (evaluation, saving) out of the time of a step."""
         self._last = None
 
-    def show(self, step: FinishedStep) -> None:
+    def show(self, step: FinishedStep, loss: float) -> None:
         """Take note of a finished step.
 
         Args:
             step: what it gave.
+            loss: the mean total loss of the steps since the last line, as the logs have it.
         """
         number = step.step_in_epoch
         parts = [
             Part(f"epoch {step.epoch}/{self._epochs} step {number}/{self._steps}"),
             Part(f"lr {step.rate:.6f}", 4),
-            Part(f"total_loss {total_loss(step.losses):.5f}", 2),
+            Part(f"total_loss {loss:.5f}", 2),
             *self._pace((self._epochs - step.epoch + 1) * self._steps - number),
         ]
         is_kept = number % self._interval == 0 or number == self._steps

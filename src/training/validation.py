@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import nn
 
 from ..base.errors import UserError
+from ..base.messages import counted
 from ..base.progress import Display
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
@@ -177,7 +178,7 @@ def validation_losses(
     except UserError:
         if records.num_images >= config.batch_size * ranks.world_size:
             raise
-        say(f"no validation losses: {records.num_images} images are fewer than a batch")
+        say(f"no validation losses: {counted(records.num_images, 'image')}, fewer than a batch")
         return None
     loss_net.set_train(False)
     sums, count = np.zeros(len(LOSS_NAMES)), 0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.base.errors import UserError
-from src.base.messages import LINE_LIMIT, one_line, short, short_list
+from src.base.messages import LINE_LIMIT, counted, in_number, one_line, short, short_list
 
 ANY_TEXT = st.text(st.characters(codec=None))  # halves of surrogate pairs too
 
@@ -58,3 +58,11 @@ def test_lists_are_cut_short():
     assert short_list(["a", 2]) == "a, 2"
     assert short_list(list("abcde")) == "a, b, c, d, ..."
     assert len(short_list(["x" * 10**6] * 10)) < 400
+
+
+def test_numbers_and_their_nouns_agree():
+    assert [counted(n, "box", "boxes") for n in (0, 1, 1234)] == ["0 boxes", "1 box", "1,234 boxes"]
+    assert counted(2, "picture") == "2 pictures"
+    text = "[box that leaves its|boxes that leave their] image as [x, y]"
+    assert in_number(text, 1) == "box that leaves its image as [x, y]"
+    assert in_number(text, 5) == "boxes that leave their image as [x, y]"

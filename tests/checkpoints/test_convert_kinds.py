@@ -510,7 +510,7 @@ def test_model_zoo_detectors(spelling):
 def test_leftovers_on_either_side_are_errors(small, kind):
     options = {"class_names": NAMES, "names_given": True}
     more = small[kind] | {"roi_heads.mask_head.mask_fcn1.weight": np.ones((4, 4), np.float32)}
-    with pytest.raises(UserError, match="1 parameters have no place .*mask_fcn1.weight"):
+    with pytest.raises(UserError, match="1 parameter has no place .*mask_fcn1.weight"):
         converted(more, **options)
     for name in small[kind]:
         if "layer2.1.bn1" in name or "res3.1.conv1.norm" in name or "anchor_deltas" in name:

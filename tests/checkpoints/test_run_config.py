@@ -50,10 +50,12 @@ def test_a_saved_configuration_gives_the_models_settings_only(run, tmp_path):
     saved.save(str(run.path))
     config, lines = adopt_run_config(plain)
     assert config == plain.replace(test_score_thr=0.2, coco_classes=["cat", "dog"])
-    assert lines == [
-        f"settings of {run.path}: test_score_thr, coco_classes",
-        f"note: of {run.path} only the model's settings are taken, not device_target, "
-        "compile_cache, output_dir, epoch_size, ...; name it with --config_path to use all of it",
+    assert lines == [f"settings of {run.path}: test_score_thr, coco_classes"]
+    # What else a run was asked for has no effect on what is found; the views of a picture have.
+    saved.replace(test_flip=True).save(str(run.path))
+    assert adopt_run_config(plain)[1][1:] == [
+        f"note: of {run.path} only the model's settings are taken, not test_flip; name it with "
+        "--config_path to use all of it"
     ]
     # What belongs to the checkpoint's own weights goes before it, what the user gives before all.
     assert not config.is_given("test_score_thr") and config.replace(seed=2).is_given("seed")

@@ -64,8 +64,8 @@ def record(boxes, stated_size=None):
 def test_fractions_are_reported_and_nothing_else_is_an_error(tmp_path):
     _, report = coco(tmp_path, with_boxes([0.1, 0.2, 0.3, 0.25], [5, 5, 20, 20]))
     assert report.counts == {"fractions": 1}
-    assert "look like fractions of its size" in "".join(report.lines())
-    with pytest.raises(UserError, match="no box is in pixels; 1 boxes .*multiply x by the image's"):
+    assert "looks like fractions of its size" in "".join(report.lines())
+    with pytest.raises(UserError, match="no box is in pixels; 1 box .*multiply x by the image's"):
         coco(tmp_path, with_boxes([0.1, 0.2, 0.3, 0.25], [5, 5, 0, 20]))
     with pytest.raises(UserError, match="look like fractions"):
         txt(tmp_path, "a.jpg 0.5,0.5,0.25,0.25,1\nb.jpg 0.1,0.2,0.3,0.4,1")  # centres and corners
@@ -85,7 +85,7 @@ def test_width_and_height_in_place_of_the_other_corner(tmp_path):
 
 def test_every_box_degenerate_names_the_cause(tmp_path):
     for options in ({"keep_empty": False}, {"keep_empty": True}):
-        with pytest.raises(UserError, match=r"1 boxes without a positive .*a.jpg \[3, 4, 3, 9"):
+        with pytest.raises(UserError, match=r"1 box without a positive .*a.jpg \[3, 4, 3, 9"):
             coco(tmp_path, with_boxes([3, 4, 0, 5]), **options)
 
 
@@ -112,7 +112,7 @@ def test_boxes_in_the_frame_before_the_rotation(tmp_path):
     image = {"id": 1, "file_name": "p.jpg", "width": 60, "height": 40}
     write_json(tmp_path / ANNO, {**with_boxes([2, 5, 20, 20], [35, 5, 20, 30]), "images": [image]})
     lines = "".join(ensure_mindrecord(make_config(tmp_path), "train").report.lines())
-    assert "1 images whose boxes fit the picture as it is stored" in lines and "exiftool" in lines
+    assert "1 image whose boxes fit the picture as it is stored" in lines and "exiftool" in lines
     assert "p.jpg is shown as 40x60, a box ends at 55,35" in lines
     write_json(tmp_path / ANNO, {**with_boxes([45, 5, 10, 30]), "images": [image]})
     with pytest.raises(UserError, match="no usable image is left.*EXIF rotation"):

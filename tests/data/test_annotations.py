@@ -88,7 +88,7 @@ def test_coco_record(tmp_path):
     np.testing.assert_array_equal(record.labels, [1, 2])  # by name: cat has category id 7
     np.testing.assert_array_equal(record.crowd, [False, False])
     assert record.stated_size == (80, 100)
-    assert report.lines() == [f"{tmp_path / 'anno.json'}: 1 images, 2 boxes"]
+    assert report.lines() == [f"{tmp_path / 'anno.json'}: 1 image, 2 boxes"]
 
 
 def test_coco_subset_and_order_of_classes(tmp_path):
@@ -301,7 +301,7 @@ def test_txt_rows(tmp_path):
     np.testing.assert_array_equal(records[0].boxes, [[1, 2, 3, 4], [5.5, 6, 7, 8]])
     assert records[0].labels.tolist() == [1, 2] and records[0].crowd.tolist() == [False, True]
     assert records[1].boxes.shape == (0, 4)
-    assert report.num_crowd == 1 and "(1 of them crowd regions)" in report.lines()[0]
+    assert report.num_crowd == 1 and "(1 of them a crowd region)" in report.lines()[0]
 
 
 def test_txt_names_that_look_difficult(tmp_path):

@@ -308,6 +308,14 @@ def sample(rgb, boxes, image_index=0, **changes):
     return make_train_sample(rgb, boxes, labels, crowd, image_index, target, settings)
 
 
+def test_of_too_many_boxes_the_largest_are_learned():
+    """As they are of training pictures, whose records have no more than fit."""
+    sides = [3, 20, 5, 30, 4, 10]
+    boxes = [[0, 0, side, side] for side in sides]
+    made = sample(np.zeros((64, 96, 3), np.uint8), boxes, flip_ratio=0.0)
+    assert made[2][:, 2].tolist() == [20, 5, 30, 10]
+
+
 @pytest.mark.parametrize("expand_ratio", [1.0, 3.0])
 def test_the_box_follows_the_object(expand_ratio):
     """A white rectangle on black: whatever is drawn, its box is around it in the result."""

@@ -242,7 +242,7 @@ def damage_compression(root):
     ("change", "words"),
     [
         (change_annotation, "instances_train2017.json has changed since its records were made"),
-        (change_image, "1 images have changed since their records were made (first: img_2.v1.jpg)"),
+        (change_image, "1 image has changed since their records were made (first: img_2.v1.jpg)"),
         (damage_records, "are damaged"),
         (damage_index, "are damaged"),
         (damage_compression, "are damaged"),
@@ -373,9 +373,9 @@ def test_odd_pictures_are_reported(root):
     black_end[:30] = 0  # the end of a BMP is the picture's top
     spoil(root, "img_2.v1.jpg", cv2.imencode(".bmp", black_end)[1].tobytes())
     lines = ensure_mindrecord(make_config(root), "train").report.lines()
-    (narrow,) = [line for line in lines if "images of 16 bits that use far fewer" in line]
+    (narrow,) = [line for line in lines if "1 image of 16 bits that uses far fewer" in line]
     assert "img_1.v1.jpg has values up to 3173 of 65535, like 12 bits: 12 of 255" in narrow
-    (zeros,) = [line for line in lines if "uncompressed images that end in zeros" in line]
+    (zeros,) = [line for line in lines if "1 uncompressed image that ends in zeros" in line]
     assert zeros.strip().startswith("1 ") and "img_2.v1.jpg" in zeros
 
 

@@ -40,6 +40,20 @@ def test_boxes_that_are_all_thin(sides, option):
     assert all(1 / 16 < ratio < 16 for ratio in config.anchor_ratios)
 
 
+@pytest.mark.parametrize(
+    "given, advice",
+    [
+        ([], "modern"),
+        (["--pre_trained", "a.ckpt"], None),
+        (["--box_convention", "legacy"], None),
+        (["--box_convention", "modern"], None),
+    ],
+)
+def test_a_training_from_scratch_is_advised_the_modern_convention(given, advice):
+    found, _ = advised([(40.0, 50.0)] * 3, *given)
+    assert found.keys().get("box_convention") == advice
+
+
 @settings(max_examples=4, deadline=None)
 @given(st.lists(st.tuples(SIDE, SIDE), min_size=1, max_size=6))
 def test_what_is_advised_loads(sides):

@@ -44,8 +44,8 @@ def test_pictures_are_chosen(root, tmp_path):
 @pytest.mark.parametrize(
     "own, message",
     [
-        (["--pictures", "0"], "--pictures 0 is not 1 to 1000"),
-        (["--draws", "x"], "invalid int value"),
+        (["--pictures", "0"], "--pictures: 0 is not 1 to 1000"),
+        (["--draws", "x"], "'x' is not a whole number"),
         (["--only", "cow"], "--only 'cow' is no class; there are dog, cat"),
         (["--split", "test"], "invalid choice"),
         (["--start", "9"], "no picture from number 9 on"),

@@ -63,9 +63,9 @@ def checked(root, tmp_path_factory):
 def test_the_text_names_what_is_wrong(checked):
     _, text = checked
     assert "classes: the 2 of" in text
-    assert "boxes without a positive width and height" in text
-    assert "1 missing or undecodable images, skipped: cut.jpg" in text
-    assert "1 boxes partly outside their image, clipped" in text
+    assert "1 box without a positive width and height" in text
+    assert "1 missing or undecodable image, skipped: cut.jpg" in text
+    assert "1 box partly outside its image, clipped" in text
     assert "validation pictures that are (nearly) the same as training pictures: 1" in text
     assert "val has no object of 1 of the 2 classes: dog" in text
     assert "\x1b" not in text
@@ -91,6 +91,7 @@ def test_the_advice_is_a_configuration(checked, root, tmp_path, capsys):
     config = load_config(["--config_path", path])
     assert (config.coco_root, config.class_names) == (str(root), ("dog", "cat"))
     assert config.num_gts == 16 and config.device_target == "CPU"
+    assert config.box_convention == "modern"  # no weights ask for another one
     content = json.loads((folder / "data_check.json").read_text())
     for item in content["advice"]:
         for key, value in item["keys"].items():
@@ -150,7 +151,7 @@ def test_annotations_and_a_folder(root, tmp_path, capsys):
         (["no-such-folder"], "DATA no-such-folder: no such file or folder"),
         (["{root}", "{root}"], "is too much after"),
         (["{root}/annotations/instances_val2017.json"], "give the folder of its pictures"),
-        (["{root}", "--pictures", "-1"], "--pictures -1 is not 0 or more"),
+        (["{root}", "--pictures", "-1"], "--pictures: -1 is not 0 or more"),
         (["{root}", "--picture", "1"], "'picture' is not a key"),
         (["a", "b", "c"], "'c' is too much"),
         ([], "coco_root is empty"),

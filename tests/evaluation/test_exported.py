@@ -53,12 +53,13 @@ def test_an_exported_model_gives_the_network_s_results(folder, tmp_path, capsys)
     truth = read_ground_truth(network_config, records)
     summary, expected = evaluate(SmallDetector(seed=4), network_config, records, truth)
     assert "\n".join(summary.lines) in out
-    found = json.loads((tmp_path / "results.json").read_text())
+    assert not (tmp_path / "results.json").exists()  # that is of the checkpoint's evaluation
+    found = json.loads((tmp_path / "onnx" / "results.json").read_text())
     assert len(found) > 7 and f"7 images, {len(found)} detections, " in out
     assert f"(onnxruntime {ONNXRUNTIME.__version__})" in out
     where = [(r["image_id"], r["category_id"]) for r in expected.results]
     assert [(r["image_id"], r["category_id"]) for r in found] == where
-    assert json.loads((tmp_path / "evaluation_report.json").read_text())["classes"]
+    assert json.loads((tmp_path / "onnx" / "evaluation_report.json").read_text())["classes"]
     for key in ("bbox", "score"):
         ours, theirs = ([r[key] for r in rows] for rows in (found, expected.results))
         assert np.allclose(ours, theirs, atol=1e-3)

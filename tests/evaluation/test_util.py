@@ -94,3 +94,22 @@ def test_what_does_not_fit_is_refused(annotations, tmp_path):
     with pytest.raises(UserError, match="only .'bbox'. can be evaluated"):
         coco_eval(None, {}, ["bbox", "segm"], dataset)
     assert not list(tmp_path.glob("a*bbox*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{}", "is no list of detections"),
+        ('[{"image_id": 1}]', "is no list of detections"),
+        ("[", "is not JSON"),
+        (None, "cannot be read: No such file"),
+        ("[" + " " * 200 + "]", "cannot be read: 0.0 MB, of at most"),
+    ],
+)
+def test_results_that_cannot_be_used(annotations, tmp_path, monkeypatch, text, problem):
+    monkeypatch.setattr("src.util._LARGEST_RESULTS", 100)
+    path = tmp_path / "results.bbox.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=problem):
+        coco_eval(None, {"bbox": str(path)}, ["bbox"], str(annotations))

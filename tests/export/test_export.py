@@ -246,7 +246,7 @@ def test_group_norm_is_mindspores_and_can_be_exported(tmp_path):
 
 
 def test_onnx_has_no_loops_for_very_many_detections(small, tmp_path, monkeypatch):
-    """Soft-NMS then makes a graph of a dozen operators a detection."""
+    """Soft-NMS then makes a graph of thirty operators a detection."""
     monkeypatch.setattr("src.detector.build_detector", lambda config: _SmallWithSoftNms())
     changes = {"test_nms_kind": "soft_linear", "test_max_per_img": 301}
     with pytest.raises(UserError, match="test_max_per_img: 301 .* give at most 300, ") as caught:

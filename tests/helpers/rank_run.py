@@ -13,12 +13,11 @@ from pathlib import Path
 
 from src.base.errors import run_entry
 from src.model_utils.config import load_config
-from src.model_utils.device_adapter import prepare_environment
+from src.model_utils.device_adapter import choose_device
 
 
 def main(argv):
-    config = load_config(argv)
-    prepare_environment(config.device_target)
+    config = choose_device(load_config(argv))
     from src.training.assembly import assemble_run
     from src.training.loop import run_training
     from tests.helpers.tiny_training import WatchedGuard, assemble_tiny

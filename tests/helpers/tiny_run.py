@@ -102,10 +102,9 @@ def use_tiny_detector(setattr_=setattr):
 
 
 def _main(argv):
-    from src.model_utils.device_adapter import prepare_environment
+    from src.model_utils.device_adapter import choose_device
 
-    config = load_config(argv)
-    prepare_environment(config.device_target)
+    config = choose_device(load_config(argv))
     from tests.helpers.tiny_training import train_tiny
 
     return train_tiny(config)

@@ -42,7 +42,7 @@ def test_a_folder_stands_for_every_kind_that_can_be_decoded(folder):
     assert names(found) == expected
     assert "2 hidden: ._a.JPG, .hidden.png" in note
     assert "2 of other kinds: g.gif, notes.txt" in note
-    assert "1 folder(s) (--recursive takes what is in them): sub" in note
+    assert "1 folder (--recursive takes what is in it): sub" in note
 
 
 def test_folders_of_folders_in_order_and_once(folder):
@@ -53,7 +53,7 @@ def test_folders_of_folders_in_order_and_once(folder):
     results = str(folder / "predictions")
     found, (note,) = find_images([str(folder)], recursive=True, results=results)
     assert names(found)[-2:] == ["z.webp", "y.bmp"] and names(found).count("z.webp") == 1
-    assert len(found) == 8 and "1 folder(s) of results: predictions" in note
+    assert len(found) == 8 and "1 folder of results: predictions" in note
 
 
 def test_what_is_no_regular_file_never_blocks(folder):
@@ -63,7 +63,7 @@ def test_what_is_no_regular_file_never_blocks(folder):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "s.jpg"))
     found, (note,) = find_images([str(folder)])
-    assert "3 no regular file(s): fifo.jpg, null.png, s.jpg" in note
+    assert "3 no regular files: fifo.jpg, null.png, s.jpg" in note
     assert "nowhere.jpg" in names(found)  # said when it is read: somebody meant it as a picture
     for name in ("fifo.jpg", "null.png", "s.jpg"):
         with pytest.raises(UserError, match="it is no regular file"):
@@ -108,7 +108,7 @@ def test_patterns_stand_for_files_of_the_known_kinds(folder, monkeypatch):
     monkeypatch.chdir(folder)
     found, (note,) = find_images(["*"])
     assert names(found) == ["a.jpg", "b.PNG", "c.jfif", "d.jpe", "e.jp2", "f.TIF"]
-    assert "2 of other kinds: g.gif, notes.txt; 1 folder(s)" in note
+    assert "2 of other kinds: g.gif, notes.txt; 1 folder " in note
     assert names(find_images(["**/*.[bw]*"])[0]) == ["y.bmp", "z.webp"]
     (folder / "[1].jpg").write_text("")
     assert names(find_images(["[1].jpg"])[0]) == ["[1].jpg"]  # a file of that name goes first

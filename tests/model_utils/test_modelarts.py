@@ -239,7 +239,7 @@ def test_processes_of_a_server_copy_once(tmp_path, monkeypatch, capfd):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(copied) == 20 and capfd.readouterr().out.count("copied 20 file(s)") == 1
+    assert len(copied) == 20 and capfd.readouterr().out.count("copied 20 files") == 1
     slow_config = settings(tmp_path, data_url=data, transfer_timeout=0.3)
     with (
         moxing_adapter.exclusive(str(tmp_path / "cache/data/data_url"), time.time(), 1.0),
@@ -340,7 +340,7 @@ def test_a_round_trip(s3, tmp_path, coco_zip, processes):
     there = s3.keys(f"{place}/out/")
     assert set(there) - {"log.txt"} == expected  # a launcher has its own
     assert all(there[name] == (out / name).stat().st_size for name in expected)
-    assert _printed(tmp_path, done).count("unpacked 17 file(s)") == 1
+    assert _printed(tmp_path, done).count("unpacked 17 files") == 1
     if processes > 1:
         return
     checkpoint = {

@@ -45,9 +45,9 @@ def test_a_sheet_is_the_same_again_and_another_one_in_another_epoch(arguments, t
 @pytest.mark.parametrize(
     "own, message",
     [
-        (["--pictures", "0"], "--pictures 0 is not 1 to 1000"),
-        (["--pictures", "x"], "invalid int value: 'x'"),
-        (["--epoch", "0"], "--epoch 0 is not 1 or more"),
+        (["--pictures", "0"], "--pictures: 0 is not 1 to 1000"),
+        (["--pictures", "x"], "'x' is not a whole number"),
+        (["--epoch", "0"], "--epoch: 0 is not 1 or more"),
         (["--augmentations", "[flip]"], "has to have resize once"),
         (["--picture", "3"], "'picture' is not a key"),
     ],

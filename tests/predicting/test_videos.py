@@ -77,6 +77,16 @@ def test_a_row_a_frame_and_a_video_of_the_same_length(capsys):
     assert "clip.mp4: 10 frames -> out/clip.mp4, out/clip.jsonl" in capsys.readouterr().out
 
 
+def test_files_of_an_earlier_run_are_named(capsys):
+    make_video("clip.mp4", frames=3)
+    Path("out").mkdir()
+    Path("out/predictions.json").write_text("[]")
+    assert look_at("clip.mp4", formats=("json", "csv")) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")] == [
+        "note: out/predictions.json is of an earlier run, nothing of this one is in it"
+    ]
+
+
 def test_frames_are_skipped_without_changing_the_duration():
     make_video("clip.mp4", frames=10, rate=10)
     assert look_at("clip.mp4", frame_step=3, max_frames=3) == 0

@@ -214,7 +214,7 @@ def tiny_arguments(root, output, **changes):
 @pytest.mark.slow
 def test_a_run_in_two_processes(root, tiny_two):
     output, text = tiny_two
-    assert "scaled to 2 (1 on each of 2 device(s))" in text
+    assert "scaled to 2 (1 on each of 2 devices)" in text
     assert sorted(p.name for p in output.glob("loss_*.log")) == ["loss_0.log", "loss_1.log"]
     assert (output / "loss_1.log").read_text() != (output / "loss_0.log").read_text()
     for epoch in (1, 2, 3):
@@ -292,7 +292,7 @@ def test_stopped_and_resumed_in_two_processes(root, tiny_two, tmp_path):
     # ... and by one process with the same batches: one epoch more.
     more = tiny_arguments(root, tmp_path, resume="auto", epoch_size=4)
     text = run(tmp_path, 1, more, TINY="1")
-    assert "its run had 2 process(es), this one has 1: that is epoch 3 step 10 here" in text
+    assert "its run had 2 processes, this one has 1: that is epoch 3 step 10 here" in text
     assert (tmp_path / "ckpt_0" / "faster_rcnn-4_10.ckpt").is_file()
     assert len(steps_of(tmp_path)) == 10
     places = [(row["epoch"], row["images"]) for row in read_record(tmp_path).training]

@@ -23,6 +23,7 @@ from src.report.overview import tiles
 from src.report.run_files import read_run
 from tests.helpers.jittered_boxes import jittered_results
 from tests.helpers.report_runs import EPOCHS, NAMES, Page, config_of, make_run
+from tests.helpers.run_records import write_run_record
 
 LOSS_LINE = (
     "epoch: {} step: {}, rpn_loss: 0.20000, rcnn_loss: 0.50000, rpn_cls_loss: 0.05000, "
@@ -161,6 +162,34 @@ def test_a_folder_of_an_earlier_version(tmp_path):
     }
     assert "coco_root is empty" in page.words
     assert "--resume auto" in page.words and "faster_rcnn-2_10.ckpt" in page.words
+
+
+def test_a_run_of_one_row_has_its_numbers_in_place_of_curves(tmp_path):
+    run, _, _ = make_run(tmp_path, images=2)
+    rows = write_run_record(run, epochs=1, steps=10, class_names=NAMES)
+    page = Page(write_report(load_config([]), run).read_text())
+    shown = page.tiles["training"]
+    assert shown["Total loss"] == f"{rows[0]['total_loss']:.4f}"
+    assert shown["Learning rate"] == f"{rows[0]['learning_rate']:.3g}"
+    assert "moving average" not in page.words and "Average precision" not in page.words
+    assert len(page.table("AP75")) == 1 and "Evaluation in training" in page.words
+
+
+def test_the_way_on_after_an_early_end(made, tmp_path):
+    """Hooks are in no configuration; the record names them, and a name alone is taken from it."""
+    run = shutil.copytree(made[0], tmp_path / "a run")
+    os.unlink(run / "ckpt_0/faster_rcnn-12_50.ckpt")
+    environment = json.loads((run / "environment.json").read_text())
+    environment["callbacks"] = ["hooks.Mine", "x; rm -rf /", 3]
+    (run / "environment.json").write_text(json.dumps(environment))
+    going_on = f"--resume auto --output_dir '{run}' --callbacks hooks.Mine"
+    words = Page(write_report(load_config([]), run).read_text()).words
+    assert going_on in words and "ended early" not in words and "rm -rf" not in words
+    environment["stopped_early"] = "ap was not better"
+    (run / "environment.json").write_text(json.dumps(environment))
+    page = Page(write_report(load_config([]), run).read_text())
+    assert f"{going_on} --early_stopping 0" in page.words
+    assert "though it ended early (ap was not better)" in page.words
 
 
 def test_detections_without_an_evaluation_are_evaluated(tmp_path):
@@ -344,8 +373,8 @@ def test_the_command(made, page, tmp_path, capsys):
     [
         ([], "no run is named"),
         (["--pictures", "3"], "no run is named"),
-        (["run", "--pictures", "49"], "--pictures 49 is not 0 to 48"),
-        (["run", "--pictures", "x"], "invalid int value"),
+        (["run", "--pictures", "49"], "--pictures: 49 is not 0 to 48"),
+        (["run", "--pictures", "x"], "--pictures: 'x' is not a whole number"),
     ],
 )
 def test_the_command_refuses(arguments, problem):

@@ -153,6 +153,13 @@ def test_eval_passes_its_arguments_on(bench, target):
     }
 
 
+def test_eval_without_an_annotation_file_takes_what_is_in_the_folder(bench):
+    """Of VOC, YOLO and LabelMe there is none; what a configuration file says does not count."""
+    call = bench.evaluate("none", bench.checkpoint, "resnet_v1_50", bench.coco)
+    assert call.code == 0, call.stderr
+    assert call.options["--anno_path"] == "" and call.options["--coco_root"] == str(bench.coco)
+
+
 @pytest.mark.parametrize("name", ["a model.onnx", "several.onnx"])
 def test_the_evaluation_of_an_exported_model_passes_its_arguments_on(bench, name):
     model = bench.root / name

@@ -93,12 +93,12 @@ def test_from_a_checkpoint_to_fifty_clients(checkpoint, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "argv, complaint",
     [
-        (["--port", "65536"], "--port 65536 is not between 0 and 65535"),
+        (["--port", "65536"], "--port: 65536 is not 0 to 65535"),
         (["--port", "http"], "argument --port"),
-        (["--min_score", "nan"], "--min_score nan is not between 0.0 and 1.0"),
-        (["--max_bytes", "0"], "--max_bytes 0 is not between"),
-        (["--queue", "0"], "--queue 0 is not between"),
-        (["--timeout", "inf"], "--timeout inf is not between"),
+        (["--min_score", "nan"], "--min_score: nan is not 0 to 1"),
+        (["--max_bytes", "0"], "--max_bytes: 0 is not 1 to"),
+        (["--queue", "0"], "--queue: 0 is not 1 to"),
+        (["--timeout", "inf"], "--timeout: inf is not 0.1 to"),
         (["--port", "0", "--device_target", "CPU"], "checkpoint_path is empty"),
         (["--host", "no such host", "--port", "0"], "choose another --host or --port"),
     ],

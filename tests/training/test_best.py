@@ -61,6 +61,14 @@ def test_another_metric_begins_anew():
 
 
 def test_weights_that_could_not_be_written_are_not_the_best():
+    best = BestMetric("ap", patience=2)
+    assert best.take({"ap": 0.3}, 1)
+    best.not_kept()
+    assert best.state()["level"] == 0.3 and best.state()["value"] is None
+    best = BestMetric("ap", patience=2, state=best.state())  # waits where it has waited
+    assert best.take({"ap": 0.2}, 2) and not best.is_over()
+    assert best.take({"ap": 0.3}, 3) and best.is_over()
+
     best = BestMetric("ap")
     best.take({"ap": 0.3}, 1)
     assert best.take({"ap": 0.5}, 2)

@@ -183,8 +183,8 @@ def test_steps_are_updates(root, tmp_path, capsys):
     assert run.steps_per_epoch == 3 and len(run.rates) == 6  # of 10 images
     assert train_tiny(config) == 0
     out = capsys.readouterr().out
-    assert "scaled to 3 (1 on each of 1 device(s), 3 times)" in out
-    assert "2 epochs of 3 steps, 3 batches of 1 on 1 device(s)" in out
+    assert "scaled to 3 (1 on 1 device, 3 times)" in out
+    assert "2 epochs of 3 steps, 3 batches of 1 on 1 device" in out
     record = read_record(tmp_path)
     assert [(row["step"], row["images"]) for row in record.training] == [
         (2, 6),

@@ -31,7 +31,7 @@ def test_a_line_an_interval_where_there_is_no_terminal():
     stream = io.StringIO()
     report = _report(stream, [100.0, 102.0, 104.0, 106.0])
     for number in (1, 2, 3, 4):
-        report.show(_step(number))
+        report.show(_step(number), 1.25)
     assert stream.getvalue().splitlines() == [
         f"epoch 1/2 step {number}/4  lr 0.005000  total_loss 1.25000  2000 ms/step  3.0 images/s"
         f"  left {left}"
@@ -42,16 +42,16 @@ def test_a_line_an_interval_where_there_is_no_terminal():
 def test_the_first_step_is_no_measure():
     stream = io.StringIO()
     report = _report(stream, [0.0, 50.0, 50.5, 51.0])
-    report.show(_step(4))
+    report.show(_step(4), 1.25)
     assert stream.getvalue() == "epoch 1/2 step 4/4  lr 0.005000  total_loss 1.25000\n"
 
 
 def test_pauses_are_no_part_of_a_step():
     stream = io.StringIO()
     report = _report(stream, [0.0, 1.0, 100.0, 101.0])
-    report.show(_step(1))
-    report.show(_step(2))
+    report.show(_step(1), 1.25)
+    report.show(_step(2), 1.25)
     report.pause()
-    report.show(_step(3))
-    report.show(_step(4))
+    report.show(_step(3), 1.25)
+    report.show(_step(4), 1.25)
     assert "1000 ms/step" in stream.getvalue().splitlines()[-1]

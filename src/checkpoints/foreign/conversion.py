@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ...base.messages import short_list
+from ...base.messages import counted, short_list
 from ...FasterRcnn.names import BACKBONES
 from ..backbones import (
     BackboneForm,
@@ -159,7 +159,8 @@ class ParameterPool:
         missing = [name for name in shapes if not self.has(name)]
         if missing:
             raise UserError(
-                f"{self.path}: {len(missing)} parameters are missing (the first is "
+                f"{self.path}: {counted(len(missing), 'parameter is', 'parameters are')} missing "
+                "(the first is "
                 f"{self.name_in_file(missing[0])}, which becomes {missing[0]}); nothing is written"
             )
         arrays, rows = {}, []
@@ -177,7 +178,8 @@ class ParameterPool:
             rows.append(Row(original, name, shape, notes(name)))
         if self.left:
             raise UserError(
-                f"{self.path}: {len(self.left)} parameters have no place in this project's network "
+                f"{self.path}: {counted(len(self.left), 'parameter has', 'parameters have')} no "
+                "place in this project's network "
                 f"({short_list(list(self.left.values()))}); nothing is written"
             )
         return arrays, rows

@@ -4,6 +4,7 @@
 import numpy as np
 
 from ...base.errors import UserError
+from ...base.messages import counted
 from ...FasterRcnn.names import NO_NORM
 from .classes import ClassPicker
 from .conversion import Conversion, ParameterPool
@@ -109,7 +110,7 @@ def fill_detector(
     conversion.settings.update(form.settings(), unused_outputs=len(picker.unused))
     conversion.class_names = picker.names
     conversion.kind += f", {backbone}"
-    conversion.assumed.append(f"{len(picker.names)} classes: {picker.origin}")
+    conversion.assumed.append(f"{counted(len(picker.names), 'class', 'classes')}: {picker.origin}")
 
 
 def _with_boxes(form: HeadForm, pool: ParameterPool, picker: ClassPicker) -> HeadForm:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ...base.messages import counted
 from .conversion import Conversion, Row, group_names
 
 # Of our names, and of torchvision's.
@@ -68,7 +69,7 @@ def rows_lines(rows: Sequence[Row], *, full: bool = False) -> Iterator[str]:
     for line in cells:
         padded = [cell.ljust(width) for cell, width in zip(line[:4], widths, strict=True)]
         yield f"  {'  '.join((*padded, line[4]))}".rstrip()
-    yield f"  {len(rows)} parameters in all, none missing, none left over"
+    yield f"  {counted(len(rows), 'parameter')} in all, none missing, none left over"
 
 
 def _part(name: str) -> str:

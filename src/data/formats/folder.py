@@ -4,12 +4,14 @@
 The folder comes from others. Nothing outside it is named, and everything read is bounded.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from ...base.console import warn
 from ...base.errors import UserError
 from ...base.foreign_files import read_bounded
 from ...base.messages import short
@@ -18,7 +20,7 @@ from ...images.sizes import shown_size
 
 T = TypeVar("T")
 
-_MOST_FILES = 10_000_000
+_MOST_FILES, _MOST_FOLDERS = 10_000_000, 200_000  # that are looked at: not a whole disk
 _READERS = 8  # threads: a file system of the network answers several at once
 _AT_ONCE = 10_000  # files that are waited for together
 
@@ -26,7 +28,7 @@ _AT_ONCE = 10_000  # files that are waited for together
 def files_in(folder: str, suffixes: Iterable[str], *, deep: bool = True) -> list[str]:
     """Return the files with these endings, without hidden ones.
 
-    Links to folders are followed, none of them twice.
+    Links to folders are followed within `folder`, none of them twice; it may be a link itself.
 
     Args:
         folder: need not exist.
@@ -41,10 +43,12 @@ def files_in(folder: str, suffixes: Iterable[str], *, deep: bool = True) -> list
     """
     ends = tuple(suffixes)
     found: list[str] = []
-    seen: set[tuple[int, int]] = set()
+    looked_at, seen = 0, set[tuple[int, int]]()
+    whole = os.path.realpath(folder)
     for place, folders, names in os.walk(folder, followlinks=True):
         status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
+        is_known = (status.st_dev, status.st_ino) in seen
+        if is_known or (os.path.islink(place) and place != folder and _leads_out(place, whole)):
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -54,9 +58,27 @@ def files_in(folder: str, suffixes: Iterable[str], *, deep: bool = True) -> list
         found += [
             start + name for name in names if name.lower().endswith(ends) and not is_hidden(name)
         ]
-        if len(found) > _MOST_FILES:
-            raise UserError(f"{folder} has more than {_MOST_FILES} files; give a smaller folder")
+        looked_at += len(names)
+        if looked_at > _MOST_FILES or len(seen) > _MOST_FOLDERS:
+            raise UserError(
+                f"{folder} has more than {_MOST_FILES:,} files or {_MOST_FOLDERS:,} folders; give "
+                "a smaller folder"
+            )
     return sorted(found)
+
+
+def _leads_out(link: str, whole: str) -> bool:
+    """Whether a link to a folder leads out of `whole`, as one to / would; that is said once."""
+    target = os.path.realpath(link)
+    if os.path.commonpath([target, whole]) == whole:
+        return False
+    _say_once(f"note: {link} leads to {target}, out of the data's folder, and is passed over")
+    return True
+
+
+@functools.lru_cache(maxsize=1000)
+def _say_once(line: str) -> None:
+    warn(line)
 
 
 def pictures_in(folder: str, *, deep: bool = True) -> list[str]:
@@ -243,6 +265,29 @@ def in_threads(work: Callable[[str], T], paths: Sequence[str]) -> Iterator[T]:
     with ThreadPoolExecutor(_READERS) as pool:
         for start in range(0, len(paths), _AT_ONCE):
             yield from pool.map(work, paths[start : start + _AT_ONCE])
+
+
+def readings(
+    work: Callable[[str], T], paths: Sequence[str], *, skips_broken: bool
+) -> Iterator[T | UserError]:
+    """Yield what `in_threads` does.
+
+    Args:
+        work: called in threads.
+        paths: what it is called with.
+        skips_broken: of a file that cannot be used, its error is yielded and not raised.
+
+    Raises:
+        UserError: `work` does, and nobody wants the rest.
+    """
+
+    def attempt(path: str) -> T | UserError:
+        try:
+            return work(path)
+        except UserError as error:
+            return error
+
+    return in_threads(attempt if skips_broken else work, paths)
 
 
 def shown_sizes(paths: Sequence[str]) -> list[tuple[int, int] | None]:

@@ -4,6 +4,7 @@
 import hashlib
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,25 +15,28 @@ from typing import Any, ClassVar, NamedTuple
 
 from ...base.digests import texts_digest
 from ...base.errors import UserError
-from ...base.foreign_files import read_json
+from ...base.foreign_files import parse_json
 from ...base.json_numbers import whole_number
 from ...base.messages import short
 from ..coco_file import CocoFile
 from .folder import (
     files_in,
     folders_in,
-    in_threads,
     inner_name,
     picture_ids,
     pictures_in,
     read_small,
+    readings,
+    stem_of,
 )
 from .part import PART_NAMES, WHOLE, CocoBuilder, Part
 
 _JSON = ".json"
 _LARGEST_FILE = 1 << 26  # bytes: a file may hold its picture
-# Read, a file can take thirty times its bytes: larger ones are read one at a time.
-_LARGE_FILE = 1 << 23  # bytes
+# Parsed, JSON can take thirty times its bytes: so much of it, without the picture, is parsed.
+_LARGEST_TEXT = 1 << 23  # bytes
+_PICTURE = re.compile(rb'"imageData"\s*:\s*"[A-Za-z0-9+/=]*"')  # in Base64
+_LARGE_FILE = 1 << 23  # bytes; larger files are read one at a time
 _one_large = Lock()
 _MOST_LOOKED_AT = 5  # files of a folder, to say whether they are LabelMe's
 _MARKS = (b'"shapes"', b'"imagePath"')  # what every file of LabelMe's has
@@ -70,11 +74,12 @@ class LabelMePart(Part):
     corners: ClassVar[bool] = True
     folder: str
 
-    def _digests(self) -> dict[str, str]:
+    def _digests(self) -> dict[str, str | UserError]:
         """The JSON files that are LabelMe's, relative to `root`, each with its content's digest."""
         found = files_in(os.path.join(self.root, self.folder), [_JSON])
         names = [os.path.join(self.folder, name) for name in found]
-        digests = in_threads(_digest, [os.path.join(self.root, name) for name in names])
+        paths = [os.path.join(self.root, name) for name in names]
+        digests = readings(_digest, paths, skips_broken=self.skips_broken)
         return {name: mark for name, mark in zip(names, digests, strict=True) if mark}
 
     def read(self, *, to_learn: bool = True) -> CocoFile:
@@ -86,7 +91,10 @@ class LabelMePart(Part):
         Raises:
             UserError: one of them cannot be read, or is not LabelMe's.
         """
-        files = list(in_threads(partial(read_labelme, self.root), list(self._digests())))
+        listed = list(self._digests())
+        read_one = partial(read_labelme, self.root)
+        read = list(readings(read_one, listed, skips_broken=self.skips_broken))
+        files = [file for file in read if isinstance(file, LabelMeFile)]
         used = sorted({name for file in files for name, *_ in file.boxes})
         builder = CocoBuilder(self.anno_path, used, _NAMING, lists_classes=False)
         names = [file.picture for file in files]
@@ -102,13 +110,22 @@ class LabelMePart(Part):
                 builder.box(corners, name)
             for kind in file.others:
                 builder.found("other_shape", f"{file.picture}: {kind}")
-        for name in self._unlabelled(set(names)):
+        broken = {name: file for name, file in zip(listed, read, strict=True) if file not in files}
+        for error in broken.values():
+            builder.found("broken_file", str(error))
+        for name in self._unlabelled(set(names), set(map(stem_of, broken))):
             builder.found("unlabelled", name)
         return builder.finish()
 
-    def _unlabelled(self, labelled: set[str]) -> list[str]:
+    def _unlabelled(self, labelled: set[str], broken: set[str]) -> list[str]:
+        """The pictures that no file is of; one called as a broken file may have one."""
         found = pictures_in(os.path.join(self.root, self.folder))
-        return [name for name in found if os.path.join(self.folder, name) not in labelled]
+        inner = {name: os.path.join(self.folder, name) for name in found}
+        return [
+            name
+            for name, path in inner.items()
+            if path not in labelled and stem_of(path) not in broken
+        ]
 
     def digest(self) -> str:
         """Return the digest of the JSON files.
@@ -116,7 +133,7 @@ class LabelMePart(Part):
         Raises:
             UserError: one of them cannot be read.
         """
-        return texts_digest(part for pair in self._digests().items() for part in pair)
+        return texts_digest(str(part) for pair in self._digests().items() for part in pair)
 
 
 def _digest(path: str) -> str:
@@ -177,10 +194,14 @@ def read_labelme(root: str, name: str) -> LabelMeFile:
 def _read(root: str, name: str) -> LabelMeFile:
     path = os.path.join(root, name)
     where = f"annotation file {path}"
+    data = _PICTURE.sub(b'"imageData":null', read_small(path, _LARGEST_FILE))
+    if len(data) > _LARGEST_TEXT:
+        raise UserError(
+            f"{where} has {len(data) / 1e6:.1f} MB besides its picture, of at most "
+            f"{_LARGEST_TEXT / 1e6:.1f} MB; split it"
+        )
     try:
-        content = read_json(path, _LARGEST_FILE)
-    except OSError as error:
-        raise UserError(f"{where} cannot be read: {error.strerror}") from None
+        content = parse_json(data)
     except ValueError as error:
         raise UserError(f"{where} is not valid JSON: {error}") from None
     shapes = content.get("shapes") if isinstance(content, dict) else None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...base.messages import counted
 from ..coco_file import CocoFile
 from ..records import AnnotationReport
 from .export import common_classes, output_name, write_coco
@@ -104,4 +105,8 @@ def _write(
         str(folder / "annotations" / f"instances_{name}.json"),
         {"images": images, "annotations": annotations, "categories": categories},
     )
-    return f"{name}: {len(images)} images, {len(annotations)} boxes of {len(names)} classes"
+    boxes, classes = (
+        counted(len(annotations), "box", "boxes"),
+        counted(len(names), "class", "classes"),
+    )
+    return f"{name}: {counted(len(images), 'image')}, {boxes} of {classes}"

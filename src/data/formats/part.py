@@ -3,7 +3,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from ...base.file_names import one_form
@@ -59,6 +59,11 @@ class Annotations(ABC):
             UserError: they cannot be read.
         """
 
+    @abstractmethod
+    def tolerant(self) -> "Annotations":
+        """Return the same annotations, of which files, rows and entries that cannot be used are
+        left out and reported, for a look at all that is wrong."""
+
     def options(self) -> dict[str, Any]:
         """What of the configuration, besides the keys of every data set, decides on the records."""
         return {}
@@ -73,6 +78,7 @@ class Part(Annotations):
         root: folder of the data set.
         anno_path, image_dir: see `Annotations`.
         layout: what wrote the data set, in words.
+        skips_broken: see `Annotations.tolerant`.
     """
 
     name: str
@@ -80,6 +86,11 @@ class Part(Annotations):
     anno_path: str
     image_dir: str
     layout: str
+    skips_broken: bool = field(default=False, kw_only=True)
+
+    def tolerant(self) -> "Part":
+        """Return the same part, of which what cannot be used is left out and reported."""
+        return replace(self, skips_broken=True)
 
     @abstractmethod
     def read(self, *, to_learn: bool = True) -> CocoFile:
@@ -119,6 +130,7 @@ class Part(Annotations):
             max_boxes=max_boxes,
             to_learn=to_learn,
             corners=self.corners,
+            skips_broken=self.skips_broken,
         )
 
 

@@ -137,14 +137,15 @@ def _shortened(names: Sequence[str]) -> list[str]:
     """Names without the folders that all of them have, each unique without its ending."""
     common = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last one behind a stem; those below are taken
     result = []
     for name in names:
         inner = os.path.relpath(name, common) if common else name
         stem, ending = os.path.splitext(_as_readers_see(inner))
-        free, number = stem, 1
+        free = stem
         while free in taken:
-            number += 1
-            free = f"{stem}_{number}"
+            numbers[stem] = numbers.get(stem, 1) + 1
+            free = f"{stem}_{numbers[stem]}"
         taken.add(free)
         result.append(free + ending)
     return result

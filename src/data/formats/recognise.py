@@ -5,8 +5,9 @@ import os
 from collections.abc import Callable
 
 from ...base.errors import UserError
-from ...base.messages import short_list
+from ...base.messages import counted, short_list
 from .coco import coco_parts
+from .folder import files_in, folders_in, pictures_in
 from .labelme import labelme_parts
 from .part import Part, ReadOptions, in_usual_order
 from .voc import voc_parts
@@ -25,6 +26,16 @@ _FINDERS: dict[str, _Finder] = {
     "labelme": lambda root, _yaml, _reading: labelme_parts(root),
 }
 KINDS = tuple(_FINDERS)
+# How each is recognised, in short.
+_MARKS = {
+    "coco": (
+        "COCO (annotations/instances_train2017.json, train/_annotations.coco.json, result.json)"
+    ),
+    "yolo": "YOLO (data.yaml, obj.data or classes.txt, and a text file a picture)",
+    "voc": "VOC (Annotations/*.xml, or XML files beside the pictures)",
+    "labelme": "LabelMe (JSON files beside the pictures)",
+}
+_ANNOTATIONS = (".json", ".xml", ".txt", ".yaml", ".yml", ".zip", ".csv")
 
 
 def find_parts(given: str, kind: str = AUTO, reading: ReadOptions | None = None) -> list[Part]:
@@ -68,11 +79,32 @@ def require_parts(given: str, kind: str = AUTO, reading: ReadOptions | None = No
         return parts
     if not os.path.isdir(given):
         raise UserError(f"{given}: no such folder; give the folder of a data set")
-    kinds = "COCO, VOC, YOLO or LabelMe" if kind == AUTO else f"kind {kind}"
-    raise UserError(
-        f"{given}: no data set of {kinds} was recognised in it; docs/data_formats.md shows the "
-        "layouts that are known"
+    raise UserError(f"{given}: {unrecognised(given, kind)}")
+
+
+def unrecognised(root: str, kind: str = AUTO) -> str:
+    """Say what was looked for in a folder in vain, and what is in it.
+
+    Args:
+        root: the folder.
+        kind: one of `KINDS`, or "auto".
+    """
+    wanted = _MARKS.values() if kind == AUTO else [_MARKS[kind]]
+    which = "" if kind == AUTO else f" of kind {kind}"
+    return (
+        f"no data set{which} was recognised in it; looked for {', '.join(wanted)}. "
+        f"{_content(root)}; docs/data_formats.md shows the layouts that are known"
     )
+
+
+def _content(root: str) -> str:
+    """What is in a folder, in words."""
+    folders, pictures = folders_in(root), pictures_in(root, deep=False)
+    texts = [name for name in files_in(root, _ANNOTATIONS, deep=False) if name not in pictures]
+    parts = [f"the folders {short_list(folders)}"] if folders else []
+    parts += [f"the files {short_list(texts)}"] if texts else []
+    parts += [counted(len(pictures), "picture")] if pictures else []
+    return f"It has {', '.join(parts)}" if parts else "It has no picture and no annotations"
 
 
 def named_parts(parts: list[Part], names: list[str], given: str) -> list[Part]:

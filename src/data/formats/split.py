@@ -9,11 +9,11 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...base.file_names import find_image
-from ...base.messages import short_list
+from ...base.messages import counted, short_list
 from ..coco_file import CocoFile
-from ..records import AnnotationReport
 from .coco import SPLIT_INFO, holding_folder
 from .export import coco_content
+from .findings import findings_of
 from .part import Part
 
 
@@ -87,11 +87,10 @@ def _largest_first(members: np.ndarray, sizes: np.ndarray, rng: np.random.Genera
 def split_part(
     part: Part,
     shares: Mapping[str, float],
-    report: AnnotationReport,
     *,
-    separator: str = "",
+    group: Callable[[Sequence[str]], Sequence[str]] = list,
     seed: int = 1,
-) -> dict[str, dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return the contents of the COCO files that a part becomes.
 
     The pictures stay where they are: names in the files are relative to the data set's folder.
@@ -99,12 +98,11 @@ def split_part(
     Args:
         part: what is split.
         shares: name -> share of the pictures, more than 0; they sum up to 1.
-        report: gets what was found.
-        separator: pictures whose names are equal up to it stay together; empty: none do.
+        group: returns the group of each of the pictures' names, which stays together.
         seed: decides among equals.
 
     Returns:
-        Name -> content.
+        Name -> content, and lines on what is odd in the annotations.
 
     Raises:
         UserError: the part cannot be read, or a share would get no picture.
@@ -115,17 +113,17 @@ def split_part(
         for key in ("image_id", "category_id"):
             annotation[key] = file.id_in_annotation(key, position)
     content = coco_content(part, file)
-    for finding, example in file.findings:
-        report.add(finding, example)
     names = [image.file_name for image in file.listed_images().values()]
-    parts = assign(group_names(names, separator), _has_class(file), list(shares.values()), seed)
+    groups = group(names)
+    parts = assign(groups, _has_class(file), list(shares.values()), seed)
     result = {}
     for number, name in enumerate(shares):
         chosen = [image for image, at in zip(content["images"], parts, strict=True) if at == number]
         if not chosen:
             raise UserError(
-                f"{part.anno_path}: {name} would get none of the {len(names)} pictures"
-                f"{' (groups stay together)' if separator else ''}; give it a larger share"
+                f"{part.anno_path}: {name} would get none of the {counted(len(names), 'picture')}"
+                f"{' (groups stay together)' if len(set(groups)) < len(names) else ''}; give it a "
+                "larger share"
             )
         ids = {image["id"] for image in chosen}
         rename = _renamer(part, name)
@@ -135,7 +133,7 @@ def split_part(
             "annotations": [a for a in content["annotations"] if a["image_id"] in ids],
             "categories": content["categories"],
         }
-    return result
+    return result, findings_of(part, file)
 
 
 def _has_class(file: CocoFile) -> np.ndarray:
@@ -180,6 +178,7 @@ def summary(contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for annotation in content["annotations"]:
             counts[annotation["category_id"]] = counts.get(annotation["category_id"], 0) + 1
         shown = [f"{c['name']} {counts[c['id']]}" for c in content["categories"]]
-        images, boxes = len(content["images"]), len(content["annotations"])
-        lines.append(f"{name}: {images} images, {boxes} boxes ({short_list(shown, 10)})")
+        images = counted(len(content["images"]), "image")
+        boxes = counted(len(content["annotations"]), "box", "boxes")
+        lines.append(f"{name}: {images}, {boxes} ({short_list(shown, 10)})")
     return lines

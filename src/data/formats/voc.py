@@ -25,6 +25,7 @@ from .folder import (
     picture_ids,
     pictures_in,
     read_small_text,
+    readings,
     small_digest,
     stem_of,
     without_ending,
@@ -77,15 +78,19 @@ class VocPart(Part):
             UserError: one of them cannot be read.
         """
         stems = self._stems()
-        read = list(in_threads(_read_if_there, [self._xml_of(stem) for stem in stems]))
+        paths = [self._xml_of(stem) for stem in stems]
+        read = list(readings(_read_if_there, paths, skips_broken=self.skips_broken))
         found = pictures_in(self.image_dir, deep=self.deep)
         pictures = {stem_of(name): name for name in reversed(found)}
         known = self._known_names()
-        used = {item.name for file in read if file for item in file.objects}
+        used = {item.name for file in read if isinstance(file, VocFile) for item in file.objects}
         names_in_order = [*known, *sorted(used - set(known))]
         builder = CocoBuilder(self.anno_path, names_in_order, _NAMING, lists_classes=bool(known))
         names = [_picture(pictures, *pair) for pair in zip(stems, read, strict=True)]
         for name, id_, file in zip(names, picture_ids(names), read, strict=True):
+            if isinstance(file, UserError):
+                builder.found("broken_file", str(file))
+                continue
             builder.image(id_, name, file.size if file else None)
             if file is None:
                 builder.found("no_labels", name)
@@ -171,12 +176,12 @@ def _digest(path: str) -> str:
     return small_digest(path, _LARGEST_FILE)
 
 
-def _picture(pictures: dict[str, str], stem: str, file: VocFile | None) -> str:
+def _picture(pictures: dict[str, str], stem: str, file: VocFile | UserError | None) -> str:
     """The picture of an XML file: the one called like it, else the one that it names."""
     if stem in pictures:
         return pictures[stem]
     folder = stem.rpartition("/")[0]
-    stated = file.file_name if file else ""
+    stated = file.file_name if isinstance(file, VocFile) else ""
     named = f"{folder}/{stated}" if folder else stated
     if stated and pictures.get(stem_of(named)) == named:
         return named

@@ -18,6 +18,7 @@ from .folder import (
     picture_ids,
     pictures_in,
     read_small_text,
+    readings,
     shown_sizes,
     small_digest,
     stem_of,
@@ -134,15 +135,16 @@ class YoloPart(Part):
         labels = [label_file(self.root, name) for name in names]
         sizes = shown_sizes([os.path.join(self.root, name) for name in names])
         builder = CocoBuilder(self.anno_path, self.names, _NAMING)
-        rows = in_threads(self._boxes, labels)
-        for name, id_, size, label, boxes in zip(
-            names, picture_ids(names), sizes, labels, rows, strict=True
-        ):
+        rows = readings(self._boxes, labels, skips_broken=self.skips_broken)
+        for name, id_, size, boxes in zip(names, picture_ids(names), sizes, rows, strict=True):
+            if isinstance(boxes, UserError):
+                builder.found("broken_file", str(boxes))
+                continue
             builder.image(id_, name, size)
             if boxes is None:
                 builder.found("no_labels", name)
             for box in boxes or ():
-                builder.box(in_pixels(box.corners, size or _NO_SIZE), self._name(box, label))
+                builder.box(in_pixels(box.corners, size or _NO_SIZE), self.names[box.number])
         return builder.finish()
 
     def _boxes(self, path: str) -> list[YoloBox] | None:
@@ -150,19 +152,18 @@ class YoloPart(Part):
         if not os.path.isfile(path):
             return None
         rows = enumerate(read_small_text(path, _LARGEST_FILE).splitlines(), start=1)
-        return [
+        boxes = [
             parse_row(row, f"{path}, line {number}", keypoints=self.keypoints)
             for number, row in rows
             if row.strip()
         ]
-
-    def _name(self, box: YoloBox, path: str) -> str:
-        if box.number >= len(self.names):
+        unknown = next((box.number for box in boxes if box.number >= len(self.names)), None)
+        if unknown is not None:
             raise UserError(
-                f"{path}: class {box.number} is none of the {len(self.names)} of "
+                f"{path}: class {unknown} is none of the {len(self.names)} of "
                 f"{self.names_path}, numbered from 0 ({short_list(self.names, 8)}); add it there"
             )
-        return self.names[box.number]
+        return boxes
 
     def digest(self) -> str:
         """Return the digest of the names of classes and pictures, and of the label files.

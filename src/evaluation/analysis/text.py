@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from ...base.messages import shown
+from ...base.messages import counted, shown
 from . import schema
 from .picture_schema import Picture
 
@@ -56,7 +56,9 @@ def _class_table(report: schema.EvaluationReport) -> list[str]:
         lines.append(f"{name:<{width}} {_row(row, row['best'])}")
     if len(rows) > len(named):
         left = len(rows) - len(named)
-        lines.append(f"... and {left} classes with a higher AP: {schema.REPORT_NAME}")
+        lines.append(
+            f"... and {counted(left, 'class', 'classes')} with a higher AP: {schema.REPORT_NAME}"
+        )
     best = report["overall"]["best"]
     lines.append(f"{'all classes':<{width}} {_row(report['summary'], best)}")
     return lines

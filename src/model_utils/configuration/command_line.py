@@ -7,16 +7,16 @@ from typing import Any
 
 import yaml
 
-from ...base.arguments import ArgumentParser
+from ...base.arguments import HELP, ArgumentParser
 from ...base.errors import UserError
 from ...base.messages import short
 from . import yaml_files
+from .derived import ConfigLike
 from .near_keys import CONFIG_PATH, nearest
 from .schema import RULES, SECTIONS, SETTABLE
 from .types import element_kind, is_list
 from .zoo import ZOO_KEYS
 
-_HELP = ("-h", "--help")
 _ALL = "all"  # --help all
 COMMAND_LINE = "command line"  # where the values come from
 
@@ -75,9 +75,19 @@ def parse(
     return config_path, {key: _to_value(key, text) for key, text in given.items()}
 
 
+def output_folder(config: ConfigLike, usual: str) -> str:
+    """Return where a command writes that is not a training.
+
+    Args:
+        config: its output_dir counts from the command line; a file's is where a training writes.
+        usual: the folder otherwise.
+    """
+    return config.output_dir if config.origin("output_dir") == COMMAND_LINE else usual
+
+
 def _keys_of_help(argv: Sequence[str], usual: Collection[str]) -> Collection[str]:
     """The keys that `--help` shows: the usual ones, or what the word behind it asks for."""
-    place = next((i for i, argument in enumerate(argv) if argument in _HELP), len(argv))
+    place = next((i for i, argument in enumerate(argv) if argument in HELP), len(argv))
     words = [word for word in argv[place + 1 : place + 2] if not word.startswith("-")]
     if words == [_ALL] or not (words or usual):
         return SETTABLE
@@ -110,7 +120,7 @@ def _build(
         epilog=_epilog(len(keys)),
         add_help=False,
     )
-    parser.add_argument(*_HELP, action="help", help=f"these keys; --help {_ALL}: every key")
+    parser.add_argument(*HELP, action="help", help=f"these keys; --help {_ALL}: every key")
     parser.add_argument(
         f"--{CONFIG_PATH}",
         metavar="FILE",

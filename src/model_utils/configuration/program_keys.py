@@ -14,14 +14,19 @@ _KEYS = {
     "eval": f"device_target checkpoint_path output_dir result_file {_VALIDATION} {_CANVAS} "
     f"backbone {_DETECTIONS} report",
     "predict": "device_target compute_type checkpoint_path output_dir coco_classes "
-    f"max_image_pixels {_SIZES} {_MODEL} {_DETECTIONS} test_nms test_nms_kind test_flip "
-    "test_scales",
+    f"max_image_pixels {_SIZES} {_MODEL} {_DETECTIONS} test_nms test_flip test_scales",
     "export": "device_target compute_type ckpt_file file_name file_format export_target check "
     f"coco_classes canvases {_SIZES} {_MODEL} {_DETECTIONS}",
     "eval-onnx": f"file_name output_dir result_file report {_VALIDATION} skip_bad_images "
     "max_image_pixels num_parallel_workers",
     "postprocess": "ann_file result_path result_file output_dir coco_classes test_max_per_img "
     "report",
+    "check": f"device_target output_dir {_DATA} image_dir anno_path train_data_type "
+    f"val_data_type {_SIZES} pre_trained num_gts batch_size epoch_size num_parallel_workers",
+    "browse": f"output_dir seed {_DATA} image_dir anno_path train_data_type val_data_type "
+    f"{_CANVAS} resize augmentations flip_ratio photometric expand_ratio crop_ratio scale_jitter",
+    "report": f"{_DATA} image_dir anno_path train_data_type val_data_type test_max_per_img "
+    "max_image_pixels",
     "augment-sheet": f"output_dir seed {_DATA} train_data_type {_CANVAS} resize min_size "
     "augmentations flip_ratio vertical_flip_ratio photometric expand_ratio crop_ratio "
     "scale_jitter min_visible",

@@ -77,14 +77,14 @@ def test_crowds_and_boxes_that_leave_the_picture(tmp_path, capsys):
         ("cat", [60.0, 40.0, 20.0, 20.0], 0),
     ]
     told = capsys.readouterr().out
-    assert "1 boxes without a positive width and height" in told
-    assert "1 annotations of images that the file does not list" in told
+    assert "1 box without a positive width and height" in told
+    assert "1 annotation of an image that the file does not list" in told
     _, boxes, _ = table(there_and_back(tmp_path / "coco", "yolo", tmp_path)[0])
     assert boxes["a_1.jpg"][2:] == [("cat", [60.0, 40.0, 4.0, 8.0], 0)]
     assert boxes["empty.jpg"] == []
     told = capsys.readouterr().out
-    assert "1 crowd regions, for which YOLO's files have no place" in told
-    assert "1 boxes partly outside their image, clipped" in told
+    assert "1 crowd region, for which YOLO's files have no place" in told
+    assert "1 box partly outside its image, clipped" in told
 
 
 def test_pixels_of_voc_come_back_too(tmp_path):
@@ -308,7 +308,7 @@ def test_numbers_that_json_does_not_have_are_dropped(command, value, tmp_path, c
         paths = list((root / "annotations").iterdir())
     read = [json.loads(path.read_text(), parse_constant=pytest.fail) for path in paths]
     assert sum(len(content["annotations"]) for content in read) == 5
-    assert "1 boxes with NaN or infinite coordinates, dropped" in capsys.readouterr().out
+    assert "1 box with NaN or infinite coordinates, dropped" in capsys.readouterr().out
 
 
 def test_other_numbers_that_json_does_not_have_are_refused(tmp_path):

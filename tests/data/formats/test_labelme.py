@@ -137,7 +137,7 @@ def test_large_files_are_read_one_at_a_time(tmp_path, monkeypatch):
         text = labelme_text(TRAIN[0], imagePath=f"p_{number}.jpg")
         write(tmp_path / f"p_{number}.json", text)
     inside, most = [], []
-    real = labelme.read_json
+    real = labelme.parse_json
 
     def counted(*arguments):
         inside.append(1)
@@ -146,10 +146,22 @@ def test_large_files_are_read_one_at_a_time(tmp_path, monkeypatch):
         inside.pop()
         return real(*arguments)
 
-    monkeypatch.setattr(labelme, "read_json", counted)
+    monkeypatch.setattr(labelme, "parse_json", counted)
     monkeypatch.setattr(labelme, "_LARGE_FILE", 10)
     assert len(labelme_parts(str(tmp_path))[0].read().images) == 16
     assert len(most) == 16 and max(most) == 1
     monkeypatch.setattr(labelme, "_LARGEST_FILE", 10)
     with pytest.raises(UserError, match=r"of at most 0\.0 MB"):
         labelme_parts(str(tmp_path))
+
+
+def test_a_picture_in_the_file_is_not_parsed(tmp_path, monkeypatch):
+    """JSON of others takes a lot of memory; their Base64 is skipped."""
+    monkeypatch.setattr(labelme, "_LARGEST_TEXT", 2000)
+    quoted = 'a "imageData": "AAAA" b'
+    make(tmp_path, shape("rectangle", [[1, 2], [3, 4]], quoted), imageData="QUJD" * 9000)
+    file = labelme.read_labelme(str(tmp_path), "a_1.json")
+    assert [name for name, *_ in file.boxes] == [quoted]
+    make(tmp_path, *[shape("rectangle", [[1, 2], [3, 4]])] * 50)
+    with pytest.raises(UserError, match="besides its picture, of at most 0.0 MB; split it"):
+        labelme.read_labelme(str(tmp_path), "a_1.json")

@@ -8,6 +8,8 @@ import pytest
 
 from src.base.errors import UserError
 from src.data.file_classes import with_file_classes
+from src.data.formats import folder
+from src.data.formats.folder import files_in
 from src.data.formats.recognise import find_parts, require_parts
 from src.data.source import data_source
 from src.model_utils.config import load_config
@@ -129,11 +131,13 @@ def test_a_folder_of_another_kind(kind, tmp_path):
 
 def test_nothing_is_recognised(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(UserError, match="no data set of COCO, VOC, YOLO or LabelMe"):
+    looked_for = r"no data set was recognised in it; looked for COCO \(.*YOLO.*VOC.*LabelMe"
+    with pytest.raises(UserError, match=f"{looked_for}.* It has the files notes.txt;"):
         require_parts(str(tmp_path))
     with pytest.raises(UserError, match="no such folder"):
         require_parts(str(tmp_path / "absent"))
-    with pytest.raises(UserError, match="image folder .* does not exist"):
+    (tmp_path / "notes.txt").unlink()
+    with pytest.raises(UserError, match=f"{looked_for}.* It has no picture and no annotations"):
         data_source(config_of(tmp_path), "train")
 
 
@@ -149,6 +153,29 @@ def test_links_in_a_circle_end(tmp_path):
     (tmp_path / "images/again").symlink_to(tmp_path / "images")
     records, _ = data_source(with_file_classes(config_of(tmp_path))[0], "train").read(max_boxes=0)
     assert len(records) == len(TRAIN)
+
+
+def test_links_out_of_the_folder_are_passed_over_and_said(tmp_path, capsys):
+    root = tmp_path / "data"
+    samples.yolo_label_studio(root)
+    add_picture(tmp_path / "elsewhere", "x")
+    (root / "images/out").symlink_to(tmp_path / "elsewhere")
+    (root / "images/in").symlink_to(root / "labels")
+    linked = tmp_path / "link"
+    linked.symlink_to(root)  # the folder itself may be one
+    for place in (root, linked):
+        found = files_in(str(place), [".jpg"])
+        assert [name.rpartition("/")[2] for name in found] == [f"{t.name}.jpg" for t in TRAIN]
+    assert "images/out leads to " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", ["_MOST_FILES", "_MOST_FOLDERS"])
+def test_a_whole_disk_is_not_looked_through(tmp_path, monkeypatch, limit):
+    for name in ("a", "b", "c"):
+        write(tmp_path / name / "x.txt", "")
+    monkeypatch.setattr(folder, limit, 2)
+    with pytest.raises(UserError, match="give a smaller folder"):
+        folder.files_in(str(tmp_path), [".jpg"])
 
 
 @pytest.mark.parametrize("part", ["..", ".", ".hidden"])

@@ -3,6 +3,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 from src.base.errors import UserError
 from src.commands.split import main
 from src.data.formats.split import assign, group_names
+from src.data.groups import together
 from src.data.source import data_source
 from src.model_utils.config import load_config
 from tests.helpers import format_samples as samples
 from tests.helpers.data_helpers import edit_json
-from tests.helpers.format_samples import CLASSES, SAMPLES, TRAIN
+from tests.helpers.format_samples import CLASSES, SAMPLES, TRAIN, Truth
 
 
 def test_every_class_gets_its_share():
@@ -98,8 +100,8 @@ def test_groups_of_the_command(tmp_path):
         (["--val", "0.7", "--test", "0.3"], "leave nothing"),
         (["--val", "nan"], "leave nothing"),
         (["--val", "0.5", "--test", "0.4", "--group_by", "_"], "would get none of the 4 pictures"),
-        (["--seed", "-1"], "argument --seed: -1 is not from 0 to"),
-        (["--seed", "4294967296"], "is not from 0 to 4294967295"),
+        (["--seed", "-1"], "argument --seed: -1 is not 0 to"),
+        (["--seed", "4294967296"], "is not 0 to 4294967295"),
         (["--part", "all", "--part", "x"], "has no part x"),
     ],
 )
@@ -172,3 +174,46 @@ def test_what_no_split_has_written_is_not_replaced(present, tmp_path):
         main([str(tmp_path), "--part", present, "--val", "0.5", "--overwrite"])
     assert path.read_text() == before
     assert len(list((tmp_path / "annotations").iterdir())) == 1
+
+
+def test_pictures_that_are_alike_stay_together(tmp_path, capsys):
+    """Eight pictures, each twice: as it is, and saved anew."""
+    names = [f"{kind}_{number}" for kind in ("own", "copy") for number in range(8)]
+    truths = [Truth(name, TRAIN[int(name[-1]) % 4].boxes) for name in names]
+    samples.write(tmp_path / "result.json", samples.coco_text(truths, folder="images/"))
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        pixels = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (320, 240))
+        for kind, quality in (("own", 95), ("copy", 85)):
+            path = tmp_path / "images" / f"{kind}_{number}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    main([str(tmp_path), "--val", "0.5", "--group_alike"])
+    told = capsys.readouterr().out
+    assert "alike: 16 pictures in 8 groups, of 16 pictures that can be read" in told
+    parts = [
+        {image["file_name"].rpartition("_")[2] for image in json.loads(path.read_text())["images"]}
+        for path in (tmp_path / "annotations").iterdir()
+    ]
+    assert parts[0].isdisjoint(parts[1]) and len(parts[0]) == len(parts[1]) == 4
+
+
+def test_names_and_likeness_together():
+    assert together(["a", "a", "b", "c", "d"], [(1, 2), (3,)]) == ["a", "a", "a", "c", "d"]
+
+
+def test_what_is_odd_in_the_annotations_is_said(tmp_path, capsys):
+    samples.coco_label_studio(tmp_path)
+
+    def spoil(content):
+        content["annotations"][0]["bbox"] = [1, 1, 0, 5]
+        content["annotations"][1]["image_id"] = 99
+
+    edit_json(tmp_path / "result.json", spoil)
+    main([str(tmp_path), "--val", "0.5"])
+    out = capsys.readouterr().out
+    assert "  1 box without a positive width and height" in out
+    assert "  1 annotation of an image that the file does not list" in out
+    edit_json(tmp_path / "result.json", lambda c: c["annotations"][2].update(bbox=None))
+    main([str(tmp_path), "--part", "all", "--val", "0.5", "--overwrite"])
+    assert "note: a training on all of its classes would end: " in capsys.readouterr().out

@@ -168,7 +168,7 @@ def test_a_class_without_objects(tmp_path):
 def test_boxes_written_as_width_and_height_are_noticed(tmp_path):
     text = voc_text(BOX).replace("<xmax>36", "<xmax>2").replace("<ymax>40", "<ymax>2")
     make(tmp_path, text)
-    with pytest.raises(UserError, match="look like x,y,width,height"):
+    with pytest.raises(UserError, match="looks like x,y,width,height"):
         read(tmp_path)
 
 
