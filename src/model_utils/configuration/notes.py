@@ -18,7 +18,11 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[ConfigLike], bool], str], ...] = 
         lambda c: c.train_sampler == "repeat_factor",
         "train_sampler repeat_factor",
     ),
-    (("sync_bn",), lambda c: c.norm == "bn", "norm bn"),
+    (
+        ("sync_bn",),
+        lambda c: "bn" in (c.norm, c.fpn_norm, c.rcnn_head["norm"]),
+        "norm, fpn_norm or rcnn_head's norm bn",
+    ),
     (("poly_power",), lambda c: c.lr_type == "poly", "lr_type poly"),
     (
         ("restart_period", "restart_factor"),
