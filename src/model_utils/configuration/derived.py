@@ -54,6 +54,15 @@ class ConfigLike(Protocol):
         """
 
 
+def trains_batch_norm(config: ConfigLike) -> bool:
+    """Return whether a layer somewhere in the network takes statistics of its batches.
+
+    Args:
+        config: uses norm, fpn_norm and rcnn_head.
+    """
+    return "bn" in (config.norm, config.fpn_norm, config.rcnn_head["norm"])
+
+
 def resolved(config: ConfigLike, key: str) -> Any:
     """Return a key's value, of `auto` what it means with this box_convention.
 
