@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network's normalisation layers."""
+"""The normalisation layers of backbone, neck and heads."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
+from .names import NORM_GROUPS
 from .own_canvas import Cells, own_mask
 
 NORMS = ("frozen_bn", "bn", "gn")
-_GROUPS = 32
 
 
 def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
@@ -28,7 +28,7 @@ def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
         ValueError: there is no such kind.
     """
     if kind == "gn":
-        return GroupNorm(_GROUPS, channels, eps)
+        return GroupNorm(NORM_GROUPS, channels, eps)
     if kind == "bn":
         return BatchNorm(channels, eps)
     if kind == "frozen_bn":
@@ -74,7 +74,7 @@ class BatchNorm(nn.BatchNorm2d):
         else:
             result, mean, variance = self.normalise(x, self.gamma, self.beta, cells)
             count = ops.reduce_sum(cells[:, 0] * cells[:, 1])
-        unbiased = variance * (count / (count - 1.0))
+        unbiased = variance * (count / ops.maximum(count - 1.0, 1.0))
         moved = self._move(self.moving_mean, mean), self._move(self.moving_variance, unbiased)
         return ops.depend(result, moved)
 
@@ -245,7 +245,7 @@ class Normalise(nn.Cell):
         if shown is None:
             return self.reduce_mean(values, axes)
         count = self.reduce_sum(shown, axes) * float(values.shape[2])
-        return self.reduce_sum(values * shown, axes) / count
+        return self.reduce_sum(values * shown, axes) / ops.maximum(count, 1.0)  # of nothing: 0
 
 
 def _shown(x: Tensor, mask: Tensor | None) -> Tensor:

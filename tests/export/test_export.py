@@ -288,10 +288,13 @@ def real(tmp_path_factory):
             "box_convention": "modern",
             "roi_align_aligned": True,
             "roi_layer": {"type": "RoIAlign", "out_size": 7, "sample_num": 0},
+            "fpn_norm": "bn",
+            "rpn_conv_depth": 2,
+            "rcnn_head": {"convs": 4, "dense": 1, "norm": "bn"},
             "test_nms_kind": "soft_gaussian",
         },
     ],
-    ids=["model_zoo", "torch", "adaptive"],
+    ids=["model_zoo", "torch", "adaptive_v2"],
 )
 def test_the_real_network_in_onnx(real, tmp_path, capsys, changes):
     pytest.importorskip("onnxruntime")

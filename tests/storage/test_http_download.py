@@ -102,7 +102,7 @@ def test_the_next_call_goes_on_too(site, tmp_path):
     has_digest=st.booleans(),
 )
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_wherever_it_breaks(site, breaks, size, ranges, tag, has_digest):
     content = CONTENT[:size]

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 
 from .command_line import COMMAND_LINE
-from .derived import ConfigLike, resolved
+from .derived import ConfigLike, resolved, trains_batch_norm
 
 _BACKBONE_STAGES = 5
 
@@ -18,7 +18,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[ConfigLike], bool], str], ...] = 
         lambda c: c.train_sampler == "repeat_factor",
         "train_sampler repeat_factor",
     ),
-    (("sync_bn",), lambda c: c.norm == "bn", "norm bn"),
+    (("sync_bn",), trains_batch_norm, "norm, fpn_norm or rcnn_head's norm bn"),
     (("poly_power",), lambda c: c.lr_type == "poly", "lr_type poly"),
     (
         ("restart_period", "restart_factor"),
