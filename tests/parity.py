@@ -30,7 +30,8 @@ from tests.helpers.recipe import make_weight
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.05, 1e-4  # px; of a probability
 LEVEL_TOLERANCE = LOSS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
-STATISTICS_TOLERANCE = 1e-4
+# Where all BatchNorm is of the batch, which hands on every difference.
+BATCH_GRADIENT_TOLERANCE, STATISTICS_TOLERANCE = 1e-2, 1e-3
 _TORCHVISION_LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 _NUM_GTS = 16
 R50, V2 = "torchvision_r50", "torchvision_v2"  # references; both are of the first one's pictures
@@ -294,13 +295,14 @@ def torchvision_training(name=R50):
     assert got.keys() == expected.keys()
     off = {theirs: abs(got[theirs] / expected[theirs] - 1) for theirs in expected}
     worst = max(off, key=off.get)
+    tolerance = GRADIENT_TOLERANCE if name == R50 else BATCH_GRADIENT_TOLERANCE
     rows.append(
         Row(
             _against(name),
             f"gradient norms of {len(off)} parameters",
             f"{off[worst]:.1e} ({worst})",
-            f"{GRADIENT_TOLERANCE:g}",
-            off[worst] <= GRADIENT_TOLERANCE,
+            f"{tolerance:g}",
+            off[worst] <= tolerance,
         )
     )
     return rows + _moved_rows(network, their_name, arrays, _against(name))
