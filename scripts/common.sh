@@ -82,6 +82,19 @@ check_file() { # ARGUMENT_NAME PATH
     [[ -r $2 ]] || wrong_arguments "$1 cannot be read: '$2'"
 }
 
+# has_published_name WORD: names published weights, as in `python -m src weights`, and no file.
+has_published_name() {
+    [[ ! -e $1 && $1 =~ ^(torchvision|detectron2|mmdetection|mindcv|mindspore)/[A-Za-z0-9_-]+$ ]]
+}
+
+check_weights() { # ARGUMENT_NAME PATH_OR_NAME
+    has_published_name "$2" || check_file "$1" "$2"
+}
+
+weights_path() { # PATH_OR_NAME of check_weights
+    if has_published_name "$1"; then printf '%s\n' "$1"; else absolute_path "$1"; fi
+}
+
 check_folder() { # ARGUMENT_NAME PATH
     [[ -d $2 ]] || wrong_arguments "$1 is not a folder: '$2'"
 }
@@ -327,7 +340,7 @@ The run's folder train/ (or train_1/, ...) is made in the current folder."
 # train_command DEVICE_TARGET PRETRAINED_MODEL BACKBONE COCO_ROOT [MINDRECORD_DIR]: checks them and
 # puts train.py's options into the caller's `command`.
 train_command() {
-    [[ $2 == none ]] || check_file PRETRAINED_MODEL "$2"
+    [[ $2 == none ]] || check_weights PRETRAINED_MODEL "$2"
     check_backbone "$3"
     check_folder COCO_ROOT "$4"
     [[ -z ${5-} ]] || check_mindrecord_dir "$5"
@@ -336,7 +349,7 @@ train_command() {
     if [[ $2 == none ]]; then
         command+=(--pre_trained "") # whatever the config file says
     else
-        command+=(--pre_trained "$(absolute_path "$2")")
+        command+=(--pre_trained "$(weights_path "$2")")
     fi
 }
 
@@ -357,14 +370,14 @@ The run's folder eval/ (or eval_1/, ...) is made in the current folder."
     take_device_id 4
     set -- "${POSITIONAL[@]}"
     check_annotations "$1"
-    check_file CHECKPOINT_PATH "$2"
+    check_weights CHECKPOINT_PATH "$2"
     check_backbone "$3"
     check_folder COCO_ROOT "$4"
     [[ -z ${5-} ]] || check_mindrecord_dir "$5"
 
     command=(--device_target "$target" --backbone "$3" --coco_root "$(absolute_path "$4")")
     [[ -z ${5-} ]] || command+=(--mindrecord_dir "$(absolute_path "$5")")
-    command+=(--anno_path "$(annotations_path "$1")" --checkpoint_path "$(absolute_path "$2")")
+    command+=(--anno_path "$(annotations_path "$1")" --checkpoint_path "$(weights_path "$2")")
     launch eval "$3"
 }
 

@@ -4,7 +4,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .base.arguments import ArgumentParser
 from .base.errors import UserError, run_entry
@@ -190,6 +190,7 @@ def _write_checkpoint(output: Path, conversion: "Conversion", config: Config) ->
     from mindspore import Parameter, Tensor
 
     from .checkpoints.file import save_parameters
+    from .checkpoints.foreign.description import make_meta
 
     meta = make_meta(conversion, config)
     parameters = [Parameter(Tensor(a), name=n) for n, a in conversion.arrays.items()]
@@ -198,31 +199,6 @@ def _write_checkpoint(output: Path, conversion: "Conversion", config: Config) ->
     except OSError as error:
         raise UserError(f"--output {output}: its folder cannot be made ({error})") from error
     save_parameters(output, parameters, meta, key="--output")
-
-
-def make_meta(conversion: "Conversion", config: Config) -> dict[str, Any]:
-    """Return what the converted checkpoint says about itself.
-
-    A detector has all that `describe_model` says of a configuration, and `settings`: the keys that
-    have to be set for the weights' own numbers. A backbone only has its own part of that. Both have
-    `source`.
-
-    Args:
-        conversion: what `convert` returned.
-        config: gives the keys that the conversion leaves open.
-    """
-    from .checkpoints.file import describe_model
-
-    settings = conversion.settings
-    known = {key: value for key, value in settings.items() if key in config}
-    meta: dict[str, Any] = {"source": conversion.kind, "settings": dict(settings)}
-    names = conversion.class_names
-    if names is None:
-        return {**{key: known[key] for key in known if key != "bn_eps"}, **meta}
-    meta["settings"]["coco_classes"] = ["background", *names]
-    described = describe_model(config.replace(**known, coco_classes=names))
-    described = {k: v for k, v in described.items() if k not in ("img_width", "img_height")}
-    return {**described, **meta}
 
 
 def _write_state_dict(output: Path, conversion: "Conversion", _: Config) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record sets -> batches.
 
-What a sample looks like depends on (seed, epoch, image) alone, and the order of an epoch on (seed,
-epoch) and the pictures' sizes: worker threads, ranks and resuming in the middle change nothing.
+What a sample looks like depends on (seed, epoch, image) and how often the epoch has had the image
+before alone, and the order of an epoch on (seed, epoch), the pictures' classes and their sizes:
+worker threads, ranks and resuming in the middle change nothing.
 """
 
 import itertools
@@ -17,14 +18,8 @@ from mindspore import dataset as ds
 
 from .base.errors import UserError
 from .base.messages import counted
-from .data.epoch_plan import (
-    EpochPlan,
-    Part,
-    canvas_numbers,
-    epoch_order,
-    plan_epoch,
-    plan_evaluation,
-)
+from .data.epoch_plan import EpochPlan, Part, canvas_numbers, plan_epoch, plan_evaluation
+from .data.epoch_sampling import build_sampler
 from .data.record_check import find_damage
 from .data.record_set import MindRecordSet
 from .data.train_sample import Augmentation, Sample, make_train_sample
@@ -45,6 +40,7 @@ TRAIN_COLUMNS = (
     "image_index",
 )
 EVAL_COLUMNS = ("image", "image_meta", "image_index")
+_SOURCE = ["image", "boxes", "labels", "crowd", "image_index"]  # columns of a record
 # Batches that wait in each stage of the pipeline. MindSpore's 16 would hold 16 x 24 MB at 1280x768.
 _PREFETCH = 4
 
@@ -63,14 +59,16 @@ def steps_per_epoch(config: Config, mindrecord_set: MindRecordSet, world_size: i
     """Return the steps in one epoch, each of `images_per_step` images.
 
     Args:
-        config: uses batch_size, accumulate_steps and steps_per_epoch_limit, the most (0: all).
+        config: uses batch_size, accumulate_steps, steps_per_epoch_limit, the most (0: all), and the
+            keys of `build_sampler`.
         mindrecord_set: of the training split.
         world_size: processes of the run.
 
     Raises:
         UserError: fewer images than one step takes.
     """
-    steps = mindrecord_set.num_images // images_per_step(config, world_size)
+    length = build_sampler(config, mindrecord_set.records).length
+    steps = length // images_per_step(config, world_size)
     if steps == 0:
         several = int(config.accumulate_steps) > 1
         batches = f"{config.accumulate_steps} batches" if several else "one batch"
@@ -101,7 +99,7 @@ def create_train_dataset(
 
     Args:
         config: uses batch_size, accumulate_steps, steps_per_epoch_limit, seed and the keys of
-            `InputFormat` and `Augmentation`.
+            `build_sampler`, `InputFormat` and `Augmentation`.
         mindrecord_set: of the training split.
         epoch: number of the epoch; another one shuffles and augments differently.
         rank, world_size: this process among those of the run.
@@ -127,18 +125,22 @@ def create_train_dataset(
     plan = plan.between(skip_steps, steps)
     if not plan.images.size:
         raise UserError(f"no batch is left of epoch {epoch} after skipping {skip_steps} of {steps}")
-    prepare, source = _train_preparation(config, mindrecord_set, epoch, plan)
-    own = plan.images[:, rank::world_size].reshape(-1)
-    rows = _open_rows(config, mindrecord_set, source, own)
-    return _batches(config, rows, prepare, source, TRAIN_COLUMNS, int(config.batch_size))
+    prepare = _train_preparation(config, mindrecord_set, epoch)
+    own = slice(rank, None, world_size)
+    rows = _open_rows(config, mindrecord_set, _SOURCE, plan.images[:, own].reshape(-1))
+    canvases = np.broadcast_to(plan.canvases[:, None], plan.images.shape)
+    places = np.stack((canvases, plan.repeats), -1)[:, own].reshape(-1, 2)
+    rows = _numbered(rows, "place", places)
+    return _batches(
+        config, rows, prepare, [*_SOURCE, "place"], TRAIN_COLUMNS, int(config.batch_size)
+    )
 
 
 def _train_preparation(
-    config: Config, mindrecord_set: MindRecordSet, epoch: int, plan: EpochPlan
-) -> tuple[Callable[..., Sample], list[str]]:
-    """What makes samples of a plan's records, and the records' columns that it takes."""
-    canvas_of = np.zeros(mindrecord_set.num_images, np.int64)
-    canvas_of[plan.images] = plan.canvases[:, None]
+    config: Config, mindrecord_set: MindRecordSet, epoch: int
+) -> Callable[..., Sample]:
+    """What makes samples of the records' columns `_SOURCE` and their places: (2,) int64, number of
+    the canvas and how often the epoch has had the image before."""
     target = InputFormat.from_config(config)
     augmentation = Augmentation.from_config(config, epoch)
     max_pixels = int(config.max_image_pixels)
@@ -149,15 +151,17 @@ def _train_preparation(
         labels: np.ndarray,
         crowd: np.ndarray,
         image_index: np.ndarray,
+        place: np.ndarray,
     ) -> Sample:
         index = int(image_index.item())
+        canvas, repeat = place.tolist()
         rgb = _decode(mindrecord_set, max_pixels, index, image, boxes, labels, crowd)
         sample = make_train_sample(
-            rgb, boxes, labels, crowd, index, target, augmentation, canvas=int(canvas_of[index])
+            rgb, boxes, labels, crowd, index, target, augmentation, canvas=canvas, repeat=repeat
         )
         return (*sample, np.int32(index))
 
-    return prepare, ["image", "boxes", "labels", "crowd", "image_index"]
+    return prepare
 
 
 def _epoch_plan(
@@ -167,7 +171,7 @@ def _epoch_plan(
     global_batch: int,
     parts: Sequence[Part],
 ) -> EpochPlan:
-    order = epoch_order(mindrecord_set.num_images, int(config.seed), epoch)
+    order = build_sampler(config, mindrecord_set.records).order(int(config.seed), epoch)
     canvases = canvas_numbers(ResizeRule.from_config(config), mindrecord_set.sizes)
     return plan_epoch(order, canvases, global_batch, parts)
 
@@ -226,8 +230,7 @@ def create_eval_dataset(
 
     rows = _open_rows(config, mindrecord_set, ["image", "image_index"], images)
     # (N, 1): MindSpore 2.10 cannot hand over scalars with numpy 2
-    numbered = ds.NumpySlicesDataset({"number": numbers[:, None]}, shuffle=False)
-    rows = ds.zip((rows, numbered))
+    rows = _numbered(rows, "number", numbers[:, None])
     source = ["image", "image_index", "number"]
     image, meta, index = EVAL_COLUMNS
     more = [f"{name}_{view}" for view in range(1, len(views)) for name in (image, meta)]
@@ -295,6 +298,11 @@ def _open_rows(
         for start in range(0, len(order), mindrecord_set.num_images)
     ]
     return parts[0] if len(parts) == 1 else ds.ConcatDataset(parts)
+
+
+def _numbered(rows: ds.Dataset, name: str, numbers: np.ndarray) -> ds.Dataset:
+    """The rows, each with its row (K,) of `numbers` as a column more."""
+    return ds.zip((rows, ds.NumpySlicesDataset({name: numbers}, shuffle=False)))
 
 
 def _batches(

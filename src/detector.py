@@ -12,7 +12,7 @@ from mindspore import Tensor, nn
 
 from .checkpoints.file import Checkpoint, describe_model
 from .checkpoints.loading import load_detector
-from .checkpoints.settings import adopt_settings, open_checkpoint
+from .checkpoints.settings import adopt_settings
 from .FasterRcnn.anchor_generator import PyramidAnchors
 from .FasterRcnn.backbones import build_backbone
 from .FasterRcnn.bbox_assign_sample import BboxAssignSample
@@ -28,8 +28,10 @@ from .FasterRcnn.matcher import Matcher
 from .FasterRcnn.merged_views import MergedViews, ViewCandidates
 from .FasterRcnn.names import BACKBONES, HARD, ROI_STRIDES, TIGHT
 from .FasterRcnn.nms import build_nms, build_suppression
+from .FasterRcnn.norms import share_statistics
 from .FasterRcnn.proposal_generator import Proposal
 from .FasterRcnn.rcnn import Rcnn, RcnnLoss
+from .FasterRcnn.recomputation import recompute
 from .FasterRcnn.roi_align import build_roi_align
 from .FasterRcnn.rpn import RPN, RpnLoss
 from .FasterRcnn.sampling import BalancedSampler
@@ -40,7 +42,8 @@ from .model_utils.configuration.class_weights import class_weights
 from .model_utils.configuration.derived import resolved
 from .model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
 from .native.operators import use_native_operators
-from .processes.ranks import SharedCount
+from .processes.ranks import SharedCount, SumOverRanks
+from .weights.opening import open_weights
 
 
 def build_detector(config: Config) -> FasterRcnn:
@@ -60,17 +63,28 @@ def build_detector(config: Config) -> FasterRcnn:
             stem_pool=config.stem_pool,
             fold=compute_dtype(config) == "float32",
         ),
-        fpn_neck=FeatPyramidNeck(BACKBONES[config.backbone].channels, config.fpn_out_channels),
+        fpn_neck=FeatPyramidNeck(
+            BACKBONES[config.backbone].channels,
+            config.fpn_out_channels,
+            config.fpn_norm,
+            config.bn_eps,
+            config.fpn_upsample,
+        ),
         rpn_with_loss=RPN(
             config.fpn_out_channels,
             config.rpn_feat_channels,
             len(config.anchor_scales) * len(config.anchor_ratios),
+            config.rpn_conv_depth,
         ),
         rcnn=Rcnn(
-            config.fpn_out_channels * config.roi_layer["out_size"] ** 2,
+            config.fpn_out_channels,
+            config.roi_layer["out_size"],
             config.rcnn_fc_out_channels,
             config.num_classes,
             config.unused_outputs,
+            **config.rcnn_head,
+            eps=config.bn_eps,
+            class_agnostic=config.rcnn_class_agnostic,
         ),
         anchors=PyramidAnchors(
             config.anchor_strides,
@@ -99,7 +113,7 @@ class OpenDetector:
 
     Attributes:
         config: the effective one.
-        checkpoint: what `open_checkpoint` made of the file.
+        checkpoint: what `open_weights` made of the file.
         lines: what a user should know about the settings; `network` adds to them.
         key: the setting that named the file, for errors.
     """
@@ -135,7 +149,7 @@ def open_detector(config: Config, path: str | Path, key: str = "checkpoint_path"
 
     Args:
         config: of the user.
-        path: the file.
+        path: the file, or the name of published weights.
         key: the setting that named it, for errors.
 
     Returns:
@@ -144,7 +158,7 @@ def open_detector(config: Config, path: str | Path, key: str = "checkpoint_path"
     Raises:
         UserError: the file cannot be used, or contradicts what the user has set.
     """
-    checkpoint = open_checkpoint(path, key)
+    checkpoint = open_weights(path, key)
     config, lines = adopt_settings(config, checkpoint)
     return OpenDetector(config, checkpoint, lines, key)
 
@@ -212,6 +226,9 @@ def build_loss(network: FasterRcnn, config: Config, world_size: int = 1) -> Fast
     Raises:
         UserError: rcnn_class_weights does not fit the classes.
     """
+    if config.sync_bn and world_size > 1:
+        share_statistics(network, SumOverRanks())
+    recompute(network, config.recompute)
     offset = pixel_offset(config.box_convention)
     divisor = SharedCount(world_size) if world_size > 1 else at_least_one
     expects = resolved(config, "rpn_loss_divisor") == "expected"

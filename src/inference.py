@@ -15,6 +15,7 @@ from .images.pictures import Picture, check_picture, check_pixels, is_picture, l
 from .images.views import View
 from .model_utils.config import Config, load_config
 from .model_utils.device_adapter import choose_device, init_device
+from .weights.names import named
 
 
 class Found(NamedTuple):
@@ -42,7 +43,8 @@ class Detector:
     prepare images themselves should do so too.
 
     Args:
-        checkpoint_path: of training, of the command `convert`, or one that the model zoo published.
+        checkpoint_path: of training, of the command `convert`, or one that the model zoo published;
+            or the name of published weights, as in docs/weights.md.
         settings: configuration keys that go before the checkpoint's, such as device_target="CPU",
             test_score_thr=0.5, or backbone="resnet_v1_50", which a model zoo file does not say.
 
@@ -78,7 +80,9 @@ class Detector:
                 "checkpoint_path is empty; give the detector with --checkpoint_path FILE"
             )
         detector = cls.__new__(cls)
-        config, lines = adopt_run_config(config)
+        lines: list[str] = []
+        if named(config.checkpoint_path, "checkpoint_path") is None:  # no run has saved the others
+            config, lines = adopt_run_config(config)
         detector._open(config, lines, min_score)
         return detector
 

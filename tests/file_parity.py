@@ -65,6 +65,13 @@ def peer_parser(description):
     add("--peer", choices=sorted(BACKBONES), default="torchvision", help="compare with it")
     add("--peer_python", default=sys.executable, metavar="FILE", help="Python that has the peer")
     add("--backbone", help="of the network; default: that of the peer's usual ResNet-50")
+    add(
+        "--peer_options",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="torchvision: v2, its version 2; detectron2: keys and values of its configuration",
+    )
     add("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of the peer")
     return parser
 
@@ -162,9 +169,10 @@ def average_precision(theirs, ours, class_names):
 
 
 def open_peer(options, backbone):
-    """The peer as a `Program`, by --peer, --peer_python and --threads."""
+    """The peer as a `Program`, by --peer, --peer_python, --peer_options and --threads."""
     path = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
     job = {"peer": options.peer, "backbone": backbone, "threads": options.threads}
+    job["options"] = options.peer_options
     command = [options.peer_python, "-m", "benchmarks.peers.files_worker"]
     return Program(options.peer, command, job, environment={"PYTHONPATH": path})
 
@@ -177,7 +185,8 @@ def ask_peer(options, backbone, paths, weights):
         std = _PIXEL_STD if has_undivided_pixels(options.peer, backbone) else 1.0
         save_file(recipe_weights(peer.ask("shapes"), std), str(weights))
         peer.ask("load", weights=str(weights))
-        print(f"{options.peer} {peer.ask('version')}, {backbone}, weights by recipe")
+        words = " ".join([backbone, *options.peer_options])
+        print(f"{options.peer} {peer.ask('version')}, {words}, weights by recipe")
         theirs, counts = {}, {"landscape": 0, "portrait": 0}
         for file in paths:
             if options.limit and min(counts.values()) >= options.limit:

@@ -41,7 +41,7 @@ class Peer:
         self.torch = torch
         if job["threads"]:
             torch.set_num_threads(job["threads"])
-        self.network = self.build(job["backbone"]).eval()
+        self.network = self.build(job["backbone"], job["options"]).eval()
 
     def shapes(self):
         """The shape of every parameter, by the peer's name."""
@@ -89,13 +89,15 @@ class Peer:
 
 
 class Torchvision(Peer):
-    """`fasterrcnn_resnet50_fpn` as it is, or the same with a deeper backbone."""
+    """`fasterrcnn_resnet50_fpn` as it is, or the same with a deeper backbone; or its v2."""
 
-    def build(self, backbone):
-        """Return the network, with random weights."""
-        from torchvision.models.detection import FasterRCNN
+    def build(self, backbone, options):
+        """Return the network, with random weights; `options`: v2, or none."""
+        from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
         from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
+        if options == ["v2"]:
+            return fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=91)
         name = TORCHVISION_BACKBONES[backbone]
         return FasterRCNN(resnet_fpn_backbone(backbone_name=name, weights=None), num_classes=91)
 
@@ -125,8 +127,8 @@ class Torchvision(Peer):
 class Detectron2(Peer):
     """`DefaultPredictor` of its model zoo's configuration."""
 
-    def build(self, backbone):
-        """Return the network, with random weights."""
+    def build(self, backbone, options):
+        """Return the network, with random weights; `options`: keys and values of its own."""
         from detectron2 import model_zoo
         from detectron2.engine import DefaultPredictor
 
@@ -137,6 +139,7 @@ class Detectron2(Peer):
             config.MODEL.RESNETS.STRIDE_IN_1X1 = False
             config.MODEL.PIXEL_MEAN, config.MODEL.PIXEL_STD = TORCH_MEAN, TORCH_STD
             config.INPUT.FORMAT = "RGB"
+        config.merge_from_list(options)
         self.predictor = DefaultPredictor(config)
         return self.predictor.model
 

@@ -111,7 +111,11 @@ class FasterRcnn(nn.Cell):
         return features, logits, deltas
 
     def classify(
-        self, features: tuple[Tensor, ...], rois: Tensor, image_meta: Tensor
+        self,
+        features: tuple[Tensor, ...],
+        rois: Tensor,
+        image_meta: Tensor,
+        chosen: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Return what `rcnn` returns: logits (B*R, 1 + C), deltas (B*R, C, 4).
 
@@ -119,10 +123,11 @@ class FasterRcnn(nn.Cell):
             features: P2, P3, ... of `extract`; the first `num_roi_levels` are read.
             rois: (B, R, 4) float32 xyxy in network-input pixels.
             image_meta: see `construct`.
+            chosen: (B, R) bool, the RoIs of a training step; None: all.
         """
         levels = self.num_roi_levels
         cells = pyramid_cells(self.own_canvas(image_meta))
-        return self.rcnn(self.roi_align(features[:levels], rois, cells[:levels]))
+        return self.rcnn(self.roi_align(features[:levels], rois, cells[:levels]), chosen)
 
     def own_canvas(self, image_meta: Tensor) -> Cells:
         """Return (B, 2) float32: height and width of the pictures' own canvases, px; None: all.
@@ -234,7 +239,7 @@ class FasterRcnnWithLoss(nn.Cell):
             proposals, proposal_valid, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key
         )
         rois = ops.stop_gradient(rois)
-        head = self.network.classify(features, rois, image_meta)
+        head = self.network.classify(features, rois, image_meta, chosen)
         rcnn_losses = self.rcnn_loss(*head, labels, chosen, ops.stop_gradient(targets), rois)
 
         rpn_loss = _weighted(rpn_losses, self.rpn_weights)

@@ -22,6 +22,9 @@ TORCH_STYLE, CAFFE_STYLE = "torch", "caffe"
 # What lies behind a picture's own canvas: see `own_canvas`.
 CANVAS, TIGHT = "canvas", "tight"
 
+# Of neck and heads: convolutions with a bias instead of a normalisation layer.
+NO_NORM = "none"
+NORM_GROUPS = 32  # of GroupNorm
 # What NMS does with detections that overlap a better one: drops them, or lowers their scores by
 # one of two rules (see `soft_nms`).
 HARD, SOFT_LINEAR, SOFT_GAUSSIAN = "hard", "soft_linear", "soft_gaussian"

@@ -203,38 +203,16 @@ class MatrixNms(nn.Cell):
 
     def _suppression(self, boxes: Tensor, groups: Tensor | None) -> Tensor:
         """Return (B, N, N) float32: 1 where the column's box is better and overlaps the row's."""
-        overlap, union = pair_areas(boxes)
+        x1, y1, x2, y2 = split_coordinates(_without_negative_sides(boxes))
+        width = ops.relu(_pairs(ops.minimum, x2) - _pairs(ops.maximum, x1))
+        height = ops.relu(_pairs(ops.minimum, y2) - _pairs(ops.maximum, y1))
+        overlap = width * height
+        area = (x2 - x1) * (y2 - y1)
+        union = _pairs(ops.add, area) - overlap
         hit = ops.logical_and(overlap > self.iou_threshold * union, _is_better(boxes.shape[1]))
         if groups is not None:
-            hit = ops.logical_and(hit, pairs(ops.equal, groups))
+            hit = ops.logical_and(hit, _pairs(ops.equal, groups))
         return ops.cast(hit, ms.float32)
-
-
-def pair_areas(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the areas, px squared, that each two boxes of an image have in common and together.
-
-    Args:
-        boxes: (B, N, 4) float32 xyxy; those that end before they start are empty.
-
-    Returns:
-        common and union, (B, N, N) float32 each.
-    """
-    x1, y1, x2, y2 = split_coordinates(_without_negative_sides(boxes))
-    width = ops.relu(pairs(ops.minimum, x2) - pairs(ops.maximum, x1))
-    height = ops.relu(pairs(ops.minimum, y2) - pairs(ops.maximum, y1))
-    common = width * height
-    area = (x2 - x1) * (y2 - y1)
-    return common, pairs(ops.add, area) - common
-
-
-def pairs(operation: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
-    """Return (B, N, N): the operation of the row's value and the column's.
-
-    Args:
-        operation: of two tensors, with broadcasting.
-        values: (B, N).
-    """
-    return operation(ops.expand_dims(values, 2), ops.expand_dims(values, 1))
 
 
 def _without_negative_sides(boxes: Tensor) -> Tensor:
@@ -244,6 +222,10 @@ def _without_negative_sides(boxes: Tensor) -> Tensor:
     """
     start = boxes[..., :2]
     return ops.concat((start, ops.maximum(boxes[..., 2:], start)), -1)
+
+
+def _pairs(operation: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
+    return operation(ops.expand_dims(values, 2), ops.expand_dims(values, 1))
 
 
 def _to_boxes(mask: Tensor) -> Tensor:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backbone's normalisation layers."""
+"""The normalisation layers of backbone, neck and heads."""
+
+from typing import Any
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
+from .names import NORM_GROUPS
 from .own_canvas import Cells, own_mask
 
 NORMS = ("frozen_bn", "bn", "gn")
-_GROUPS = 32
 
 
 def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
@@ -26,7 +28,7 @@ def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
         ValueError: there is no such kind.
     """
     if kind == "gn":
-        return GroupNorm(_GROUPS, channels, eps)
+        return GroupNorm(NORM_GROUPS, channels, eps)
     if kind == "bn":
         return BatchNorm(channels, eps)
     if kind == "frozen_bn":
@@ -35,20 +37,25 @@ def norm_layer(kind: str, channels: int, eps: float) -> nn.Cell:
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation (Ioffe & Szegedy 2015) that can count the cells of own canvases alone.
+    """Batch normalisation (Ioffe & Szegedy 2015) of own canvases alone, and of several processes.
 
-    Its statistics move by 0.1 a step.
+    MindSpore's operator computes it as long as every cell counts and the batch is of one process.
+    The statistics move by 0.1 a step.
 
     Args:
         channels: of the feature map.
         eps: added to the variance.
 
     Attributes:
+        sum_over_ranks: (N,) float32 -> their sums over all ranks, with gradient; the statistics of
+            a training step are then of the batches of all ranks together. None: of the own one.
         normalise: `Normalise` or a Cell with the same arguments.
     """
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__(channels, eps=eps, momentum=0.9)
+        self.sum_over_ranks: Any = None
+        self.assign_sub = ops.AssignSub()
         self.normalise = Normalise(0, eps)
 
     def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
@@ -58,17 +65,52 @@ class BatchNorm(nn.BatchNorm2d):
             x: (B, C, H, W).
             cells: of `x`; those that the statistics of a training step are of.
         """
-        if cells is None or not self.training or self.use_batch_statistics is False:
+        if not self.training or self.use_batch_statistics is False:
             return super().construct(x)
-        result, mean, variance = self.normalise(x, self.gamma, self.beta, cells)
-        count = ops.reduce_sum(cells[:, 0] * cells[:, 1])
-        unbiased = variance * (count / (count - 1.0))
+        if self.sum_over_ranks is not None:
+            result, mean, variance, count = self._over_ranks(x, cells)
+        elif cells is None:
+            return super().construct(x)
+        else:
+            result, mean, variance = self.normalise(x, self.gamma, self.beta, cells)
+            count = ops.reduce_sum(cells[:, 0] * cells[:, 1])
+        unbiased = variance * (count / ops.maximum(count - 1.0, 1.0))
         moved = self._move(self.moving_mean, mean), self._move(self.moving_variance, unbiased)
         return ops.depend(result, moved)
 
+    def _over_ranks(self, x: Tensor, cells: Cells) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the normalised map, mean and variance (C,), and the cells () that they are of."""
+        mask = None if cells is None else own_mask(cells, *x.shape[2:])
+        count = ops.reshape(_count(x, mask), (1,))
+        sums = ops.concat((ops.reduce_sum(_shown(x, mask), (0, 2, 3)), count), 0)
+        totals = self.sum_over_ranks(sums)
+        count = ops.stop_gradient(totals[-1])
+        mean = totals[:-1] / count
+        centred = _shown(x - _of_channels(mean), mask)
+        variance = self.sum_over_ranks(ops.reduce_sum(centred * centred, (0, 2, 3))) / count
+        scale = self.gamma / ops.sqrt(variance + self.eps)
+        return centred * _of_channels(scale) + _of_channels(self.beta), mean, variance, count
+
     def _move(self, statistic: Parameter, value: Tensor) -> Tensor:
         value = ops.stop_gradient(value)
-        return ops.assign_sub(statistic, (statistic - value) * self.momentum)
+        return self.assign_sub(statistic, (statistic - value) * self.momentum)
+
+    def move_once(self) -> None:
+        """Leave what moves the statistics out when feature maps are computed again."""
+        self.bn_train.recompute(False)
+        self.assign_sub.recompute(False)
+
+
+def share_statistics(network: nn.Cell, sum_over_ranks: nn.Cell) -> None:
+    """Let every trainable BatchNorm take its statistics over the batches of all ranks.
+
+    Args:
+        network: searched with all Cells inside it; changed in place.
+        sum_over_ranks: see `BatchNorm`.
+    """
+    for _, layer in network.cells_and_names():
+        if isinstance(layer, BatchNorm):
+            layer.sum_over_ranks = sum_over_ranks
 
 
 class FrozenBatchNorm(nn.BatchNorm2d):
@@ -203,7 +245,24 @@ class Normalise(nn.Cell):
         if shown is None:
             return self.reduce_mean(values, axes)
         count = self.reduce_sum(shown, axes) * float(values.shape[2])
-        return self.reduce_sum(values * shown, axes) / count
+        return self.reduce_sum(values * shown, axes) / ops.maximum(count, 1.0)  # of nothing: 0
+
+
+def _shown(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return (B, C, H, W) with zeros where the mask (B, 1, H, W) has them; None has none."""
+    return x if mask is None else x * mask
+
+
+def _count(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return how many cells of a channel of `x` the mask shows, () float32."""
+    if mask is not None:
+        return ops.reduce_sum(mask)
+    return _number(x.shape[0] * x.shape[2] * x.shape[3])
+
+
+@ops.constexpr
+def _number(value: int) -> Tensor:
+    return Tensor(value, ms.float32)
 
 
 def _of_channels(values: Tensor) -> Tensor:

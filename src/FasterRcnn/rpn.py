@@ -8,6 +8,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal
 
 from .box_ops import gather_rows
+from .conv_block import ConvStack, conv_block
 from .layers import at_least_one, conv2d, masked_sum
 from .own_canvas import EVERYWHERE, Cells, PyramidCells, hide_logits
 
@@ -19,11 +20,16 @@ class RpnRegClsBlock(nn.Cell):
         in_channels: of a pyramid level.
         feat_channels: what the 3x3 convolution returns.
         num_anchors: anchors a cell.
+        conv_depth: 3x3 convolutions one behind the other.
     """
 
-    def __init__(self, in_channels: int, feat_channels: int, num_anchors: int) -> None:
+    def __init__(
+        self, in_channels: int, feat_channels: int, num_anchors: int, conv_depth: int = 1
+    ) -> None:
         super().__init__()
-        self.rpn_conv = conv2d(in_channels, feat_channels, 3, has_bias=True, init=Normal(0.01))
+        inputs = (in_channels,) + (feat_channels,) * (conv_depth - 1)
+        convs = [conv_block(channels, feat_channels, 3, init=Normal(0.01)) for channels in inputs]
+        self.rpn_conv = ConvStack(convs) if conv_depth > 1 else convs[0]
         self.rpn_cls = conv2d(feat_channels, num_anchors, 1, has_bias=True, init=Normal(0.01))
         self.rpn_reg = conv2d(feat_channels, num_anchors * 4, 1, has_bias=True, init=Normal(0.01))
         self.per_anchor = PerAnchor()
@@ -61,14 +67,16 @@ class RPN(nn.Cell):
     """The head, shared by all pyramid levels.
 
     Args:
-        in_channels, feat_channels: of the 3x3 convolution.
+        in_channels, feat_channels, conv_depth: of the 3x3 convolutions.
         num_anchors: anchors a cell.
     """
 
-    def __init__(self, in_channels: int, feat_channels: int, num_anchors: int) -> None:
+    def __init__(
+        self, in_channels: int, feat_channels: int, num_anchors: int, conv_depth: int = 1
+    ) -> None:
         super().__init__()
-        # A list of one: checkpoints know the head as rpn_convs_list.0.
-        self.rpn_convs_list = nn.CellList([RpnRegClsBlock(in_channels, feat_channels, num_anchors)])
+        head = RpnRegClsBlock(in_channels, feat_channels, num_anchors, conv_depth)
+        self.rpn_convs_list = nn.CellList([head])  # checkpoints know it as rpn_convs_list.0
 
     def construct(
         self, features: tuple[Tensor, ...], cells: PyramidCells = EVERYWHERE

@@ -15,7 +15,6 @@ from mindspore import Tensor, nn, ops
 
 from .box_ops import gather_rows
 from .names import SOFT_GAUSSIAN, SOFT_LINEAR
-from .nms import pair_areas, pairs
 
 # What an IoU leaves of a neighbour's score: of the IoU, the threshold and sigma.
 Decay = Callable[[Tensor, float, float], Tensor]
@@ -105,7 +104,7 @@ class SoftNms(nn.Cell):
 
 
 class SoftNmsRounds(nn.Cell):
-    """A round for each box that is taken, from the (B, N, N) factors of all pairs.
+    """A round for each box that is taken: its overlaps with all others, and what they leave.
 
     Args:
         kind, iou_threshold, sigma, min_score, most: see `SoftNms`.
@@ -134,34 +133,40 @@ class SoftNmsRounds(nn.Cell):
             scores: (B, N) float32; 0 for boxes that do not take part.
             groups: (B, N) int32; boxes of different groups never meet.
         """
-        factors = self._factors(boxes, groups)
+        starts = boxes[..., :2]
+        ends = ops.maximum(boxes[..., 2:], starts)
         left, taken = scores, ops.zeros_like(scores)
         most = min(self.most, scores.shape[1])
         if self.unrolled:
             for _ in range(most):
-                left, taken = self._round(left, taken, factors)
+                left, taken = self._round(left, taken, starts, ends, groups)
             return taken
         count = ops.zeros_like(scores[0, 0])
         while ops.logical_and(count < most, ops.reduce_max(left) > 0):
-            left, taken = self._round(left, taken, factors)
+            left, taken = self._round(left, taken, starts, ends, groups)
             count = count + 1.0
         return taken
 
-    def _factors(self, boxes: Tensor, groups: Tensor) -> Tensor:
-        """Return (B, N, N) float32: what taking the row's box leaves of the column's score."""
-        common, union = pair_areas(boxes)
-        iou = common / ops.maximum(union, 1e-12)
-        factors = self.decay(iou, self.iou_threshold, self.sigma)
-        factors = ops.select(pairs(ops.equal, groups), factors, ops.ones_like(factors))
-        return factors * _others(boxes.shape[1])
-
-    def _round(self, left: Tensor, taken: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+    def _round(
+        self, left: Tensor, taken: Tensor, starts: Tensor, ends: Tensor, groups: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Take the best box of each image that has one left."""
         score, index = ops.topk(left, 1)
+        own_starts, own_ends = gather_rows(starts, index), gather_rows(ends, index)
+        shared = ops.relu(ops.minimum(ends, own_ends) - ops.maximum(starts, own_starts))
+        common = shared[..., 0] * shared[..., 1]
+        union = _areas(starts, ends) + _areas(own_starts, own_ends) - common
+        factor = self.decay(common / ops.maximum(union, 1e-12), self.iou_threshold, self.sigma)
+        meets = ops.equal(groups, gather_rows(groups, index))
+        left = ops.select(meets, left * factor, left)
         is_taken = ops.cast(ops.equal(index, _places(left.shape[1])), ms.float32)
-        left = left * gather_rows(factors, index)[:, 0]
-        left = left * ops.cast(left >= self.min_score, ms.float32)
-        return left, taken + score * is_taken
+        stays = ops.cast(left >= self.min_score, ms.float32) * (1.0 - is_taken)
+        return left * stays, taken + score * is_taken
+
+
+def _areas(starts: Tensor, ends: Tensor) -> Tensor:
+    sides = ends - starts
+    return sides[..., 0] * sides[..., 1]
 
 
 def unroll_rounds(network: nn.Cell) -> int:
@@ -176,11 +181,6 @@ def unroll_rounds(network: nn.Cell) -> int:
             cell.unrolled = True
             rounds += cell.most
     return rounds
-
-
-@ops.constexpr
-def _others(number: int) -> Tensor:
-    return Tensor(1.0 - np.eye(number, dtype=np.float32)[None])
 
 
 @ops.constexpr

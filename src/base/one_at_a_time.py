@@ -30,7 +30,7 @@ class Task:
 
     Attributes:
         doing, done: "convert the data of", "conversion".
-        limit: the key with the longest wait.
+        limit: the key with the longest wait; "" where there is none.
         place: the key with the folder.
     """
 
@@ -72,9 +72,10 @@ def exclusive(
                 "a folder that you may write to"
             ) from None
         if time.time() - started >= timeout:
+            remedy = f"raise {task.limit}" if task.limit else "try again later"
             raise UserError(
                 f"waited {timeout:g} s for another process ({holder}) to {task.doing} {folder}; "
-                f"raise {task.limit} if it is still at work"
+                f"{remedy} if it is still at work"
             )
         if attempt == 0:
             say(f"waiting for another process ({holder}) to {task.doing} {folder}")

@@ -17,6 +17,7 @@ TORCHVISION = "torchvision"
 DETECTRON2 = "detectron2"
 MMDETECTION = "mmdetection"
 MMDETECTION_1 = "mmdetection_1"
+MINDSPORE_LAB = "mindspore_lab"
 
 # Weights that started from torchvision's ImageNet classifiers see RGB scaled to unit variance;
 # those that started from Caffe's (MSRA's, Detectron's) see BGR with only the mean taken off.
@@ -117,6 +118,19 @@ FAMILIES: dict[str, Settings] = {
         "padding": TIGHT,
         "anchor_rounding": True,
         "box_convention": LEGACY,
+    },
+    # Its evaluation takes the settings of training for proposals.
+    MINDSPORE_LAB: {
+        **_COMMON,
+        **TORCH_PIXELS,
+        "padding": CANVAS,
+        "pad_before_normalize": True,
+        "stem_pool": "same",
+        "fpn_upsample": "bilinear",
+        "clip_to_canvas": True,
+        "rpn_nms_pre": 2000,
+        "rpn_nms_post": 2000,
+        "rpn_min_bbox_min_size": 1.0,
     },
 }
 

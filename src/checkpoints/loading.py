@@ -10,13 +10,23 @@ from mindspore import Tensor, nn
 
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short_list
-from ..model_utils.configuration.weights import INPUT_KEYS, MODEL_KEYS, STRICT_KEYS
+from ..model_utils.configuration.weights import HEAD_KEYS, INPUT_KEYS, MODEL_KEYS, STRICT_KEYS
 from .file import IN_TRAINING, STATE_NAMES, Checkpoint, canonical_name, optimizer_state
 from .meta import require_run
 from .names import PREFIX
 
 # What runs of this project did before there were these keys.
-_BEFORE_THE_KEY: dict[str, Any] = {"padding": "canvas", "resize": "auto", "canvases": []}
+_BEFORE_THE_KEY: dict[str, Any] = {
+    "padding": "canvas",
+    "resize": "auto",
+    "canvases": [],
+    "train_sampler": "shuffle",
+    "fpn_norm": "none",
+    "fpn_upsample": "nearest",
+    "rpn_conv_depth": 1,
+    "rcnn_head": {"convs": 0, "dense": 2, "norm": "none"},
+    "rcnn_class_agnostic": False,
+}
 
 
 def check_model(
@@ -37,12 +47,18 @@ def check_model(
         UserError: when the weights would mean something else under this configuration.
     """
     meta, notes = checkpoint.meta, []
-    for key in STRICT_KEYS:
+    for key in (*STRICT_KEYS, *HEAD_KEYS) if same_heads else STRICT_KEYS:
         batch_norms = key == "norm" and {meta.get(key), expected.get(key)} == {"bn", "frozen_bn"}
         if key in meta and key in expected and meta[key] != expected[key] and not batch_norms:
             raise UserError(
                 f"{checkpoint.path}: trained with {key} {meta[key]}, but {key} is {expected[key]}; "
                 f"set {key} to {meta[key]} or choose another checkpoint"
+            )
+    for key in HEAD_KEYS:  # those that do not agree: the heads start fresh
+        if key in meta and key in expected and meta[key] != expected[key]:
+            notes.append(
+                f"trained with {key} {meta[key]}, used here with {expected[key]}; set {key} to the "
+                "checkpoint's to keep the weights that belong to it"
             )
     old, new = meta.get("class_names"), expected.get("class_names")
     if old and new and old != new:

@@ -298,6 +298,8 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "num_images": partial(coerce, _FROM_ONE),
     "seed": partial(coerce, RULES["seed"]),
     "annotations_sha256": _text,
+    "train_sampler": _text,
+    "repeat_threshold": partial(coerce, RULES["repeat_threshold"]),
     **_RUN_FIELDS,
     "accumulate_steps": partial(coerce, RULES["accumulate_steps"]),
     "loss_logs": _loss_logs,

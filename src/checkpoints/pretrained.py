@@ -12,7 +12,7 @@ from mindspore import nn
 
 from ..base.errors import UserError
 from ..base.messages import counted, short_list
-from .file import STATE_NAMES, canonical_name
+from .file import STATE_NAMES, Checkpoint, canonical_name
 from .loading import check_model, set_parameter
 from .settings import open_checkpoint
 
@@ -57,7 +57,7 @@ class LoadReport:
 
 def load_pretrained(
     network: nn.Cell,
-    path: str | Path,
+    weights: str | Path | Checkpoint,
     expected: Mapping[str, Any] | None = None,
     *,
     key: str = "pre_trained",
@@ -68,7 +68,7 @@ def load_pretrained(
 
     Args:
         network: gets the values.
-        path: a MindSpore .ckpt file.
+        weights: a MindSpore .ckpt file, or what has been read of one.
         expected: `describe_model` of the configuration; None: any model is taken.
         key: the setting that named the file, for errors.
 
@@ -76,7 +76,7 @@ def load_pretrained(
         UserError: for an unreadable file, another backbone or box convention, or nothing that
         matches.
     """
-    checkpoint = open_checkpoint(path, key)
+    checkpoint = weights if isinstance(weights, Checkpoint) else open_checkpoint(weights, key)
     notes = check_model(checkpoint, expected or {}, same_heads=False)
     network_parameters = {p.name: p for p in network.get_parameters()}
     by_name = {canonical_name(name): name for name in network_parameters}

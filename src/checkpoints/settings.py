@@ -159,13 +159,14 @@ def _check_sizes(config: Config, checkpoint: Checkpoint) -> None:
         config.rcnn_fc_out_channels,
     )
     cells = config.roi_layer["out_size"] ** 2
+    head = config.rcnn_head
     outputs = 5 * config.num_classes + config.unused_outputs
     weights = 4 * (
-        4 * 9 * fpn**2
-        + 9 * fpn * hidden
+        (4 + head["convs"]) * 9 * fpn**2
+        + 9 * hidden * (fpn + (config.rpn_conv_depth - 1) * hidden)
         + 5 * config.num_anchors * hidden
         + fpn * cells * width
-        + width**2
+        + (head["dense"] - 1) * width**2
         + outputs * width
     )
     held = sum(array.nbytes for array in checkpoint.arrays.values())

@@ -36,6 +36,7 @@ COMMANDS = {
     "eval-onnx": Command("commands.eval_onnx", "evaluate an exported ONNX model"),
     "postprocess": Command("commands.postprocess", "score the results of the C++ program"),
     "convert": Command("convert_checkpoint", "convert other programs' checkpoints, or back"),
+    "weights": Command("commands.weights", "list published weights, or download some by name"),
     "import": Command("commands.import_data", "bring a data set from one format into another"),
     "split": Command("commands.split", "split a data set into parts to train and evaluate on"),
     "merge": Command("commands.merge", "put several data sets together"),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One training image -> one sample: augmented, on its canvas, with its padded ground truth.
 
-What a sample looks like depends on (seed, epoch, image) and its canvas alone.
+What a sample looks like depends on (seed, epoch, image), how often the epoch has had the image
+before, and its canvas alone.
 """
 
 import math
@@ -17,7 +18,8 @@ from ..images.reading import DEFAULT_MAX_PIXELS
 from ..model_utils.config import Config
 from .records import largest_boxes
 
-_SAMPLE_STREAM = 2  # of random numbers: keeps them apart from those of the order
+# Of random numbers: keep them apart from those of the order and of the sampling.
+_SAMPLE_STREAM, _REPEAT_STREAM = 2, 4
 
 Sample = tuple[np.ndarray | np.generic, ...]  # the columns of one image
 
@@ -98,10 +100,12 @@ class Draws:
     Args:
         augmentation: its seed and its epoch begin the streams.
         image_index: position in the record set.
+        repeat: how often the epoch has had the image before; each time has numbers of its own.
     """
 
-    def __init__(self, augmentation: Augmentation, image_index: int) -> None:
-        self._stream = [_SAMPLE_STREAM, augmentation.seed, augmentation.epoch, image_index]
+    def __init__(self, augmentation: Augmentation, image_index: int, repeat: int = 0) -> None:
+        image = [augmentation.seed, augmentation.epoch, image_index]
+        self._stream = [_REPEAT_STREAM, *image, repeat] if repeat else [_SAMPLE_STREAM, *image]
         self.colours = np.random.default_rng(self._stream)
         self.key = np.int32(self.colours.integers(-(2**31), 2**31))
         self.flip = float(self.colours.random())
@@ -220,6 +224,7 @@ def make_train_sample(
     augmentation: Augmentation,
     *,
     canvas: int | None = None,
+    repeat: int = 0,
 ) -> Sample:
     """Augment one image and bring it into the network's form.
 
@@ -232,6 +237,7 @@ def make_train_sample(
         target: what the network's input looks like.
         augmentation: the random changes, and where their random numbers begin.
         canvas: number of the canvas; None: the one that the rule chooses for the image.
+        repeat: how often the epoch has had the image before.
 
     Returns:
         image, image_meta, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key as in
@@ -239,7 +245,7 @@ def make_train_sample(
     """
     if canvas is None:
         canvas = target.rule.canvas_of(*rgb.shape[:2])
-    place = Place(augmentation, Draws(augmentation, image_index), target, canvas)
+    place = Place(augmentation, Draws(augmentation, image_index, repeat), target, canvas)
     picture = labelled(rgb, boxes, labels, crowd, augmentation.box_convention)
     picture = augment(picture, place)
     padded = _pad_ground_truth(picture.boxes, picture.labels, picture.crowd, augmentation.max_boxes)

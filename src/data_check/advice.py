@@ -16,7 +16,7 @@ from ..model_utils.config import Config
 from .anchor_fit import Score, Shapes, fit_anchors, kmeans_shapes, sample_boxes, thickened
 from .canvas import BUDGETS, canvas_keys, describe
 from .overlaps import FAIR, GOOD, Anchors, Fit, PlacedBoxes, best_overlaps
-from .schedule import schedule
+from .schedule import SMALL_SET, schedule
 from .statistics import BoxesAPicture, BoxTable, boxes_a_picture, canvas_fill
 
 _NUM_SHAPES = 9
@@ -112,6 +112,8 @@ def advise(config: Config, table: BoxTable, counts: np.ndarray, most_in_val: int
     if most > config.test_max_per_img:
         advised.items.append(_detections_advice(config, most))
     rule = ResizeRule.from_config(wanted)
+    backbone = _backbone_advice(config, len(table.sizes), on_cpu)
+    advised.items += [backbone] if backbone else []
     advised.items += _schedule_advice(config, len(table.sizes), math.prod(rule.largest), on_cpu)
     return advised
 
@@ -164,6 +166,20 @@ def _convention_advice(config: Config, canvas: Mapping[str, Any]) -> Advice | No
         MODERN,
         "training from scratch: no weights need the model zoo's widths of one pixel more; "
         "annotations and COCO's evaluation count as torchvision and detectron2 do",
+    )
+
+
+def _backbone_advice(config: Config, images: int, on_cpu: bool) -> Advice | None:
+    """The backbone of a small set's detector that starts without weights, on a CPU."""
+    key, small = "backbone", "resnet_v1.5_18"
+    if config.pre_trained or config.is_given(key) or not on_cpu or images > SMALL_SET:
+        return None
+    return Advice(
+        key,
+        {key: small},
+        config.backbone,
+        small,
+        "training from scratch on few pictures: it gets as far in the same steps, in half the time",
     )
 
 
@@ -324,7 +340,7 @@ def _schedule_advice(config: Config, images: int, canvas_pixels: int, on_cpu: bo
     start = "from pretrained weights" if pretrained else "from scratch"
     rate: dict[str, Any] = {"base_lr": plan.rate, "lr_base_batch": plan.batch}
     if not pretrained:
-        rate |= {"grad_clip": True, "clip_norm": 10.0}
+        rate |= {"optimizer": "adamw", "weight_decay": 0.05, "grad_clip": True, "clip_norm": 10.0}
     length: dict[str, Any] = {"epoch_size": plan.epochs, "warmup_step": plan.warmup}
     if not plan.is_usual:
         length["lr_type"] = "cosine"
@@ -340,7 +356,7 @@ def _schedule_advice(config: Config, images: int, canvas_pixels: int, on_cpu: bo
             "learning rate",
             rate,
             f"{rate_now:g} for a step of {config.batch_size}",
-            f"{plan.rate:g} for a step of {plan.batch}",
+            f"{plan.rate:g} for a step of {plan.batch}{'' if pretrained else ', AdamW'}",
             f"training {start}: {plan.rate / plan.batch:g} for each picture of a step; it grows "
             "with the number of devices by itself",
         ),

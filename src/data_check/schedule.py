@@ -11,9 +11,10 @@ _DEVICE_PIXELS = 2 * 1280 * 768  # of a step: what the defaults take
 _STEPS = {True: 430, False: 4000}  # of a training, at least: on a CPU, on an accelerator
 _USUAL_EPOCHS, _FEWEST_EPOCHS, _MOST_EPOCHS = 12, 6, 300
 _LONGEST_WARMUP = 500  # steps
-# A picture's share of the learning rate: the default, 0.04 for 16 pictures; from scratch, with
-# gradients clipped, twice that (configs/bccd.yaml).
-_RATE_PRETRAINED, _RATE_SCRATCH = 0.0025, 0.005
+# A picture's share of the learning rate: the default, 0.04 for 16 pictures; from scratch that of
+# AdamW with gradients clipped (configs/small_data.yaml).
+_RATE_PRETRAINED, _RATE_SCRATCH = 0.0025, 0.0001
+SMALL_SET = 5000  # pictures of one, at most
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from ..base.errors import UserError
 from ..base.files import remove_leftovers
 from ..base.messages import counted
 from ..base.progress import Display, Progress
-from ..checkpoints.file import require_file
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
 from ..data.source import data_source
@@ -26,6 +25,7 @@ from ..model_utils.configuration.derived import lowest_score
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.device_adapter import init_device
 from ..processes.ranks import Ranks
+from ..weights.opening import require_weights
 from .analysis.report import analyse, show_report
 from .analysis.schema import EvaluationReport
 from .coco import CocoSummary, evaluate_results
@@ -277,7 +277,7 @@ def run_evaluation(config: Config) -> int:
             f"checkpoint_path is empty ({config.origin('checkpoint_path')}); "
             "give the detector to evaluate with --checkpoint_path FILE"
         )
-    require_file(config.checkpoint_path, "checkpoint_path")
+    require_weights(config.checkpoint_path, "checkpoint_path")
     require_memory(config, "test_batch_size")
     device = init_device(config)
     ranks = Ranks(device.rank, device.world_size)

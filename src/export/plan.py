@@ -33,7 +33,7 @@ def plan_export(config: Config) -> ExportPlan:
 
     Args:
         config: uses ckpt_file or checkpoint_path, file_name, file_format, export_target,
-            device_target and check.
+            device_target, compute_type and check.
 
     Raises:
         UserError: it cannot be done here, or a needed setting is empty.
@@ -45,6 +45,11 @@ def plan_export(config: Config) -> ExportPlan:
             f"{config.device_target}: MindSpore writes {name} on {file_format.only_on} hardware "
             f"only; give --device_target {file_format.only_on} on such a machine, or --file_format "
             "MINDIR"
+        )
+    if config.compute_type == "bf16":
+        raise UserError(
+            f"{config.origin('compute_type')}: compute_type: 'bf16' is for training and "
+            "evaluation; export in fp16 or fp32"
         )
     key = "ckpt_file" if config.ckpt_file or not config.checkpoint_path else "checkpoint_path"
     checkpoint = getattr(config, key)

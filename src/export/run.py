@@ -14,7 +14,6 @@ from mindspore import Tensor
 from ..base.errors import UserError
 from ..base.files import remove_leftovers, temporary_folder
 from ..base.messages import counted, one_line
-from ..checkpoints.file import require_file
 from ..detector import open_detector
 from ..FasterRcnn.soft_nms import unroll_rounds
 from ..images.geometry import ResizeRule, Size, canvas_text
@@ -22,6 +21,7 @@ from ..images.ops import InputFormat, normalize_and_pad
 from ..images.views import views_of
 from ..model_utils.config import Config
 from ..model_utils.device_adapter import compute_dtype, init_device
+from ..weights.opening import require_weights
 from .exported_model import OUTPUT_NAMES, Comparison, Outputs, compare
 from .formats import FORMATS
 from .model_card import ModelFile, card_path, make_card, model_paths
@@ -31,7 +31,7 @@ from .publishing import publish
 _Names = Mapping[str, Sequence[str]]  # "inputs" and "outputs" -> the tensors' names in the file
 
 _INPUT_NAMES = ("image", "image_meta")
-_MOST_ROUNDS = 300  # of Soft-NMS, written one after the other: a dozen operators each
+_MOST_ROUNDS = 300  # of Soft-NMS, written one after the other: thirty operators each
 _RANDOM_INPUTS = 4  # how many are tried for one that the network finds something in
 
 
@@ -49,7 +49,7 @@ def run_export(config: Config, plan: ExportPlan) -> int:
         UserError: the checkpoint does not fit, the format cannot hold the network, a file cannot be
             written, or what was written does not do what the network does.
     """
-    require_file(plan.checkpoint, plan.checkpoint_key)
+    require_weights(plan.checkpoint, plan.checkpoint_key)
     init_device(config)
     opened = open_detector(config, plan.checkpoint, plan.checkpoint_key)
     config, epoch = opened.config, opened.checkpoint.meta.get("epoch")

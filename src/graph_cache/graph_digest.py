@@ -74,6 +74,8 @@ _NOT_IN_GRAPHS = frozenset(
         "scale_jitter",
         "min_visible",
         "augmentations",
+        "train_sampler",
+        "repeat_threshold",
     }
 )
 _ENVIRONMENT = ("MS_DEV_", "MS_ENABLE_", "MS_DISABLE_", "ONEDNN_", "GRAPH_OP_RUN")

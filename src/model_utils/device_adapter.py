@@ -34,6 +34,7 @@ _CPU_WAIT_VARIABLE = "MS_CPU_COMM_OP_TIMEOUT"
 _ASCEND_WAIT_VARIABLE = "HCCL_EXEC_TIMEOUT"
 # Names the Ascend processors of a job: set by its launchers and by ModelArts.
 _RANK_TABLE_VARIABLE = "RANK_TABLE_FILE"
+_BFLOAT16 = "bfloat16"
 _ACCELERATORS = ("Ascend", "GPU")  # in the order in which they are taken
 # What the driver of an accelerator puts there, whether MindSpore can use it or not.
 _DRIVER_FILES = {"Ascend": "/dev/davinci[0-9]*", "GPU": "/dev/nvidia[0-9]*"}
@@ -133,11 +134,12 @@ def init_device(config: "Config") -> DeviceInfo:
     variables) or with `run_distribute`; gradients are then averaged over all of them.
 
     Args:
-        config: uses device_target, device_id, run_distribute, rank_timeout and seed.
+        config: uses device_target, device_id, compute_type, run_distribute, rank_timeout and seed.
 
     Raises:
-        UserError: this machine does not have the device, or on a CPU the memory; `run_distribute`
-            without a launcher; the processes do not find each other.
+        UserError: this machine does not have the device, or on a CPU the memory; the device does
+            not know the `compute_type`; `run_distribute` without a launcher; the processes do not
+            find each other.
     """
     target = config.device_target
     launched = local_adapter.get_world_size() > 1 or bool(os.environ.get("MS_ROLE"))
@@ -157,6 +159,7 @@ def init_device(config: "Config") -> DeviceInfo:
     _select_device(config, device_id)
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(config.seed)
+    _require_number_format(config)
     rank, world_size = _join_processes(config) if launched else (0, 1)
     return DeviceInfo(rank, world_size, target, device_id)
 
@@ -185,6 +188,27 @@ def _select_device(config: "Config", device_id: int) -> None:
         raise UserError(
             f"{origin}: device_target: {target!r} with device_id {device_id} cannot be used "
             f"({_first_line(error)}); {advice}"
+        ) from None
+
+
+def _require_number_format(config: "Config") -> None:
+    """Make sure that the device has convolutions in bfloat16, by trying one.
+
+    That takes less than a second; without it, a page of MindSpore says so when the network is
+    compiled.
+    """
+    if compute_dtype(config) != _BFLOAT16:
+        return
+    import mindspore as ms
+    from mindspore import nn, ops
+
+    try:
+        nn.Conv2d(1, 1, 1).to_float(ms.bfloat16)(ops.ones((1, 1, 1, 1), ms.float32)).asnumpy()
+    except (RuntimeError, TypeError, ValueError):
+        raise UserError(
+            f"{config.origin('compute_type')}: compute_type: {config.compute_type!r}: MindSpore "
+            f"{ms.__version__} has no convolution in bfloat16 on this {config.device_target}; give "
+            "--compute_type fp16 or fp32"
         ) from None
 
 
@@ -218,7 +242,7 @@ def _first_line(error: Exception) -> str:
 
 
 def compute_dtype(config: "Config") -> str:
-    """Number format of the network's convolutions and dense layers: "float32" or "float16".
+    """Number format of the network's convolutions and dense layers: a MindSpore type's name.
 
     `compute_type: auto` means float16 on Ascend and GPU and float32 on a CPU. The device must be
     known: see `choose_device`.
@@ -229,14 +253,15 @@ def compute_dtype(config: "Config") -> str:
     if config.compute_type == AUTO:
         kinds = {"CPU": "float32", "GPU": "float16", "Ascend": "float16"}
         return _by_device(config.device_target, kinds)
-    return {"fp32": "float32", "fp16": "float16"}[config.compute_type]
+    return {"fp32": "float32", "fp16": "float16", "bf16": _BFLOAT16}[config.compute_type]
 
 
 def cpu_library(config: "Config") -> "Library | None":
     """Return the operators of our own (`src.native`), compiled when they are not yet.
 
-    None where they are of no use: on another device, in float16, with `cpu_kernels: off`, or when
-    they cannot be compiled (said once); MindSpore's operators then compute the same, slower.
+    None where they are of no use: on another device, in another format than float32, with
+    `cpu_kernels: off`, or when they cannot be compiled (said once); MindSpore's operators then
+    compute the same, slower.
 
     Args:
         config: its `device_target`, `compute_type` and `cpu_kernels` are read.

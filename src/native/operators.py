@@ -6,7 +6,7 @@ from mindspore import dtype as mstype
 
 from ..FasterRcnn.bbox_assign_sample import BboxAssignSample
 from ..FasterRcnn.box_ops import shrink_to_legacy
-from ..FasterRcnn.fpn_neck import FeatPyramidNeck
+from ..FasterRcnn.fpn_neck import AddInterpolated, AddUpsampled, FeatPyramidNeck
 from ..FasterRcnn.layers import Conv2d
 from ..FasterRcnn.names import SOFT_GAUSSIAN
 from ..FasterRcnn.norms import BatchNorm, FrozenBatchNorm, GroupNorm
@@ -99,25 +99,25 @@ class NativeAddUpsampled(nn.Cell):
             library, "add_upsampled_gradient", _half_shape, lambda gradient: gradient
         )
 
-    def construct(self, fine: Tensor, coarse: Tensor) -> Tensor:
+    def construct(self, fine: Tensor, coarse: Tensor, cells: Cells = None) -> Tensor:
         """Return the sum, as `fpn_neck.AddUpsampled.construct` does.
 
         Args:
-            fine, coarse: as there.
+            fine, coarse, cells: as there.
         """
         return self.forward(fine, coarse)
 
     def bprop(
-        self, fine: Tensor, coarse: Tensor, result: Tensor, gradient: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the gradients of both.
+        self, fine: Tensor, coarse: Tensor, cells: Cells, result: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor, Cells]:
+        """Return the gradients of both; cells have none.
 
         Args:
-            fine, coarse: as for `construct`.
+            fine, coarse, cells: as for `construct`.
             result: what it returned.
             gradient: of the result, (B, C, 2H, 2W).
         """
-        return gradient, self.coarse_gradient(gradient)
+        return gradient, self.coarse_gradient(gradient), no_gradient(cells)
 
 
 class NativePerAnchor(nn.Cell):
@@ -257,7 +257,13 @@ _PLACES = (
         "pool",
         lambda cell, library: NativePoolRegions(library, cell.out_size, cell.sample_num),
     ),
-    (FeatPyramidNeck, "merge", lambda cell, library: NativeAddUpsampled(library)),
+    (
+        FeatPyramidNeck,
+        "merge",
+        lambda cell, library: (
+            NativeAddUpsampled(library) if isinstance(cell.merge, AddUpsampled) else None
+        ),
+    ),
     (RpnRegClsBlock, "per_anchor", lambda cell, library: NativePerAnchor(library)),
     (
         (BatchNorm, GroupNorm),
@@ -282,6 +288,7 @@ _CANVAS_PLACES = (
         ),
     ),
     (ResNetFea, "zero_behind", lambda cell, library: NativeZeroBehind(library)),
+    (AddInterpolated, "zero_behind", lambda cell, library: NativeZeroBehind(library)),
 )
 
 

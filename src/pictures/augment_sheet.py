@@ -5,7 +5,8 @@ import os
 from collections.abc import Iterator
 
 from ..base.files import make_folder
-from ..data.epoch_plan import canvas_numbers, epoch_order
+from ..data.epoch_plan import canvas_numbers, repeats_in
+from ..data.epoch_sampling import build_sampler
 from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
@@ -46,5 +47,6 @@ def _pictures(config: Config, records: MindRecordSet, count: int, epoch: int) ->
     """What the sheet shows of each picture, in the order of the epoch."""
     augmenter = Augmenter.from_config(config, epoch)
     canvases = canvas_numbers(augmenter.target.rule, records.sizes)
-    for index in epoch_order(records.num_images, int(config.seed), epoch)[:count].tolist():
-        yield augmenter.tile(records.records[index], index, int(canvases[index]))
+    order = build_sampler(config, records.records).order(int(config.seed), epoch)[:count]
+    for index, repeat in zip(order.tolist(), repeats_in(order).tolist(), strict=True):
+        yield augmenter.tile(records.records[index], index, int(canvases[index]), repeat)

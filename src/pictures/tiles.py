@@ -67,13 +67,16 @@ class Augmenter:
             int(config.max_image_pixels),
         )
 
-    def tile(self, record: ImageRecord, index: int, canvas: int | None = None) -> Tile:
+    def tile(
+        self, record: ImageRecord, index: int, canvas: int | None = None, repeat: int = 0
+    ) -> Tile:
         """Return a picture on its canvas, with the boxes that are left of its own.
 
         Args:
             record: of the picture.
             index: its position in the record set, which decides the random numbers.
             canvas: number of the canvas; None: the one that the rule chooses.
+            repeat: how often the epoch has had it before.
 
         Raises:
             UserError: it cannot be read.
@@ -82,7 +85,8 @@ class Augmenter:
         settings, rule = self.settings, self.target.rule
         canvas = rule.canvas_of(*rgb.shape[:2]) if canvas is None else canvas
         picture = labelled(rgb, record.boxes, record.labels, record.crowd, settings.box_convention)
-        picture = augment(picture, Place(settings, Draws(settings, index), self.target, canvas))
+        draws = Draws(settings, index, repeat)
+        picture = augment(picture, Place(settings, draws, self.target, canvas))
         shown = np.full((*rule.canvases[canvas], 3), _PADDING, np.uint8)
         height, width = picture.size
         shown[:height, :width] = picture.rgb

@@ -37,7 +37,7 @@ class Ranks:
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
         self.folder: Path | None = None
-        self._all_reduce = _AllReduce() if world_size > 1 else None
+        self._all_reduce = SumOverRanks() if world_size > 1 else None
         self._seen = time.monotonic()
 
     def all_reduce(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -199,14 +199,22 @@ class SharedCount(nn.Cell):
         return ops.maximum(self.all_reduce(ops.stop_gradient(count)), 1.0) * self.share
 
 
-class _AllReduce(nn.Cell):
-    """Sum of a tensor over all ranks."""
+class SumOverRanks(nn.Cell):
+    """Sum of a tensor over all ranks.
+
+    Its gradient is the sum over all ranks too: what one rank adds reaches the losses of all.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
 
     def construct(self, values: Tensor) -> Tensor:
+        """Return the sum, of the shape of `values`.
+
+        Args:
+            values: of any shape, float32.
+        """
         return self.all_reduce(values)
 
 

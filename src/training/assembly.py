@@ -15,6 +15,7 @@ from ..base.messages import counted
 from ..base.progress import Display
 from ..checkpoints.file import describe_model
 from ..checkpoints.pretrained import load_pretrained
+from ..data.epoch_sampling import REPEAT_FACTOR, build_sampler
 from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
@@ -27,6 +28,7 @@ from ..model_utils.configuration.class_weights import class_weights
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.configuration.notes import without_effect
 from ..model_utils.device_adapter import init_device
+from ..model_utils.local_adapter import get_rank
 from ..network_define import (
     AccumulatedStep,
     LossScaler,
@@ -35,6 +37,9 @@ from ..network_define import (
     build_optimizer,
 )
 from ..processes.ranks import Ranks
+from ..weights.cache import published_file
+from ..weights.names import named
+from ..weights.opening import open_weights
 from .divergence import DivergenceGuard
 from .frozen_parts import settle_frozen_parts
 from .loss_log import LossLog
@@ -68,7 +73,7 @@ def assemble_run(
     config = settle_classes(config, ranks, say)
     hooks = prepare_record(config, ranks, say)
     data = ensure_mindrecord(config, "train", ranks.rank, ranks.world_size)
-    steps = steps_per_epoch(config, data, ranks.world_size)
+    steps = epoch_steps(config, data, ranks.world_size, say)
     contract = contract_of(config, data)
     validation = validation_of(config, data, ranks, say)
     network = (build_network or detector.build_detector)(config)
@@ -112,7 +117,8 @@ def assemble_run(
 def _load_pretrained(network: nn.Cell, config: Config, say: Callable[[str], None]) -> None:
     """Let a network begin with what `pre_trained` names, if anything."""
     if config.pre_trained:
-        for line in load_pretrained(network, config.pre_trained, describe_model(config)).lines():
+        checkpoint = open_weights(config.pre_trained, "pre_trained")
+        for line in load_pretrained(network, checkpoint, describe_model(config)).lines():
             say(line)
 
 
@@ -123,6 +129,7 @@ def _take_place(config: Config) -> tuple[Config, Ranks, Display, RunFolder]:
         The configuration that the run really has, its processes, where it is shown, its folder.
     """
     require_memory(config, "batch_size")
+    _bring_weights(config)
     device = init_device(config)
     ranks = Ranks(device.rank, device.world_size)
     display = Display(quiet=ranks.rank > 0)
@@ -131,6 +138,14 @@ def _take_place(config: Config) -> tuple[Config, Ranks, Display, RunFolder]:
         stored = folder.start.meta if folder.start else None
         config = settle_frozen_parts(config, stored, ranks, display.say)
     return config, ranks, display, folder
+
+
+def _bring_weights(config: Config) -> None:
+    """Have weights with a name here before the processes meet, where a download takes long."""
+    if config.pre_trained and not config.resume:
+        published = named(config.pre_trained, "pre_trained")
+        if published and get_rank() == 0:
+            published_file(published)
 
 
 def settle_classes(config: Config, ranks: Ranks, say: Callable[[str], None]) -> Config:
@@ -168,6 +183,26 @@ def _opening(run: Run) -> str:
     )
 
 
+def epoch_steps(
+    config: Config, data: MindRecordSet, world_size: int, say: Callable[[str], None]
+) -> int:
+    """Return the steps of every epoch; say how an epoch differs from all pictures once.
+
+    Args:
+        config: uses the keys of `steps_per_epoch`.
+        data: the training images.
+        world_size: number of ranks.
+        say: prints a line.
+
+    Raises:
+        UserError: fewer images than a step takes.
+    """
+    steps = steps_per_epoch(config, data, world_size)
+    for line in build_sampler(config, data.records).lines():
+        say(line)
+    return steps
+
+
 def _batches_of_step(config: Config) -> str:
     count = config.accumulate_steps
     return f"{count} batches of {config.batch_size}" if count > 1 else f"batch {config.batch_size}"
@@ -177,10 +212,18 @@ def contract_of(config: Config, data: MindRecordSet) -> dict[str, Any]:
     """Return what has to be the same when a run goes on, for its steps to mean the same.
 
     Args:
-        config: uses seed.
+        config: uses seed, train_sampler and repeat_threshold.
         data: the training images.
     """
-    return {"num_images": data.num_images, "seed": config.seed, "annotations_sha256": data.content}
+    contract: dict[str, Any] = {
+        "num_images": data.num_images,
+        "seed": config.seed,
+        "annotations_sha256": data.content,
+        "train_sampler": config.train_sampler,
+    }
+    if config.train_sampler == REPEAT_FACTOR:
+        contract["repeat_threshold"] = config.repeat_threshold
+    return contract
 
 
 def run_rates(

@@ -9,11 +9,12 @@ from pathlib import Path
 from ..base.errors import UserError
 from ..base.files import remove_leftovers, sync_folder
 from ..base.messages import counted
-from ..checkpoints.file import Checkpoint, require_file
+from ..checkpoints.file import Checkpoint
 from ..model_utils.config import Config
 from ..processes.ranks import Ranks
 from ..processes.run_lock import hold_run_folder
 from ..run_record.going_on import going_on
+from ..weights.opening import require_weights
 from .checkpoint_keeper import CheckpointKeeper
 from .resume import changed_lines, newest_checkpoint, open_start
 
@@ -52,7 +53,7 @@ class RunFolder:
             return
         self.start = open_start(config.resume, checkpoints, say)
         if config.pre_trained and not self.start:
-            require_file(config.pre_trained, "pre_trained")
+            require_weights(config.pre_trained, "pre_trained")
         self.keeper = CheckpointKeeper(checkpoints, keep, resume=bool(self.start), say=say)
         self._refuse_another_run()
         removed = remove_leftovers(checkpoints) + remove_leftovers(self.path)

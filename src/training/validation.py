@@ -13,6 +13,7 @@ from mindspore import nn
 from ..base.errors import UserError
 from ..base.messages import counted
 from ..base.progress import Display
+from ..data.epoch_sampling import SHUFFLE
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
 from ..evaluation.analysis.report import show_report, write_report
@@ -200,6 +201,7 @@ def without_augmentation(config: Config, world_size: int) -> Config:
     """
     batch = config.batch_size * world_size
     return config.replace(
+        train_sampler=SHUFFLE,
         augmentations=["resize"],
         scale_jitter=[1.0, 1.0],
         accumulate_steps=1,

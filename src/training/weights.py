@@ -10,6 +10,7 @@ from mindspore import Parameter, nn
 
 from ..checkpoints.file import save_checkpoint
 from ..model_utils.config import Config
+from ..model_utils.configuration.derived import trains_batch_norm
 from ..model_utils.device_adapter import cpu_library
 from ..optimization.moving_average import MovingAverage
 from ..processes.ranks import Ranks, moving_statistics
@@ -20,7 +21,7 @@ class Weights:
 
     Args:
         network: the detector.
-        config: uses ema, norm and what decides about our C++ operators.
+        config: uses ema, what normalises, and what decides about our C++ operators.
         ranks: the processes of the run.
 
     Attributes:
@@ -30,7 +31,7 @@ class Weights:
 
     def __init__(self, network: nn.Cell, config: Config, ranks: Ranks) -> None:
         self.network, self._ranks = network, ranks
-        self._has_statistics = config.norm == "bn"
+        self._has_statistics = trains_batch_norm(config)
         self.average: MovingAverage | None = None
         if config.ema:
             changing = {p.name: p for p in network.trainable_params()}

@@ -122,6 +122,7 @@ FINE = {
     "canvases": ([],),
     "epoch_parts": ([],),
     "roi_layer": ({},),
+    "rcnn_head": ({},),
     "rpn_max_num": (),
 }
 
@@ -145,7 +146,7 @@ def test_no_field_takes_everything(key):
         assert (
             boolean or in_range or (text and isinstance(value, str)) or value in FINE.get(key, ())
         )
-        assert parsed[key] == value or key in ("roi_layer", "settings")
+        assert parsed[key] == value or key in ("rcnn_head", "roi_layer", "settings")
 
 
 @pytest.mark.parametrize("key", RUN_KEYS)

@@ -535,12 +535,12 @@ def test_other_networks_are_refused(small):
         converted(shallow)
     with pytest.raises(UserError, match="of no known kind .it holds dense.weight"):
         converted({"dense.weight": np.ones((3, 3), np.float32)})
-    agnostic = dict(small["detectron2"])
+    odd = dict(small["detectron2"])
     for part in ("weight", "bias"):
         name = f"roi_heads.box_predictor.bbox_pred.{part}"
-        agnostic[name] = agnostic[name][:4]
-    with pytest.raises(UserError, match="class-agnostic"):
-        converted(agnostic, class_names=NAMES, names_given=True)
+        odd[name] = odd[name][:8]
+    with pytest.raises(UserError, match="has 8 box deltas for 3 classes, where 4 for each or 4 fo"):
+        converted(odd, class_names=NAMES, names_given=True)
 
 
 def test_two_spellings_of_one_parameter_are_refused():

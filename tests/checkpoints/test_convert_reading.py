@@ -22,6 +22,7 @@ from src.checkpoints.foreign.reading import read_source
 from src.checkpoints.foreign.strict_pickle import MOST_INSTRUCTIONS, NotOnlyArraysError
 from src.checkpoints.foreign.torch_file import load_torch
 from tests.helpers.paths import RESOURCES
+from tests.helpers.torch_files import View, state_dict_pickle, torch_zip
 
 HELD = {
     "model": collections.OrderedDict(
@@ -353,27 +354,12 @@ def test_files_of_torchvisions_training_without_pytorch(name):
     assert source.extra["lr_scheduler"]["milestones"] == {2: 1, 3: 1}
 
 
-def _torch_zip(path, content, *, storages=("0",), data=b"\0" * 16, compression=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr("a/data.pkl", content)
-        for key in storages:
-            archive.writestr(f"a/data/{key}", data)
-    return path
+def _torch_zip(path, content, *, storages=("0",), data=b"\0" * 16, **options):
+    return torch_zip(path, content, dict.fromkeys(storages, data), **options)
 
 
-def _tensor(length=4, offset=0, shape=(4,), strides=(1,), kind="FloatStorage"):
-    """A pickle of {"a": tensor}, by hand."""
-    numbers = b"(" + b"".join(b"J" + struct.pack("<i", n) for n in shape) + b"t"
-    steps = b"(" + b"".join(b"J" + struct.pack("<i", n) for n in strides) + b"t"
-    reference = (
-        b"(X\x07\0\0\0storagectorch\n"
-        + kind.encode()
-        + b"\nX\x01\0\0\x000X\x03\0\0\0cpuJ"
-        + struct.pack("<i", length)
-        + b"tQ"
-    )
-    call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + reference + b"J" + struct.pack("<i", offset)
-    return b"\x80\x02}X\x01\0\0\0a" + call + numbers + steps + b"\x89NtRs."
+def _tensor(**changes):
+    return state_dict_pickle({"a": View(**changes)})
 
 
 def test_a_tensor_by_hand(tmp_path):

@@ -108,6 +108,18 @@ def test_pretrained_of_another_model_is_refused(saved, options, changes, message
         load_pretrained(tiny_network(**options), saved[0], tiny_model(**changes))
 
 
+@pytest.mark.parametrize(
+    "key, value", [("fpn_norm", "bn"), ("rcnn_head", {"convs": 4, "dense": 1, "norm": "bn"})]
+)
+def test_another_form_of_the_heads_may_start_fresh_and_is_pointed_out(saved, key, value):
+    expected = tiny_model(**{key: value})
+    report = load_pretrained(tiny_network(2), saved[0], expected)
+    (note,) = report.notes
+    assert note.startswith(f"trained with {key} ") and f"set {key} to the checkpoint's" in note
+    with pytest.raises(UserError, match=f"trained with {key} .*; set {key} to "):
+        load_detector_file(tiny_network(2), saved[0], expected)
+
+
 def test_a_deeper_backbone_does_not_pass_for_a_shallower_one(tmp_path):
     path = _write(tmp_path / "a.ckpt", _classifier(tiny_network(depth=2)))
     with pytest.raises(UserError, match="another backbone .*layer1.1"):

@@ -12,6 +12,7 @@ import pytest
 from src import dataset
 from src.base.errors import UserError
 from src.data.epoch_plan import epoch_order
+from src.data.epoch_sampling import build_sampler
 from src.data.mindrecord import ensure_mindrecord
 from src.data.train_sample import Augmentation, make_train_sample
 from src.dataset import (
@@ -177,6 +178,29 @@ def test_order_is_a_permutation():
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(50))
     assert len({order.tobytes() for order in orders}) == 4
+
+
+@pytest.mark.parametrize("sampler", ["repeat_factor", "class_balanced"])
+def test_repeated_pictures_in_batches(train_set, sampler):
+    """Skipping steps and dividing among ranks change nothing, and no repetition looks the same."""
+    options = {"train_sampler": sampler, "repeat_threshold": 1.0, "canvases": ("64x96", "96x64")}
+    config = make_config(**options)
+    whole = train_batches(config, train_set)
+    sampled = build_sampler(config, train_set.records)
+    order = sampled.order(1, 1)
+    assert len(whole) == steps_per_epoch(config, train_set) == len(order) // 2
+    assert len(set(order)) < len(order)
+    seen = np.concatenate([batch[7] for batch in whole])
+    assert (np.bincount(seen, minlength=11) <= np.bincount(order, minlength=11)).all()
+    keys = np.concatenate([batch[6] for batch in whole])
+    assert len(set(keys.tolist())) == len(keys)
+    assert_equal(whole[2:], train_batches(config, train_set, skip_steps=2))
+    together = train_batches(make_config(batch_size=4, **options), train_set)
+    ranks = [train_batches(config, train_set, rank=rank, world_size=2) for rank in (0, 1)]
+    for four, first, second in zip(together, *ranks, strict=True):
+        for column, (a, b, c) in enumerate(zip(four, first, second, strict=True)):
+            joined = np.stack([b, c], axis=1).reshape(a.shape)
+            np.testing.assert_array_equal(a, joined, err_msg=TRAIN_COLUMNS[column])
 
 
 def test_step_limit(train_set):

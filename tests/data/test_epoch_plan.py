@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planning an epoch: every picture at most once, every batch on one canvas, whatever happens."""
+"""Planning an epoch: every place at most once, every batch on one canvas, whatever happens."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.epoch_plan import canvas_numbers, epoch_order, plan_epoch, plan_evaluation
+from src.data.epoch_plan import canvas_numbers, epoch_order, plan_epoch, plan_evaluation, repeats_in
 from src.images.geometry import ResizeRule
 
 
@@ -132,3 +132,30 @@ def test_which_are_left_out_follows_the_order_not_the_canvas(kind):
     plan = plan_epoch(order, canvases, 4)
     assert plan.images.tolist() == [order[:4].tolist()]
     assert plan.canvases.tolist() == [0]
+
+
+def test_how_often_a_picture_has_come_before():
+    assert repeats_in(np.array([3, 1, 3, 3, 0, 1])).tolist() == [0, 0, 1, 2, 0, 1]
+    assert repeats_in(np.empty(0, np.int64)).tolist() == []
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40).map(np.array), st.data())
+def test_repeated_pictures_are_planned_place_by_place(order, data):
+    """Each time a picture comes it has its own number, in all parts of an epoch together once."""
+    canvases = np.array(data.draw(st.lists(st.integers(0, 2), min_size=6, max_size=6)))
+    batch = data.draw(st.integers(1, len(order)))
+    end = data.draw(st.integers(0, len(order) // batch))
+    other = data.draw(st.integers(1, len(order)))
+    plan = plan_epoch(order, canvases, batch)
+    assert plan.images.shape == plan.repeats.shape == (len(order) // batch, batch)
+    done = plan.between(0, end)
+    rest = plan_epoch(order, canvases, other, [(batch, end)])
+    seen = [
+        pair
+        for part in (done, rest)
+        for pair in zip(part.images.flat, part.repeats.flat, strict=True)
+    ]
+    assert len(set(seen)) == len(seen)
+    assert set(seen) <= set(zip(order, repeats_in(order), strict=True))
+    full = sum(np.bincount(canvases[order]) // batch)
+    assert (canvases[plan.images] == plan.canvases[:, None])[:full].all()

@@ -54,6 +54,21 @@ def test_a_training_from_scratch_is_advised_the_modern_convention(given, advice)
     assert found.keys().get("box_convention") == advice
 
 
+@pytest.mark.parametrize(
+    "given, advice",
+    [
+        (["--device_target", "CPU"], ("resnet_v1.5_18", "adamw")),
+        (["--device_target", "GPU"], (None, "adamw")),
+        (["--device_target", "CPU", "--pre_trained", "a.ckpt"], (None, None)),
+        (["--device_target", "CPU", "--backbone", "resnet_v1_50"], (None, "adamw")),
+        (["--device_target", "CPU", "--base_lr", "0.1"], ("resnet_v1.5_18", None)),
+    ],
+)
+def test_a_small_set_is_advised_a_small_backbone_and_adamw_from_scratch(given, advice):
+    keys = advised([(40.0, 50.0)] * 3, *given)[0].keys()
+    assert (keys.get("backbone"), keys.get("optimizer")) == advice
+
+
 @settings(max_examples=4, deadline=None)
 @given(st.lists(st.tuples(SIDE, SIDE), min_size=1, max_size=6))
 def test_what_is_advised_loads(sides):

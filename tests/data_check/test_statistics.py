@@ -114,10 +114,10 @@ def test_canvases_fit_the_pictures(side, height, aspect, turned, on_cpu):
 @pytest.mark.parametrize(
     "images, pixels, on_cpu, pretrained, expected",
     [
-        (292, 256 * 320, True, False, (4, 0.02, 6, 73)),  # configs/bccd.yaml
+        (292, 256 * 320, True, False, (4, 0.0004, 6, 73)),  # configs/bccd.yaml
         (118_000, 768 * 1280, False, True, (2, 0.005, 12, 59_000)),  # the defaults
-        (10, 768 * 1280, False, False, (1, 0.005, 300, 10)),
-        (3, 64 * 64, True, False, (1, 0.005, 144, 3)),
+        (10, 768 * 1280, False, False, (1, 0.0001, 300, 10)),
+        (3, 64 * 64, True, False, (1, 0.0001, 144, 3)),
     ],
 )
 def test_schedules(images, pixels, on_cpu, pretrained, expected):

@@ -246,7 +246,7 @@ def test_group_norm_is_mindspores_and_can_be_exported(tmp_path):
 
 
 def test_onnx_has_no_loops_for_very_many_detections(small, tmp_path, monkeypatch):
-    """Soft-NMS then makes a graph of a dozen operators a detection."""
+    """Soft-NMS then makes a graph of thirty operators a detection."""
     monkeypatch.setattr("src.detector.build_detector", lambda config: _SmallWithSoftNms())
     changes = {"test_nms_kind": "soft_linear", "test_max_per_img": 301}
     with pytest.raises(UserError, match="test_max_per_img: 301 .* give at most 300, ") as caught:
@@ -288,10 +288,13 @@ def real(tmp_path_factory):
             "box_convention": "modern",
             "roi_align_aligned": True,
             "roi_layer": {"type": "RoIAlign", "out_size": 7, "sample_num": 0},
+            "fpn_norm": "bn",
+            "rpn_conv_depth": 2,
+            "rcnn_head": {"convs": 4, "dense": 1, "norm": "bn"},
             "test_nms_kind": "soft_gaussian",
         },
     ],
-    ids=["model_zoo", "torch", "adaptive"],
+    ids=["model_zoo", "torch", "adaptive_v2"],
 )
 def test_the_real_network_in_onnx(real, tmp_path, capsys, changes):
     pytest.importorskip("onnxruntime")

@@ -54,6 +54,7 @@ def test_checkpoint_path_serves_when_ckpt_file_is_empty(tmp_path):
         ({"file_format": "AIR"}, "MindSpore writes AIR on Ascend hardware only"),
         ({"file_format": "AIR", "device_target": "GPU"}, "AIR on Ascend hardware only"),
         ({"ckpt_file": ""}, "ckpt_file is empty"),
+        ({"compute_type": "bf16"}, "'bf16' is for training and evaluation; export in fp16 or fp32"),
         ({"file_name": "/nowhere/at/all/m"}, "there is no folder /nowhere/at/all"),
         ({"file_format": "ONNX", "export_target": "Ascend", "check": False}, "holds a loop"),
     ],

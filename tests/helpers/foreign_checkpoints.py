@@ -166,6 +166,83 @@ def mmdetection(depth=50, outputs=81, version=2):
     )
 
 
+def _normed(conv, norm, shape, kinds):
+    """A convolution without bias, and what is behind it."""
+    return {f"{conv}.weight": shape} | {f"{norm}.{kind}": shape[:1] for kind in kinds}
+
+
+def torchvision_v2(outputs=91):
+    """`fasterrcnn_resnet50_fpn_v2`, as its file has it."""
+    kinds = (*TORCH_NORM, "num_batches_tracked")
+    shapes = resnet(50, "backbone.body.", counters=True)
+    shapes["backbone.body.bn1.num_batches_tracked"] = ()
+    for level in range(4):
+        for part, size in (("inner", (256 * 2**level, 1, 1)), ("layer", (256, 3, 3))):
+            at = f"backbone.fpn.{part}_blocks.{level}"
+            shapes |= _normed(f"{at}.0", f"{at}.1", (256, *size), kinds)
+    for number in range(4):
+        at = f"roi_heads.box_head.{number}"
+        shapes |= _normed(f"{at}.0", f"{at}.1", (256, 256, 3, 3), kinds)
+    layers = {f"rpn.head.conv.{number}.0": (256, 256, 3, 3) for number in range(2)}
+    layers |= {"rpn.head.cls_logits": (3, 256, 1, 1), "rpn.head.bbox_pred": (12, 256, 1, 1)}
+    layers["roi_heads.box_head.5"] = (1024, 12544)
+    layers["roi_heads.box_predictor.cls_score"] = (outputs, 1024)
+    layers["roi_heads.box_predictor.bbox_pred"] = (4 * outputs, 1024)
+    shapes |= _biased(**layers)
+    return {n: () if n.endswith("num_batches_tracked") else s for n, s in shapes.items()}
+
+
+def detectron2_heads(kinds, outputs=81):
+    """A class-agnostic R50-FPN with `kinds` behind its convolutions, two of each in the heads."""
+    head = "proposal_generator.rpn_head."
+    shapes = detectron2_resnet(50)
+    for level in range(4):
+        for part, size in (("lateral", (256 * 2**level, 1, 1)), ("output", (256, 3, 3))):
+            at = f"backbone.fpn_{part}{level + 2}"
+            shapes |= _normed(at, f"{at}.norm", (256, *size), kinds)
+    for number in (1, 2):
+        at = f"roi_heads.box_head.conv{number}"
+        shapes |= _normed(at, f"{at}.norm", (256, 256, 3, 3), kinds)
+    layers = {f"{head}conv.conv{number}": (256, 256, 3, 3) for number in range(2)}
+    layers |= {f"{head}objectness_logits": (3, 256, 1, 1), f"{head}anchor_deltas": (12, 256, 1, 1)}
+    layers |= {"roi_heads.box_head.fc1": (1024, 12544), "roi_heads.box_head.fc2": (1024, 1024)}
+    layers["roi_heads.box_predictor.cls_score"] = (outputs, 1024)
+    layers["roi_heads.box_predictor.bbox_pred"] = (4, 1024)
+    return shapes | _biased(**layers)
+
+
+def mmdetection_heads(norm, outputs=81):
+    """Shared4Conv1FC and a pyramid with norms."""
+    kinds = TORCH_NORM[:2] if norm == "gn" else TORCH_NORM
+    shapes, box = resnet(50, "backbone."), "roi_head.bbox_head"
+    for level in range(4):
+        for part, size in (("lateral", (256 * 2**level, 1, 1)), ("fpn", (256, 3, 3))):
+            at = f"neck.{part}_convs.{level}"
+            shapes |= _normed(f"{at}.conv", f"{at}.{norm}", (256, *size), kinds)
+    for number in range(4):
+        at = f"{box}.shared_convs.{number}"
+        shapes |= _normed(f"{at}.conv", f"{at}.{norm}", (256, 256, 3, 3), kinds)
+    layers = {"rpn_head.rpn_conv": (256, 256, 3, 3), "rpn_head.rpn_cls": (3, 256, 1, 1)}
+    layers |= {"rpn_head.rpn_reg": (12, 256, 1, 1), f"{box}.shared_fcs.0": (1024, 12544)}
+    layers |= {f"{box}.fc_cls": (outputs, 1024), f"{box}.fc_reg": (4 * outputs - 4, 1024)}
+    return shapes | _biased(**layers)
+
+
+def mindspore_lab(outputs=81):
+    """mindspore-lab's RCNN on a ResNet-50."""
+    head, box = "rpn_head.rpn_feat.", "bbox_head."
+    bottom = resnet(50, "backbone.bottom_up.", "down_sample", MINDSPORE_NORM)
+    return bottom | _heads(
+        50,
+        lambda n: f"backbone.lateral_convs.{n}.conv.0",
+        lambda n: f"backbone.fpn_convs.{n}.conv.0",
+        (f"{head}rpn_conv", f"{head}rpn_rois_score", f"{head}rpn_rois_delta"),
+        (f"{box}head.fc6", f"{box}head.fc7", f"{box}bbox_cls", f"{box}bbox_delta"),
+        outputs,
+        outputs - 1,
+    )
+
+
 def fold_norms(arrays):
     """Caffe's BatchNorm: nothing but scale and shift."""
     for name, array in arrays.items():

@@ -34,4 +34,4 @@ def make_weight(name, shape):
         fan_in = max(shape) if len(shape) == 2 else math.prod(shape[1:])
         gain = next((g for words, g in _GAINS if any(word in name for word in words)), 2.0)
         values = np.sqrt(gain / fan_in) * generator.standard_normal(shape)
-    return values.astype(np.float32)
+    return np.asarray(values, np.float32)

@@ -149,6 +149,11 @@ def tiny_settings(**changes):
         rpn_feat_channels=256,
         rcnn_fc_out_channels=1024,
         unused_outputs=0,
+        fpn_norm="none",
+        fpn_upsample="nearest",
+        rpn_conv_depth=1,
+        rcnn_head=dict(convs=0, dense=2, norm="none"),
+        rcnn_class_agnostic=False,
     )
     return SimpleNamespace(**{**values, **changes})
 

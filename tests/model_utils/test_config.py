@@ -274,6 +274,7 @@ def other_value(key, value, choices):
         "crop_min_iou": [0.5, 0.7],
         "min_visible": 0.2,
         "augmentations": ["resize", "flip"],
+        "recompute": ["backbone", "head"],
         "callbacks": ["my.Hook"],
     }
     if key in special:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
+from src import detector
 from src.detector import build_detector, build_loss
 from src.FasterRcnn.backbones import build_backbone
 from src.FasterRcnn.layers import compute_in
 from src.FasterRcnn.names import Backbone
-from src.FasterRcnn.norms import norm_layer
+from src.FasterRcnn.norms import BatchNorm, norm_layer
 from src.FasterRcnn.resnet import Bottleneck, ResNetFea
 from tests.helpers.network_helpers import LOSSES, fill_by_recipe, small_batch, small_config, tensors
 from tests.helpers.paths import RESOURCES
@@ -151,6 +152,21 @@ def test_the_networks_half_precision_leaves_batchnorm_alone():
     norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]
     assert len(norms) == 53 and all(norm.get_flags()["fp32"] for norm in norms)
     assert convolutions and all(layer.get_flags()["fp16"] for layer in convolutions)
+
+
+@pytest.mark.parametrize("world_size, sync_bn", [(1, True), (2, False), (2, True)])
+def test_settings_of_training_reach_the_network(monkeypatch, world_size, sync_bn):
+    """BatchNorm shares its statistics where there are other processes; parts are recomputed."""
+    chosen = []
+    for name in ("SumOverRanks", "SharedCount"):  # those need processes that have joined
+        monkeypatch.setattr(detector, name, lambda *size: nn.Identity())
+    monkeypatch.setattr(detector, "recompute", lambda network, parts: chosen.extend(parts))
+    config = small_config(norm="bn", sync_bn=sync_bn, recompute=("neck",))
+    network = build_detector(config)
+    build_loss(network, config, world_size)
+    norms = [layer for _, layer in network.cells_and_names() if isinstance(layer, BatchNorm)]
+    shared = [layer.sum_over_ranks is not None for layer in norms]
+    assert shared == [sync_bn and world_size > 1] * 53 and chosen == ["neck"]
 
 
 @pytest.mark.parametrize("norm", ["frozen_bn", "bn", "gn"])

@@ -29,6 +29,18 @@ MODERN = {
     "anchor_filter": "all",
     "anchor_rounding": False,
 }
+HEADS = {
+    **MODERN,
+    "fpn_norm": "bn",
+    "rpn_conv_depth": 2,
+    "rcnn_head": {"convs": 2, "dense": 1, "norm": "bn"},
+}
+OTHER_HEADS = {
+    "fpn_norm": "gn",
+    "fpn_upsample": "bilinear",
+    "rcnn_head": {"convs": 1, "dense": 2, "norm": "gn"},
+    "rcnn_class_agnostic": True,
+}
 OTHER = {
     "backbone": "resnet_v1_50",
     "norm": "gn",
@@ -83,7 +95,9 @@ def _own(size):
 
 
 @pytest.mark.parametrize(
-    "changes", [MODERN, OTHER, BASIC, GROUPED], ids=["modern", "other", "basic", "grouped"]
+    "changes",
+    [HEADS, {**OTHER, **OTHER_HEADS}, BASIC, GROUPED],
+    ids=["modern", "other", "basic", "grouped"],
 )
 def test_detections_do_not_depend_on_the_canvas_and_the_others(changes):
     network = _network(_config(**changes))
@@ -103,7 +117,7 @@ def _same_detections(found, expected):
 
 def test_onnx_knows_the_own_canvas(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    config = _config(**{**MODERN, "norm": "gn", "cpu_kernels": "off"})
+    config = _config(**{**MODERN, **OTHER_HEADS, "norm": "gn", "cpu_kernels": "off"})
     batch = _batch(SIZES, *CANVAS)[:2]
     expected = [output.asnumpy() for output in _network(config)(*tensors(batch))]
     path = tmp_path / "tight.onnx"
@@ -115,7 +129,7 @@ def test_onnx_knows_the_own_canvas(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [MODERN, {**OTHER, "norm": "bn"}, {**BASIC, "norm": "bn"}, GROUPED],
+    [HEADS, {**OTHER, **OTHER_HEADS, "norm": "bn"}, {**BASIC, "norm": "bn"}, GROUPED],
     ids=["modern", "other", "basic", "grouped"],
 )
 def test_losses_and_gradients_are_the_same_on_every_canvas(changes):

@@ -448,6 +448,10 @@ def _other_run(output):
         (lambda p, w: {"resume": w / "ckpt_0" / "best.ckpt"}, "no optimizer state"),
         (lambda p, w: {"resume": _other_run(w), "batch_size": 5}, "had batch_size 2"),
         (lambda p, w: {"resume": _other_run(w), "seed": 6}, "had seed 5"),
+        (
+            lambda p, w: {"resume": _other_run(w), "train_sampler": "class_balanced"},
+            "had train_sampler shuffle, this one has class_balanced",
+        ),
         (lambda p, w: {"resume": _other_run(w), "steps_per_epoch_limit": 3}, "steps_per_epoch 5"),
         (lambda p, w: {"resume": _other_run(w), "coco_classes": "cat,dog"}, "trained on 3 classes"),
         (lambda p, w: {"resume": _other_run(w), "coco_classes": "dog,cat,fox"}, "in its order"),

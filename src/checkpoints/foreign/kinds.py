@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ...base.messages import counted, short_list
+from ...base.messages import short_list
 from .. import families
 from ..file import STATE_NAMES, canonical_name
 from . import naming
-from .classes import ClassPicker, pick_classes
+from .classes import pick_classes
 from .classifiers import classifier, detectron2_backbone
 from .conversion import COUNTERS, Conversion, ConversionOptions, ParameterPool, choose_backbone
-from .parameters import detector_shapes
+from .heads import CLS, bias_length, fill_detector, read_form
+from .mindspore_lab import convert_mindspore_lab
+from .parameters import USUAL_FORM, HeadForm
 from .reading import KEY, Source
 from .style import choose_style, pixel_settings, read_config_text
 
-_CLS, _REG = "rcnn.cls_scores.", "rcnn.reg_scores."
 _CELL_ANCHORS = re.compile(r"proposal_generator\.anchor_generator\.cell_anchors\.\d").fullmatch
 # How the SHA-256 of torchvision's COCO_V1 file begins; the file's name ends in it.
 _COCO_V1 = "258fb6c6"
@@ -62,17 +63,20 @@ def convert(source: Source, options: ConversionOptions) -> Conversion:
 
 
 def _torchvision(source: Source, options: ConversionOptions) -> Conversion:
-    pool = ParameterPool(source, naming.TORCHVISION, _modern_torchvision)
+    convs = naming.TORCHVISION.count(naming.BOX_CONV, source.arrays)
+    names = naming.torchvision(convs)
+    pool = ParameterPool(source, names, _modern_torchvision)
+    form = read_form(pool, names)
     counters = pool.drop(COUNTERS)
     backbone = choose_backbone(pool, "torch", options)
-    total = _length(pool, _CLS + "bias")
+    total = bias_length(pool, CLS + "bias")
     picker = pick_classes(
         source.path, total, options, background_first=True, background_deltas=True
     )
-    eps, why = _torchvision_eps(source, total, backbone)
+    eps, why = _torchvision_eps(source, total, backbone, form)
     conversion = Conversion(source, f"torchvision Faster R-CNN, {total} outputs")
     conversion.settings = families.family_settings(families.TORCHVISION, backbone, bn_eps=eps)
-    _fill_detector(conversion, pool, backbone, picker)
+    fill_detector(conversion, pool, backbone, picker, form)
     conversion.drop(counters, "counters of training")
     if "bn_eps" not in options.settings:
         conversion.assumed.append(why)
@@ -85,8 +89,12 @@ def _modern_torchvision(name: str) -> str:
     return re.sub(r"rpn\.head\.conv\.(weight|bias)", r"rpn.head.conv.0.0.\1", name)
 
 
-def _torchvision_eps(source: Source, total: int, backbone: str) -> tuple[float, str]:
+def _torchvision_eps(
+    source: Source, total: int, backbone: str, form: HeadForm
+) -> tuple[float, str]:
     """The epsilon that the weights were published with, and how it is known."""
+    if form != USUAL_FORM:
+        return 1e-5, "bn_eps 1e-5, with which torchvision runs version 2"
     if total != families.COCO_OUTPUTS or backbone != "resnet_v1.5_50":
         return 1e-5, _TORCH_EPS
     if _COCO_V1 in source.path.name or source.sha256().startswith(_COCO_V1):
@@ -98,6 +106,7 @@ def _torchvision_eps(source: Source, total: int, backbone: str) -> tuple[float, 
 
 def _detectron2(source: Source, options: ConversionOptions) -> Conversion:
     pool = ParameterPool(source, naming.DETECTRON2)
+    form = read_form(pool, naming.DETECTRON2)
     counters = pool.drop(COUNTERS)
     pixels = pool.drop(re.compile("pixel_mean|pixel_std").fullmatch)
     stored = {name: source.arrays[name].reshape(-1).tolist() for name in pixels}
@@ -118,6 +127,7 @@ def _detectron2(source: Source, options: ConversionOptions) -> Conversion:
         families.DETECTRON2,
         (style, reason),
         stored,
+        form,
         names=None,
         background_first=False,
     )
@@ -146,7 +156,8 @@ def _check_anchors(source: Source, names: Sequence[str]) -> None:
 
 def _mmdetection(source: Source, options: ConversionOptions) -> Conversion:
     first = any(name.startswith("bbox_head.") for name in source.arrays)
-    pool = ParameterPool(source, naming.MMDETECTION_1 if first else naming.MMDETECTION)
+    names = naming.MMDETECTION_1 if first else naming.MMDETECTION
+    pool = ParameterPool(source, names, naming.mmdetection_spelling)
     counters = pool.drop(COUNTERS)
     meta = source.extra.get("meta")
     meta = meta if isinstance(meta, dict) else {}
@@ -160,6 +171,7 @@ def _mmdetection(source: Source, options: ConversionOptions) -> Conversion:
         family,
         (style, reason),
         stored,
+        read_form(pool, names),
         names=_mmdetection_classes(meta),
         background_first=first,
     )
@@ -189,13 +201,14 @@ def _two_stage(
     family: str,
     style: tuple[str, str],
     stored: families.Settings,
+    form: HeadForm,
     *,
     names: Sequence[str] | None,
     background_first: bool,
 ) -> Conversion:
     """What detectron2 and mmdetection have in common."""
     backbone = choose_backbone(pool, style[0], options)
-    total = _length(pool, _CLS + "bias")
+    total = bias_length(pool, CLS + "bias")
     picker = pick_classes(
         source.path,
         total,
@@ -210,7 +223,7 @@ def _two_stage(
     )
     pixels = pixel_settings(style[0], stored, backbone)
     conversion.settings = families.family_settings(family, backbone, **pixels)
-    _fill_detector(conversion, pool, backbone, picker)
+    fill_detector(conversion, pool, backbone, picker, form)
     conversion.assumed.append(
         f"{style[0]} style {style[1]}: backbone {backbone}, channel_order "
         f"{pixels['channel_order']}, pixel_mean {pixels['pixel_mean']}, pixel_std "
@@ -223,13 +236,13 @@ def _model_zoo(source: Source, options: ConversionOptions) -> Conversion:
     pool = ParameterPool(source, str, canonical_name)
     state = pool.drop(STATE_NAMES.match)
     backbone = choose_backbone(pool, "torch", options)
-    total = _length(pool, _CLS + "bias")
+    total = bias_length(pool, CLS + "bias")
     picker = pick_classes(
         source.path, total, options, background_first=True, background_deltas=False
     )
     conversion = Conversion(source, f"model zoo Faster R-CNN, {total} outputs")
     conversion.settings = families.family_settings(families.MODEL_ZOO, backbone)
-    _fill_detector(conversion, pool, backbone, picker, transposed=False)
+    fill_detector(conversion, pool, backbone, picker, USUAL_FORM, transposed=False)
     conversion.drop(state, "state of the optimizer")
     if backbone == "resnet_v1.5_50" and "backbone" not in options.settings:
         conversion.assumed.append(
@@ -237,69 +250,6 @@ def _model_zoo(source: Source, options: ConversionOptions) -> Conversion:
             "resnet_v1_50 if it is that"
         )
     return conversion
-
-
-def _length(pool: ParameterPool, ours: str) -> int:
-    """Return the length of a bias in the file.
-
-    Raises:
-        UserError: it is no list of numbers.
-    """
-    array = pool.look(ours)
-    if array.ndim != 1:
-        raise UserError(
-            f"{pool.path}: {pool.name_in_file(ours)} has the shape {array.shape}, where a number "
-            "for each output is expected; is the file whole?"
-        )
-    return len(array)
-
-
-def _fill_detector(
-    conversion: Conversion,
-    pool: ParameterPool,
-    backbone: str,
-    picker: ClassPicker,
-    *,
-    transposed: bool = True,
-) -> None:
-    """Take all parameters of a detector; `transposed`: the file's dense layers are (out, in)."""
-
-    def fit(name: str, array: np.ndarray) -> np.ndarray:
-        if name.endswith(".weight") and name.startswith("rcnn.") and not transposed:
-            array = array.T
-        if name.startswith(_CLS):
-            array = picker.scores(array)
-        elif name.startswith(_REG):
-            array = picker.deltas(array)
-        return array.T if name.endswith(".weight") and name.startswith("rcnn.") else array
-
-    def note(name: str) -> str:
-        remarks = []
-        if transposed and name.endswith(".weight") and name.startswith("rcnn."):
-            remarks.append("transposed")
-        if name.startswith((_CLS, _REG)):
-            if picker.unused:
-                kept = "kept as unused_outputs" if name.startswith(_CLS) else "left out"
-                remarks.append(f"{len(picker.unused)} other outputs {kept}")
-            if name.startswith(_CLS) and picker.background:
-                remarks.append("background moved to the front")
-            if name.startswith(_REG) and picker.background_deltas:
-                remarks.append("background's deltas left out")
-        return ", ".join(remarks)
-
-    deltas = _length(pool, _REG + "bias")
-    places = picker.total if picker.background_deltas else picker.total - 1
-    if deltas != 4 * places:
-        raise UserError(
-            f"{pool.path}: has {deltas} box deltas for {places} classes, where 4 for each are "
-            "expected; class-agnostic heads cannot be converted"
-        )
-    shapes = detector_shapes(backbone, len(picker.names) + 1, unused_outputs=len(picker.unused))
-    conversion.arrays, conversion.rows = pool.take_all(shapes, fit, note)
-    conversion.settings["unused_outputs"] = len(picker.unused)
-    conversion.class_names = picker.names
-    conversion.kind += f", {backbone}"
-    conversion.assumed.append(f"{counted(len(picker.names), 'class', 'classes')}: {picker.origin}")
 
 
 def _torch_roi_heads(source: Source, options: ConversionOptions) -> Conversion:
@@ -311,6 +261,7 @@ def _torch_roi_heads(source: Source, options: ConversionOptions) -> Conversion:
 # A name that only files of the kind have -> its converter; the first that is found counts.
 _MARKS: tuple[tuple[str, Callable[[Source, ConversionOptions], Conversion]], ...] = (
     (r"roi_heads\.box_predictor\..*|backbone\.body\..*", _torch_roi_heads),
+    (r"rpn_head\.rpn_feat\..*", convert_mindspore_lab),  # bbox_head.* is both programs'
     (r"(roi_head\.)?bbox_head\..*", _mmdetection),
     (r"rpn_with_loss\..*", _model_zoo),
     (r"res2\.0\.conv1\.weight", detectron2_backbone),

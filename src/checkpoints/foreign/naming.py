@@ -2,8 +2,9 @@
 """What other programs call the parameters of this project's networks."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 _TORCH_NORM = {
     "gamma": "weight",
@@ -12,7 +13,40 @@ _TORCH_NORM = {
     "moving_variance": "running_var",
 }
 _NORM = re.compile(r"(.*\.)?bn(\d|_down_sample)\.(\w+)")
-_NUMBERED = re.compile(r"(fpn_neck\.\w+)\.(\d)\.(\w+)")
+
+# Our layers outside the backbone; those of one kind have a number behind them.
+LATERAL, SMOOTH = "fpn_neck.lateral_convs_list", "fpn_neck.fpn_convs_list"
+_RPN = "rpn_with_loss.rpn_convs_list.0"
+RPN_CONV, RPN_CLS, RPN_REG = f"{_RPN}.rpn_conv", f"{_RPN}.rpn_cls", f"{_RPN}.rpn_reg"
+RPN_STACK = f"{RPN_CONV}.stack"  # where there are several
+BOX_CONV, BOX_DENSE = "rcnn.shared_convs", "rcnn.shared_fc"
+BOX_CLS, BOX_REG = "rcnn.cls_scores", "rcnn.reg_scores"
+_PARTS = re.compile(
+    rf"({LATERAL}|{SMOOTH}|{RPN_CONV}|{BOX_CONV}|{BOX_DENSE})"
+    r"(?:[._](\d+))?(?:\.(conv|norm))?\.(\w+)"
+)
+
+
+class Place(NamedTuple):
+    """What a program calls layers of one kind.
+
+    Attributes:
+        name: with `{}` for the number, where there are several.
+        first: the number of the first one.
+        step: what is between a number and the next.
+    """
+
+    name: str
+    first: int = 0
+    step: int = 1
+
+    def at(self, number: int) -> str:
+        """Return the name of a layer.
+
+        Args:
+            number: counted from 0.
+        """
+        return self.name.format(self.first + number * self.step)
 
 
 @dataclass(frozen=True)
@@ -21,30 +55,44 @@ class Naming:
 
     Attributes:
         backbone: what stands before the backbone's names.
-        heads: our layer outside the backbone -> its name; the pyramid's hold `{}` for the number of
-            the level, counted from `first_level`.
-        first_level: 0, or 2 where levels are called P2 to P5.
-        caffe_stages: stages are `res2` to `res5` and normalisation belongs to its convolution
-            (detectron2); otherwise `layer1` to `layer4` and `bn1`.
+        layers: our layer outside the backbone -> its place.
+        norms: our layer with normalisation behind it -> the place of that.
+        inner: our name of a backbone's parameter, without `backbone.` -> the program's.
+        kinds: our kind of a normalisation's parameter -> the program's; others are called alike.
     """
 
     backbone: str
-    heads: Mapping[str, str]
-    first_level: int = 0
-    caffe_stages: bool = False
+    layers: Mapping[str, Place]
+    norms: Mapping[str, Place] = field(default_factory=dict)
+    inner: Callable[[str], str] = str
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, name: str) -> str:
         """Return the program's name of our parameter `name`."""
         if name.startswith("backbone."):
-            inner = name.removeprefix("backbone.")
-            inner = _detectron2(inner) if self.caffe_stages else _torch(inner)
-            return self.backbone + inner
-        numbered = _NUMBERED.fullmatch(name)
-        if numbered:
-            layer = self.heads[numbered[1]].format(int(numbered[2]) + self.first_level)
-            return f"{layer}.{numbered[3]}"
-        layer, _, kind = name.rpartition(".")
-        return f"{self.heads[layer]}.{kind}"
+            return self.backbone + self.inner(name.removeprefix("backbone."))
+        parts = _PARTS.fullmatch(name)
+        if not parts:
+            layer, _, kind = name.rpartition(".")
+            return f"{self.layers[layer].name}.{kind}"
+        layer, number, part, kind = parts.groups()
+        if part == "norm":
+            return f"{self.norms[layer].at(int(number))}.{self.kinds.get(kind, kind)}"
+        if layer == RPN_CONV and number:
+            layer = RPN_STACK
+        return f"{self.layers[layer].at(int(number or 0))}.{kind}"
+
+    def count(self, layer: str, names: Container[str]) -> int:
+        """Return how many layers of a kind there are.
+
+        Args:
+            layer: a key of `layers`.
+            names: of the parameters of a file.
+        """
+        number = 0
+        while layer in self.layers and f"{self.layers[layer].at(number)}.weight" in names:
+            number += 1
+        return number
 
 
 def _torch(name: str) -> str:
@@ -66,57 +114,121 @@ def _detectron2(name: str) -> str:
     return f"res{int(stage[1]) + 1}{name[stage.end() :]}" if stage else f"stem.{name}"
 
 
-_RPN, _FPN = "rpn_with_loss.rpn_convs_list.0", "fpn_neck"
 TORCHVISION = Naming(
     "backbone.body.",
     {
-        f"{_FPN}.lateral_convs_list": "backbone.fpn.inner_blocks.{}.0",
-        f"{_FPN}.fpn_convs_list": "backbone.fpn.layer_blocks.{}.0",
-        f"{_RPN}.rpn_conv": "rpn.head.conv.0.0",
-        f"{_RPN}.rpn_cls": "rpn.head.cls_logits",
-        f"{_RPN}.rpn_reg": "rpn.head.bbox_pred",
-        "rcnn.shared_fc_0": "roi_heads.box_head.fc6",
-        "rcnn.shared_fc_1": "roi_heads.box_head.fc7",
-        "rcnn.cls_scores": "roi_heads.box_predictor.cls_score",
-        "rcnn.reg_scores": "roi_heads.box_predictor.bbox_pred",
+        LATERAL: Place("backbone.fpn.inner_blocks.{}.0"),
+        SMOOTH: Place("backbone.fpn.layer_blocks.{}.0"),
+        RPN_CONV: Place("rpn.head.conv.0.0"),
+        RPN_STACK: Place("rpn.head.conv.{}.0"),
+        RPN_CLS: Place("rpn.head.cls_logits"),
+        RPN_REG: Place("rpn.head.bbox_pred"),
+        BOX_CONV: Place("roi_heads.box_head.{}.0"),
+        BOX_DENSE: Place("roi_heads.box_head.fc{}", 6),
+        BOX_CLS: Place("roi_heads.box_predictor.cls_score"),
+        BOX_REG: Place("roi_heads.box_predictor.bbox_pred"),
     },
+    {
+        LATERAL: Place("backbone.fpn.inner_blocks.{}.1"),
+        SMOOTH: Place("backbone.fpn.layer_blocks.{}.1"),
+        BOX_CONV: Place("roi_heads.box_head.{}.1"),
+    },
+    _torch,
+    _TORCH_NORM,
 )
+
+
+def torchvision(convs: int) -> Naming:
+    """Return torchvision's names; a box head with convolutions numbers all that is in it.
+
+    Args:
+        convs: of the box head.
+    """
+    if not convs:
+        return TORCHVISION
+    # Behind the convolutions it flattens, and ReLU follows each dense layer.
+    dense = Place("roi_heads.box_head.{}", convs + 1, 2)
+    return replace(TORCHVISION, layers={**TORCHVISION.layers, BOX_DENSE: dense})
+
+
 DETECTRON2 = Naming(
     "backbone.bottom_up.",
     {
-        f"{_FPN}.lateral_convs_list": "backbone.fpn_lateral{}",
-        f"{_FPN}.fpn_convs_list": "backbone.fpn_output{}",
-        f"{_RPN}.rpn_conv": "proposal_generator.rpn_head.conv",
-        f"{_RPN}.rpn_cls": "proposal_generator.rpn_head.objectness_logits",
-        f"{_RPN}.rpn_reg": "proposal_generator.rpn_head.anchor_deltas",
-        "rcnn.shared_fc_0": "roi_heads.box_head.fc1",
-        "rcnn.shared_fc_1": "roi_heads.box_head.fc2",
-        "rcnn.cls_scores": "roi_heads.box_predictor.cls_score",
-        "rcnn.reg_scores": "roi_heads.box_predictor.bbox_pred",
+        LATERAL: Place("backbone.fpn_lateral{}", 2),
+        SMOOTH: Place("backbone.fpn_output{}", 2),
+        RPN_CONV: Place("proposal_generator.rpn_head.conv"),
+        RPN_STACK: Place("proposal_generator.rpn_head.conv.conv{}"),
+        RPN_CLS: Place("proposal_generator.rpn_head.objectness_logits"),
+        RPN_REG: Place("proposal_generator.rpn_head.anchor_deltas"),
+        BOX_CONV: Place("roi_heads.box_head.conv{}", 1),
+        BOX_DENSE: Place("roi_heads.box_head.fc{}", 1),
+        BOX_CLS: Place("roi_heads.box_predictor.cls_score"),
+        BOX_REG: Place("roi_heads.box_predictor.bbox_pred"),
     },
-    first_level=2,
-    caffe_stages=True,
+    {
+        LATERAL: Place("backbone.fpn_lateral{}.norm", 2),
+        SMOOTH: Place("backbone.fpn_output{}.norm", 2),
+        BOX_CONV: Place("roi_heads.box_head.conv{}.norm", 1),
+    },
+    _detectron2,
+    _TORCH_NORM,
 )
 
 
 def _mmdetection(prefix: str) -> Naming:
+    """GroupNorm is called gn there; `mmdetection_spelling` makes bn of it."""
     return Naming(
         "backbone.",
         {
-            f"{_FPN}.lateral_convs_list": "neck.lateral_convs.{}.conv",
-            f"{_FPN}.fpn_convs_list": "neck.fpn_convs.{}.conv",
-            f"{_RPN}.rpn_conv": "rpn_head.rpn_conv",
-            f"{_RPN}.rpn_cls": "rpn_head.rpn_cls",
-            f"{_RPN}.rpn_reg": "rpn_head.rpn_reg",
-            "rcnn.shared_fc_0": f"{prefix}bbox_head.shared_fcs.0",
-            "rcnn.shared_fc_1": f"{prefix}bbox_head.shared_fcs.1",
-            "rcnn.cls_scores": f"{prefix}bbox_head.fc_cls",
-            "rcnn.reg_scores": f"{prefix}bbox_head.fc_reg",
+            LATERAL: Place("neck.lateral_convs.{}.conv"),
+            SMOOTH: Place("neck.fpn_convs.{}.conv"),
+            RPN_CONV: Place("rpn_head.rpn_conv"),
+            RPN_STACK: Place("rpn_head.rpn_conv.{}.conv"),
+            RPN_CLS: Place("rpn_head.rpn_cls"),
+            RPN_REG: Place("rpn_head.rpn_reg"),
+            BOX_CONV: Place(prefix + "bbox_head.shared_convs.{}.conv"),
+            BOX_DENSE: Place(prefix + "bbox_head.shared_fcs.{}"),
+            BOX_CLS: Place(prefix + "bbox_head.fc_cls"),
+            BOX_REG: Place(prefix + "bbox_head.fc_reg"),
         },
+        {
+            LATERAL: Place("neck.lateral_convs.{}.bn"),
+            SMOOTH: Place("neck.fpn_convs.{}.bn"),
+            BOX_CONV: Place(prefix + "bbox_head.shared_convs.{}.bn"),
+        },
+        _torch,
+        _TORCH_NORM,
     )
+
+
+def mmdetection_spelling(name: str) -> str:
+    """Return the one name of a normalisation in mmdetection's neck and heads.
+
+    Args:
+        name: as a file has it.
+    """
+    return re.sub(r"(_convs\.\d+)\.gn\.", r"\1.bn.", name)
 
 
 MMDETECTION = _mmdetection("roi_head.")
 MMDETECTION_1 = _mmdetection("")
-TORCH_CLASSIFIER = Naming("", {})
-DETECTRON2_BACKBONE = Naming("", {}, caffe_stages=True)
+# Of its backbone in `file.canonical_name`'s spelling.
+MINDSPORE_LAB = Naming(
+    "backbone.bottom_up.",
+    {
+        LATERAL: Place("backbone.lateral_convs.{}.conv.0"),
+        SMOOTH: Place("backbone.fpn_convs.{}.conv.0"),
+        RPN_CONV: Place("rpn_head.rpn_feat.rpn_conv"),
+        RPN_CLS: Place("rpn_head.rpn_feat.rpn_rois_score"),
+        RPN_REG: Place("rpn_head.rpn_feat.rpn_rois_delta"),
+        BOX_DENSE: Place("bbox_head.head.fc{}", 6),
+        BOX_CLS: Place("bbox_head.bbox_cls"),
+        BOX_REG: Place("bbox_head.bbox_delta"),
+    },
+    {
+        LATERAL: Place("backbone.lateral_convs.{}.conv.1"),
+        SMOOTH: Place("backbone.fpn_convs.{}.conv.1"),
+    },
+)
+TORCH_CLASSIFIER = Naming("", {}, {}, _torch)
+DETECTRON2_BACKBONE = Naming("", {}, {}, _detectron2)

@@ -107,7 +107,8 @@ def read_source(path: str | Path) -> Source:
     if not source.arrays:
         raise UserError(f"{path}: holds no parameters; set {KEY} to another checkpoint")
     _check_parameters(source)
-    source.arrays = {name: _as_float32(array) for name, array in source.arrays.items()}
+    for name in source.arrays:  # one after the other: the old array goes
+        source.arrays[name] = _as_float32(source.arrays[name])
     for name, array in source.arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError(

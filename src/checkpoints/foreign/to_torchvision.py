@@ -2,6 +2,7 @@
 """A detector of this project as a state_dict of torchvision's Faster R-CNN."""
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from ..families import COCO_IDS, COCO_OUTPUTS, FAMILIES, TORCHVISION
 from ..file import STATE_NAMES, canonical_name
 from . import naming
 from .conversion import Conversion, ParameterPool, Row
-from .parameters import detector_shapes
+from .heads import CLS, REG
+from .parameters import HeadForm, detector_shapes
 from .reading import Source
 
 NO_TORCH = (
@@ -25,6 +27,9 @@ NO_TORCH = (
 SUFFIXES = (".pth", ".pt", ".safetensors")
 # The score of an output that stands for no class: its probability is exactly 0.
 _NEVER = -1.0e4
+# Neck and heads of its two versions; the same boxes for all classes are written once for each.
+_V1 = HeadForm()
+_V2 = HeadForm("bn", 2, convs=4, dense=1, norm="bn")
 _BACKBONES = tuple(name for name, plan in BACKBONES.items() if plan.torchvision)
 # What torchvision's network does in one way only; another way changes its numbers.
 _COMPARED = (
@@ -73,7 +78,8 @@ def to_torchvision(source: Source) -> Conversion:
     pool = ParameterPool(source, str, canonical_name)
     state = pool.drop(STATE_NAMES.match)
     names, unused = tuple(meta["class_names"]), meta.get("unused_outputs", 0)
-    shapes = detector_shapes(meta["backbone"], len(names) + 1, unused_outputs=unused)
+    form = HeadForm.of_settings(meta)
+    shapes = detector_shapes(meta["backbone"], len(names) + 1, unused_outputs=unused, form=form)
     arrays, rows = pool.take_all(shapes)
     as_coco = len(names) == len(COCO_IDS) and set(names) == COCO_IDS.keys()
     total = COCO_OUTPUTS if as_coco else len(names) + 1 + unused
@@ -87,10 +93,12 @@ def to_torchvision(source: Source) -> Conversion:
 
     conversion = Conversion(source, f"detector for torchvision's Faster R-CNN, {total} outputs")
     for row in rows:
-        target = naming.TORCHVISION(row.target)
-        array, note = _for_torchvision(
-            row.target, arrays[row.target], [0, *others[:unused], *outputs], total
-        )
+        target = naming.torchvision(form.convs)(row.target)
+        array = arrays[row.target]
+        if form.class_agnostic and row.target.startswith(REG):
+            array = np.tile(array, len(names))
+        places = [0, *others[:unused], *outputs]
+        array, note = _for_torchvision(row.target, array, places, total)
         conversion.arrays[target] = array
         conversion.rows.append(Row(row.source, target, array.shape, note))
     if state:
@@ -119,6 +127,23 @@ def _check_meta(source: Source) -> None:
                 f"{path}: has {key} {meta[key]}, but torchvision's Faster R-CNN has "
                 f"{' or '.join(fine)}; train with that to use --to torchvision"
             )
+    form = HeadForm.of_settings(meta)._replace(class_agnostic=False)
+    nearest = meta.get("fpn_upsample", "nearest") == "nearest"
+    if form not in (_V1, _V2) or not nearest:
+        raise UserError(
+            f"{path}: has {_shown_form(meta)}, but torchvision's Faster R-CNN has "
+            f"{_shown_form(_V1.settings())} or {_shown_form(_V2.settings())}; train with one of "
+            "them to use --to torchvision"
+        )
+
+
+def _shown_form(settings: Mapping[str, Any]) -> str:
+    """The keys that torchvision has two values of, and fpn_upsample where it is another."""
+    form = HeadForm.of_settings(settings).settings()
+    keys = ["fpn_norm", "rpn_conv_depth", "rcnn_head"]
+    text = ", ".join(f"{key} {form[key]}".replace("'", "") for key in keys)
+    upsample = settings.get("fpn_upsample", "nearest")
+    return text if upsample == "nearest" else f"{text}, fpn_upsample {upsample}"
 
 
 def _for_torchvision(
@@ -128,13 +153,13 @@ def _for_torchvision(
 
     `outputs`: torchvision's output of each of our scores, the background's first.
     """
-    if not name.startswith("rcnn."):
+    if not name.startswith("rcnn.") or array.ndim > 2:
         return array, ""
     remarks = []
-    if name.endswith(".weight"):
+    if array.ndim == 2:
         array = array.T
         remarks.append("transposed")
-    if name.startswith("rcnn.cls_scores."):
+    if name.startswith(CLS):
         spread = np.zeros((total, *array.shape[1:]), np.float32)
         if name.endswith(".bias"):
             spread[:] = _NEVER
@@ -142,7 +167,7 @@ def _for_torchvision(
         array = spread
         if total > len(outputs):
             remarks.append("classes at COCO's ids, the others never win")
-    elif name.startswith("rcnn.reg_scores."):
+    elif name.startswith(REG):
         spread = np.zeros((total, 4, *array.shape[1:]), np.float32)
         deltas = array.reshape(-1, 4, *array.shape[1:])
         spread[outputs[-len(deltas) :]] = deltas
@@ -154,9 +179,15 @@ def _for_torchvision(
 def _remarks(meta: dict[str, Any], as_coco: bool, total: int) -> list[str]:
     """What the user of the file has to tell torchvision."""
     backbone = BACKBONES[meta["backbone"]].torchvision
+    is_v2 = HeadForm.of_settings(meta).convs > 0
     builder = f"FasterRCNN(resnet_fpn_backbone('{backbone}'), num_classes={total})"
     if backbone == "resnet50":
-        builder = f"fasterrcnn_resnet50_fpn(num_classes={total})"
+        builder = f"fasterrcnn_resnet50_fpn{'_v2' if is_v2 else ''}(num_classes={total})"
+    elif is_v2:
+        builder = (
+            f"a FasterRCNN of {total} classes with neck and heads of fasterrcnn_resnet50_fpn_v2 on "
+            + backbone
+        )
     places = "COCO's category ids" if as_coco else "1 to C in the order of coco_classes"
     lines = [f"for {builder}; its labels are {places}"]
     used = {**meta, **meta.get("settings", {})}

@@ -14,6 +14,8 @@ from ...FasterRcnn.names import (
     HARD,
     LEGACY,
     MODERN,
+    NO_NORM,
+    NORM_GROUPS,
     ROI_STRIDES,
     STEM_CHANNELS,
     STRIDES,
@@ -50,6 +52,15 @@ class ConfigLike(Protocol):
         Args:
             key: a key of the configuration.
         """
+
+
+def trains_batch_norm(config: ConfigLike) -> bool:
+    """Return whether a layer somewhere in the network takes statistics of its batches.
+
+    Args:
+        config: uses norm, fpn_norm and rcnn_head.
+    """
+    return "bn" in (config.norm, config.fpn_norm, config.rcnn_head["norm"])
 
 
 def resolved(config: ConfigLike, key: str) -> Any:
@@ -142,7 +153,7 @@ DERIVED: dict[str, Callable[[Values], Any]] = {
     "roi_align_featmap_strides": lambda v: ROI_STRIDES,
     "num_expected_total_stage2": lambda v: v["num_expected_neg_stage2"],
     "rcnn_in_channels": lambda v: v["fpn_out_channels"],
-    "rcnn_num_layers": lambda v: 2,
+    "rcnn_num_layers": lambda v: v["rcnn_head"]["dense"],
 }
 
 # (lower, upper, why): the first key's value must not be above the second's.
@@ -187,6 +198,9 @@ def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
     for name in ("test_pre_nms_num", "rpn_nms_pre", "rpn_proposal_nms_pre"):
         if v[name] > _MOST_NMS_BOXES:
             return (name,), f"is more boxes than NMS can take; give at most {_MOST_NMS_BOXES}"
+    wrong = _wrong_heads(v)
+    if wrong:
+        return wrong
     side = _shortest_anchor(v)
     legacy = v["box_convention"] == LEGACY  # counts pixels: from 2 to 2 is one
     if v["anchor_rounding"] and (side < 1 or (side == 1 and not legacy)):
@@ -203,6 +217,22 @@ def contradiction(values: Values) -> tuple[tuple[str, ...], str] | None:
             "cosine"
         )
     return _wrong_augmentation(v)
+
+
+def _wrong_heads(v: Values) -> tuple[tuple[str, ...], str] | None:
+    """What of neck and heads does not go together; see `contradiction`."""
+    head, width = v["rcnn_head"], v["fpn_out_channels"]
+    if head["norm"] != NO_NORM and not head["convs"]:
+        return (
+            "rcnn_head",
+        ), f"has norm {head['norm']} but no convs to have it; give convs, or norm none"
+    for key, norm in (("fpn_norm", v["fpn_norm"]), ("rcnn_head", head["norm"])):
+        if norm == "gn" and width % NORM_GROUPS:
+            return (key, "fpn_out_channels"), (
+                f"asks for GroupNorm in {NORM_GROUPS} groups, which fpn_out_channels {width} is no "
+                f"multiple of; give {width // NORM_GROUPS * NORM_GROUPS or NORM_GROUPS}, or bn"
+            )
+    return None
 
 
 def _wrong_augmentation(v: Values) -> tuple[tuple[str, ...], str] | None:

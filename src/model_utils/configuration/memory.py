@@ -31,8 +31,11 @@ def _weights(values: Values, batch: int) -> int:
     fpn, hidden = values["fpn_out_channels"], values["rcnn_fc_out_channels"]
     cells = values["roi_layer"]["out_size"] ** 2
     outputs = 5 * (len(values["coco_classes"]) + values["unused_outputs"])
-    numbers = 36 * fpn * fpn + 9 * fpn * values["rpn_feat_channels"]
-    return _NUMBER * (numbers + hidden * (fpn * cells + hidden + outputs))
+    head, rpn = values["rcnn_head"], values["rpn_feat_channels"]
+    numbers = 9 * fpn * fpn * (4 + head["convs"])
+    numbers += 9 * rpn * (fpn + (values["rpn_conv_depth"] - 1) * rpn)
+    dense = fpn * cells + (head["dense"] - 1) * hidden
+    return _NUMBER * (numbers + hidden * (dense + outputs))
 
 
 def _rois(values: Values, batch: int) -> int:

@@ -14,6 +14,7 @@ _WEIGHTS = ("pre_trained", "checkpoint_path", "ckpt_file")
 _RATE, _EPOCHS, _BATCH, _DECAY = ("base_lr",), ("epoch_size",), ("batch_size",), ("weight_decay",)
 _FOLDER, _WORKERS, _CLASSES = ("output_dir",), ("num_parallel_workers",), ("coco_classes",)
 _DATA, _DEVICE, _FREEZE = ("coco_root",), ("device_target",), ("frozen_stages",)
+_BOX_HEAD, _AGNOSTIC = ("rcnn_head",), ("rcnn_class_agnostic",)
 _MOST, _SCORE, _IOU = ("test_max_per_img",), ("test_score_thr",), ("test_iou_thr",)
 
 # Names of ultralytics, detectron2, torchvision's references and mmdetection, in small letters ->
@@ -114,6 +115,13 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "model.roi_heads.num_classes": _CLASSES,
     "model.roi_heads.batch_size_per_image": ("num_expected_neg_stage2",),
     "model.roi_heads.score_thresh_test": _SCORE,
+    "model.fpn.norm": ("fpn_norm",),
+    "model.rpn.conv_dims": ("rpn_conv_depth",),
+    "model.roi_box_head.num_conv": _BOX_HEAD,
+    "model.roi_box_head.num_fc": _BOX_HEAD,
+    "model.roi_box_head.norm": _BOX_HEAD,
+    "model.roi_box_head.cls_agnostic_bbox_reg": _AGNOSTIC,
+    "cls_agnostic_bbox_reg": _AGNOSTIC,
     "model.roi_heads.nms_thresh_test": _IOU,
     "input.min_size_train": ("min_size",),
     "input.max_size_train": ("max_size",),
@@ -121,6 +129,8 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "datasets.train": _DATA,
     "datasets.test": _DATA,
     "dataloader.num_workers": _WORKERS,
+    "dataloader.sampler_train": ("train_sampler",),
+    "dataloader.repeat_threshold": ("repeat_threshold",),
     "test.eval_period": ("eval_interval",),
     "test.detections_per_image": _MOST,
     # mmdetection
@@ -132,10 +142,17 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "workers_per_gpu": _WORKERS,
     "data_root": _DATA,
     "img_scale": _IMAGE_SIZE,
+    "reg_class_agnostic": _AGNOSTIC,
+    "num_shared_convs": _BOX_HEAD,
+    "num_shared_fcs": _BOX_HEAD,
     "score_thr": _SCORE,
     "max_per_img": _MOST,
     "class_weight": ("rcnn_class_weights",),
     "resume_from": ("resume",),
+    "oversample_thr": ("repeat_threshold",),
+    "sampler": ("train_sampler",),
+    "with_cp": ("recompute",),
+    "gradient_checkpointing": ("recompute",),
 }
 
 

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 
 from .command_line import COMMAND_LINE
-from .derived import ConfigLike, resolved
+from .derived import ConfigLike, resolved, trains_batch_norm
 
 _BACKBONE_STAGES = 5
 
@@ -13,6 +13,12 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[ConfigLike], bool], str], ...] = 
     (("clip_norm",), lambda c: c.grad_clip, "grad_clip True"),
     (("sgd_step",), lambda c: c.lr_type == "step", "lr_type step"),
     (("min_lr_ratio",), lambda c: c.lr_type != "step", "lr_type cosine"),
+    (
+        ("repeat_threshold",),
+        lambda c: c.train_sampler == "repeat_factor",
+        "train_sampler repeat_factor",
+    ),
+    (("sync_bn",), trains_batch_norm, "norm, fpn_norm or rcnn_head's norm bn"),
     (("poly_power",), lambda c: c.lr_type == "poly", "lr_type poly"),
     (
         ("restart_period", "restart_factor"),

@@ -14,8 +14,7 @@ _KEYS = {
     "eval": f"device_target checkpoint_path output_dir result_file {_VALIDATION} {_CANVAS} "
     f"backbone {_DETECTIONS} report",
     "predict": "device_target compute_type checkpoint_path output_dir coco_classes "
-    f"max_image_pixels {_SIZES} {_MODEL} {_DETECTIONS} test_nms test_nms_kind test_flip "
-    "test_scales",
+    f"max_image_pixels {_SIZES} {_MODEL} {_DETECTIONS} test_nms test_flip test_scales",
     "export": "device_target compute_type ckpt_file file_name file_format export_target check "
     f"coco_classes canvases {_SIZES} {_MODEL} {_DETECTIONS}",
     "eval-onnx": f"file_name output_dir result_file report {_VALIDATION} skip_bad_images "

@@ -77,6 +77,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "bn_eps": _FRACTION,  # torchvision's COCO_V1 weights want 0
         "frozen_stages": Rule("int", low=0, high=5),
         "fpn_out_channels": _WIDTH,
+        "fpn_norm": _NAME,
+        "fpn_upsample": _NAME,
     },
     "Anchors": {
         "anchor_scales": _ANCHORS,
@@ -87,6 +89,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
     "Boxes": {"box_convention": _NAME, "clip_to_canvas": _BOOL},
     "First stage (RPN): head, matching, sampling, loss": {
         "rpn_feat_channels": _WIDTH,
+        "rpn_conv_depth": Rule("int", low=1, high=16),
         "num_gts": _COUNT,
         "neg_iou_thr": _FRACTION,
         "pos_iou_thr": _OVERLAP,
@@ -129,6 +132,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "num_expected_pos_stage2": _BOXES,
         "num_expected_neg_stage2": _BOXES,
         "rcnn_fc_out_channels": _WIDTH,
+        "rcnn_head": Rule("rcnn_head"),
+        "rcnn_class_agnostic": _BOOL,
         "unused_outputs": Rule("int", low=0, high=MOST_CLASSES),
         "rcnn_target_means": _DELTA_MEANS,
         "rcnn_target_stds": _DELTA_STDS,
@@ -180,6 +185,10 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "batch_size": _BATCH,
         "epoch_size": Rule("int", low=1, high=1_000_000),
         "steps_per_epoch_limit": _COUNT_OR_ZERO,
+        "train_sampler": _NAME,
+        "repeat_threshold": _OVERLAP,
+        "sync_bn": _BOOL,
+        "recompute": Rule("words", max_length=8),
         "grad_clip": _BOOL,
         "clip_norm": _POSITIVE,
         "loss_scale": Rule("float", low=1.0, high=2.0**30),

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...base.messages import short
+from ...FasterRcnn.names import NO_NORM
 from ...images.geometry import canvas_text, parse_canvas
 
 ROI_LAYER_DEFAULT = {"type": "RoIAlign", "out_size": 7, "sample_num": 2}
+RCNN_HEAD_DEFAULT = {"convs": 0, "dense": 2, "norm": NO_NORM}
+HEAD_NORMS = (NO_NORM, "bn", "gn")  # of neck and heads
 BACKGROUND = "background"
 MOST_CLASSES = 20_000  # without the background; the largest vocabularies have 13,000
 _LONGEST_NAME = 200  # characters of a class name
@@ -24,7 +27,7 @@ class Rule:
 
     Attributes:
         kind: bool, int, float, str, path; ints, floats, words, canvases (lists); classes,
-            class_weights, roi_layer (see `coerce`).
+            class_weights, roi_layer, rcnn_head (see `coerce`).
         low, high: limits of a number, or of a list's elements, both included.
         above: limit of the same that is not included.
         multiple_of: whole number that divides the value.
@@ -98,6 +101,8 @@ def coerce(rule: Rule, value: Any) -> Any:
         return None
     if rule.kind == "roi_layer":
         return _coerce_roi_layer(value)
+    if rule.kind == "rcnn_head":
+        return _coerce_rcnn_head(value)
     if rule.kind == "classes":
         return coerce_classes(value)
     if rule.kind == "class_weights":
@@ -197,23 +202,44 @@ def _coerce_canvas(rule: Rule, value: Any) -> str:
 
 
 def _coerce_roi_layer(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("is not a mapping; write {type: RoIAlign, out_size: 7, sample_num: 2}")
-    unknown = [key for key in value if key not in ROI_LAYER_DEFAULT]
-    if unknown:
-        raise ValueError(
-            f"has the unknown part {short(unknown[0])}; its parts are "
-            f"{', '.join(ROI_LAYER_DEFAULT)}"
-        )
-    layer = {**ROI_LAYER_DEFAULT, **value}
+    layer = _coerce_mapping(value, ROI_LAYER_DEFAULT, out_size=(1, 64), sample_num=(0, 16))
     if layer["type"] != "RoIAlign":
         raise ValueError("has a type that does not exist; RoIAlign is the only one")
-    for part, low, high in (("out_size", 1, 64), ("sample_num", 0, 16)):
-        try:
-            layer[part] = _coerce_scalar(Rule("int", low=low, high=high), "int", layer[part])
-        except ValueError as error:
-            raise ValueError(f"has {part} {short(layer[part])}, which {error}") from None
     return layer
+
+
+def _coerce_rcnn_head(value: Any) -> dict[str, Any]:
+    head = _coerce_mapping(value, RCNN_HEAD_DEFAULT, convs=(0, 16), dense=(1, 2))
+    if head["norm"] not in HEAD_NORMS:
+        raise ValueError(f"has norm {short(head['norm'])}; choose from {', '.join(HEAD_NORMS)}")
+    return head
+
+
+def _coerce_mapping(
+    value: Any, default: dict[str, Any], **ranges: tuple[int, int]
+) -> dict[str, Any]:
+    """Return the parts of a mapping, with those of `default` that are not given.
+
+    Args:
+        value: what should be a mapping.
+        default: all parts.
+        ranges: the lowest and the highest value of the parts that are whole numbers.
+    """
+    if not isinstance(value, dict):
+        usual = ", ".join(f"{part}: {one}" for part, one in default.items())
+        raise ValueError(f"is not a mapping; write {{{usual}}}")
+    unknown = [key for key in value if key not in default]
+    if unknown:
+        raise ValueError(
+            f"has the unknown part {short(unknown[0])}; its parts are {', '.join(default)}"
+        )
+    parts = {**default, **value}
+    for part, (low, high) in ranges.items():
+        try:
+            parts[part] = _coerce_scalar(Rule("int", low=low, high=high), "int", parts[part])
+        except ValueError as error:
+            raise ValueError(f"has {part} {short(parts[part])}, which {error}") from None
+    return parts
 
 
 def _coerce_class_weights(rule: Rule, value: Any) -> tuple[float, ...] | dict[str, float]:

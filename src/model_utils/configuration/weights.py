@@ -5,6 +5,8 @@ named, may set. Such a file can be anybody's, so paths, devices, caches and uplo
 
 # What weights cannot be used without, and what makes them worse when it differs.
 STRICT_KEYS = ("backbone", "norm", "box_convention")
+# The form of neck and heads, which may start fresh from another one's weights.
+HEAD_KEYS = ("fpn_norm", "fpn_upsample", "rpn_conv_depth", "rcnn_head", "rcnn_class_agnostic")
 INPUT_KEYS = (
     "img_width",
     "img_height",
@@ -39,7 +41,7 @@ INPUT_KEYS = (
     "rcnn_fc_out_channels",
     "unused_outputs",
 )
-MODEL_KEYS = (*STRICT_KEYS, *INPUT_KEYS)  # what every checkpoint of this project says
+MODEL_KEYS = (*STRICT_KEYS, *HEAD_KEYS, *INPUT_KEYS)  # what every checkpoint of this project says
 THRESHOLD_KEYS = (
     "rpn_nms_pre",
     "rpn_nms_post",

@@ -32,7 +32,8 @@ struct Filters {
   int64_t row, depth;
 };
 
-// Copies pixels x, x + step, ... of a line to to[0..count), zeros for what is not there.
+// Copies pixels x, x + step, ... (step: 1 or 2) of a line to to[0..count), zeros for what is not
+// there.
 void FetchLine(const float *map, const Extent &extent, int y, int x, int step, int count,
                float *to) {
   const bool outside = y < 0 || y >= extent.rows;
@@ -41,7 +42,9 @@ void FetchLine(const float *map, const Extent &extent, int y, int x, int step, i
   if (step == 1) {
     if (inside > 0) std::memcpy(to, from, inside * sizeof(float));
   } else {
-    for (int i = 0; i < inside; ++i) to[i] = from[i * step];
+    int i = 0;
+    for (; i + kLanes < inside; i += kLanes) StoreEverySecond(from + 2 * i, to + i);
+    for (; i < inside; ++i) to[i] = from[2 * i];
   }
   std::fill(to + inside, to + count, 0.0f);
 }
@@ -161,9 +164,13 @@ void SumRest(int64_t vectors, const float *patch, Rest &&...rest) {
 void Sum(const Patch &patch, const float *from, int channels, const std::vector<Tap> &taps,
          const Filters &filters, const float *bias, float *sums) {
   const int64_t vectors = patch.vectors();
-  for (int64_t v = 0; v < vectors; v += kWide)
-    SumRest(std::min<int64_t>(kWide, vectors - v), from + v * kLanes, patch.channel(), channels,
-            taps, filters, bias, sums + v * kLanes, vectors * kLanes);
+  int64_t blocks = (vectors + kWide - 1) / kWide;
+  for (int64_t done = 0; blocks > 0; --blocks) {
+    const int64_t wide = (vectors - done + blocks - 1) / blocks;  // about the same for all blocks
+    SumRest(wide, from + done * kLanes, patch.channel(), channels, taps, filters, bias,
+            sums + done * kLanes, vectors * kLanes);
+    done += wide;
+  }
 }
 
 // Writes a channel's sums to every `step`th pixel of every `step`th line.
@@ -262,19 +269,15 @@ struct Pair {
 // to[r * to_row + tap]; `tap` counts through the taps of one channel after the other.
 [[gnu::noinline]] void SumPairs(const std::vector<Pair> &pairs, int k, int tap, float *to,
                                 int64_t to_row) {
-  constexpr int kSums = kChannels * kTapsAtOnce;
-  Vector sums[(kSums + kLanes - 1) / kLanes * kLanes] = {};
+  constexpr int kSums = kChannels * kTapsAtOnce, kRest = kSums % kLanes;
+  static_assert(kRest == 0 || kRest == kLanes / 2);
+  Vector sums[kSums] = {};
   for (const Pair &pair : pairs) {
-    const int64_t vectors = pair.patch.vectors(), row = vectors * kLanes;
+    const int64_t row = pair.patch.vectors() * kLanes;
     const float *gradient = pair.gradient + k * row, *places[kTapsAtOnce];
     for (int t = 0; t < kTapsAtOnce; ++t)
       places[t] = pair.image + (tap + t) / kTaps * pair.patch.channel() +
                   pair.taps[(tap + t) % kTaps].place;
-    Vector own[kChannels][kTapsAtOnce];
-#pragma GCC unroll 4
-    for (int r = 0; r < kChannels; ++r)
-#pragma GCC unroll 6
-      for (int t = 0; t < kTapsAtOnce; ++t) own[r][t] = sums[r * kTapsAtOnce + t];
     for (int64_t pixel = 0; pixel < row; pixel += kLanes) {
       Vector line[kTapsAtOnce];
 #pragma GCC unroll 6
@@ -283,21 +286,19 @@ struct Pair {
       for (int r = 0; r < kChannels; ++r) {
         const Vector factor = Load(gradient + r * row + pixel);
 #pragma GCC unroll 6
-        for (int t = 0; t < kTapsAtOnce; ++t) own[r][t] += factor * line[t];
+        for (int t = 0; t < kTapsAtOnce; ++t) sums[r * kTapsAtOnce + t] += factor * line[t];
       }
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < kChannels; ++r)
-#pragma GCC unroll 6
-      for (int t = 0; t < kTapsAtOnce; ++t) sums[r * kTapsAtOnce + t] = own[r][t];
   }
-  for (int first = 0; first < kSums; first += kLanes) {
-    Transpose(sums + first);
-    Vector total = sums[first];
-    for (int lane = 1; lane < kLanes; ++lane) total += sums[first + lane];
-    for (int i = first; i < std::min(first + kLanes, kSums); ++i)
-      to[i / kTapsAtOnce * to_row + i % kTapsAtOnce] += total[i - first];
+  float totals[kSums];
+  int first = 0;
+  for (; first + kLanes <= kSums; first += kLanes)
+    Store(totals + first, LaneSums<kLanes / 2>(sums + first));
+  if constexpr (kRest > 0) {
+    const Vector halves = LaneSums<kLanes / 4>(sums + first);
+    for (int i = 0; i < kRest; ++i) totals[first + i] = halves[i] + halves[i + kRest];
   }
+  for (int i = 0; i < kSums; ++i) to[i / kTapsAtOnce * to_row + i % kTapsAtOnce] += totals[i];
 }
 
 // The gradients' lines of a band, as far apart as the patch's, zeros between and behind them.

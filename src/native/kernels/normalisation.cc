@@ -39,7 +39,7 @@ void EachPlane(const Norm &norm, Visit visit) {
 template <typename Add>
 void EachInOrder(const Norm &norm, Add add) {
   for (int64_t n = 0; n < norm.shape.batch; ++n) {
-    const Extent extent = norm.shape.extent(n);
+    const Extent extent = norm.extent(n);
     const double cells = static_cast<double>(extent.rows) * extent.columns;
     for (int64_t c = 0; c < norm.channels; ++c)
       add(n * norm.channels + c, c, cells, norm.set(n, c));
@@ -57,6 +57,7 @@ Moments MomentsOf(const float *plane, const Extent &extent) {
     moments.mean += SumOfLine(
         extent.columns, [&](int64_t i) { return Load(x + i); }, [&](int64_t i) { return x[i]; });
   });
+  if (extent.rows == 0) return moments;
   moments.mean /= static_cast<double>(extent.rows) * extent.columns;
   const float mean = static_cast<float>(moments.mean);
   EachLine(extent, [&](int64_t line) {
@@ -79,14 +80,17 @@ void Normalise(const Norm &norm, const float *image, const float *scale, const f
   const int64_t area = norm.shape.area();
   std::vector<Moments> planes(static_cast<int64_t>(norm.shape.batch) * norm.channels);
   EachPlane(norm, [&](int64_t plane, int64_t n, int64_t) {
-    planes[plane] = MomentsOf(image + plane * area, norm.shape.extent(n));
+    planes[plane] = MomentsOf(image + plane * area, norm.extent(n));
   });
   std::vector<double> counts(norm.sets()), means(norm.sets()), squares(norm.sets());
   EachInOrder(norm, [&](int64_t plane, int64_t, double cells, int64_t set) {
     counts[set] += cells;
     means[set] += cells * planes[plane].mean;
   });
-  for (int64_t set = 0; set < norm.sets(); ++set) means[set] /= counts[set];
+  for (int64_t set = 0; set < norm.sets(); ++set) {
+    counts[set] = std::max(counts[set], 1.0);  // of nothing the mean is 0
+    means[set] /= counts[set];
+  }
   // Chan, Golub & LeVeque 1979: the squares around the common mean from those around each plane's.
   EachInOrder(norm, [&](int64_t plane, int64_t, double cells, int64_t set) {
     const double away = planes[plane].mean - means[set];
@@ -97,7 +101,7 @@ void Normalise(const Norm &norm, const float *image, const float *scale, const f
     variance[set] = static_cast<float>(squares[set] / counts[set]);
   }
   EachPlane(norm, [&](int64_t plane, int64_t n, int64_t c) {
-    const Extent extent = norm.shape.extent(n);
+    const Extent extent = norm.extent(n);
     const int64_t set = norm.set(n, c);
     const float factor = scale[c] / std::sqrt(variance[set] + norm.eps);
     EachLine(extent, [&](int64_t line) {
@@ -118,7 +122,7 @@ void NormaliseGradient(const Norm &norm, const float *image, const float *scale,
   std::vector<double> plain(planes), product(planes);
   const auto deviation = [&](int64_t set) { return std::sqrt(variance[set] + norm.eps); };
   EachPlane(norm, [&](int64_t plane, int64_t n, int64_t c) {
-    const Extent extent = norm.shape.extent(n);
+    const Extent extent = norm.extent(n);
     const int64_t set = norm.set(n, c);
     EachLine(extent, [&](int64_t line) {
       const float *x = image + plane * area + line, *g = gradient + plane * area + line;
@@ -144,10 +148,11 @@ void NormaliseGradient(const Norm &norm, const float *image, const float *scale,
     of_shift[c] = static_cast<float>(shifts[c]);
   }
   EachPlane(norm, [&](int64_t plane, int64_t n, int64_t c) {
-    const Extent extent = norm.shape.extent(n);
+    const Extent extent = norm.extent(n);
     const int64_t set = norm.set(n, c);
-    const float by = deviation(set), share = static_cast<float>(sums[set] / counts[set]);
-    const float slope = static_cast<float>(products[set] / counts[set]) / by;
+    const double count = std::max(counts[set], 1.0);
+    const float by = deviation(set), share = static_cast<float>(sums[set] / count);
+    const float slope = static_cast<float>(products[set] / count) / by;
     EachLine(extent, [&](int64_t line) {
       const int64_t start = plane * area + line;
       for (int64_t i = start; i < start + extent.columns; ++i)

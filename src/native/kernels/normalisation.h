@@ -13,6 +13,13 @@ struct Norm {
   int channels, groups;
   float eps;  // added to variances
 
+  // Unlike `Shape::extent`, an image of no cells has none.
+  Extent extent(int64_t image) const {
+    Extent extent = shape.extent(image);
+    if (shape.cells != nullptr && shape.cells[2 * image] * shape.cells[2 * image + 1] < 1.0f)
+      extent.rows = extent.columns = 0;
+    return extent;
+  }
   int64_t sets() const { return groups == 0 ? channels : int64_t{shape.batch} * groups; }
   int64_t set(int64_t image, int64_t channel) const {
     return groups == 0 ? channel : image * groups + channel * groups / channels;

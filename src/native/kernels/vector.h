@@ -58,6 +58,34 @@ inline void Transpose(Vector *rows) {
   if constexpr (kLanes > 8) SwapQuarters<8>(rows);
 }
 
+// What the lanes of 2 * half rows add up to, row r's in lane r: with as many rows as lanes. With
+// half as many, row r's is that of lanes r and r + 2 * half together. The rows are overwritten.
+template <int half>
+inline Vector LaneSums(Vector *rows) {
+  Places first, second;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const bool upper = (lane / half) % 2;
+    first[lane] = upper ? lane - half + kLanes : lane;
+    second[lane] = upper ? lane + kLanes : lane + half;
+  }
+#pragma GCC unroll 8
+  for (int row = 0; row < half; ++row) {
+    const Vector top = rows[row], bottom = rows[row + half];
+    rows[row] = __builtin_shuffle(top, bottom, first) + __builtin_shuffle(top, bottom, second);
+  }
+  if constexpr (half > 1)
+    return LaneSums<half / 2>(rows);
+  else
+    return rows[0];
+}
+
+// Copies every second of numbers, kLanes of them; reads one more number than that takes.
+inline void StoreEverySecond(const float *from, float *to) {
+  Places even;
+  for (int lane = 0; lane < kLanes; ++lane) even[lane] = 2 * lane;
+  Store(to, __builtin_shuffle(Load(from), Load(from + kLanes), even));
+}
+
 // to[c][r] = from[r][c] for `rows` x `columns` floats with the given distances between rows.
 inline void Transpose(const float *from, int64_t from_row, float *to, int64_t to_row, int64_t rows,
                       int64_t columns) {
