@@ -5,19 +5,22 @@ import re
 import signal
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import ops
 
 from src.base.errors import UserError
 from src.checkpoints.file import IN_TRAINING, read_checkpoint
 from src.checkpoints.loading import load_detector
 from src.optimization.moving_average import decay_at
 from src.run_record.reading import read_record
+from src.training.assembly import assemble_run
 from src.training.loop import train
 from src.training.stop_signals import StopSignals
-from tests.helpers.tiny_detector import TinyDetector, tiny_model
+from tests.helpers.tiny_detector import TinyDetector, TinyWithLoss, tiny_model
 from tests.helpers.tiny_run import make_data, tiny_config
-from tests.helpers.tiny_training import WatchedGuard, assemble_tiny, train_tiny
+from tests.helpers.tiny_training import WatchedGuard, assemble_tiny, build_tiny, train_tiny
 
 # Everything at once: what one of them forgets to save shows in a run that goes on.
 RECIPES = {
@@ -77,6 +80,21 @@ def test_stopped_and_resumed_is_the_same_run(root, tmp_path, recipe):
     assert losses[-1] < losses[0]
 
 
+class _MeanOfImages(TinyWithLoss):
+    """Losses that are means over the images, as the real ones with full samples."""
+
+    def construct(self, image, image_meta, gt_boxes, gt_labels, gt_valid, gt_crowd, sampling_key):
+        features = self.network.features(image)
+        scores, deltas = self.network.rcnn(features)
+        noise = sampling_key.astype(ms.float32) / 2.0**31
+        share = gt_valid.astype(ms.float32).mean(1)
+        rpn_cls = ops.square(features.mean(1) - gt_boxes.mean((1, 2)) / 100.0).mean()
+        rpn_reg = (ops.square(features).mean(1) * (1.0 + noise)).mean()
+        rcnn_cls = ops.square(scores - 0.5).mean()
+        rcnn_reg = (ops.square(deltas - 0.1).mean(1) * (1.0 + share)).mean()
+        return rpn_cls + rpn_reg, rcnn_cls + rcnn_reg, rpn_cls, rpn_reg, rcnn_cls, rcnn_reg
+
+
 def test_accumulated_batches_are_the_larger_batch(root, tmp_path):
     """Up to rounding: weights, losses, the clipped gradients' norm; from the same images."""
     runs = {}
@@ -92,7 +110,10 @@ def test_accumulated_batches_are_the_larger_batch(root, tmp_path):
             loss_scale=1024,
             epoch_size=2,
         )
-        run = assemble_tiny(config, before_check=steps.append)
+        run = assemble_run(
+            config, build_network=build_tiny, build_loss=lambda network, *_: _MeanOfImages(network)
+        )
+        run.guard = WatchedGuard(run.guard, steps.append)
         # Its own statistics would tell a batch from a larger one.
         run.train_one_step.set_train = lambda mode=True: None
         run.network.set_train(False)
