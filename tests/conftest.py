@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every test shares: the environment MindSpore needs, the import path, the real data sets."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -61,6 +62,17 @@ def _choose_device(session) -> None:
     import mindspore
 
     mindspore.set_device("CPU", 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_graphs_are_given_back():
+    """Free what a file's networks have left: some of them take gigabytes."""
+    yield
+    if "mindspore" in sys.modules:
+        from src.model_utils.device_adapter import give_back_memory
+
+        gc.collect()
+        give_back_memory()
 
 
 @pytest.fixture(scope="session")

@@ -291,9 +291,8 @@ def torchvision_training(name=R50):
         if key.startswith("grad_l2:")
     }
     their_name = torchvision(config.rcnn_head["convs"])
-    got = {their_name(ours): norm for ours, norm in norms.items()}
-    assert got.keys() == expected.keys()
-    off = {theirs: abs(got[theirs] / expected[theirs] - 1) for theirs in expected}
+    assert {their_name(ours) for ours in norms} == expected.keys()
+    off = {their_name(n): abs(norm / expected[their_name(n)] - 1) for n, norm in norms.items()}
     worst = max(off, key=off.get)
     tolerance = GRADIENT_TOLERANCE if name == R50 else BATCH_GRADIENT_TOLERANCE
     rows.append(

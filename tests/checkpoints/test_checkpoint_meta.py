@@ -27,6 +27,9 @@ META = {
     "num_images": 10,
     "seed": 1,
     "annotations_sha256": "0" * 64,
+    "accumulate_steps": 1,
+    "train_sampler": "repeat_factor",
+    "repeat_threshold": 0.001,
 }
 
 
@@ -215,7 +218,7 @@ def test_no_path_device_or_address_belongs_to_weights():
     assert not [key for key in WEIGHT_KEYS if RULES[key].kind == "path"]
     names = {key for key in WEIGHT_KEYS if RULES[key].kind == "str"}
     fixed = {"backbone", "norm", "box_convention", "channel_order", "stem_pool"}
-    fixed |= {"resize", "resize_like", "padding"}
+    fixed |= {"resize", "resize_like", "padding", "fpn_norm", "fpn_upsample"}
     assert names == fixed | {"roi_level_formula", "test_nms", "test_nms_kind"}
     assert len(set(WEIGHT_KEYS)) == len(WEIGHT_KEYS) and set(MODEL_KEYS) <= set(WEIGHT_KEYS)
 

@@ -10,12 +10,12 @@ import pytest
 from src.base.errors import UserError
 from src.checkpoints.families import COCO_NAMES
 from src.checkpoints.foreign.conversion import ConversionOptions
+from src.checkpoints.foreign.description import make_meta
 from src.checkpoints.foreign.kinds import convert
 from src.checkpoints.foreign.parameters import HeadForm, detector_shapes
 from src.checkpoints.foreign.reading import Source
 from src.checkpoints.foreign.table import conversion_lines
 from src.checkpoints.foreign.to_torchvision import to_torchvision
-from src.convert_checkpoint import make_meta
 from src.model_utils.config import load_config
 from tests.helpers import foreign_checkpoints as foreign
 from tests.helpers.paths import RESOURCES

@@ -275,6 +275,9 @@ def other_value(key, value, choices):
         "min_visible": 0.2,
         "augmentations": ["resize", "flip"],
         "recompute": ["backbone", "head"],
+        "rcnn_head": {"convs": 4, "dense": 1, "norm": "bn"},
+        "restart_factor": 2.0,
+        "no_weight_decay": ["biases"],
         "callbacks": ["my.Hook"],
     }
     if key in special:

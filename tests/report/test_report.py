@@ -171,7 +171,7 @@ def test_a_run_of_one_row_has_its_numbers_in_place_of_curves(tmp_path):
     shown = page.tiles["training"]
     assert shown["Total loss"] == f"{rows[0]['total_loss']:.4f}"
     assert shown["Learning rate"] == f"{rows[0]['learning_rate']:.3g}"
-    assert "moving average" not in page.words and "Average precision" not in page.words
+    assert "Its four parts" not in page.words and "Average precision" not in page.words
     assert len(page.table("AP75")) == 1 and "Evaluation in training" in page.words
 
 
