@@ -127,9 +127,7 @@ MINDRECORD_DIR comes after it (a folder of that name: ./$word)" >&2
 # config_for_backbone BACKBONE: the YAML file that belongs to it.
 config_for_backbone() {
     case $1 in
-        resnet_v1_101 | resnet_v1_101_caffe | resnext_101_*)
-            printf '%s\n' "$REPO_ROOT/default_config_101.yaml"
-            ;;
+        *_101 | *_101_*) printf '%s\n' "$REPO_ROOT/default_config_101.yaml" ;;
         resnet_v1_152) printf '%s\n' "$REPO_ROOT/default_config_152.yaml" ;;
         *) printf '%s\n' "$REPO_ROOT/default_config.yaml" ;;
     esac

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import positive, table
-from benchmarks.peers.files_worker import DETECTRON2_BACKBONES, TORCHVISION_BACKBONES
+from benchmarks.peers.backbones import DETECTRON2_BACKBONES, TORCHVISION_BACKBONES
 from benchmarks.turns import Program
 from src.base.arguments import ArgumentParser
 from src.base.errors import UserError, run_entry

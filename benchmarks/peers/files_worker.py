@@ -6,29 +6,10 @@ The network is the peer's usual Faster R-CNN with a ResNet-FPN, for COCO, in fp3
 picture at a time. Its weights come from a .safetensors file in the peer's own names.
 """
 
+from benchmarks.peers.backbones import DETECTRON2_BACKBONES, TORCHVISION_BACKBONES
 from benchmarks.peers.inputs import make_images, read_safetensors
 from benchmarks.peers.protocol import serve
 
-TORCHVISION_BACKBONES = {
-    "resnet_v1.5_50": "resnet50",
-    "resnet_v1_101": "resnet101",
-    "resnet_v1_152": "resnet152",
-    "resnet_v1.5_18": "resnet18",
-    "resnet_v1.5_34": "resnet34",
-    "resnext_50_32x4d": "resnext50_32x4d",
-    "resnext_101_32x8d": "resnext101_32x8d",
-    "resnext_101_64x4d": "resnext101_64x4d",
-    "wide_resnet_50_2": "wide_resnet50_2",
-}
-# The configuration of the model zoo, and whether it is changed to torchvision's kind of backbone:
-# the stride in the 3x3 convolutions, RGB with standard deviations.
-DETECTRON2_BACKBONES = {
-    "resnet_v1_50": ("R_50", False),
-    "resnet_v1.5_50": ("R_50", True),
-    "resnet_v1_101": ("R_101", True),
-    "resnet_v1_101_caffe": ("R_101", False),
-    "resnext_101_32x8d": ("X_101_32x8d", False),
-}
 TORCH_MEAN, TORCH_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 

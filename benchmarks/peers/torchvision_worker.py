@@ -10,20 +10,10 @@ are normalised and have the canvas's size already: torchvision's own resizing is
 import os
 import time
 
+from benchmarks.peers.backbones import TORCHVISION_BACKBONES
 from benchmarks.peers.inputs import make_boxes, make_images, read_safetensors
 from benchmarks.peers.protocol import memory, seconds_of, serve
 
-_BACKBONES = {
-    "resnet_v1.5_50": "resnet50",
-    "resnet_v1_101": "resnet101",
-    "resnet_v1_152": "resnet152",
-    "resnet_v1.5_18": "resnet18",
-    "resnet_v1.5_34": "resnet34",
-    "resnext_50_32x4d": "resnext50_32x4d",
-    "resnext_101_32x8d": "resnext101_32x8d",
-    "resnext_101_64x4d": "resnext101_64x4d",
-    "wide_resnet_50_2": "wide_resnet50_2",
-}
 _TRAINED_STAGES = 3
 
 
@@ -55,9 +45,9 @@ class Task:
         from torchvision.ops import FrozenBatchNorm2d
 
         job, counts = self.job, self.job["counts"]
-        if job["backbone"] not in _BACKBONES:
+        if job["backbone"] not in TORCHVISION_BACKBONES:
             raise ValueError(f"torchvision has no backbone {job['backbone']}")
-        make = getattr(resnet, _BACKBONES[job["backbone"]])
+        make = getattr(resnet, TORCHVISION_BACKBONES[job["backbone"]])
         backbone = make(weights=None, norm_layer=FrozenBatchNorm2d)
         network = FasterRCNN(
             _resnet_fpn_extractor(backbone, _TRAINED_STAGES),

@@ -129,4 +129,5 @@ def test_settings_that_are_no_ones_business_change_nothing(root, tmp_path, monke
     out = capsys.readouterr().out
     assert mine.read_text() == "precious" and not (tmp_path / "made").exists()
     assert "the checkpoint also sets result_file, output_dir, compile_cache, " in out
+    assert "config.yaml only" not in out  # nothing of prediction was left out
     assert META_KEY not in out

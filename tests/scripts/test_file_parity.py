@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.peers.files_worker import DETECTRON2_BACKBONES, TORCHVISION_BACKBONES
+from benchmarks.peers.backbones import DETECTRON2_BACKBONES, TORCHVISION_BACKBONES
 from src.base.errors import UserError
 from src.FasterRcnn.names import BACKBONES
 from src.inference import Found
