@@ -61,8 +61,9 @@ def test_the_launchers_know_every_backbone():
 
 
 def test_the_benchmark_of_torchvision_means_the_same_networks():
-    text = (REPO / "benchmarks" / "peers" / "torchvision_worker.py").read_text(encoding="utf-8")
-    named = ast.literal_eval(re.search(r"^_BACKBONES = (\{.*?^\})", text, re.M | re.S)[1])
+    text = (REPO / "benchmarks" / "peers" / "backbones.py").read_text(encoding="utf-8")
+    table = re.search(r"^TORCHVISION_BACKBONES = (\{.*?^\})", text, re.M | re.S)[1]
+    named = ast.literal_eval(table)
     assert named and all(BACKBONES[ours].torchvision == theirs for ours, theirs in named.items())
 
 
