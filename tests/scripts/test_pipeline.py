@@ -34,6 +34,7 @@ rpn_nms_post: 20
 rpn_max_num: 20
 num_parallel_workers: 2
 run_report: False
+compile_cache: graphs
 """
 LOSS_LINE = re.compile(
     r"epoch: \d+ step: \d+, rpn_loss: \d+\.\d{5}, rcnn_loss: \d+\.\d{5}, "
@@ -59,6 +60,7 @@ class Place:
 
     def start(self, *command):
         environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(self.repo)}
+        environment.pop("MS_COMPILER_CACHE_ENABLE", None)  # these runs share their graphs
         return subprocess.Popen(
             [str(part) for part in command],
             cwd=self.work,
