@@ -40,7 +40,7 @@ from ..weights.opening import open_weights
 from .divergence import DivergenceGuard
 from .frozen_parts import settle_frozen_parts
 from .loss_log import LossLog
-from .rates import run_rates, settle_warmup
+from .rates import run_rates
 from .recording import begin_record, prepare_record, run_best, run_recorder
 from .resume import load_start, state_of
 from .run import Run
@@ -72,11 +72,10 @@ def assemble_run(
     hooks = prepare_record(config, ranks, say)
     data = ensure_mindrecord(config, "train", ranks.rank, ranks.world_size)
     steps = epoch_steps(config, data, ranks.world_size, say)
-    config = settle_warmup(config, steps, say)
     contract = contract_of(config, data)
     validation = validation_of(config, data, ranks, say)
     network = (build_network or detector.build_detector)(config)
-    rates = run_rates(config, steps, ranks.world_size, say)
+    config, rates = run_rates(config, steps, ranks.world_size, say)
     if ranks.rank == 0 and not folder.start:
         _load_pretrained(network, config, say)
     loss = (build_loss or detector.build_loss)(network, config, ranks.world_size)

@@ -45,11 +45,12 @@ def settle_warmup(config: Config, steps: int, say: Callable[[str], None]) -> Con
 
 def run_rates(
     config: Config, steps: int, world_size: int, say: Callable[[str], None]
-) -> np.ndarray:
-    """Return the learning rate of every step, (epochs * steps,) float32.
+) -> tuple[Config, np.ndarray]:
+    """Return the configuration to use, and the rate of every step, (epochs * steps,) float32.
 
     Args:
-        config: uses the keys of the learning rate, batch_size, accumulate_steps and epoch_size.
+        config: uses the keys of the learning rate, batch_size, accumulate_steps, epoch_size and
+            pre_trained.
         steps: an epoch's.
         world_size: number of ranks.
         say: prints a line.
@@ -74,4 +75,5 @@ def run_rates(
     )
     for line in without_effect(config):
         say(line)
-    return rates_of_run(config, rate, steps)
+    config = settle_warmup(config, steps, say)
+    return config, rates_of_run(config, rate, steps)

@@ -23,7 +23,8 @@ def test_one_epoch_from_pretrained_weights_reaches_its_rate_and_falls():
         "warmup_step 18 instead of 100: with pre_trained, a quarter of the run's 72 steps; "
         "--warmup_step sets another"
     ]
-    rates = run_rates(config, 72, 1, said.append)
+    same, rates = run_rates(load_config(["--config_path", RECIPE, *arguments]), 72, 1, said.append)
+    assert same == config
     assert rates.argmax() == 18 and rates.max() == pytest.approx(0.0004)
     assert rates[-1] < 1e-6
 
