@@ -30,8 +30,8 @@ from tests.helpers.recipe import make_weight
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.05, 1e-4  # px; of a probability
 LEVEL_TOLERANCE = LOSS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
-# Where all BatchNorm is of the batch, which hands on every rounding: torchvision itself comes within
-# 1.2e-3 in float32 of what it computes in float64.
+# Where all BatchNorm is of the batch, which hands on every rounding: torchvision's own float32 is
+# 1.2e-3 from its float64.
 BATCH_GRADIENT_TOLERANCE, STATISTICS_TOLERANCE = 5e-3, 1e-4
 _TORCHVISION_LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 _NUM_GTS = 16
