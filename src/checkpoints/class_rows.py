@@ -14,7 +14,7 @@ import numpy as np
 
 from ..base.messages import short_list
 
-_SCORES, _DELTAS = "rcnn.cls_scores.", "rcnn.reg_scores."
+SCORES, _DELTAS = "rcnn.cls_scores.", "rcnn.reg_scores."
 _SHOWN = 10  # names of classes in a line
 
 
@@ -121,7 +121,7 @@ class ClassRows:
     def _rows(self, name: str) -> tuple[tuple[int, ...], dict[int, int]]:
         """The outputs of the file's parameter and of ours, and {our output: the file's}."""
         old, new = self.old, self.new
-        if name.startswith(_SCORES):
+        if name.startswith(SCORES):
             kept = min(old.unused, new.unused)
             places = {0: 0} | {new.unused - n: old.unused - n for n in range(kept)}
             places |= {1 + new.unused + n: 1 + old.unused + o for n, o in self.shared.items()}

@@ -12,7 +12,7 @@ from mindspore import Parameter, nn
 
 from ..base.errors import UserError
 from ..base.messages import counted, short_list
-from .class_rows import ClassRows, HeadClasses
+from .class_rows import SCORES, ClassRows, HeadClasses
 from .file import STATE_NAMES, Checkpoint, canonical_name
 from .loading import check_model, set_parameter
 from .settings import open_checkpoint
@@ -32,6 +32,7 @@ class LoadReport:
         missing: not in the file: left at their initial values.
         unused: in the file (its names), not in the network.
         class_line: which classes these are; empty where no parameter is in `by_class`.
+        known_classes: how many of the network's classes the file has seen, by its own word.
         notes: what else a reader should know.
     """
 
@@ -43,6 +44,7 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     class_line: str = ""
+    known_classes: int = 0
     notes: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -112,6 +114,7 @@ def _fitting(
     """The values that a file has for a network's parameters, by their names; fills the report."""
     values: dict[str, np.ndarray] = {}
     rows = _class_rows(checkpoint, expected)
+    moved = rows if rows and not rows.as_they_are else None
     unused = checkpoint.meta.get("unused_outputs", 0) - expected.get("unused_outputs", 0)
     by_name = {canonical_name(name): name for name in parameters}
     for name, array in checkpoint.arrays.items():
@@ -122,27 +125,29 @@ def _fitting(
             report.unused.append(name)
             continue
         shape = tuple(parameters[target].shape)
-        if rows and (taken := rows.take(target, array, parameters[target].asnumpy())) is not None:
+        taken = moved.take(target, array, parameters[target].asnumpy()) if moved else None
+        if moved and taken is not None:
             values[target] = taken
             report.by_class.append(target)
-            report.class_line = rows.line()
+            report.class_line = moved.line()
             continue
-        if unused > 0 and name.startswith("rcnn.cls_scores."):
+        if unused > 0 and name.startswith(SCORES):
             array = np.delete(array, np.s_[1 : 1 + unused], axis=-1)
         if shape == array.shape:
             values[target] = array
         else:
             report.fresh[target] = (array.shape, shape)
+    if rows and any(name.startswith(SCORES) for name in values):
+        report.known_classes = len(rows.shared)
     report.loaded = [n for n in parameters if n in values and n not in report.by_class]
     report.missing = [n for n in parameters if n not in values and n not in report.fresh]
     return values
 
 
 def _class_rows(checkpoint: Checkpoint, expected: Mapping[str, Any]) -> ClassRows | None:
-    """What takes a file's classes by name; None where one side names none, or all stay in place."""
+    """What takes a file's classes by name; None where one side names none."""
     old, new = HeadClasses.described(checkpoint.meta), HeadClasses.described(expected)
-    rows = ClassRows(old, new) if old and new else None
-    return None if rows is None or rows.as_they_are else rows
+    return ClassRows(old, new) if old and new else None
 
 
 def _check_backbone(report: LoadReport, key: str) -> None:

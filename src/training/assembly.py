@@ -40,7 +40,7 @@ from ..weights.opening import open_weights
 from .divergence import DivergenceGuard
 from .frozen_parts import settle_frozen_parts
 from .loss_log import LossLog
-from .rates import run_rates
+from .rates import rate_advice, run_rates
 from .recording import begin_record, prepare_record, run_best, run_recorder
 from .resume import load_start, state_of
 from .run import Run
@@ -116,7 +116,8 @@ def _load_pretrained(network: nn.Cell, config: Config, say: Callable[[str], None
     """Let a network begin with what `pre_trained` names, if anything."""
     if config.pre_trained:
         checkpoint = open_weights(config.pre_trained, "pre_trained")
-        for line in load_pretrained(network, checkpoint, describe_model(config)).lines():
+        report = load_pretrained(network, checkpoint, describe_model(config))
+        for line in (*report.lines(), *rate_advice(config, report.known_classes)):
             say(line)
 
 

@@ -15,6 +15,7 @@ from ..model_utils.configuration.notes import without_effect
 
 # Of the steps of a run with pretrained weights, so many times fewer warm up at most.
 _WARMUP_SHARE = 4
+_SMALLER_RATE = 0.25  # over a recipe's, for a detector that has seen the classes
 
 
 def settle_warmup(config: Config, steps: int, say: Callable[[str], None]) -> Config:
@@ -32,15 +33,34 @@ def settle_warmup(config: Config, steps: int, say: Callable[[str], None]) -> Con
     Returns:
         The configuration to use.
     """
-    asked = config.origin("warmup_step") in (COMMAND_LINE, PROGRAM)
     most = max(config.epoch_size * steps // _WARMUP_SHARE, 1)
-    if asked or not config.pre_trained or config.warmup_step <= most:
+    if _asked_for(config, "warmup_step") or not config.pre_trained or config.warmup_step <= most:
         return config
     say(
         f"warmup_step {most} instead of {config.warmup_step}: with pre_trained, a quarter of the "
         f"run's {counted(config.epoch_size * steps, 'step')}; --warmup_step sets another"
     )
     return config.replace(warmup_step=most)
+
+
+def rate_advice(config: Config, known_classes: int) -> list[str]:
+    """Return a line for whoever tunes a detector at the rate of a recipe.
+
+    Args:
+        config: uses base_lr.
+        known_classes: how many of the data's classes the weights have seen.
+    """
+    if not known_classes or _asked_for(config, "base_lr"):
+        return []
+    return [
+        "note: these weights have seen classes of this data; a quarter of the rate of a recipe "
+        f"from scratch keeps more of it: --base_lr {_SMALLER_RATE * config.base_lr:g}"
+    ]
+
+
+def _asked_for(config: Config, key: str) -> bool:
+    """Whether the command line or a program has set a key, not a recipe."""
+    return config.origin(key) in (COMMAND_LINE, PROGRAM)
 
 
 def run_rates(

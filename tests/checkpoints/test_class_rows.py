@@ -110,6 +110,7 @@ def test_shared_classes_are_seen_as_before(form, unused, agnostic, tmp_path):
     rows = [scores, "rcnn.cls_scores.bias"]
     rows += [] if agnostic else ["rcnn.reg_scores.weight", "rcnn.reg_scores.bias"]
     assert report.by_class == rows and not report.fresh and not report.missing
+    assert report.known_classes == 2
     text = "\n".join(report.lines())
     assert "classes: 2 of 4 from the file by name: platelets, WBC; start fresh: dust, hair" in text
     assert f"{len(report.loaded)} of {report.total} parameters loaded, {len(rows)} class" in text
@@ -139,6 +140,7 @@ def test_the_same_classes_or_unnamed_ones_are_loaded_as_they_are(stated, tmp_pat
     expected = {"class_names": ["cat", "dog"] if stated else ["crane", "drone"]}
     report = load_pretrained(target, Checkpoint(tmp_path / "a.ckpt", arrays, meta), expected)
     assert len(report.loaded) == report.total and not report.class_line
+    assert report.known_classes == (2 if stated else 0)
     for parameter in target.get_parameters():
         np.testing.assert_array_equal(parameter.asnumpy(), arrays[parameter.name])
 

@@ -4,7 +4,7 @@
 import pytest
 
 from src.model_utils.config import load_config
-from src.training.rates import run_rates, settle_warmup
+from src.training.rates import rate_advice, run_rates, settle_warmup
 
 RECIPE = "configs/small_data.yaml"  # warms up for 100 steps
 
@@ -48,3 +48,11 @@ def test_other_warm_ups_stay(arguments, warmup):
 
 def test_the_shortest_run_warms_up_for_a_step():
     assert _settled("--pre_trained", "a.ckpt", "--epoch_size", "1", steps=2)[0].warmup_step == 1
+
+
+def test_a_recipes_rate_is_pointed_out_where_the_weights_have_seen_the_classes():
+    recipe = load_config(["--config_path", RECIPE])
+    (line,) = rate_advice(recipe, 2)
+    assert line.endswith("--base_lr 0.0001")
+    assert not rate_advice(recipe, 0)  # a backbone, or classes that are all new
+    assert not rate_advice(load_config(["--config_path", RECIPE, "--base_lr", "0.0004"]), 2)
