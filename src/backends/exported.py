@@ -59,7 +59,7 @@ def open_exported(config: Config) -> OpenBackend:
     if model.card.content.get("file_format") != file_format:
         raise UserError(f"{path}: describes no {file_format} model; export the model again")
     refuse_views(config, path)
-    config, replaced = with_model(config, model, path)
+    config, replaced = with_model(config, model)
     model.load()
     lines = []
     if replaced:
@@ -95,13 +95,12 @@ def refuse_views(config: Config, path: Path) -> None:
         )
 
 
-def with_model(config: Config, model: ExportedModel, path: Path) -> tuple[Config, list[str]]:
+def with_model(config: Config, model: ExportedModel) -> tuple[Config, list[str]]:
     """Return the configuration with what belongs to an exported model.
 
     Args:
         config: of the user.
         model: as it has been exported.
-        path: of its description.
 
     Returns:
         The configuration, and the keys that the user had set to something else.

@@ -46,11 +46,8 @@ def check_onnx_file(path: Path) -> None:
             require_memory(path, 2 * size)  # held as the file, and as its tensors
             if not size:
                 raise BrokenMessageError("it is empty")
-            with (
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-                memoryview(content) as view,
-            ):
-                locations = set(_external_files(view))
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            locations = set(_external_files(memoryview(content)))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; export the model again") from None
     except BrokenMessageError as error:
@@ -69,21 +66,20 @@ def _external_files(model: memoryview) -> Iterator[str]:
     while waiting:
         kind, message, depth = waiting.pop()
         inner = _MESSAGES[kind]
-        with message:
-            key = value = b""
-            for number, content in fields(message):
-                if kind == "external" and isinstance(content, memoryview):
-                    key = bytes(content[:20]) if number == _KEY else key
-                    value = bytes(content) if number == _VALUE else value
-                if number not in inner or not isinstance(content, memoryview):
-                    continue
-                count += 1
-                if count > _MOST_MESSAGES or depth == _DEEPEST:
-                    raise BrokenMessageError("it is too long, or too deep")
-                has_graph = has_graph or (kind == "model" and number == _GRAPH)
-                waiting.append((inner[number], content, depth + 1))
-            if key == b"location":
-                yield value.decode("utf-8", "replace")
+        key = value = b""
+        for number, content in fields(message):
+            if kind == "external" and isinstance(content, memoryview):
+                key = bytes(content[:20]) if number == _KEY else key
+                value = bytes(content) if number == _VALUE else value
+            if number not in inner or not isinstance(content, memoryview):
+                continue
+            count += 1
+            if count > _MOST_MESSAGES or depth == _DEEPEST:
+                raise BrokenMessageError("it is too long, or too deep")
+            has_graph = has_graph or (kind == "model" and number == _GRAPH)
+            waiting.append((inner[number], content, depth + 1))
+        if key == b"location":
+            yield value.decode("utf-8", "replace")
     if not has_graph:
         raise BrokenMessageError("it has no graph")
 
