@@ -40,7 +40,7 @@ NetworkInput Model::Prepare(const cv::Mat &picture, Size size, const InputFormat
   const cv::Mat resized = ResizeImage(picture, size, format.rule.like, &input.meta);
   input.image.resize(ImageBytes());
   if (file_.signature.inputs[0].type == DataType::kUint8)
-    CopyAndPad(resized, format, file_.canvas, input.image.data());
+    CopyAndPad(resized, file_.canvas, input.image.data());
   else
     NormalizeAndPad(resized, format, file_.canvas, reinterpret_cast<float *>(input.image.data()));
   return input;

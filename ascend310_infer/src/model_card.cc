@@ -138,18 +138,24 @@ void CheckShapes(const ModelFile &file, std::int64_t batch, std::int64_t rows) {
   if (!fits) throw std::runtime_error("the shapes of inputs and outputs do not fit together");
 }
 
+// Whether the files take any number of images, whatever number their shapes show.
+bool TakesAnyBatch(const json &card) {
+  const auto form = card.find("form");
+  return form != card.end() && form->is_object() && form->value("dynamic_batch", false);
+}
+
 // Lets a model that takes any number of images take `batch`, and others what they do.
-void SetBatch(std::int64_t batch, ModelCard *card) {
+void SetBatch(std::int64_t batch, bool any, ModelCard *card) {
   const std::int64_t own = card->files[0].signature.inputs[0].shape[0];
-  if (own != kAnyBatch && batch > 0 && batch != own)
+  if (!any && own != kAnyBatch && batch > 0 && batch != own)
     throw UserError(
         "--batch_size=" + std::to_string(batch) + ": the model takes " + std::to_string(own) +
         " images at once; export it again with --test_batch_size " + std::to_string(batch));
-  card->batch = own != kAnyBatch ? own : batch > 0 ? batch : 1;
+  card->batch = !any && own != kAnyBatch ? own : batch > 0 ? batch : 1;
   for (ModelFile &file : card->files)
     for (auto *infos : {&file.signature.inputs, &file.signature.outputs})
       for (TensorInfo &info : *infos)
-        if (info.shape[0] == kAnyBatch) info.shape[0] = card->batch;
+        if (any || info.shape[0] == kAnyBatch) info.shape[0] = card->batch;
 }
 
 void CheckSize(const fs::path &file, const json &size) {
@@ -238,7 +244,7 @@ ModelCard ReadModelCard(const fs::path &model, std::int64_t batch) {
     card.input = ReadInputFormat(values.at("preprocessing"), version.get<int>());
     card.class_names = values.at("class_names").get<std::vector<std::string>>();
     card.files = ReadFiles(values, path);
-    SetBatch(batch, &card);
+    SetBatch(batch, TakesAnyBatch(values), &card);
     card.detections = card.files[0].signature.outputs[0].shape[1];
     for (const ModelFile &file : card.files) {
       CheckShapes(file, card.batch, card.detections);

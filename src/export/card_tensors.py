@@ -35,6 +35,16 @@ def tensor_dtype(card: ModelCard, side: str, name: str) -> str:
     return str(found[0].get("dtype", "")) if found else ""
 
 
+def takes_any_batch(card: ModelCard) -> bool:
+    """Say whether the files take any number of images, whatever number their shapes show.
+
+    Args:
+        card: the description.
+    """
+    form = card.content.get("form")
+    return isinstance(form, dict) and form.get("dynamic_batch") is True
+
+
 def axis_length(card: ModelCard, path: object, side: str, name: str, axis: int) -> int | None:
     """Return an axis' length of a tensor, which all files share; None where any length goes.
 

@@ -12,7 +12,7 @@ from ..base.messages import one_line, short_list
 from ..images.geometry import Size, canvas_text
 from ..runtimes.opening import open_session, runtime_name
 from ..runtimes.session import Outputs, RuntimeChoice, Session, TensorSpec
-from .card_tensors import INPUTS, OUTPUTS, axis_length, tensor_dtype, tensor_names
+from .card_tensors import INPUTS, OUTPUTS, axis_length, takes_any_batch, tensor_dtype, tensor_names
 from .exported_model import OUTPUT_NAMES
 from .model_card import CardFile, read_card
 
@@ -33,7 +33,7 @@ class ExportedModel:
 
     Attributes:
         card: the description.
-        input: how a picture becomes an image; of files that take 8-bit pixels, without normalising.
+        input: how a picture becomes an image; of files that take 8-bit pixels, RGB as it is.
         batch: images that a file takes at once; None: any number.
         rows: that it returns for an image.
 
@@ -54,14 +54,15 @@ class ExportedModel:
                 f"{path}: gives {short_list(outputs)}, not {short_list(OUTPUT_NAMES)}; export the "
                 "whole detector"
             )
-        self.batch = axis_length(self.card, path, INPUTS, "image", 0)
+        batch = axis_length(self.card, path, INPUTS, "image", 0)
+        self.batch = None if takes_any_batch(self.card) else batch
         rows = axis_length(self.card, path, OUTPUTS, "boxes", 1)
         if rows is None:
             raise UserError(f"{path}: outputs does not say how many boxes; export the model again")
         self.rows = rows
         self.input = self.card.input
         if tensor_dtype(self.card, INPUTS, "image") == _BYTE:  # which the file normalises itself
-            self.input = replace(self.input, mean=(0.0,) * 3, std=(1.0,) * 3)
+            self.input = replace(self.input, mean=(0.0,) * 3, std=(1.0,) * 3, channel_order="rgb")
         self._sessions: dict[Size, Session] = {}
 
     @property

@@ -244,15 +244,20 @@ def test_rows_of_what_is_no_detection_do_not_matter(folder, monkeypatch):
     assert not model(*IMAGES)[3].any()
 
 
-def _free_batch(card):
+def _free_by_name(card):
+    card["form"] = {"dynamic_batch": True}
+
+
+def _free_by_shape(card):
     for file in card["files"]:
         for tensor in (*file["inputs"], *file["outputs"]):
             tensor["shape"][0] = None
 
 
-def test_a_free_batch_goes_in_as_it_is(folder, monkeypatch):
+@pytest.mark.parametrize("change", [_free_by_name, _free_by_shape])
+def test_a_free_batch_goes_in_as_it_is(folder, monkeypatch, change):
     session = _Session(_outputs(rows=5))
-    model = _model(folder, monkeypatch, session, _free_batch)
+    model = _model(folder, monkeypatch, session, change)
     assert model.batch is None
     images = (np.zeros((5, 3, 64, 96), np.float32), np.ones((5, 4), np.float32))
     assert len(model(*images)[0]) == 5 and len(session.seen) == 1
@@ -260,6 +265,7 @@ def test_a_free_batch_goes_in_as_it_is(folder, monkeypatch):
 
 def test_a_file_that_normalises_itself_gets_its_pixels(folder, monkeypatch):
     def takes_pixels(card):
+        card["preprocessing"]["channel_order"] = "bgr"
         for file in card["files"]:
             image = file["inputs"][0]
             image.update(dtype="uint8", shape=[BATCH, file["height"], file["width"], 3])

@@ -93,6 +93,10 @@ def test_detections_for_people(main, folder, tmp_path):
     assert count > IMAGES
 
 
+def _any_batch_by_name(card):
+    card["form"] = {"dynamic_batch": True}
+
+
 def _any_batch(card):
     for tensor in (*card["inputs"], *card["outputs"]):
         tensor["shape"][0] = None
@@ -104,6 +108,7 @@ def _any_batch(card):
         (None, BATCH, ""),
         (None, 3, "--batch_size=3: the model takes 2 images at once"),
         (_any_batch, BATCH, ""),
+        (_any_batch_by_name, BATCH, ""),
         (_any_batch, 0, "inputs are not those of its .json file"),  # 1 where any number goes
         (_any_batch, 2000, "not a number from 0 to 1024"),
     ],
