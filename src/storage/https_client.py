@@ -82,8 +82,13 @@ def require_safe(url: str, name: str) -> None:
         name: what it is the address of, for errors.
 
     Raises:
-        UserError: it is of another kind.
+        UserError: it is of another kind, or has a password in it, which would not be sent.
     """
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise UserError(
+            f"{name}: an address on {shown(host_of(url), 200)} with a user in it cannot be used; "
+            "take what stands before @ out"
+        )
     if not (_is_https(url) or _is_loopback(url)):
         raise UserError(f"{name}: {shown(url, 200)} is no https address; give one")
 

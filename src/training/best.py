@@ -117,7 +117,7 @@ def value_of(row: Mapping[str, Any], metric: str) -> float | None:
     """
     first, separator, name = metric.partition(PER_CLASS_SEPARATOR)
     value = row.get(PER_CLASS, {}).get(name) if separator else row.get(first)
-    # Nothing is better than NaN or worse: the run would wait for ever, or keep anything as its best.
+    # Nothing is better than NaN, or worse: any weights would be the best, or the run be over.
     return None if value is None or not math.isfinite(value) else float(value)
 
 
