@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Evaluates an exported ONNX model in ONNX Runtime on the CPU: --help prints the usage.
 set -euo pipefail
-source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/single_device.sh"
 
 USAGE="Usage: bash ${0##*/} [VALIDATION_JSON_FILE] [ONNX_MODEL] [BACKBONE] [COCO_ROOT] \
 [MINDRECORD_DIR](option) [--key value ...]

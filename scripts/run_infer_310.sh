@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds the C++ application, infers and scores: --help prints the usage.
 set -euo pipefail
-source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/folders.sh"
 
 USAGE="Usage: bash ${0##*/} [MINDIR_PATH] [DATA_PATH] [ANN_FILE] [DEVICE_ID](option)
   MINDIR_PATH  model that export.py has written (.mindir; with .onnx the CPU is used). Of several
