@@ -163,16 +163,7 @@ def evaluate_results(
         lines=lines,
         per_class=_per_class(arrays, truth, found, class_names),
         num_images=len(wanted),
-        evidence=Evidence(
-            image_ids=wanted,
-            class_names=class_names,
-            truth=truth,
-            found=found,
-            max_detections=counted,
-            precision=arrays.precision[..., -1],
-            scores=arrays.scores[..., -1],
-            recall=arrays.recall[..., -1],
-        ),
+        evidence=Evidence(wanted, class_names, truth, found, counted, *arrays.of_most()),
         notes=tuple(filter(None, notes)),
     )
 

@@ -37,6 +37,10 @@ class CocoArrays:
     sizes: tuple[str, ...]
     max_detections: tuple[int, ...]
 
+    def of_most(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return precision, scores and recall of the most detections."""
+        return self.precision[..., -1], self.scores[..., -1], self.recall[..., -1]
+
     def mean(self, of: str, size: str, most: int, *, threshold: float | None = None) -> float:
         """Return a number of COCO's table; -1 where nothing can be said.
 
