@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import UserError
+from ..base.memory import collection_paused
 from ..data.coco_file import Entry, Id
 from .coco_library import CocoArrays, judge, mean_of_known
 from .ground_truth import absent_classes_note, category_ids_of, known_ids, load_ground_truth
 
 AP, AP50 = 0, 1  # where they stand among the twelve numbers
 COCO_MAX_DETECTIONS = 100  # of a class in an image that count in COCO's table
+_FLOAT = {float}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +144,17 @@ def evaluate_results(
     # inside, the id of an image or a category is its position.
     position = {image_id: index for index, image_id in enumerate(wanted, start=1)}
     category = {id_: label for label, id_ in enumerate(category_ids, start=1) if id_ is not None}
-    truth = _index(data["annotations"], position, category, with_score=False)
-    found = _index(results, position, category, with_score=True)
     counted = max(max_detections, COCO_MAX_DETECTIONS)
-    arrays = judge(
-        truth,
-        found,
-        num_images=len(wanted),
-        num_classes=len(category_ids),
-        max_detections=(1, 10, COCO_MAX_DETECTIONS, counted),
-    )
+    with collection_paused():
+        truth = _index(data["annotations"], position, category, with_score=False)
+        found = _index(results, position, category, with_score=True)
+        arrays = judge(
+            truth,
+            found,
+            num_images=len(wanted),
+            num_classes=len(category_ids),
+            max_detections=(1, 10, COCO_MAX_DETECTIONS, counted),
+        )
     stats, lines = _summarize(arrays, counted)
     notes = (
         None if truth else f"note: {name} has no box to judge by: no numbers",
@@ -247,9 +250,8 @@ def _index(
     for entry in entries:
         if entry["image_id"] not in position or entry["category_id"] not in category:
             continue
-        found = [_finite(value) for value in entry["bbox"]]
-        bbox = [value for value in found if value is not None]
-        if len(found) != 4 or len(bbox) != 4:
+        bbox = _finite_box(entry["bbox"])
+        if bbox is None:
             continue
         item: Entry = {
             "id": len(chosen) + 1,
@@ -267,6 +269,15 @@ def _index(
             item["iscrowd"] = int(entry.get("iscrowd", 0))
         chosen.append(item)
     return chosen
+
+
+def _finite_box(values: Sequence[Any]) -> list[float] | None:
+    """Return four finite numbers as floats, None for anything else."""
+    if len(values) == 4 and _FLOAT.issuperset(map(type, values)):  # nearly always
+        return list(values) if all(map(math.isfinite, values)) else None
+    found = [_finite(value) for value in values]
+    bbox = [value for value in found if value is not None]
+    return bbox if len(found) == len(bbox) == 4 else None
 
 
 def _finite(value: object) -> float | None:
