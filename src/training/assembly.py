@@ -27,6 +27,7 @@ from ..model_utils.config import Config
 from ..model_utils.configuration.class_weights import class_weights
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.configuration.notes import without_effect
+from ..model_utils.cpu_operators import faster_format
 from ..model_utils.device_adapter import init_device
 from ..model_utils.local_adapter import get_rank
 from ..network_define import (
@@ -255,7 +256,7 @@ def run_rates(
         f"({config.batch_size} on {'each of ' if world_size > 1 else ''}"
         f"{counted(world_size, 'device')}{times})"
     )
-    for line in without_effect(config):
+    for line in (*without_effect(config), *faster_format(config)):
         say(line)
     return rates_of_run(config, rate, steps)
 
