@@ -376,7 +376,8 @@ def test_tables_of_a_profile(tmp_path):
 
 # --------------------------------------------------------------------------- whole runs
 
-SMALL = ("--height", 64, "--width", 96, "--batch", 1, "--warmup", 1, "--repeats", 2)
+SMALL = ("--backbone", "resnet_v1.5_18", "--height", 64, "--width", 96, "--batch", 1)
+SMALL = (*SMALL, "--warmup", 1, "--repeats", 2)
 
 
 @pytest.mark.slow
