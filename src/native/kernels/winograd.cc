@@ -16,6 +16,9 @@ namespace kernels {
 namespace {
 
 constexpr int kOut = 2, kIn = kOut + 2, kPoints = kIn * kIn;  // of a tile
+// Between the numbers of two points, which are written and read together: a power of two apart,
+// they would share their places in a cache.
+constexpr int64_t kGap = 5 * kLanes;
 
 // The transforms of F(2x2, 3x3) (section 4.1) and their transposes, along one axis: numbers are
 // `step` apart in x and next to each other in y.
@@ -151,10 +154,10 @@ struct Block {
     }
   }
 
-  // Turns sums[point][tile][kColumns] into kColumns channels of the image, plus their `bias`, if
-  // any, and `positive` or not; `patch` is room for kOut lines.
-  void TransformOutput(const float *sums, const float *bias, bool positive, float *patch,
-                       float *image) const {
+  // Turns sums[tile][kColumns], one of each `point` floats, into kColumns channels of the image,
+  // plus their `bias`, if any, and `positive` or not; `patch` is room for kOut lines.
+  void TransformOutput(const float *sums, int64_t point, const float *bias, bool positive,
+                       float *patch, float *image) const {
     const int64_t area = grid.extent.area();
     const int line = columns * kOut * kLanes;
     for (int v = 0; v < kVectors; ++v) {
@@ -164,8 +167,7 @@ struct Block {
           const float *from = sums + int64_t{row * columns + column} * kColumns + v * kLanes;
           Vector tile[kPoints], result[kOut * kOut];
 #pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p)
-            tile[p] = Load(from + static_cast<int64_t>(p) * tiles * kColumns);
+          for (int p = 0; p < kPoints; ++p) tile[p] = Load(from + p * point);
           BothWays<kIn, kOut>(Transform::Output, tile, result);
 #pragma GCC unroll 4
           for (int i = 0; i < kOut * kOut; ++i) {
@@ -235,25 +237,26 @@ void Correlate(const Shape &shape, const float *image, const float *filters, con
     const auto [grid, n, number] = blocks.place(item);
     const Block block(grid, number);
     const int64_t patch_size = int64_t{kIn} * grid.line() * kLanes;
-    const int64_t lifted_size = kPoints * grid.most_tiles() * depth;
-    const int64_t sums_size = kPoints * int64_t{grid.most_tiles()} * kColumns;
+    const int64_t lifted_size = kPoints * (grid.most_tiles() * depth + kGap);
+    const int64_t sums_size = kPoints * (int64_t{grid.most_tiles()} * kColumns + kGap);
     float *patch = Scratch(thread, patch_size + sums_size + lifted_size);
     float *sums = patch + patch_size;
     Factor *lifted = reinterpret_cast<Factor *>(sums + sums_size);  // [point][tile][channel]
-    block.TransformInput(
-        image + n * in * area, in, patch, [&](int64_t p, int64_t t, int64_t c, Vector numbers) {
-          StoreAlong(lifted + (p * block.tiles + t) * depth + c / kDeep<Factor>, numbers);
-        });
+    const int64_t point = block.tiles * depth + kGap;
+    const int64_t sums_point = int64_t{block.tiles} * kColumns + kGap;
+    block.TransformInput(image + n * in * area, in, patch,
+                         [&](int64_t p, int64_t t, int64_t c, Vector numbers) {
+                           StoreAlong(lifted + p * point + t * depth + c / kDeep<Factor>, numbers);
+                         });
     for (int k = 0; k < out; k += kColumns) {
       for (int64_t p = 0; p < kPoints; ++p)
-        Multiply(
-            Product<Factor>{
-                lifted + p * block.tiles * depth, depth, 1,
-                prepared.get() + (p * (out / kColumns) + k / kColumns) * depth * kColumns, kColumns,
-                sums + p * block.tiles * kColumns, kColumns, depth, false},
-            block.tiles);
-      block.TransformOutput(sums, ending.bias ? ending.bias + k : nullptr, ending.positive, patch,
-                            result + (n * out + k) * area);
+        Multiply(Product<Factor>{lifted + p * point, depth, 1,
+                                 prepared.get() +
+                                     (p * (out / kColumns) + k / kColumns) * depth * kColumns,
+                                 kColumns, sums + p * sums_point, kColumns, depth, false},
+                 block.tiles);
+      block.TransformOutput(sums, sums_point, ending.bias ? ending.bias + k : nullptr,
+                            ending.positive, patch, result + (n * out + k) * area);
     }
     if (number == 0) ClearRest(result + n * out * area, out, grid.extent);
   });
@@ -269,8 +272,11 @@ struct Lifted {
   Factor *start;
   int64_t tiles, channels;  // room for so many
 
+  static int64_t Point(int64_t tiles, int64_t channels) { return tiles * channels + kGap; }
+
   Factor *at(int64_t point, int64_t channel) const {
-    return start + (point * channels + channel / kColumns * kColumns) * tiles + channel % kColumns;
+    return start + point * Point(tiles, channels) + channel / kColumns * kColumns * tiles +
+           channel % kColumns;
   }
 
   // What takes a block's tiles, from the factor `first` on.
@@ -292,7 +298,8 @@ void FilterGradients(const Shape &shape, const float *image, const float *gradie
   const int64_t tile_bytes = static_cast<int64_t>(kPoints) * (in + out) * sizeof(Factor);
   const int64_t at_once = std::max<int64_t>(1, kBatchBytes / (tile_bytes * most));
   const int64_t stride = at_once * most;
-  const Room<Factor> images(kPoints * stride * in), gradients(kPoints * stride * out);
+  const Room<Factor> images(kPoints * Lifted<Factor>::Point(stride, in));
+  const Room<Factor> gradients(kPoints * Lifted<Factor>::Point(stride, out));
   const Lifted<Factor> lifted = {images.get(), stride, in};
   const Lifted<Factor> lifted_gradient = {gradients.get(), stride, out};
   const Room<float> sums(int64_t{kPoints} * in * out);
