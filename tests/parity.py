@@ -252,7 +252,6 @@ def torchvision_training(name=R50):
 
     arrays = reference(name)
     detector = torchvision_detector(name=name)
-    pictures = reference(R50)
     everything = 20460  # anchors, and more than there are proposals
     config = detector.config.replace(
         frozen_stages=0,
@@ -268,17 +267,11 @@ def torchvision_training(name=R50):
         img_width=320,
         **_TRAINED[name],
     )
-    boxes, labels = np.zeros((2, _NUM_GTS, 4), np.float32), np.zeros((2, _NUM_GTS), np.int32)
-    for image in range(2):
-        count = len(pictures[f"gt_labels_{image}"])
-        boxes[image, :count] = pictures[f"gt_boxes_{image}"]
-        labels[image, :count] = pictures[f"gt_labels_{image}"]
     losses, norms, network = _losses_and_gradients(
         torchvision_checkpoint(tuple(detector.class_names), name),
         config,
         normalised_input(R50, config),
-        boxes,
-        labels,
+        *_ground_truth(reference(R50)),
         proposals=_given_proposals(arrays),
     )
     rows = []
@@ -307,6 +300,16 @@ def torchvision_training(name=R50):
         )
     )
     return rows + _moved_rows(network, their_name, arrays, _against(name))
+
+
+def _ground_truth(arrays):
+    """Boxes (2, G, 4) and labels (2, G), 0 where there is none, of a reference's two images."""
+    boxes, labels = np.zeros((2, _NUM_GTS, 4), np.float32), np.zeros((2, _NUM_GTS), np.int32)
+    for image in range(2):
+        count = len(arrays[f"gt_labels_{image}"])
+        boxes[image, :count] = arrays[f"gt_boxes_{image}"]
+        labels[image, :count] = arrays[f"gt_labels_{image}"]
+    return boxes, labels
 
 
 def _given_proposals(arrays):
