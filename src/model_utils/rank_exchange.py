@@ -4,7 +4,8 @@
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .config import Config
-from .device_adapter import RESERVE_SECONDS, cpu_library
+from .cpu_operators import cpu_library
+from .device_adapter import RESERVE_SECONDS
 
 if TYPE_CHECKING:
     from mindspore import nn
