@@ -26,6 +26,7 @@ from ..model_utils.configuration.class_weights import class_weights
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.device_adapter import init_device
 from ..model_utils.local_adapter import get_rank
+from ..model_utils.rank_exchange import mean_over_ranks
 from ..network_define import (
     AccumulatedStep,
     LossScaler,
@@ -79,9 +80,9 @@ def assemble_run(
     if ranks.rank == 0 and not folder.start:
         _load_pretrained(network, config, say)
     loss = (build_loss or detector.build_loss)(network, config, ranks.world_size)
-    train_one_step = training_step(config, network, loss, rates, ranks.world_size)
-    optimizer, weights = train_one_step.optimizer, Weights(network, config, ranks)
     with ranks.watch(config.rank_timeout):
+        train_one_step = training_step(config, network, loss, rates, ranks)
+        optimizer, weights = train_one_step.optimizer, Weights(network, config, ranks)
         start = folder.take_start()
         meta = load_start(start, weights, optimizer, config, contract, steps, ranks, say)
     run = Run(
@@ -226,7 +227,7 @@ def contract_of(config: Config, data: MindRecordSet) -> dict[str, Any]:
 
 
 def training_step(
-    config: Config, network: nn.Cell, loss: nn.Cell, rates: np.ndarray, world_size: int
+    config: Config, network: nn.Cell, loss: nn.Cell, rates: np.ndarray, ranks: Ranks
 ) -> TrainingStep:
     """Return what makes one step of training, with its optimizer.
 
@@ -235,16 +236,14 @@ def training_step(
         network: whose parameters are trained.
         loss: the Cell around it that gives the losses.
         rates: (steps of the run,) float32, the learning rate of each.
-        world_size: number of ranks.
+        ranks: the processes of the run; all call this.
     """
     optimizer = build_optimizer(config, network.trainable_params(), rates)
-    clip_norm = config.clip_norm if config.grad_clip else 0.0
-    count = config.accumulate_steps
-    if count > 1:
-        return AccumulatedStep(
-            loss, optimizer, batches=count, clip_norm=clip_norm, world_size=world_size
-        )
-    return TrainOneStep(loss, optimizer, clip_norm=clip_norm, world_size=world_size)
+    settings: dict[str, Any] = {"clip_norm": config.clip_norm if config.grad_clip else 0.0}
+    settings |= {"world_size": ranks.world_size, "mean_over_ranks": mean_over_ranks(config, ranks)}
+    if config.accumulate_steps > 1:
+        return AccumulatedStep(loss, optimizer, batches=config.accumulate_steps, **settings)
+    return TrainOneStep(loss, optimizer, **settings)
 
 
 def validation_of(
