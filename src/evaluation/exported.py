@@ -130,6 +130,26 @@ def run_exported_evaluation(config: Config) -> int:
     return 0
 
 
+def average_precision(config: Config, description: Path) -> float:
+    """Return AP (0 to 1) of an exported model on the validation images.
+
+    Args:
+        config: says which images.
+        description: of the model.
+
+    Raises:
+        UserError: the data or the model cannot be used.
+    """
+    model = ExportedModel(description)
+    config, _ = with_model(config, model.card, description)
+    mindrecord_set = ensure_mindrecord(config, "val")
+    truth = read_ground_truth(config, mindrecord_set)
+    network = ExportedNetwork(model, len(model.card.class_names))
+    outcome = evaluate(network, config, mindrecord_set, truth, display=Display())
+    assert outcome is not None and outcome[0] is not None  # nothing gives it up, one process
+    return outcome[0].ap
+
+
 def with_model(config: Config, card: ModelCard, path: Path) -> tuple[Config, list[str]]:
     """Return the configuration with what belongs to an exported model.
 

@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..base.errors import UserError
 from ..base.memory import require_memory
+from ..base.messages import one_line
 
 OUTPUT_NAMES = ("boxes", "scores", "labels", "valid")
 # Two runs of one network in other libraries: a few units in the last place of float32, after a
@@ -87,6 +89,51 @@ def open_onnx(path: str | Path, threads: int = 0) -> tuple[Model, list[str], lis
     return run, inputs, outputs
 
 
+def open_openvino(
+    path: str | Path, threads: int = 0, precision: str = ""
+) -> tuple[Model, list[str], list[str]]:
+    """Open an ONNX file in OpenVINO, on the CPU.
+
+    Args:
+        path: the file.
+        threads: 0 leaves the choice to OpenVINO.
+        precision: "f32", "bf16" or "f16"; empty: OpenVINO's choice, which is bf16 where the
+            processor has it.
+
+    Returns:
+        As `open_onnx`.
+
+    Raises:
+        UserError: openvino is not installed, or cannot read the file, or there is too little
+            memory.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise UserError(
+            f"{path}: needs the package openvino; pip install openvino (of this project's package "
+            "it is the extra [openvino])"
+        ) from None
+    _require_memory(path)
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    if precision:
+        settings["INFERENCE_PRECISION_HINT"] = precision
+    try:
+        compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    except Exception as error:  # one class for damaged files, unknown operators and the rest
+        raise UserError(f"{path}: OpenVINO cannot load it ({one_line(str(error))})") from error
+    inputs = [port.any_name for port in compiled.inputs]
+    outputs = [port.any_name for port in compiled.outputs]
+
+    def run(image: np.ndarray, image_meta: np.ndarray) -> Outputs:
+        results = compiled(dict(zip(inputs, (image, image_meta), strict=True)))
+        return [results[port] for port in compiled.outputs]
+
+    return run, inputs, outputs
+
+
 def open_mindir(path: str | Path) -> Model:
     """Open a MINDIR file in MindSpore, on the device that was chosen.
 
@@ -151,6 +198,32 @@ def compare(expected: Outputs, found: Outputs) -> Comparison:
             box = max(box, float(pairs[:, :4].max()))
             score = max(score, float(pairs[:, 4].max()))
     return Comparison(count, unmatched, box, score, equal)
+
+
+def kept(expected: Outputs, found: Outputs, least_iou: float = 0.9) -> int:
+    """Return how many detections of one model another one has too: of the same class, and with an
+    overlap above `least_iou`.
+
+    Args:
+        expected, found: see `compare`.
+        least_iou: 0 to 1.
+    """
+    number = 0
+    for row in range(len(expected[0])):
+        ours, theirs = _detections(expected, row), _detections(found, row)
+        if len(ours) and len(theirs):
+            near = _overlaps(ours, theirs) > least_iou
+            number += int((near & (ours[:, None, 5] == theirs[None, :, 5])).any(1).sum())
+    return number
+
+
+def _overlaps(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Return the IoU (N, M) of (N, >=4) and (M, >=4) boxes."""
+    start = np.maximum(ours[:, None, :2], theirs[None, :, :2])
+    end = np.minimum(ours[:, None, 2:4], theirs[None, :, 2:4])
+    common = np.clip(end - start, 0, None).prod(-1)
+    areas = [np.clip(boxes[:, 2:4] - boxes[:, :2], 0, None).prod(-1) for boxes in (ours, theirs)]
+    return common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9)
 
 
 def _not_tied(lone: np.ndarray, own: np.ndarray, other_lone: np.ndarray) -> int:

@@ -37,6 +37,13 @@ class ExportedModel:
         opener = FORMATS[name].open if name in FORMATS else None
         if opener is None:
             raise UserError(f"{path}: models of file_format {name} cannot be opened here")
+        form = self.card.content.get("form") or {}
+        for key in ("with_preprocessing", "without_nms"):
+            if isinstance(form, dict) and form.get(key):
+                raise UserError(
+                    f"{path}: the model was exported with --{key} True, for other runtimes; export "
+                    "it without to run it here"
+                )
         self._open = opener
         self._models: dict[tuple[int, int], Model] = {}
 

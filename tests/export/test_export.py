@@ -157,7 +157,7 @@ def test_an_error_at_the_second_canvas_leaves_the_earlier_export(small, tmp_path
     before = {name: (tmp_path / name).read_bytes() for name in _files(tmp_path)}
     worse = Comparison(count=3, unmatched=2, box=9.0, score=0.5, equal=False)
     outcomes = [Comparison(3, 0, 0.0, 0.0, True), worse]
-    monkeypatch.setattr(exporting, "compare", lambda *outputs: outcomes.pop(0))
+    monkeypatch.setattr("src.export.checking.compare", lambda *outputs: outcomes.pop(0))
     with pytest.raises(UserError, match="model_96x64.mindir: the written model finds"):
         _export(several)
     assert {name: (tmp_path / name).read_bytes() for name in _files(tmp_path)} == before
@@ -173,7 +173,7 @@ def test_a_model_that_differs_is_not_kept(small, tmp_path, monkeypatch):
     _export(small)
     before = {name: (tmp_path / name).read_bytes() for name in _files(tmp_path)}
     worse = Comparison(count=3, unmatched=2, box=9.0, score=0.5, equal=False)
-    monkeypatch.setattr(exporting, "compare", lambda *outputs: worse)
+    monkeypatch.setattr("src.export.checking.compare", lambda *outputs: worse)
     with pytest.raises(UserError, match="finds something else than the network") as raised:
         _export(small)
     assert "2 of 3" in str(raised.value)
