@@ -59,7 +59,8 @@ class OnnxForm:
                 f"half and int8 are both True ({config.origin('half')}): a file has one of them; "
                 "give --half False, or --int8 False"
             )
-        if form.int8 and not Path(form.calibration).expanduser().is_dir():
+        folder = Path(form.calibration).expanduser()
+        if form.int8 and not (form.calibration and folder.is_dir()):
             raise UserError(
                 f"calibration {form.calibration!r} ({config.origin('calibration')}) is no folder: "
                 "int8 is fitted to pictures like those that the model will see; give 50 to 500 of "

@@ -28,6 +28,8 @@ def _config(tmp_path, **changes):
     ],
 )
 def test_file_and_target(tmp_path, changes, ending, target):
+    if "file_format" in changes and changes["file_format"] == "ONNX":
+        pytest.importorskip("onnx")
     plan = plan_export(_config(tmp_path, **changes))
     assert (plan.path.name, plan.target) == (f"model{ending}", target)
     assert (plan.checkpoint, plan.checkpoint_key) == ("a.ckpt", "ckpt_file")

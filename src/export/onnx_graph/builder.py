@@ -122,9 +122,10 @@ class GraphBuilder:
             inputs: names, dtypes and shapes.
             outputs: tensors of the graph -> the names, dtypes and shapes that they get.
         """
-        for tensor, info in outputs.items():
-            name = f"output/{info.name}"
-            self._nodes.append(helper.make_node("Identity", [tensor], [info.name], name))
+        final = {tensor: info.name for tensor, info in outputs.items()}
+        for node in self._nodes:
+            node.input[:] = [final.get(name, name) for name in node.input]
+            node.output[:] = [final.get(name, name) for name in node.output]
         used = {name for node in self._nodes for name in node.input}
         constants = [tensor for name, tensor in self._constants.items() if name in used]
         graph = helper.make_graph(

@@ -8,12 +8,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from ...FasterRcnn.faster_rcnn_resnet import FasterRcnn
-from ...FasterRcnn.names import MULTIPLE
 from ...images.geometry import Size
 from ...images.ops import InputFormat
 from .boxes import xy_limit
 from .builder import GraphBuilder
 from .detections import Candidates, find_candidates, select
+from .own_canvas import border_repeated, own_size
 from .picture import normalised
 from .pooling import in_order, pool
 from .proposals import AnchorGrids, propose
@@ -122,7 +122,14 @@ def _candidates(graph: GraphBuilder, network: FasterRcnn, image: str, canvas: Si
         graph, network.proposals, features.logits, features.deltas, anchors, limit
     )
     graph.scope("pooling")
-    pooled = pool(graph, network.roi_align.form, features.maps, rois)
+    maps = features.maps
+    if network.tight:
+        own = own_size(graph, graph.op("Slice", "image_meta", [0], [2], [1]))
+        maps = [
+            border_repeated(graph, feature, own, anchors.strides[level], anchors.shapes[level])
+            for level, feature in enumerate(maps)
+        ]
+    pooled = pool(graph, network.roi_align.form, maps, rois)
     graph.scope("head")
     head = write_head(network)
     logits, deltas = graph.inline(head, {head.graph.input[0].name: pooled.features})
@@ -155,9 +162,7 @@ def _limit(graph: GraphBuilder, network: FasterRcnn, canvas: Size) -> str:
     """Return width and height that boxes are clipped to, as `FasterRcnn.clip_bounds`."""
     sizes = graph.op("Slice", "image_meta", [0], [2], [1])
     if network.clip_to_canvas and network.tight:
-        multiple = float(MULTIPLE)
-        sizes = graph.op("Div", graph.op("Add", sizes, multiple - 1.0), multiple)
-        sizes = graph.op("Mul", graph.op("Floor", sizes), multiple)
+        sizes = own_size(graph, sizes)
     elif network.clip_to_canvas:
         zeros = graph.op("Mul", sizes, 0.0)
         sizes = graph.op("Add", zeros, np.array([canvas], np.float32))

@@ -6,6 +6,7 @@ import numpy as np
 from ...images.ops import InputFormat
 from .boxes import as_float
 from .builder import GraphBuilder
+from .own_canvas import area_mask
 
 
 def normalised(
@@ -24,7 +25,7 @@ def normalised(
     if target.channel_order == "bgr":
         values = graph.op("Gather", values, [2, 1, 0], axis=3)
     values = graph.op("Transpose", values, perm=[0, 3, 1, 2])
-    valid = _valid(graph, image_meta, canvas)
+    valid = area_mask(graph, image_meta, canvas)
     if target.pad_before_normalize:
         values = graph.op("Mul", values, valid)
     mean, std = (
@@ -32,14 +33,3 @@ def normalised(
     )
     values = graph.op("Div", graph.op("Sub", values, mean), std)
     return values if target.pad_before_normalize else graph.op("Mul", values, valid)
-
-
-def _valid(graph: GraphBuilder, image_meta: str, canvas: tuple[int, int]) -> str:
-    """Return (B, 1, H, W) float32: 1 in the valid area, 0 elsewhere."""
-    sides = []
-    for axis, size in enumerate(canvas):
-        numbers = np.arange(size, dtype=np.float32)[None]
-        length = graph.op("Slice", image_meta, [axis], [axis + 1], [1])
-        inside = as_float(graph, graph.op("Less", numbers, length))
-        sides.append(graph.op("Unsqueeze", inside, [1, 3 - axis]))
-    return graph.op("Mul", *sides)

@@ -40,6 +40,11 @@ class AnchorGrids:
             tuple((-(-canvas[0] // stride), -(-canvas[1] // stride)) for stride in strides),
         )
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of each level."""
+        return tuple(generator.stride for generator in self.generators)
+
     def count(self, level: int) -> int:
         """How many anchors a level has.
 

@@ -19,7 +19,6 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from ...FasterRcnn.faster_rcnn_resnet import FasterRcnn
-from ...FasterRcnn.own_canvas import own_mask, pyramid_cells
 from .builder import OPSET
 
 # Sizes of the batch and of the RoIs while it writes: no other axis has them.
@@ -46,11 +45,9 @@ class FeatureExtractor(nn.Cell):
             image, image_meta: see `FasterRcnn.construct`.
         """
         features, logits, deltas = self.network.extract(image, image_meta)
-        cells = pyramid_cells(self.network.own_canvas(image_meta))
         maps: tuple[Tensor, ...] = ()
-        for number in range(self.network.num_roi_levels):
-            feature = ops.cast(features[number], ms.float32)
-            maps += (_border_repeated(feature, cells[number]),)
+        for feature in features[: self.network.num_roi_levels]:
+            maps += (ops.cast(feature, ms.float32),)
         return maps + logits + deltas
 
 
@@ -72,21 +69,6 @@ class BoxHead(nn.Cell):
             roi_features: (N, C, size, size) float32.
         """
         return self.network.rcnn(roi_features, None)
-
-
-def _border_repeated(x: Tensor, cells: Tensor | None) -> Tensor:
-    """Return the map with the last row and column of the own canvas once more behind it.
-
-    RoIs end with it, so that they read nothing further behind.
-    """
-    if cells is None:
-        return x
-    height, width = x.shape[2:]
-    inside = own_mask(cells, height, width) > 0.5
-    above = ops.concat((x[:, :, :1], x[:, :, :-1]), 2)
-    x = ops.select(ops.broadcast_to(inside[:, :, :, :1], x.shape), x, above)
-    before = ops.concat((x[:, :, :, :1], x[:, :, :, :-1]), 3)
-    return ops.select(ops.broadcast_to(inside[:, :, :1], x.shape), x, before)
 
 
 def write_extractor(network: FasterRcnn, canvas: tuple[int, int]) -> onnx.ModelProto:
@@ -134,6 +116,7 @@ def _free_of_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     model = onnx.version_converter.convert_version(model, OPSET)
     _fold(model.graph)
     _use_resize(model.graph)
+    _use_pool_padding(model.graph)
     constants = _constants(model.graph)
     for node in model.graph.node:
         if node.op_type in _OF_BATCH:
@@ -167,6 +150,33 @@ def _use_resize(graph: onnx.GraphProto) -> None:
                 )
         nodes.append(node)
     _replace_nodes(graph, nodes)
+
+
+def _use_pool_padding(graph: onnx.GraphProto) -> None:
+    """Let poolings pad by themselves where zeros are put above and left of what they read, in
+    place. (It is never negative.)"""
+    constants = _constants(graph)
+    makers = {output: node for node in graph.node for output in node.output}
+    for node in graph.node:
+        if node.op_type != "MaxPool":
+            continue
+        before, source = [0, 0], node.input[0]
+        maker = makers.get(source)
+        while maker is not None and maker.op_type == "Concat" and maker.input[0] in constants:
+            zeros = constants[maker.input[0]]
+            axis = maker.attribute[0].i
+            if zeros.any():
+                break
+            before[axis - 2] += zeros.shape[axis]
+            source = maker.input[1]
+            maker = makers.get(source)
+        node.input[0] = source
+        kept = [a for a in node.attribute if a.name not in ("auto_pad", "pads")]
+        is_subsampling = any(a.name == "kernel_shape" and set(a.ints) == {1} for a in kept)
+        if any(before) or is_subsampling:  # of which some runtimes compute a padding below 0
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("pads", [*before, 0, 0])])
+    _replace_nodes(graph, list(graph.node))
 
 
 def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
