@@ -16,7 +16,7 @@ EXTRAS = {
     "torch": ["torch>=2"],  # checkpoints for torchvision as .pth
     # An ONNX file is written with the first and compared with the network in the second.
     "onnx": ["onnx>=1.17,<2", "onnxruntime>=1.20,<2"],
-    "openvino": ["openvino>=2024.6"],  # runs ONNX files on Intel's and AMD's processors
+    "openvino": ["openvino>=2024.6,<2027"],  # exported ONNX files in OpenVINO
     "tensorboard": ["tensorboardX>=2.6.2,<3"],  # events of a training
     # a server around a detector
     "serve": [

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One checkpoint in four programs: do they find the same, and how fast?
+"""One checkpoint in several programs: do they find the same, and how fast?
 
     python -m benchmarks.deployment --model NAME --main FILE --image_dir DIR --config_path FILE
         --ckpt_file FILE --coco_root DIR --device_target CPU --test_batch_size 1
 
-Compares the network as eval.py runs it, NAME.mindir in MindSpore, NAME.onnx in Python's onnxruntime
-and NAME.onnx in the C++ application (--main) over the validation images, whose files are in
---image_dir. NAME.* come from export.py with the same settings, in as many files as there are
-canvases. The two onnxruntime programs take turns --rounds times; their speeds are medians.
+Compares the network as eval.py runs it, NAME.mindir in MindSpore, NAME.onnx in ONNX Runtime, in
+OpenVINO (where it is installed; at fp32 and at its own precision) and in the C++ application
+(--main) over the validation images, whose files are in --image_dir. NAME.* come from export.py with
+the same settings, in as many files as there are canvases. What runs NAME.onnx takes turns --rounds
+times; speeds are medians.
 """
 
 import argparse
+import importlib.util
 import statistics
 import subprocess
 import sys
@@ -32,6 +34,7 @@ def main(argv):
     parser.add_argument("--main", required=True)
     parser.add_argument("--image_dir", required=True)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpp_options", default="", help="such as '--streams=1 --threads=2'")
     parser.add_argument("--rounds", type=int, default=3)
     own, rest = parser.parse_known_args(argv)
     config = choose_device(load_config(rest))
@@ -39,13 +42,18 @@ def main(argv):
 
     init_device(config)
     programs = Programs(own, config)
-    found = {"eval.py": programs.network(), "MINDIR": programs.mindir()}
-    speeds = {"ONNX, Python": [], "ONNX, C++": []}
+    found, speeds = {}, {}
+    for name, run in (("eval.py", programs.network), ("MINDIR", programs.mindir)):
+        found[name], speed = run()
+        speeds[name] = [speed]
+    turns = {"ONNX Runtime": programs.onnx, "ONNX, C++": programs.cpp}
+    if importlib.util.find_spec("openvino"):
+        turns["OpenVINO fp32"] = lambda: programs.onnx("openvino")
+        turns["OpenVINO auto"] = lambda: programs.onnx("openvino", "auto")
     for _ in range(own.rounds):
-        found["ONNX, Python"], speed = programs.onnx()
-        speeds["ONNX, Python"].append(speed)
-        found["ONNX, C++"], speed = programs.cpp()
-        speeds["ONNX, C++"].append(speed)
+        for name, run in turns.items():
+            found[name], speed = run()
+            speeds.setdefault(name, []).append(speed)
     for name, results in found.items():
         _print_row(name, programs.stats(results), found["eval.py"], results)
     for name, values in speeds.items():
@@ -57,12 +65,12 @@ class Programs:
     """The ways to run one detector over the validation images; each returns COCO results."""
 
     def __init__(self, own, config):
+        from src.backends.opening import open_backend
         from src.data.mindrecord import ensure_mindrecord
-        from src.detector import open_detector
         from src.evaluation.run import read_ground_truth
 
         self.own = own
-        self.opened = open_detector(config, config.ckpt_file, "ckpt_file")
+        self.opened = open_backend(config.replace(checkpoint_path=config.ckpt_file))
         self.config = self.opened.config
         self.records = ensure_mindrecord(self.config, "val")
         self.truth = read_ground_truth(self.config, self.records)
@@ -74,26 +82,22 @@ class Programs:
         return evaluate_results(self.truth.data, results, self.config.class_names).stats
 
     def network(self):
-        """Run as eval.py does."""
-        return self._detect(self.opened.network()).results
+        """Run as eval.py does; returns results and images/s, as all of them."""
+        return self._detect(self.opened)
 
     def mindir(self):
         """Run NAME.mindir in MindSpore."""
-        from src.export.model_set import ExportedModel
+        return self._exported("mindir")
 
-        model = ExportedModel(f"{self.own.model}.mindir.json")
-        return self._detect(self._as_network(model)).results
-
-    def onnx(self):
-        """Run NAME.onnx in onnxruntime, with eval.py's data pipeline; also returns images/s."""
-        from src.export.model_set import ExportedModel
-
-        model = ExportedModel(f"{self.own.model}.onnx.json", self.own.threads)
-        found = self._detect(self._as_network(model))
-        return found.results, found.images_per_second
+    def onnx(self, runtime="onnxruntime", precision="fp32"):
+        """Run NAME.onnx in a runtime, with eval.py's data pipeline."""
+        threads = self.own.threads
+        return self._exported(
+            "onnx", runtime=runtime, runtime_precision=precision, runtime_threads=threads
+        )
 
     def cpp(self):
-        """Run the C++ application on NAME.onnx; also returns its images/s."""
+        """Run the C++ application on NAME.onnx."""
         from src.evaluation.postprocessing import collect_results
         from src.evaluation.result_files import ResultFolder
 
@@ -104,7 +108,7 @@ class Programs:
                     f"--mindir_path={self.own.model}.onnx",
                     f"--dataset_path={self.own.image_dir}",
                     f"--output_path={folder}",
-                    f"--threads={self.own.threads}",
+                    *self.own.cpp_options.split(),
                 ],
                 check=True,
                 stdout=subprocess.DEVNULL,
@@ -119,16 +123,17 @@ class Programs:
             text = Path(folder, "time_Result/test_perform_static.txt").read_text()
         return results, float(text.split(" images/s")[0].split()[-1])
 
-    def _detect(self, network):
+    def _exported(self, ending, **settings):
+        from src.backends.opening import open_backend
+
+        model = f"{self.own.model}.{ending}"
+        return self._detect(open_backend(self.config.replace(checkpoint_path=model, **settings)))
+
+    def _detect(self, opened):
         from src.evaluation.run import detect
 
-        return detect(network, self.config, self.records, self.truth.category_ids)
-
-    @staticmethod
-    def _as_network(run):
-        from mindspore import Tensor
-
-        return lambda image, meta: [Tensor(o) for o in run(image.asnumpy(), meta.asnumpy())]
+        found = detect(opened.backend, opened.config, self.records, self.truth.category_ids)
+        return found.results, found.images_per_second
 
 
 def _print_row(name, stats, reference, results):

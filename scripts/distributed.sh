@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# Shell functions of the launchers of several processes. Sourced after common.sh.
+# Shell functions of the launchers of several processes. Sourced.
+
+source "$(dirname -- "${BASH_SOURCE[0]}")/arguments.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/folders.sh"
 
 # What every usage text ends with.
 DISTRIBUTED_USAGE="  PRETRAINED_MODEL  backbone or detector checkpoint, or: none

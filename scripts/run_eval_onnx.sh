@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Evaluates an exported ONNX model in ONNX Runtime on the CPU: --help prints the usage.
+# Evaluates an exported ONNX model in ONNX Runtime or OpenVINO: --help prints the usage.
 set -euo pipefail
-source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/single_device.sh"
 
 USAGE="Usage: bash ${0##*/} [VALIDATION_JSON_FILE] [ONNX_MODEL] [BACKBONE] [COCO_ROOT] \
 [MINDRECORD_DIR](option) [--key value ...]
@@ -12,7 +12,8 @@ USAGE="Usage: bash ${0##*/} [VALIDATION_JSON_FILE] [ONNX_MODEL] [BACKBONE] [COCO
   BACKBONE              ${BACKBONES[*]}
   COCO_ROOT             $DATA_USAGE
   MINDRECORD_DIR        where converted data is kept (default: the config file's)
-  --key value           any key of the config file; --config_path FILE takes another file
+  --key value           any key of the config file (--runtime openvino); --config_path FILE takes
+                        another file
 The run's folder eval_onnx/ (or eval_onnx_1/, ...) is made in the current folder."
 
 split_arguments "$USAGE" 4 5 "$@"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds the C++ application, infers and scores: --help prints the usage.
 set -euo pipefail
-source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/folders.sh"
 
 USAGE="Usage: bash ${0##*/} [MINDIR_PATH] [DATA_PATH] [ANN_FILE] [DEVICE_ID](option)
   MINDIR_PATH  model that export.py has written (.mindir; with .onnx the CPU is used). Of several
@@ -10,7 +10,8 @@ USAGE="Usage: bash ${0##*/} [MINDIR_PATH] [DATA_PATH] [ANN_FILE] [DEVICE_ID](opt
   DATA_PATH    folder with the images
   ANN_FILE     COCO annotations of the images
   DEVICE_ID    number of the Ascend device (default: 0)
-  --device_target CPU, --backend NAME, --threads N  go to the C++ application
+  --device_target CPU, --backend NAME, --threads N, --batch_size N, --streams N, --max_image_pixels N
+               go to the C++ application (its --help)
 In infer_310/ (or infer_310_1/, ...) of the current folder: build.log, infer.log, result_Files/,
 time_Result/, results.json and acc.log with the twelve COCO numbers.
 LITE_HOME names the folder of MindSpore Lite; without it and for .onnx, libraries come from
@@ -52,7 +53,7 @@ stop() {
 }
 
 split_arguments "$USAGE" 3 4 "$@"
-known_options backend device_target threads output_dir
+known_options backend device_target threads batch_size streams max_image_pixels output_dir
 set -- "${POSITIONAL[@]}"
 [[ -f $1.json ]] || check_file MINDIR_PATH "$1"
 check_folder DATA_PATH "$2"
@@ -68,7 +69,7 @@ if ! backend=$(option_value backend "${OPTIONS[@]}"); then
 fi
 arguments=("--mindir_path=$description" "--dataset_path=$data" "--device_id=$device"
     "--backend=$backend")
-for key in device_target threads; do
+for key in device_target threads batch_size streams max_image_pixels; do
     value=$(option_value "$key" "${OPTIONS[@]}") || continue
     arguments+=("--$key=$value")
 done

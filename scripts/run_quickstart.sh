@@ -6,7 +6,7 @@
 # is started; options go to train.py and eval.py. Makes .venv and installs what is missing when no
 # environment is active. PYTHON chooses the interpreter.
 set -euo pipefail
-source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/single_device.sh"
 source "$REPO_ROOT/scripts/environment.sh"
 
 usage="Usage: bash ${0##*/} [FOLDER](option) [--key value ...]

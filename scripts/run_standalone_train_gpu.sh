@@ -2,5 +2,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # Trains on one GPU device: --help prints the usage.
 set -euo pipefail
-source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/single_device.sh"
 standalone_train GPU "$@"

@@ -2,6 +2,7 @@
 """The converter's command line: other programs' checkpoints to this project's, and back."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -169,7 +170,7 @@ def _choose_output(options: argparse.Namespace) -> Path:
         default = source.with_suffix(".ckpt")
     if options.output is None and default == source:
         default = source.with_name(f"{source.stem}_converted.ckpt")
-    output = Path(options.output).expanduser() if options.output else default
+    output = Path(os.path.expanduser(options.output)) if options.output else default
     if output.suffix not in suffixes:
         raise UserError(f"--output {output}: must end in {' or '.join(suffixes)}")
     if output.is_dir():

@@ -40,7 +40,8 @@ from .images.views import views_of
 from .model_utils.config import Config
 from .model_utils.configuration.class_weights import class_weights
 from .model_utils.configuration.derived import resolved
-from .model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
+from .model_utils.cpu_operators import cpu_library
+from .model_utils.device_adapter import compute_dtype, nms_kind, roi_align_kind
 from .native.operators import use_native_operators
 from .processes.ranks import SharedCount, SumOverRanks
 from .weights.opening import open_weights
@@ -197,7 +198,7 @@ class ViewsDetector:
             `FasterRcnn.construct`.
         """
         if len(self.views) == 1:
-            return self._outputs(self._network, *inputs[0])
+            return self.detect(*inputs[0])
         (image, meta), parts = inputs[0], []
         limits = np.array([image.shape[3], image.shape[2]] * 2, np.float32)
         for view, one in zip(self.views, inputs, strict=True):
@@ -207,6 +208,18 @@ class ViewsDetector:
         together = (np.concatenate(part, 1) for part in zip(*parts, strict=True))
         boxes, scores, labels, valid = self._outputs(self._merge, *together)
         return [boxes / meta[:, None, [3, 2, 3, 2]], scores, labels, valid]
+
+    def detect(self, image: np.ndarray, meta: np.ndarray) -> list[np.ndarray]:
+        """Detect in one view, whatever `views` are.
+
+        Args:
+            image: (B, 3, H, W) float32.
+            meta: (B, 4) float32.
+
+        Returns:
+            As `__call__`.
+        """
+        return self._outputs(self._network, image, meta)
 
     def _outputs(self, cell: nn.Cell, *arrays: np.ndarray) -> list[np.ndarray]:
         outputs = self._run(cell, *(Tensor(np.ascontiguousarray(array)) for array in arrays))

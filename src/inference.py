@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from .backends.choosing import choose_runtime, exported_format, runs_in_mindspore
+from .backends.opening import open_backend
 from .base.errors import UserError
 from .checkpoints.run_config import adopt_run_config
 from .FasterRcnn.names import MULTIPLE
@@ -14,7 +16,7 @@ from .images.batching import NetworkInput, batches_of
 from .images.pictures import Picture, check_picture, check_pixels, is_picture, load_picture
 from .images.views import View
 from .model_utils.config import Config, load_config
-from .model_utils.device_adapter import choose_device, init_device
+from .model_utils.device_adapter import init_device
 from .weights.names import named
 
 
@@ -33,10 +35,15 @@ class Found(NamedTuple):
 
 
 class Detector:
-    """The network of a checkpoint with the settings that belong to its weights.
+    """A detector with the settings that belong to it: a checkpoint's network, or an exported model.
 
-    On a CPU, make the first one before the process's first convolution: later MindSpore cannot be
-    kept from convolutions that are very slow on some processors (see `choose_device`).
+    An exported model (.onnx, .mindir) brings its description, and runs as `runtime`,
+    `runtime_precision` and `runtime_threads` say: an ONNX file in ONNX Runtime or OpenVINO, without
+    MindSpore. It has its canvases and no others.
+
+    Of checkpoints: on a CPU, make the first one before the process's first convolution: later
+    MindSpore cannot be kept from convolutions that are very slow on some processors (see
+    `choose_device`).
 
     One network serves inputs of every size; each size and batch compiles a graph once, which takes
     seconds and stays. `detect` uses the canvases of `config` alone, which are few; callers that
@@ -44,7 +51,7 @@ class Detector:
 
     Args:
         checkpoint_path: of training, of the command `convert`, or one that the model zoo published;
-            or the name of published weights, as in docs/weights.md.
+            the name of published weights, as in docs/weights.md; or an exported model.
         settings: configuration keys that go before the checkpoint's, such as device_target="CPU",
             test_score_thr=0.5, or backbone="resnet_v1_50", which a model zoo file does not say.
 
@@ -52,7 +59,8 @@ class Detector:
         config: all settings.
         class_names: names of labels 1, 2, ...
         notes: what a user should know about the settings.
-        network: the Cell, (B, 3, H, W) images and (B, 4) meta -> boxes, scores, labels, valid.
+        network: the Cell, (B, 3, H, W) images and (B, 4) meta -> boxes, scores, labels, valid; None
+            of an exported model.
         views: how `detect` looks at a picture; several with test-time augmentation.
 
     Raises:
@@ -81,7 +89,9 @@ class Detector:
             )
         detector = cls.__new__(cls)
         lines: list[str] = []
-        if named(config.checkpoint_path, "checkpoint_path") is None:  # no run has saved the others
+        path = config.checkpoint_path
+        # No run has saved the others.
+        if not exported_format(path) and named(path, "checkpoint_path") is None:
             config, lines = adopt_run_config(config)
         detector._open(config, lines, min_score)
         return detector
@@ -89,22 +99,16 @@ class Detector:
     def _open(
         self, config: Config, lines: Sequence[str] = (), min_score: float | None = None
     ) -> None:
-        config = choose_device(config)
-        from .detector import ViewsDetector, open_detector
-        from .graph_cache.compile_cache import CompileCache
-
-        init_device(config)
-        opened = open_detector(config, config.checkpoint_path)
-        lowest = opened.config.test_score_thr
-        if min_score is not None and min_score < lowest:  # the network drops what is below
-            lowest = min_score
-        self.network = opened.network(test_score_thr=lowest)
-        self.config = opened.config.replace(test_score_thr=lowest)
+        config = choose_runtime(config)
+        if runs_in_mindspore(config):
+            init_device(config)
+        opened = open_backend(config, min_score=min_score)
+        self.network = opened.network
+        self.config = opened.config
         self.notes = [*lines, *opened.lines]
         self.class_names: tuple[str, ...] = self.config.class_names
-        self._run = CompileCache(self.config)
-        self._detect_views = ViewsDetector(self.network, self.config, self._run)
-        self.views: Sequence[View] = self._detect_views.views
+        self._backend = opened.backend
+        self.views: Sequence[View] = opened.backend.views
 
     def __call__(self, image: np.ndarray, valid_hw: np.ndarray | None = None) -> list[Found]:
         """Detect in normalised images.
@@ -140,12 +144,9 @@ class Detector:
                 f"valid_hw: is {size.tolist()}; give the height and width of each of the {batch} "
                 f"images, at most {height} and {width}"
             )
-        from mindspore import Tensor
-
         image = np.ascontiguousarray(image, np.float32)
         meta = np.concatenate([size, np.ones((batch, 2))], 1)
-        outputs = self._run(self.network, Tensor(image), Tensor(meta.astype(np.float32)))
-        return _found([output.asnumpy() for output in outputs])
+        return _found(self._backend.detect(image, meta.astype(np.float32)))
 
     @overload
     def detect(self, pictures: Picture) -> Found: ...
@@ -201,7 +202,7 @@ class Detector:
         Returns:
             For each of the B pictures what was found in it; boxes are in the picture's pixels.
         """
-        return _found(self._detect_views(inputs))
+        return _found(self._backend(inputs))
 
 
 def _found(outputs: Sequence[np.ndarray]) -> list[Found]:

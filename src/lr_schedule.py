@@ -64,7 +64,7 @@ def step_rates(
             the run.
     """
     boundaries = np.array([int(round(epoch * steps_per_epoch)) for epoch in milestones], np.int64)
-    passed = (np.arange(total_steps)[:, None] >= boundaries[None, :]).sum(axis=1)
+    passed = np.searchsorted(np.sort(boundaries), np.arange(total_steps), side="right")
     return rate * STEP_DECAY**passed
 
 
@@ -119,10 +119,15 @@ def restart_rates(
     start, length = 0.0, max(period, 1.0)
     while start < total_steps:
         # A cycle owns the whole steps in [start, start + length).
-        steps = np.arange(math.ceil(start), min(math.ceil(start + length), total_steps))
+        steps = np.arange(_first_step(start), min(_first_step(start + length), total_steps))
         progress[steps] = (steps - start) / length
         start, length = start + length, length * factor
     return rate * _half_cosine(progress, min_ratio)
+
+
+def _first_step(position: float) -> int:
+    """The first step at or behind a position, where 1.1 epochs of 10 steps are 11 of them."""
+    return math.ceil(position - 1e-6)
 
 
 def _progress(total_steps: int, warmup_steps: int) -> np.ndarray:

@@ -30,8 +30,9 @@ from tests.helpers.recipe import make_weight
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.05, 1e-4  # px; of a probability
 LEVEL_TOLERANCE = LOSS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
-# Where all BatchNorm is of the batch, which hands on every difference.
-BATCH_GRADIENT_TOLERANCE, STATISTICS_TOLERANCE = 1e-2, 1e-3
+# Where all BatchNorm is of the batch, which hands on every rounding: torchvision's own float32 is
+# 1.2e-3 from its float64.
+BATCH_GRADIENT_TOLERANCE, STATISTICS_TOLERANCE = 5e-3, 1e-4
 _TORCHVISION_LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 _NUM_GTS = 16
 R50, V2 = "torchvision_r50", "torchvision_v2"  # references; both are of the first one's pictures
@@ -251,7 +252,6 @@ def torchvision_training(name=R50):
 
     arrays = reference(name)
     detector = torchvision_detector(name=name)
-    pictures = reference(R50)
     everything = 20460  # anchors, and more than there are proposals
     config = detector.config.replace(
         frozen_stages=0,
@@ -267,17 +267,12 @@ def torchvision_training(name=R50):
         img_width=320,
         **_TRAINED[name],
     )
-    boxes, labels = np.zeros((2, _NUM_GTS, 4), np.float32), np.zeros((2, _NUM_GTS), np.int32)
-    for image in range(2):
-        count = len(pictures[f"gt_labels_{image}"])
-        boxes[image, :count] = pictures[f"gt_boxes_{image}"]
-        labels[image, :count] = pictures[f"gt_labels_{image}"]
     losses, norms, network = _losses_and_gradients(
         torchvision_checkpoint(tuple(detector.class_names), name),
         config,
         normalised_input(R50, config),
-        boxes,
-        labels,
+        *_ground_truth(reference(R50)),
+        proposals=_given_proposals(arrays),
     )
     rows = []
     for kind, loss in zip(_TORCHVISION_LOSSES, losses[2:], strict=True):
@@ -305,6 +300,27 @@ def torchvision_training(name=R50):
         )
     )
     return rows + _moved_rows(network, their_name, arrays, _against(name))
+
+
+def _ground_truth(arrays):
+    """Boxes (2, G, 4) and labels (2, G), 0 where there is none, of a reference's two images."""
+    boxes, labels = np.zeros((2, _NUM_GTS, 4), np.float32), np.zeros((2, _NUM_GTS), np.int32)
+    for image in range(2):
+        count = len(arrays[f"gt_labels_{image}"])
+        boxes[image, :count] = arrays[f"gt_boxes_{image}"]
+        labels[image, :count] = arrays[f"gt_labels_{image}"]
+    return boxes, labels
+
+
+def _given_proposals(arrays):
+    """Training proposals of a reference, (B, N, 4), where it has some.
+
+    Of 4000, one for which an overlap of 0.7 is a matter of rounding stays in the one network and
+    goes in the other: 2 % of the gradients of all layers before RoIAlign, each RoI's having a
+    direction of its own.
+    """
+    names = [f"train_proposals_{image}" for image in range(2)]
+    return np.stack([arrays[name] for name in names]) if names[0] in arrays else None
 
 
 def _moved_rows(network, their_name, arrays, against):
@@ -388,13 +404,18 @@ def model_zoo_losses():
     ]
 
 
-def _losses_and_gradients(path, config, image_and_size, boxes, labels, *, gradients=True):
-    """The six losses, the L2 norm of every trainable parameter's gradient by name, the network."""
+def _losses_and_gradients(
+    path, config, image_and_size, boxes, labels, *, gradients=True, proposals=None
+):
+    """The six losses, the L2 norm of every trainable parameter's gradient by name, the network.
+
+    `proposals`: (B, N, 4) in the place of the network's own.
+    """
     from mindspore import Tensor
 
     from src.checkpoints.file import read_checkpoint
     from src.detector import OpenDetector, build_loss
-    from tests.helpers.stages import LossAndGradients
+    from tests.helpers.stages import GivenProposals, LossAndGradients
 
     image, valid_hw = image_and_size
     meta = np.concatenate([valid_hw, np.ones((2, 2))], 1).astype(np.float32)
@@ -402,6 +423,8 @@ def _losses_and_gradients(path, config, image_and_size, boxes, labels, *, gradie
     batch = (image, meta, boxes, labels, valid, np.zeros_like(valid), np.array([5, 77], np.int32))
     network = OpenDetector(config, read_checkpoint(path)).network()
     loss = build_loss(network, config)
+    if proposals is not None:
+        loss.proposals = GivenProposals(proposals)
     cell = LossAndGradients(loss) if gradients else loss
     cell.set_train(True)
     outputs = cell(*(Tensor(np.ascontiguousarray(x)) for x in batch))

@@ -13,13 +13,14 @@ namespace frcnn {
 // No std::string in this file: MindSpore Lite wants its backend compiled with the old C++ ABI, in
 // which std::string is another type than in the rest of the program.
 
-enum class DataType { kFloat32, kInt32, kBool, kOther };
+enum class DataType { kFloat32, kInt32, kUint8, kBool, kOther };
 
 inline std::size_t SizeOf(DataType type) {
   switch (type) {
     case DataType::kFloat32:
     case DataType::kInt32:
       return 4;
+    case DataType::kUint8:
     case DataType::kBool:
       return 1;
     case DataType::kOther:
@@ -65,7 +66,8 @@ class Backend {
   // Inputs and outputs of the model, in its order.
   virtual Signature Describe() = 0;
 
-  // Runs the model: inputs as `Describe` says, outputs with their real shapes.
+  // Runs the model: inputs as `Describe` says, outputs with their real shapes. The backend
+  // onnxruntime may be called by several threads at once, mindspore_lite by one after the other.
   virtual std::vector<Tensor> Run(const std::vector<Tensor> &inputs) = 0;
 };
 

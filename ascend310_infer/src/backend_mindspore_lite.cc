@@ -20,6 +20,8 @@ DataType FromLite(mindspore::DataType type) {
       return DataType::kFloat32;
     case mindspore::DataType::kNumberTypeInt32:
       return DataType::kInt32;
+    case mindspore::DataType::kNumberTypeUInt8:
+      return DataType::kUint8;
     case mindspore::DataType::kNumberTypeBool:
       return DataType::kBool;
     default:

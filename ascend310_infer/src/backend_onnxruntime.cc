@@ -16,6 +16,8 @@ DataType FromOnnx(ONNXTensorElementDataType type) {
       return DataType::kFloat32;
     case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
       return DataType::kInt32;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8:
+      return DataType::kUint8;
     case ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL:
       return DataType::kBool;
     default:
@@ -29,6 +31,8 @@ ONNXTensorElementDataType ToOnnx(DataType type) {
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     case DataType::kInt32:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+    case DataType::kUint8:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
     case DataType::kBool:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
     case DataType::kOther:

@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 constexpr const char *kFormat = "faster_rcnn_model";
 constexpr int kOneCanvas = 1, kSeveral = 2;  // versions
 constexpr std::size_t kMostFiles = 16;
+constexpr std::int64_t kAnyBatch = -1;
 constexpr int kLargestSide = 1 << 15;
 constexpr std::uintmax_t kLargestCard = 1 << 24;            // bytes
 constexpr std::int64_t kMostInput = std::int64_t{1} << 31;  // numbers that the model takes at once
@@ -34,6 +35,7 @@ std::array<double, 3> ThreeNumbers(const json &values) {
 DataType TypeFromName(const std::string &name) {
   if (name == "float32") return DataType::kFloat32;
   if (name == "int32") return DataType::kInt32;
+  if (name == "uint8") return DataType::kUint8;
   if (name == "bool") return DataType::kBool;
   return DataType::kOther;
 }
@@ -42,8 +44,11 @@ DataType TypeFromName(const std::string &name) {
 void AddTensor(const json &list, const char *name, DataType type, std::size_t rank,
                std::vector<TensorInfo> *infos) {
   const json &entry = list.at(infos->size());
-  TensorInfo info{TypeFromName(entry.at("dtype").get<std::string>()),
-                  entry.at("shape").get<std::vector<std::int64_t>>()};
+  TensorInfo info{TypeFromName(entry.at("dtype").get<std::string>()), {}};
+  for (const json &side : entry.at("shape")) {
+    const bool any = info.shape.empty() && (side.is_null() || side.is_string());
+    info.shape.push_back(any ? kAnyBatch : side.get<std::int64_t>());
+  }
   if (entry.at("name").get<std::string>() != name || info.type != type ||
       info.shape.size() != rank) {
     throw std::runtime_error(std::string("the tensor ") + name + " is not as expected");
@@ -106,7 +111,9 @@ InputFormat ReadInputFormat(const json &values, int version) {
 // Of a version-1 card, or of an entry of `files`.
 Signature ReadSignature(const json &card) {
   Signature signature;
-  AddTensor(card.at("inputs"), "image", DataType::kFloat32, 4, &signature.inputs);
+  const bool bytes = card.at("inputs").at(0).at("dtype") == "uint8";  // normalised in the model
+  AddTensor(card.at("inputs"), "image", bytes ? DataType::kUint8 : DataType::kFloat32, 4,
+            &signature.inputs);
   AddTensor(card.at("inputs"), "image_meta", DataType::kFloat32, 2, &signature.inputs);
   AddTensor(card.at("outputs"), "boxes", DataType::kFloat32, 3, &signature.outputs);
   AddTensor(card.at("outputs"), "scores", DataType::kFloat32, 2, &signature.outputs);
@@ -119,14 +126,36 @@ Signature ReadSignature(const json &card) {
 void CheckShapes(const ModelFile &file, std::int64_t batch, std::int64_t rows) {
   using Shape = std::vector<std::int64_t>;
   const auto &in = file.signature.inputs, &out = file.signature.outputs;
+  const Shape planes{batch, 3, file.canvas.height, file.canvas.width};
+  const Shape pixels{batch, file.canvas.height, file.canvas.width, 3};
+  const Shape &image = in[0].type == DataType::kUint8 ? pixels : planes;
   const std::int64_t side = std::int64_t{3} * file.canvas.height * file.canvas.width;
   const bool fits = batch > 0 && batch <= 1024 && rows > 0 && rows <= 1000000 &&
                     batch * side <= kMostInput && batch * rows <= 100000000 &&
-                    in[0].shape == Shape{batch, 3, file.canvas.height, file.canvas.width} &&
-                    in[1].shape == Shape{batch, 4} && out[0].shape == Shape{batch, rows, 4} &&
-                    out[1].shape == Shape{batch, rows} && out[2].shape == Shape{batch, rows} &&
-                    out[3].shape == Shape{batch, rows};
+                    in[0].shape == image && in[1].shape == Shape{batch, 4} &&
+                    out[0].shape == Shape{batch, rows, 4} && out[1].shape == Shape{batch, rows} &&
+                    out[2].shape == Shape{batch, rows} && out[3].shape == Shape{batch, rows};
   if (!fits) throw std::runtime_error("the shapes of inputs and outputs do not fit together");
+}
+
+// Whether the files take any number of images, whatever number their shapes show.
+bool TakesAnyBatch(const json &card) {
+  const auto form = card.find("form");
+  return form != card.end() && form->is_object() && form->value("dynamic_batch", false);
+}
+
+// Lets a model that takes any number of images take `batch`, and others what they do.
+void SetBatch(std::int64_t batch, bool any, ModelCard *card) {
+  const std::int64_t own = card->files[0].signature.inputs[0].shape[0];
+  if (!any && own != kAnyBatch && batch > 0 && batch != own)
+    throw UserError(
+        "--batch_size=" + std::to_string(batch) + ": the model takes " + std::to_string(own) +
+        " images at once; export it again with --test_batch_size " + std::to_string(batch));
+  card->batch = !any && own != kAnyBatch ? own : batch > 0 ? batch : 1;
+  for (ModelFile &file : card->files)
+    for (auto *infos : {&file.signature.inputs, &file.signature.outputs})
+      for (TensorInfo &info : *infos)
+        if (any || info.shape[0] == kAnyBatch) info.shape[0] = card->batch;
 }
 
 void CheckSize(const fs::path &file, const json &size) {
@@ -203,7 +232,7 @@ fs::path CardPath(const fs::path &model) {
 
 }  // namespace
 
-ModelCard ReadModelCard(const fs::path &model) {
+ModelCard ReadModelCard(const fs::path &model, std::int64_t batch) {
   const fs::path path = CardPath(model);
   ModelCard card;
   card.text = ReadText(path);
@@ -215,7 +244,7 @@ ModelCard ReadModelCard(const fs::path &model) {
     card.input = ReadInputFormat(values.at("preprocessing"), version.get<int>());
     card.class_names = values.at("class_names").get<std::vector<std::string>>();
     card.files = ReadFiles(values, path);
-    card.batch = card.files[0].signature.inputs[0].shape[0];
+    SetBatch(batch, TakesAnyBatch(values), &card);
     card.detections = card.files[0].signature.outputs[0].shape[1];
     for (const ModelFile &file : card.files) {
       CheckShapes(file, card.batch, card.detections);

@@ -39,7 +39,9 @@ struct ModelCard {
 
 // Reads the description of a model and checks that it belongs to the files. `model` is NAME.onnx
 // (or .mindir), NAME.onnx.json, or one of the files of several canvases, NAME_800x1344.onnx.
-ModelCard ReadModelCard(const std::filesystem::path &model);
+// `batch` is how many images go in at once; 0 leaves it to the description, or is 1 where any
+// number goes.
+ModelCard ReadModelCard(const std::filesystem::path &model, std::int64_t batch = 0);
 
 // Checks that a loaded model has the tensors that its card promises.
 void RequireSame(const Signature &promised, const Signature &loaded);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <map>
 #include <optional>
+#include <thread>
 
 #include "model_card.h"
 
@@ -12,6 +14,7 @@ namespace {
 
 constexpr const char *kOnnxRuntime = "onnxruntime";
 constexpr const char *kMindSporeLite = "mindspore_lite";
+constexpr int kMostStreams = 64, kUsualStreams = 4, kMostBatch = 1024;
 constexpr int kMostThreads = 1024, kHighestDevice = 1023;
 
 int ToNumber(const std::string &key, const std::string &text, int highest) {
@@ -26,7 +29,8 @@ int ToNumber(const std::string &key, const std::string &text, int highest) {
 std::map<std::string, std::string> Split(int count, const char *const *arguments) {
   std::map<std::string, std::string> values{
       {"mindir_path", ""},  {"dataset_path", ""}, {"device_id", "0"}, {"device_target", ""},
-      {"output_path", "."}, {"backend", ""},      {"threads", "0"},   {"max_image_pixels", "0"}};
+      {"output_path", "."}, {"backend", ""},      {"threads", "0"},   {"max_image_pixels", "0"},
+      {"batch_size", "0"},  {"streams", "0"}};
   for (int i = 1; i < count; ++i) {
     const std::string argument = arguments[i];
     const auto equals = argument.find('=');
@@ -58,13 +62,30 @@ bool WantsAscend(const std::string &given, const std::string &backend) {
   return given == "Ascend";
 }
 
+// How many batches are inferred at once, each on its share of the processors. One where the threads
+// of a batch are given, and with MindSpore Lite, which takes one after the other.
+void SetStreams(const std::string &given, Options *options) {
+  const int wanted = ToNumber("streams", given, kMostStreams);
+  const bool several = options->backend == kOnnxRuntime;
+  if (wanted > 1 && !several)
+    throw UserError("--streams=" + given + ": the backend " + options->backend +
+                    " takes one batch after the other");
+  options->streams = wanted;
+  if (wanted > 0) return;
+  options->streams = 1;
+  if (!several || options->device.threads > 0) return;
+  const int processors = static_cast<int>(std::thread::hardware_concurrency());
+  options->streams = std::clamp(processors, 1, kUsualStreams);
+  options->device.threads = std::max(1, processors / options->streams);
+}
+
 }  // namespace
 
 std::string Usage() {
   return "Usage: main --mindir_path=FILE --dataset_path=FOLDER [--device_id=N]\n"
          "            [--device_target=Ascend|CPU] [--output_path=FOLDER]\n"
          "            [--backend=mindspore_lite|onnxruntime] [--threads=N]\n"
-         "            [--max_image_pixels=N]\n"
+         "            [--batch_size=N] [--streams=N] [--max_image_pixels=N]\n"
          "  mindir_path    the model (.mindir or .onnx); export.py writes it and <file>.json. One\n"
          "                 of several canvases: <file>.json, or any of the files it lists\n"
          "  dataset_path   folder with the images\n"
@@ -72,7 +93,13 @@ std::string Usage() {
          "  device_target  default: Ascend with mindspore_lite, CPU with onnxruntime\n"
          "  output_path    gets result_Files/ and time_Result/ (default: the current folder)\n"
          "  backend        default: onnxruntime for .onnx, else mindspore_lite\n"
-         "  threads        of the CPU; 0: the library's choice (default)\n"
+         "  threads        of the CPU for a batch; 0: the library's choice (default)\n"
+         "  batch_size     images at once, for a model that takes any number (default: 1); that "
+         "of\n"
+         "                 other models is fixed\n"
+         "  streams        batches at once, onnxruntime only; 0: one, or without --threads as "
+         "many\n"
+         "                 as there are processors, at most 4 (default)\n"
          "  max_image_pixels  larger images are not decoded; 0: as <file>.json says (default)\n"
          "Exit codes: 0 done; 1 the model cannot be loaded or run, or nothing can be written;\n"
          "2 wrong arguments; 3 done, but some images could not be used.\n";
@@ -97,6 +124,8 @@ Options ParseOptions(int count, const char *const *arguments) {
   options.device.id =
       static_cast<std::uint32_t>(ToNumber("device_id", values.at("device_id"), kHighestDevice));
   options.device.threads = ToNumber("threads", values.at("threads"), kMostThreads);
+  options.batch = ToNumber("batch_size", values.at("batch_size"), kMostBatch);
+  SetStreams(values.at("streams"), &options);
   options.max_pixels = ToNumber("max_image_pixels", values.at("max_image_pixels"), kMostPixels);
   return options;
 }

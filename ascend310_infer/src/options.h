@@ -15,6 +15,8 @@ struct Options {
   std::filesystem::path output = ".";
   std::string backend;  // onnxruntime or mindspore_lite
   Device device;
+  std::int64_t batch = 0;       // images that the model takes at once; 0: as its description says
+  int streams = 1;              // batches that are inferred at the same time
   std::int64_t max_pixels = 0;  // of an image; 0: what the model's description says
   bool help = false;
 };

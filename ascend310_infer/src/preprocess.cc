@@ -161,4 +161,16 @@ void NormalizeAndPad(const cv::Mat &bgr, const InputFormat &format, Size canvas,
   }
 }
 
+void CopyAndPad(const cv::Mat &bgr, Size canvas, unsigned char *target) {
+  std::fill(target, target + std::size_t{3} * canvas.height * canvas.width, 0);
+  cv::Mat whole;
+  bgr.convertTo(whole, CV_8U);  // rounds
+  for (int y = 0; y < whole.rows; ++y) {
+    const uchar *from = whole.ptr<uchar>(y);
+    uchar *to = target + std::size_t{3} * y * canvas.width;
+    for (int x = 0; x < whole.cols; ++x, from += 3, to += 3)
+      for (int c = 0; c < 3; ++c) to[c] = from[2 - c];
+  }
+}
+
 }  // namespace frcnn

@@ -37,4 +37,8 @@ cv::Mat ResizeImage(const cv::Mat &bgr, Size size, ResizeLike like, ImageMeta *m
 // Writes (3, height, width) floats of a canvas with a resized picture to `target`.
 void NormalizeAndPad(const cv::Mat &bgr, const InputFormat &format, Size canvas, float *target);
 
+// Writes (height, width, 3) bytes, RGB, of a canvas with a resized picture to `target`; the rest is
+// 0.
+void CopyAndPad(const cv::Mat &bgr, Size canvas, unsigned char *target);
+
 }  // namespace frcnn

@@ -25,18 +25,20 @@ class ResultFolder {
   // already, which would be mixed with the new ones.
   ResultFolder(const std::filesystem::path &output, const ModelCard &card);
 
-  // Writes <name>_{0,1,2}.bin and <name>_outputs.json of row `row` of a batch.
+  // Writes <name>_{0,1,2}.bin, <name>_detections.json and <name>_outputs.json of row `row` of a
+  // batch. One thread at a time for an image.
   void Write(const ImageFile &image, int height, int width, const std::vector<Tensor> &outputs,
              std::int64_t row) const;
 
   // Writes time_Result/test_perform_static.txt and returns its text.
-  std::string WriteTiming(const Timing &timing, std::int64_t batch) const;
+  std::string WriteTiming(const Timing &timing, std::int64_t batch, int streams) const;
 
  private:
   void WriteFile(const std::filesystem::path &path, const void *data, std::size_t size) const;
 
   std::filesystem::path results_, times_;
   std::int64_t detections_;
+  std::vector<std::string> class_names_;
 };
 
 }  // namespace frcnn

@@ -21,6 +21,7 @@ _UNSEEN = re.compile(
 
 _NUMBERS = re.compile(r"\[([^\[\]|]*)\|([^\[\]|]*)\]")
 
+_ANY_LENGTH = (list, tuple, dict, set, frozenset, int)  # of their texts
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _VALUE_LIMIT
@@ -48,10 +49,11 @@ def shown(text: object, most: int = _VALUE_LIMIT) -> str:
     """Return a text out of somebody else's file as `one_line` has it, short enough to be quoted.
 
     Args:
-        text: anything; `str` makes a text of it.
+        text: anything; `str` makes a text of it, of lists and the like and of numbers `short`.
         most: characters that are left of it.
     """
-    return one_line(text, most)
+    # Forty tuples that hold each other twice would make a text without an end.
+    return one_line(short(text, most) if isinstance(text, _ANY_LENGTH) else text, most)
 
 
 def is_plain(text: str, most: int = 300) -> bool:

@@ -22,6 +22,7 @@ from .messages import one_line
 
 _POLL_SECONDS = 0.2
 _LARGEST_NOTE = 1 << 20  # bytes
+_CLOCKS = 60.0  # seconds by which those of two machines may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,8 @@ def _failure_since(folder: str, started: float) -> str:
     """Why a conversion failed that ended after `started` (s since the epoch); "" if none did."""
     try:
         failure = read_json(beside(folder, "failed"), _LARGEST_NOTE)
-        return failure["message"] if failure["time"] >= started else ""
+        # One of the future would count for ever: a clock was wrong, or somebody wrote it.
+        return failure["message"] if started <= failure["time"] <= time.time() + _CLOCKS else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

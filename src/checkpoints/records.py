@@ -22,6 +22,7 @@ import numpy as np
 
 from ..base.errors import DamagedFileError, UserError
 from ..base.memory import require_memory, too_little_memory
+from ..base.protobuf import BYTES, BrokenMessageError, fields, varint
 
 # MindSpore's names of the types -> NumPy's. BFloat16 is the upper half of a float32.
 _TYPES = {
@@ -46,16 +47,11 @@ _LONGEST_NAME = 500
 LONGEST_TEXT = 16_000_000  # characters; the loss logs of many ranks have room
 _CRC_MARK, _CRC_BYTES = b"crc_num", 10  # and as many bytes of the number behind it
 _ENCRYPTED = bytes.fromhex("d85e3a7f")
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # kinds of protobuf fields
-_RECORD_TAG = 1 << 3 | _BYTES
+_RECORD_TAG = 1 << 3 | BYTES
 _LONGEST_HEAD = 11  # of a record: its tag and its length
 
 Texts = dict[str, str]
 Arrays = dict[str, np.ndarray]
-
-
-class _BrokenError(ValueError):
-    """The bytes are not those of such a file; the text says what is wrong."""
 
 
 @dataclass
@@ -94,8 +90,8 @@ def read_entries(path: Path, key: str, *, texts: tuple[str, ...] = ()) -> tuple[
                 )
             require_memory(path, size + size // 4)
             return _read(file, size, texts)
-    except (_BrokenError, UnicodeDecodeError) as error:
-        reason = error if isinstance(error, _BrokenError) else "a name or text that is none"
+    except (BrokenMessageError, UnicodeDecodeError) as error:
+        reason = error if isinstance(error, BrokenMessageError) else "a name or text that is none"
         raise DamagedFileError(
             f"{path}: not a MindSpore checkpoint, or a damaged one ({reason}); set {key} to "
             "another checkpoint"
@@ -117,7 +113,7 @@ def _read(file: BinaryIO, size: int, texts: tuple[str, ...]) -> tuple[Arrays, Te
         if tensor is None:
             return
         if tensor.name in arrays or tensor.name in found:
-            raise _BrokenError(f"{tensor.name} twice")
+            raise BrokenMessageError(f"{tensor.name} twice")
         if tensor.kind != _TEXT:
             arrays[tensor.name] = _array(tensor)
         elif tensor.name in texts:
@@ -127,7 +123,7 @@ def _read(file: BinaryIO, size: int, texts: tuple[str, ...]) -> tuple[Arrays, Te
         piece = _tensor_piece(record)
         if open_tensor and piece.name == open_tensor.name:
             if (piece.kind, piece.dims) != (open_tensor.kind, open_tensor.dims):
-                raise _BrokenError(f"{piece.name} in pieces that do not fit together")
+                raise BrokenMessageError(f"{piece.name} in pieces that do not fit together")
             open_tensor.pieces += piece.pieces
         else:
             close(open_tensor)
@@ -150,40 +146,40 @@ def _records(file: BinaryIO, size: int) -> Iterator[memoryview]:
         file.seek(position)
         head = file.read(_LONGEST_HEAD)
         if not head or head[0] != _RECORD_TAG:
-            raise _BrokenError(f"no record at byte {position}")
-        length, start = _varint(memoryview(head), 1)
+            raise BrokenMessageError(f"no record at byte {position}")
+        length, start = varint(memoryview(head), 1)
         count += 1
         if position + start + length > end or length >= 2**31 or count > _MOST_RECORDS:
-            raise _BrokenError("it could not be read to its end")
+            raise BrokenMessageError("it could not be read to its end")
         file.seek(position)
         content = file.read(start + length)
         if len(content) < start + length:
-            raise _BrokenError("it ends too early")
+            raise BrokenMessageError("it ends too early")
         if expected is not None:
             crc = binascii.crc32(content, crc)
         position += len(content)
         yield memoryview(content)[start:]
     if expected is not None and crc != expected:
-        raise _BrokenError("its checksum says that it has changed since it was written")
+        raise BrokenMessageError("its checksum says that it has changed since it was written")
 
 
 def _tensor_piece(record: memoryview) -> _Tensor:
     """Read a `Value`: a name and a tensor, or a piece of one."""
     name, tensor = b"", None
-    for number, value in _fields(record):
+    for number, value in fields(record):
         if number == 1 and isinstance(value, memoryview):
             name = value[: _LONGEST_NAME + 1].tobytes()
         elif number == 2 and isinstance(value, memoryview) and tensor is None:
             tensor = value
         else:
-            raise _BrokenError("a record of another kind than a tensor")
+            raise BrokenMessageError("a record of another kind than a tensor")
     text = name.decode("utf-8")
     if not text or len(name) > _LONGEST_NAME or not text.isprintable():
-        raise _BrokenError("a record without a usable name")
+        raise BrokenMessageError("a record without a usable name")
     if tensor is None:
-        raise _BrokenError(f"{text} without content")
+        raise BrokenMessageError(f"{text} without content")
     piece = _Tensor(text, "", [])
-    for number, value in _fields(tensor):
+    for number, value in fields(tensor):
         if number == 1:
             _add_dims(piece, value)
         elif number == 2 and isinstance(value, memoryview):
@@ -191,9 +187,9 @@ def _tensor_piece(record: memoryview) -> _Tensor:
         elif number == 3 and isinstance(value, memoryview) and not piece.pieces:
             piece.pieces.append(value)
         else:
-            raise _BrokenError(f"{text} with something else than a tensor")
+            raise BrokenMessageError(f"{text} with something else than a tensor")
     if piece.kind not in _TYPES and piece.kind != _TEXT:
-        raise _BrokenError(f"{text} is of the type {piece.kind!r}, which no detector has")
+        raise BrokenMessageError(f"{text} is of the type {piece.kind!r}, which no detector has")
     return piece
 
 
@@ -202,17 +198,17 @@ def _add_dims(piece: _Tensor, value: int | memoryview) -> None:
     values = [value] if isinstance(value, int) else []
     position = 0
     while isinstance(value, memoryview) and position < len(value) and len(values) <= _MOST_DIMS:
-        number, position = _varint(value, position)
+        number, position = varint(value, position)
         values.append(number)
     piece.dims += values
     if len(piece.dims) > _MOST_DIMS:
-        raise _BrokenError(f"{piece.name} has more than {_MOST_DIMS} dimensions")
+        raise BrokenMessageError(f"{piece.name} has more than {_MOST_DIMS} dimensions")
 
 
 def _decoded(tensor: _Tensor) -> str:
     """The text of an entry, which NumPy has written: four bytes a character, zeros at the end."""
     if sum(map(len, tensor.pieces)) > 4 * LONGEST_TEXT:
-        raise _BrokenError(f"{tensor.name} is longer than {LONGEST_TEXT} characters")
+        raise BrokenMessageError(f"{tensor.name} is longer than {LONGEST_TEXT} characters")
     return str(b"".join(tensor.pieces), "utf-32-le").rstrip("\0")
 
 
@@ -222,39 +218,10 @@ def _array(tensor: _Tensor) -> np.ndarray:
     shape = [] if tensor.dims == [0] else tensor.dims  # how MindSpore 1 wrote a single number
     held = sum(map(len, tensor.pieces))
     if 0 in shape or math.prod(shape) * dtype.itemsize != held:
-        raise _BrokenError(f"{tensor.name} has {held} bytes, which do not fit its dimensions")
+        raise BrokenMessageError(f"{tensor.name} has {held} bytes, which do not fit its dimensions")
     content = tensor.pieces[0] if len(tensor.pieces) == 1 else b"".join(tensor.pieces)
     array = np.frombuffer(content, dtype).reshape(shape)
     if tensor.kind == "BFloat16":
         return (array.astype(np.uint32) << 16).view(np.float32)
     # A copy lies at an address that is a multiple of its type's size, and lets the record go.
     return array.astype(np.float32) if tensor.kind == "Float16" else array.copy()
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (number, value) of a protobuf message's fields: a whole number, or bytes."""
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        kind = tag & 7
-        if kind == _VARINT:
-            value, position = _varint(message, position)
-            yield tag >> 3, value
-            continue
-        length = {_FIXED64: 8, _FIXED32: 4}.get(kind)
-        if kind == _BYTES:
-            length, position = _varint(message, position)
-        if length is None or position + length > len(message):
-            raise _BrokenError("a record that does not hold together")
-        yield tag >> 3, message[position : position + length]
-        position += length
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    """Read protobuf's whole number of 1 to 10 bytes; return it and the place behind it."""
-    value = 0
-    for shift, byte in enumerate(data[position : position + 10]):
-        value |= (byte & 0x7F) << (7 * shift)
-        if byte < 0x80:
-            return value, position + shift + 1
-    raise _BrokenError("a number that does not end")

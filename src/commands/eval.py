@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `eval`: COCO's metrics of a checkpoint."""
+"""The command `eval`: COCO's metrics of a checkpoint or an exported model."""
 
 from collections.abc import Sequence
 
+from ..backends.choosing import choose_runtime
 from ..model_utils.config import load_config
-from ..model_utils.device_adapter import choose_device
 from ..model_utils.moxing_adapter import modelarts
 
 
@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> int:
     Args:
         argv: the command line without the program's name.
     """
-    config = choose_device(
+    config = choose_runtime(
         load_config(
             argv,
             description="Evaluate a Faster R-CNN detector with COCO's metrics.",

@@ -35,6 +35,6 @@ def _score(config: Config) -> Callable[[Path], float] | None:
     """What measures an 8-bit model on the validation images; None where none are named."""
     if not (config.int8 and config.is_given("coco_root")):
         return None
-    from ..evaluation.exported import average_precision
+    from ..evaluation.run import average_precision
 
     return functools.partial(average_precision, config)

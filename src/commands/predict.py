@@ -5,11 +5,11 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..backends.choosing import choose_runtime
 from ..base.arguments import asks_for_help, own_parser, within
 from ..base.errors import UserError
 from ..model_utils.config import load_config
 from ..model_utils.configuration.command_line import output_folder
-from ..model_utils.device_adapter import choose_device
 
 if TYPE_CHECKING:
     from ..predicting.options import Options
@@ -36,7 +36,8 @@ Detect objects in pictures and videos: draws boxes and writes them as JSON, COCO
 --max_frames N           stop after so many looks at a video or camera (default: 0, all)
 
 Without --config_path, the model's settings are those of the checkpoint, and of the config.yaml that
-training saved beside it. Results go to --output_dir (default: predictions): NAME.png for each
+training saved beside it; those of an exported model (.onnx, .mindir) of its description.
+Results go to --output_dir (default: predictions): NAME.png for each
 picture, NAME.mp4 and NAME.jsonl for each video, and the files of the formats. All other keys:"""
 
 _FORMATS = ("json", "coco", "csv", "yolo")
@@ -92,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
     for note in inputs.notes:
         print(note)
     options = _options(own, per_class=config.test_nms == "per_class")
-    config = choose_device(config)
+    config = choose_runtime(config)
     return run_prediction(config, inputs, options)
 
 

@@ -3,11 +3,11 @@
 
 from collections.abc import Sequence
 
+from ..backends.choosing import choose_runtime
 from ..base.arguments import own_parser, within
 from ..base.errors import UserError
 from ..base.program import install_command
 from ..model_utils.config import load_config
-from ..model_utils.device_adapter import choose_device
 
 DESCRIPTION = """\
 Serve a detector over HTTP: a page to drop a picture on, /predict and /health.
@@ -53,5 +53,5 @@ def main(argv: Sequence[str]) -> int:
         ) from None
     limits = Limits(max_bytes=own.max_bytes, queue=own.queue, timeout=own.timeout)
     with bound_socket(own.host, own.port) as bound:
-        config = choose_device(config)
+        config = choose_runtime(config)
         return serve(config, bound, ServeOptions(limits, own.min_score))

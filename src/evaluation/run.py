@@ -8,8 +8,10 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
 
+from ..backends.choosing import exported_format
+from ..backends.interface import Backend
+from ..backends.opening import open_backend
 from ..base.errors import UserError
 from ..base.files import remove_leftovers
 from ..base.messages import counted
@@ -18,8 +20,6 @@ from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
 from ..data.source import data_source
 from ..dataset import create_eval_dataset, evaluation_rows, iterate
-from ..detector import ViewsDetector, open_detector
-from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
 from ..model_utils.configuration.derived import lowest_score
 from ..model_utils.configuration.memory import require_memory
@@ -91,29 +91,26 @@ def read_ground_truth(config: Config, mindrecord_set: MindRecordSet) -> GroundTr
 
 
 def detect(
-    network: nn.Cell,
+    detector: Backend,
     config: Config,
     mindrecord_set: MindRecordSet,
     category_ids: Sequence[int | str | None],
     *,
     ranks: Ranks | None = None,
     display: Display | None = None,
-    graphs: CompileCache | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Detections | None:
-    """Run the network over the validation images, each exactly once.
+    """Run a detector over the validation images, each exactly once.
 
     Several ranks look at their share of the images each, and all get what all have found.
-    test_scales and test_flip make several views of each.
 
     Args:
-        network: detector in evaluation mode: (image, image_meta) -> boxes, scores, labels, valid.
+        detector: finds the objects; its views are those of the configuration.
         config: the effective configuration.
         mindrecord_set: the validation images; `config.max_val_images` limits them.
         category_ids: (C,) the annotation file's category id of labels 1..C.
         ranks: the processes of the run; this one alone by default.
         display: shows how far it is.
-        graphs: compiles the network, and remembers that it has.
         should_stop: asked after every batch; the evaluation is given up when it says so, to all
             ranks alike.
 
@@ -127,9 +124,7 @@ def detect(
     place = {"rank": ranks.rank, "world_size": ranks.world_size}
     share = int((evaluation_rows(config, mindrecord_set, **place)[1] >= 0).sum())
     progress = Progress(display or Display(quiet=True), "evaluated", share)
-    graphs = graphs or CompileCache(config)
     dataset = create_eval_dataset(config, mindrecord_set, **place)
-    detector = ViewsDetector(network, config, graphs)
     for *arrays, index in iterate(dataset, output_numpy=True, records=mindrecord_set):
         inputs = list(zip(arrays[::2], arrays[1::2], strict=True))
         outputs = detector(inputs)
@@ -164,41 +159,37 @@ def _merged(parts: Sequence[Sequence[Any]], order: Sequence[int | str]) -> Detec
 
 
 def evaluate(
-    network: nn.Cell,
+    detector: Backend,
     config: Config,
     mindrecord_set: MindRecordSet,
     truth: GroundTruth,
     *,
     ranks: Ranks | None = None,
     display: Display | None = None,
-    graphs: CompileCache | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[CocoSummary | None, Detections] | None:
     """Detect, and compare with the ground truth.
 
     Args:
-        network: a detector; is put into evaluation mode and left there.
+        detector: finds the objects, as `detect` takes it.
         config: the effective configuration.
         mindrecord_set: the validation images.
         truth: what they are compared with.
         ranks: the processes of the run; this one alone by default.
         display: shows how far it is.
-        graphs: compiles the network, and remembers that it has.
         should_stop: as in `detect`.
 
     Returns:
         COCO's numbers (on rank 0, None on the others) and the detections, or None when
         `should_stop` gave the evaluation up.
     """
-    network.set_train(False)
     detections = detect(
-        network,
+        detector,
         config,
         mindrecord_set,
         truth.category_ids,
         ranks=ranks,
         display=display,
-        graphs=graphs,
         should_stop=should_stop,
     )
     if detections is None:
@@ -264,7 +255,8 @@ def run_evaluation(config: Config) -> int:
     """Evaluate `checkpoint_path` as eval.py does: report on the standard output, results as JSON.
 
     Args:
-        config: of the user; its defaults give way to the checkpoint's settings.
+        config: of the user; its defaults give way to the settings of the checkpoint, or all that
+            belongs to an exported model is taken from its description.
 
     Returns:
         The exit code.
@@ -277,53 +269,63 @@ def run_evaluation(config: Config) -> int:
             f"checkpoint_path is empty ({config.origin('checkpoint_path')}); "
             "give the detector to evaluate with --checkpoint_path FILE"
         )
-    require_weights(config.checkpoint_path, "checkpoint_path")
+    if not exported_format(config.checkpoint_path):
+        require_weights(config.checkpoint_path, "checkpoint_path")
     require_memory(config, "test_batch_size")
     device = init_device(config)
     ranks = Ranks(device.rank, device.world_size)
     display = Display(quiet=ranks.rank > 0)
-    opened = open_detector(config, config.checkpoint_path)
-    config, network = opened.config, opened.network()
-    epoch = opened.checkpoint.meta.get("epoch")
-    display.say(f"checkpoint {config.checkpoint_path}{f' (epoch {epoch})' if epoch else ''}")
+    opened = open_backend(config, say=display.say, compiling=display.compiling)
+    config = opened.config
+    display.say(opened.source)
     for line in opened.lines:
         display.say(f"  {line}")
     mindrecord_set = ensure_mindrecord(config, "val", ranks.rank, ranks.world_size)
     truth = read_ground_truth(config, mindrecord_set)
-    result_path = result_path_of(config)
+    result_path = result_path_of(config, opened.folder)
     if ranks.rank == 0:
         check_result_path(result_path)
         remove_leftovers(result_path.parent)
     with ranks.watch(config.rank_timeout):
         outcome = evaluate(
-            network,
-            config,
-            mindrecord_set,
-            truth,
-            ranks=ranks,
-            display=display,
-            graphs=CompileCache(config, display.say, display.compiling),
+            opened.backend, config, mindrecord_set, truth, ranks=ranks, display=display
         )
         ranks.barrier()
     summary, detections = outcome or (None, None)
     if summary is not None and detections is not None:  # rank 0 sees to the results
-        _report(config, summary, detections, result_path, display)
+        show_results(summary, detections, result_path, display, opened.runtime)
+        # Under a name of its own: results may go into the folder of a training run.
+        saved = config.save_in(result_path.parent, "eval_config.yaml")
+        display.say(f"configuration: {saved.resolve()}")
         if config.report:
-            source = {"detector": config.checkpoint_path, "epoch": epoch, "results": result_path}
+            source = {
+                "detector": config.checkpoint_path,
+                "epoch": opened.epoch,
+                "results": result_path,
+            }
             report = closer_look(config, summary, detections, truth, **source)
             show_report(report, result_path.parent, display.say)
     return 0
 
 
-def _report(
-    config: Config, summary: CocoSummary, detections: Detections, path: Path, display: Display
-) -> None:
-    """Show COCO's numbers; write the results, and the configuration beside them."""
-    runtime = f"device_target {config.device_target}, MindSpore {ms.__version__}"
-    show_results(summary, detections, path, display, runtime)
-    # Under a name of its own: results may go into the folder of a training run.
-    saved = config.save_in(path.parent, "eval_config.yaml")
-    display.say(f"configuration: {saved.resolve()}")
+def average_precision(config: Config, model: Path) -> float:
+    """Return AP (0 to 1) of an exported model on the validation images.
+
+    Args:
+        config: says which images.
+        model: the file, with its description beside it.
+
+    Raises:
+        UserError: the data or the model cannot be used.
+    """
+    display = Display()
+    config = config.replace(checkpoint_path=str(model))
+    opened = open_backend(config, say=display.say, compiling=display.compiling)
+    mindrecord_set = ensure_mindrecord(opened.config, "val")
+    truth = read_ground_truth(opened.config, mindrecord_set)
+    outcome = evaluate(opened.backend, opened.config, mindrecord_set, truth, display=display)
+    assert outcome is not None and outcome[0] is not None  # nothing gives it up, one process
+    return outcome[0].ap
 
 
 def show_results(

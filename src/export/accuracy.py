@@ -9,7 +9,7 @@ from typing import Any
 
 from .model_card import card_path
 
-# From a description to AP, 0 to 1, of the files it lists.
+# From a model file, with its description beside it, to AP, 0 to 1.
 Score = Callable[[Path], float]
 
 
@@ -19,7 +19,7 @@ def measure_loss(
     """Return AP of 8-bit files and of the float32 files that they were made of.
 
     Args:
-        score: gives the AP of a description.
+        score: gives the AP of a model.
         card: the description of the 8-bit files.
         written: where a file belongs -> where it was written; its float32 form lies beside it.
         folder: an empty one on the same file system.
@@ -34,9 +34,9 @@ def measure_loss(
             os.link(file, place / path.name)
             sizes[path.name] = file.stat().st_size
         model = place / f"{next(iter(written)).name}"
-        description = card_path(model)
-        description.write_text(json.dumps(_with_sizes(card, sizes)), encoding="utf-8")
-        accuracy[key] = round(score(description), 4)
+        text = json.dumps(_with_sizes(card, sizes))
+        card_path(model).write_text(text, encoding="utf-8")
+        accuracy[key] = round(score(model), 4)
     return accuracy
 
 

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run an exported model in Python, and compare what it finds with what the network finds."""
 
-import contextlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..base.errors import UserError
-from ..base.memory import require_memory
-from ..base.messages import one_line
+from ..runtimes.mindspore_runtime import MindIrSession
+from ..runtimes.onnx_runtime import OnnxRuntimeSession
+from ..runtimes.session import Outputs
 
 OUTPUT_NAMES = ("boxes", "scores", "labels", "valid")
 # Two runs of one network in other libraries: a few units in the last place of float32, after a
@@ -23,7 +20,6 @@ _TIE = 1.0e-6
 # Overlaps right at a threshold may fall to either side.
 _ON_THE_EDGE = 0.02
 
-Outputs = Sequence[np.ndarray]
 Model = Callable[[np.ndarray, np.ndarray], Outputs]
 
 
@@ -66,72 +62,9 @@ def open_onnx(path: str | Path, threads: int = 0) -> tuple[Model, list[str], lis
         UserError: onnxruntime is not installed, or cannot read the file, or there is too little
             memory.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError(f"{path}: needs the package onnxruntime; pip install onnxruntime") from None
-    _require_memory(path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # onnxruntime has a class of its own for every reason
-        raise UserError(f"{path}: onnxruntime cannot load it ({error})") from error
-    inputs = [i.name for i in session.get_inputs()]
-    outputs = [o.name for o in session.get_outputs()]
-
-    def run(image: np.ndarray, image_meta: np.ndarray) -> Outputs:
-        return session.run(outputs, dict(zip(inputs, (image, image_meta), strict=True)))
-
-    return run, inputs, outputs
-
-
-def open_openvino(
-    path: str | Path, threads: int = 0, precision: str = ""
-) -> tuple[Model, list[str], list[str]]:
-    """Open an ONNX file in OpenVINO, on the CPU.
-
-    Args:
-        path: the file.
-        threads: 0 leaves the choice to OpenVINO.
-        precision: "f32", "bf16" or "f16"; empty: OpenVINO's choice, which is bf16 where the
-            processor has it.
-
-    Returns:
-        As `open_onnx`.
-
-    Raises:
-        UserError: openvino is not installed, or cannot read the file, or there is too little
-            memory.
-    """
-    try:
-        import openvino
-    except ImportError:
-        raise UserError(
-            f"{path}: needs the package openvino; pip install openvino (of this project's package "
-            "it is the extra [openvino])"
-        ) from None
-    _require_memory(path)
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    if precision:
-        settings["INFERENCE_PRECISION_HINT"] = precision
-    try:
-        compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    except Exception as error:  # one class for damaged files, unknown operators and the rest
-        raise UserError(f"{path}: OpenVINO cannot load it ({one_line(str(error))})") from error
-    inputs = [port.any_name for port in compiled.inputs]
-    outputs = [port.any_name for port in compiled.outputs]
-
-    def run(image: np.ndarray, image_meta: np.ndarray) -> Outputs:
-        results = compiled(dict(zip(inputs, (image, image_meta), strict=True)))
-        return [results[port] for port in compiled.outputs]
-
-    return run, inputs, outputs
+    session = OnnxRuntimeSession(Path(path), threads)
+    inputs = [tensor.name for tensor in session.inputs]
+    return session.run, inputs, [tensor.name for tensor in session.outputs]
 
 
 def open_mindir(path: str | Path) -> Model:
@@ -146,25 +79,7 @@ def open_mindir(path: str | Path) -> Model:
     Raises:
         UserError: MindSpore cannot read the file, or there is too little memory.
     """
-    import mindspore as ms
-    from mindspore import nn
-
-    _require_memory(path)
-    try:
-        cell = nn.GraphCell(ms.load(str(path)))
-    except Exception as error:  # whatever a file of other bytes provokes
-        raise UserError(f"{path}: MindSpore cannot load it ({error})") from error
-
-    def run(image: np.ndarray, image_meta: np.ndarray) -> Outputs:
-        return [o.asnumpy() for o in cell(ms.Tensor(image), ms.Tensor(image_meta))]
-
-    return run
-
-
-def _require_memory(path: str | Path) -> None:
-    """A model is held twice while it is loaded: as the file, and as its tensors."""
-    with contextlib.suppress(OSError):  # the library will say what is wrong with it
-        require_memory(path, 2 * os.path.getsize(path))
+    return MindIrSession(Path(path)).run
 
 
 def compare(expected: Outputs, found: Outputs) -> Comparison:

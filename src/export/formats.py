@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..base.errors import UserError
+from ..base.program import install_command
 from ..images.ops import InputFormat
 from .exported_model import Model, open_mindir, open_onnx
 from .onnx_form import OnnxForm
@@ -68,10 +69,7 @@ def missing(package: str) -> str:
     Args:
         package: its name.
     """
-    return (
-        f"the package {package} is not installed; pip install {package} (of this project's package "
-        "it is in the extra [onnx])"
-    )
+    return f"the package {package} is not installed: {install_command('onnx')}"
 
 
 def _write(

@@ -58,7 +58,9 @@ def run_prediction(config: Config, inputs: Inputs, options: Options) -> int:
     detector = Detector.from_config(config, min_score=options.min_score)
     for line in detector.notes:
         print(one_line(line))
-    announced = _Announced(detector, several=len(detector.config.canvas_sizes) > 1)
+    compiles = detector.network is not None  # an exported model is loaded already
+    several = compiles and len(detector.config.canvas_sizes) > 1
+    announced = _Announced(detector, several=several)
     return write_predictions(announced, detector.config, inputs, options)
 
 

@@ -14,8 +14,10 @@ import re
 import shutil
 import socket
 import ssl
+import stat
 import time
 import urllib.error
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -23,9 +25,9 @@ from typing import IO, Any, NamedTuple
 from ..base.errors import UserError
 from ..base.files import sync_file, sync_folder, write_json
 from ..base.foreign_files import open_regular, read_json
-from ..base.messages import shown
+from ..base.messages import is_plain, shown
 from ..base.progress import Display, Progress
-from .https_client import ask, host_of, require_safe
+from .https_client import ask, host_of, read_piece, require_safe
 from .transfer import repeated
 
 SLOWEST = 1024  # bytes a second, over `WINDOW` seconds
@@ -103,7 +105,11 @@ def download_file(wanted: Wanted, path: Path, display: Display) -> None:
     part = _Part(path, wanted)
     for goes_on in (part.size() > 0, False):
         _fetch_all(wanted, part, display)
-        if wanted.digest is None or wanted.digest.fits(part.path):
+        if wanted.digest is None:
+            break
+        with _writing(wanted, part.path):
+            fits = wanted.digest.fits(part.path)
+        if fits:
             break
         part.remove()
         if not goes_on:  # else what was here before may have been of another file
@@ -112,8 +118,9 @@ def download_file(wanted: Wanted, path: Path, display: Display) -> None:
                 f"{wanted.digest.algorithm} that its publisher states ({wanted.digest.start}...), "
                 "so it is not kept; look who answers for that address here, or try again later"
             )
-    sync_file(part.path)
-    os.replace(part.path, path)
+    with _writing(wanted, path):
+        sync_file(part.path)
+        os.replace(part.path, path)
     part.remove()
     sync_folder(path.parent)
 
@@ -128,28 +135,32 @@ class _Part:
     Args:
         target: the file that it becomes.
         wanted: the same file on the server.
+
+    Attributes:
+        has_digest: whether the whole file can be told from another one.
     """
 
     def __init__(self, target: Path, wanted: Wanted) -> None:
         self.path = target.with_name(f".{target.name}.part")
         self._note = target.with_name(f".{target.name}.part.json")
-        self._url, self._has_digest = wanted.url, wanted.digest is not None
+        self._url, self.has_digest = wanted.url, wanted.digest is not None
         self.validator, self.total, self.taken = "", None, 0
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             note = read_json(self._note, _LARGEST_NOTE, follow_links=False)
             if note["url"] == self._url:
-                self.validator, self.total = str(note["validator"]), note["total"]
+                self.validator, self.total = _plain(str(note["validator"])), note["total"]
                 return
         self.remove()
 
     def size(self) -> int:
         """Return how many bytes there are to go on from; 0 where nothing tells what they are."""
-        if not self.validator and not self._has_digest:
+        if not self.validator and not self.has_digest:
             return 0
         try:
-            return os.lstat(self.path).st_size
+            state = os.lstat(self.path)
         except OSError:
             return 0
+        return state.st_size if stat.S_ISREG(state.st_mode) else 0
 
     def begin(self, validator: str, total: int | None) -> None:
         """Note what the bytes that come now belong to.
@@ -165,9 +176,15 @@ class _Part:
         """Return the file, open for what follows.
 
         Args:
-            start: bytes that stay.
+            start: bytes that stay; without any it is made anew, whatever lies there.
+
+        Raises:
+            OSError: it cannot be written.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        if not start:
+            self.path.unlink(missing_ok=True)
+            flags |= os.O_CREAT | os.O_EXCL
         descriptor = os.open(self.path, flags, 0o666)
         os.ftruncate(descriptor, start)
         os.lseek(descriptor, start, os.SEEK_SET)
@@ -192,10 +209,7 @@ def _fetch_all(wanted: Wanted, part: _Part, display: Display) -> None:
         except urllib.error.HTTPError as error:
             with error:
                 _judge(wanted, part, error)
-        except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) == errno.ENOSPC:
-                folder = part.path.parent
-                raise UserError(f"{wanted.name}: {folder} is full; free some space") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:  # an address that is none
             if part.taken == before:  # asking again would only take longer
                 raise UserError(_unreachable(wanted, error)) from None
             raise
@@ -204,6 +218,20 @@ def _fetch_all(wanted: Wanted, part: _Part, display: Display) -> None:
         repeated(once, f"{wanted.name}: {wanted.url} cannot be downloaded", _PROXY)
     finally:
         bar.close()
+
+
+@contextlib.contextmanager
+def _writing(wanted: Wanted, path: Path) -> Iterator[None]:
+    """Say of errors in this context that it is the disk, and not the network."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"{wanted.name}: {path.parent} is full; free some space") from None
+        raise UserError(
+            f"{wanted.name}: {path} cannot be written ({error.strerror or error}); look at the "
+            "folder, its owner and its quota"
+        ) from None
 
 
 def _judge(wanted: Wanted, part: _Part, error: urllib.error.HTTPError) -> None:
@@ -247,7 +275,8 @@ def _fetch(wanted: Wanted, part: _Part, bar: "_Bar") -> None:
             raise UserError(f"{wanted.name}: {wanted.url} is sent compressed; try again later")
         start, total = _place(answer, start, part)
         _require_fit(wanted, part, start, total)
-        part.begin(_validator(answer), total)
+        with _writing(wanted, part.path):
+            part.begin(_validator(answer), total)
         bar.begin(start, total)
         _take(answer, wanted, part, start, bar)
     came = part.path.stat().st_size
@@ -261,7 +290,9 @@ def _place(answer: Any, asked: int, part: _Part) -> tuple[int, int | None]:
     if answer.status != http.client.PARTIAL_CONTENT:
         return 0, int(length) if _LENGTH.fullmatch(length) else None
     match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-    if not match or int(match[1]) != asked or part.total not in (None, int(match[2])):
+    is_same = part.has_digest or _validator(answer) in ("", part.validator)  # else nothing tells
+    fits = match and int(match[1]) == asked and part.total in (None, int(match[2]))
+    if not match or not fits or not is_same:
         part.remove()
         raise AnswerError("it sends another part than it was asked for")
     return asked, int(match[2])
@@ -289,24 +320,32 @@ def _too_large(wanted: Wanted, what: str) -> str:
 
 def _validator(answer: Any) -> str:
     """What a later request names, so that it gets the rest of the same file or all of a new one."""
-    tag = answer.headers.get("ETag", "")
-    if tag and not tag.startswith("W/") and len(tag) < _LONGEST_TAG:
+    tag = _plain(answer.headers.get("ETag", ""))
+    if tag and not tag.startswith("W/"):
         return tag
-    return answer.headers.get("Last-Modified", "")[:_LONGEST_TAG]
+    return _plain(answer.headers.get("Last-Modified", ""))
+
+
+def _plain(text: str) -> str:
+    """The text where it can be sent as it is; else nothing."""
+    return text if text.isascii() and is_plain(text, _LONGEST_TAG) else ""
 
 
 def _take(answer: Any, wanted: Wanted, part: _Part, start: int, bar: "_Bar") -> None:
     """Write what comes, as long as it comes fast enough and is not too much."""
     came = at = start
     since = time.monotonic()
-    with part.open(start) as file:
-        while piece := answer.read1(_PIECE):
+    with _writing(wanted, part.path):
+        file = part.open(start)
+    try:
+        while piece := read_piece(answer, _PIECE):
             came += len(piece)
             part.taken += len(piece)
             if came > wanted.most:
                 part.remove()
                 raise UserError(_too_large(wanted, f"sends more than {wanted.most}"))
-            file.write(piece)
+            with _writing(wanted, part.path):
+                file.write(piece)
             bar.show(came)
             now = time.monotonic()
             if now - since >= WINDOW:
@@ -316,6 +355,9 @@ def _take(answer: Any, wanted: Wanted, part: _Part, start: int, bar: "_Bar") -> 
                         f"{wanted.url}; try again later, it goes on from there"
                     )
                 since, at = now, came
+    finally:
+        with _writing(wanted, part.path):
+            file.close()
 
 
 class _Bar:

@@ -4,6 +4,9 @@
 Certificates are checked. The proxies of the environment (HTTPS_PROXY, NO_PROXY) are used.
 """
 
+import contextlib
+import os
+import socket
 import ssl
 import threading
 import urllib.request
@@ -43,6 +46,34 @@ def ask(url: str, headers: Mapping[str, str], name: str) -> Any:
     return _within(ANSWER_SECONDS, lambda: opener.open(request, timeout=SILENCE))
 
 
+def read_piece(answer: Any, most: int) -> bytes:
+    """Return the next bytes of an answer, none at its end.
+
+    Args:
+        answer: what `ask` returned.
+        most: bytes.
+
+    Raises:
+        OSError: they do not come in time, or the line is broken.
+    """
+    if not answer.chunked:
+        return bytes(answer.read1(most))
+    try:  # what stands between chunks and behind the last one has no end of its own
+        return bytes(_within(ANSWER_SECONDS, lambda: answer.read1(most)))
+    except TimeoutError:
+        _hang_up(answer)
+        raise
+
+
+def _hang_up(answer: Any) -> None:
+    """End what a thread still reads: nobody can close it before."""
+    with (
+        contextlib.suppress(OSError, ValueError, AttributeError),
+        socket.socket(fileno=os.dup(answer.fileno())) as line,
+    ):
+        line.shutdown(socket.SHUT_RDWR)
+
+
 def require_safe(url: str, name: str) -> None:
     """Refuse addresses whose answer anybody on the way could change.
 
@@ -51,8 +82,13 @@ def require_safe(url: str, name: str) -> None:
         name: what it is the address of, for errors.
 
     Raises:
-        UserError: it is of another kind.
+        UserError: it is of another kind, or has a password in it, which would not be sent.
     """
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise UserError(
+            f"{name}: an address on {shown(host_of(url), 200)} with a user in it cannot be used; "
+            "take what stands before @ out"
+        )
     if not (_is_https(url) or _is_loopback(url)):
         raise UserError(f"{name}: {shown(url, 200)} is no https address; give one")
 

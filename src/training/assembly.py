@@ -10,7 +10,6 @@ import numpy as np
 from mindspore import nn
 
 from .. import detector
-from ..base.errors import UserError
 from ..base.messages import counted
 from ..base.progress import Display
 from ..checkpoints.file import describe_model
@@ -22,11 +21,9 @@ from ..data.record_set import MindRecordSet
 from ..dataset import images_per_step, steps_per_epoch
 from ..evaluation.run import GroundTruth, read_ground_truth
 from ..graph_cache.compile_cache import CompileCache
-from ..lr_schedule import rates_of_run, scaled_rate
 from ..model_utils.config import Config
 from ..model_utils.configuration.class_weights import class_weights
 from ..model_utils.configuration.memory import require_memory
-from ..model_utils.configuration.notes import without_effect
 from ..model_utils.device_adapter import init_device
 from ..model_utils.local_adapter import get_rank
 from ..network_define import (
@@ -43,6 +40,7 @@ from ..weights.opening import open_weights
 from .divergence import DivergenceGuard
 from .frozen_parts import settle_frozen_parts
 from .loss_log import LossLog
+from .rates import rate_advice, run_rates
 from .recording import begin_record, prepare_record, run_best, run_recorder
 from .resume import load_start, state_of
 from .run import Run
@@ -77,7 +75,7 @@ def assemble_run(
     contract = contract_of(config, data)
     validation = validation_of(config, data, ranks, say)
     network = (build_network or detector.build_detector)(config)
-    rates = run_rates(config, steps, ranks.world_size, say)
+    config, rates = run_rates(config, steps, ranks.world_size, say)
     if ranks.rank == 0 and not folder.start:
         _load_pretrained(network, config, say)
     loss = (build_loss or detector.build_loss)(network, config, ranks.world_size)
@@ -118,7 +116,8 @@ def _load_pretrained(network: nn.Cell, config: Config, say: Callable[[str], None
     """Let a network begin with what `pre_trained` names, if anything."""
     if config.pre_trained:
         checkpoint = open_weights(config.pre_trained, "pre_trained")
-        for line in load_pretrained(network, checkpoint, describe_model(config)).lines():
+        report = load_pretrained(network, checkpoint, describe_model(config))
+        for line in (*report.lines(), *rate_advice(config, report.known_classes)):
             say(line)
 
 
@@ -224,40 +223,6 @@ def contract_of(config: Config, data: MindRecordSet) -> dict[str, Any]:
     if config.train_sampler == REPEAT_FACTOR:
         contract["repeat_threshold"] = config.repeat_threshold
     return contract
-
-
-def run_rates(
-    config: Config, steps: int, world_size: int, say: Callable[[str], None]
-) -> np.ndarray:
-    """Return the learning rate of every step, (epochs * steps,) float32.
-
-    Args:
-        config: uses the keys of the learning rate, batch_size, accumulate_steps and epoch_size.
-        steps: an epoch's.
-        world_size: number of ranks.
-        say: prints a line.
-
-    Raises:
-        UserError: Adam, with the rate of SGD.
-    """
-    if config.optimizer != "sgd" and not config.is_given("base_lr"):
-        raise UserError(
-            f"{config.origin('optimizer')}: optimizer: {config.optimizer} wants another learning "
-            f"rate than SGD's default base_lr {config.base_lr:g}; give base_lr, such as 0.0002 for "
-            "lr_base_batch 16"
-        )
-    batch, count = images_per_step(config, world_size), config.accumulate_steps
-    rate = scaled_rate(config.base_lr, global_batch=batch, base_batch=config.lr_base_batch)
-    times = f", {count} times" if count > 1 else ""
-    say(
-        f"learning rate {rate:.6g}: base_lr {config.base_lr:g} for {config.lr_base_batch} "
-        f"images a step, scaled to {batch} "
-        f"({config.batch_size} on {'each of ' if world_size > 1 else ''}"
-        f"{counted(world_size, 'device')}{times})"
-    )
-    for line in without_effect(config):
-        say(line)
-    return rates_of_run(config, rate, steps)
 
 
 def training_step(

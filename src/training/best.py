@@ -2,6 +2,7 @@
 """Which weights of a run are the best so far, and when it does not get better any more."""
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -108,7 +109,7 @@ class BestMetric:
 
 
 def value_of(row: Mapping[str, Any], metric: str) -> float | None:
-    """Return a number of a row; None where it has none.
+    """Return a number of a row; None where it has none, or none that is finite.
 
     Args:
         row: of the record.
@@ -116,7 +117,8 @@ def value_of(row: Mapping[str, Any], metric: str) -> float | None:
     """
     first, separator, name = metric.partition(PER_CLASS_SEPARATOR)
     value = row.get(PER_CLASS, {}).get(name) if separator else row.get(first)
-    return None if value is None else float(value)
+    # Nothing is better than NaN, or worse: any weights would be the best, or the run be over.
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def require_metric(

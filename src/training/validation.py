@@ -16,6 +16,7 @@ from ..base.progress import Display
 from ..data.epoch_sampling import SHUFFLE
 from ..data.record_set import MindRecordSet
 from ..dataset import create_train_dataset, iterate
+from ..detector import ViewsDetector
 from ..evaluation.analysis.report import show_report, write_report
 from ..evaluation.run import Detections, GroundTruth, closer_look, evaluate
 from ..FasterRcnn.names import LOSS_NAMES, total_loss
@@ -115,13 +116,14 @@ def validate(
         None when it was given up.
     """
     start = time.perf_counter()
+    network.set_train(False)
+    one_view = config.replace(test_flip=False, test_scales=[1.0])
     outcome = evaluate(
-        network,
-        config.replace(test_flip=False, test_scales=[1.0]),  # in one view
+        ViewsDetector(network, one_view, graphs),
+        one_view,
         *images,
         ranks=ranks,
         display=display,
-        graphs=graphs,
         should_stop=should_stop,
     )
     if outcome is None:

@@ -16,6 +16,7 @@ from ..base.progress import Display
 from ..base.user_cache import user_cache
 from ..checkpoints.foreign.reading import MOST_BYTES
 from ..storage.http_download import Wanted, download_file
+from ..storage.https_client import require_safe
 from .table import Published
 
 FOLDER_VARIABLE = "FASTERRCNN_WEIGHTS_DIR"
@@ -40,7 +41,7 @@ def cached_path(row: Published) -> Path:
         raise UserError(
             f"{row.name}: there is no home folder to keep it in; set {FOLDER_VARIABLE} to a folder"
         )
-    root = Path(folder).expanduser() if folder else Path(str(cache)) / "weights"
+    root = Path(os.path.expanduser(folder)) if folder else Path(str(cache)) / "weights"
     return root.absolute() / row.publisher / row.file_name
 
 
@@ -85,6 +86,7 @@ def _download(row: Published, path: Path, display: Display) -> None:
     if row.mebibytes:
         most = int((row.mebibytes + _ROUNDING) * 2**20) + 1
     wanted = Wanted(row.name, url_of(row), most, row.digest)
+    require_safe(wanted.url, wanted.name)  # before it is shown
     display.say(f"downloading {row.name} from {wanted.url} to {path}")
     download_file(wanted, path, display)
     if row.digest is None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.base.errors import UserError
-from src.base.messages import LINE_LIMIT, counted, in_number, one_line, short, short_list
+from src.base.messages import LINE_LIMIT, counted, in_number, one_line, short, short_list, shown
 
 ANY_TEXT = st.text(st.characters(codec=None))  # halves of surrogate pairs too
 
@@ -52,6 +52,15 @@ def test_values_are_cut_short():
         assert len(short(value)) <= 80
     assert short([1, "a"]) == "[1, 'a']"
     assert short("abcdefghijklmnop", 10) == "'abcdef..."
+
+
+def test_what_is_shown_is_cut_short_whatever_it_is():
+    tree = (1,)
+    for _ in range(100):
+        tree = (tree, tree)  # a text without an end
+    for value in (tree, [tree], {"a": tree}, 10**5000, b"x" * 10**6, "x" * 10**6):
+        assert len(shown(value)) <= 80
+    assert [shown(value) for value in ("a", ["a", 1], 7, None)] == ["a", "['a', 1]", "7", "None"]
 
 
 def test_lists_are_cut_short():

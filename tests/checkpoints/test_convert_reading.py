@@ -129,7 +129,26 @@ def _shared(kind, depth):
     return value
 
 
+_TREE = b"K\x01q\0" + b"h\0h\0\x86q\0" * 60  # a tuple whose text has no end
+_ITEMS = b"".join(b"J" + struct.pack("<i", number) + b"N" for number in range(2000))
+
+
+def _many_calls(function, argument):
+    """A list of what a function makes of an argument that is there once."""
+    return b"\x80\x02" + argument + b"q\x02](" + (function + b"h\x02\x85R") * 20_000 + b"e."
+
+
 BOMBS = {
+    "tuples that share tuples as a type": b"\x80\x02cnumpy\ndtype\n" + _TREE + b"\x85R.",
+    "as an encoding": b"\x80\x02c_codecs\nencode\nU\x01a" + _TREE + b"\x86R.",
+    "as a module": b"\x80\x04" + _TREE + b"U\x01a\x93.",
+    "one dict copied many times": _many_calls(b"ccollections\nCounter\n", b"}(" + _ITEMS + b"u"),
+    "pairs copied many times": _many_calls(
+        b"ccollections\nOrderedDict\n", b"](" + b"K\x01N\x86" * 2000 + b"e"
+    ),
+    "names copied many times": (
+        b"\x80\x02}(" + _ITEMS + b"uq\x02](" + b"cargparse\nNamespace\n)Rh\x02b" * 20_000 + b"e."
+    ),
     "tuples that share tuples": pickle.dumps(_shared(tuple, 60)),
     "as a key": b"(U\x01aq\0" + b"h\0\x86q\0" * 60 + b"K\x01d.",
     "as a key by items": b"}(" + b"(tq\0" + b"h\0h\0\x86q\0" * 60 + b"K\x01u.",

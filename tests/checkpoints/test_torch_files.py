@@ -2,6 +2,8 @@
 """Files of `torch.save`, read without PyTorch: the same numbers to the last bit, or one line."""
 
 import os
+import pickle
+import struct
 import tempfile
 import zipfile
 from pathlib import Path
@@ -185,3 +187,55 @@ def test_pytorch_is_not_imported():
     root = RESOURCES.parent.parent
     environment = {**os.environ, "PYTHONPATH": str(root)}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env=environment)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"ctorch\ndevice\nK\x01q\0" + b"h\0h\0\x86q\0" * 60 + b"\x85R.",
+        b"ctorch\nSize\nq\x01B" + struct.pack("<I", 2**20) + bytes(2**20) + b"q\x02"
+        b"](" + b"h\x01h\x02\x85R" * 1000 + b"e.",
+    ],
+    ids=["a device without an end", "a shape copied many times"],
+)
+def test_small_files_that_never_end_or_fill_the_memory(tmp_path, content):
+    with pytest.raises(UserError, match=r"holds a str|not a PyTorch file") as raised:
+        read_source(torch_zip(tmp_path / "a.pth", b"\x80\x02" + content, {}))
+    assert len(str(raised.value)) < 500
+
+
+def _old_file(path, content, keys, numbers=b""):
+    """Write a file of PyTorch before 1.6."""
+    heads = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {})]
+    path.write_bytes(b"".join(heads) + content + pickle.dumps(keys, 2) + numbers)
+    return path
+
+
+_FOUR = struct.pack("<q4f", 4, 1, 2, 3, 4)
+
+
+def _shared_lists():
+    value = ["x"] * 100
+    for _ in range(6):
+        value = [value] * 100
+    return value
+
+
+@pytest.mark.parametrize("keys", [[0], [["0"]], ["0", "0"], ["1"], "0", [_shared_lists()]])
+def test_storages_of_other_names_in_an_old_file(tmp_path, keys):
+    content = state_dict_pickle({"w": View()})
+    path = _old_file(tmp_path / "a.pth", content, keys, _FOUR * 2)
+    with pytest.raises(UserError, match="other storages than it refers to"):
+        read_source(path)
+
+
+def test_an_old_file_by_hand(tmp_path):
+    path = _old_file(tmp_path / "a.pth", state_dict_pickle({"w": View()}), ["0"], _FOUR)
+    assert read_source(path).arrays["w"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_shape_of_nothing_that_is_too_large_for_numpy(tmp_path):
+    view = View(4, 0, (0, *[2**31 - 1] * 3), (1,) * 4)
+    path = _old_file(tmp_path / "a.pth", state_dict_pickle({"w": view}), ["0"], _FOUR)
+    with pytest.raises(UserError, match="not a PyTorch file"):
+        read_source(path)

@@ -52,9 +52,6 @@ class _Oracle:
     def __init__(self, records, k=4):
         self.records, self.k, self.next = records, k, 0
 
-    def set_train(self, mode=True):
-        """As a Cell has it."""
-
     def __call__(self, image, image_meta):
         batch = image.shape[0]
         boxes = np.zeros((batch, self.k, 4), np.float32)
@@ -68,6 +65,11 @@ class _Oracle:
             valid[i, :count] = True
         scores = valid.astype(np.float32)
         return tuple(Tensor(array) for array in (boxes, scores, labels, valid))
+
+
+def _run(cell, config):
+    """What evaluation gets: a Cell that looks at pictures in the views of the configuration."""
+    return ViewsDetector(cell, config, lambda cell, *inputs: cell(*inputs))
 
 
 def test_the_whole_report(setting, capsys):
@@ -112,7 +114,9 @@ def test_every_image_once_whatever_the_batch(setting, batch):
     config = setting(test_batch_size=batch)
     records = ensure_mindrecord(config, "val")
     truth = evaluation.read_ground_truth(config, records)
-    summary, detections = evaluation.evaluate(_Oracle(records.records), config, records, truth)
+    summary, detections = evaluation.evaluate(
+        _run(_Oracle(records.records), config), config, records, truth
+    )
     assert detections.image_ids == VAL_IDS
     assert summary.ap == pytest.approx(1.0)
     assert detections.images_per_second > 0
@@ -121,8 +125,8 @@ def test_every_image_once_whatever_the_batch(setting, batch):
 def test_evaluation_looks_at_the_views_that_detector_looks_at(setting):
     config = setting(test_flip=True, test_scales=[1.0, 0.5], test_score_thr=0.2)
     records = ensure_mindrecord(config, "val")
-    detector = ViewsDetector(ColourDetector(2), config, lambda cell, *inputs: cell(*inputs))
-    found = evaluation.detect(ColourDetector(2), config, records, [10, 20, 30])
+    detector = _run(ColourDetector(2), config)
+    found = evaluation.detect(detector, config, records, [10, 20, 30])
     expected = []
     pictures = enumerate(map(read_image, records.image_paths))
     for batch, inputs in batches_of(pictures, detector.views, config.test_batch_size):
@@ -137,7 +141,7 @@ def test_only_so_many_images(setting):
     records = ensure_mindrecord(config, "val")
     truth = evaluation.read_ground_truth(config, records)
     oracle = _Oracle(records.records[:3])
-    summary, detections = evaluation.evaluate(oracle, config, records, truth)
+    summary, detections = evaluation.evaluate(_run(oracle, config), config, records, truth)
     assert detections.image_ids == VAL_IDS[:3] and summary.num_images == 3
     assert summary.ap == pytest.approx(1.0)
 
@@ -147,7 +151,7 @@ def test_no_detection_in_the_whole_set(setting, tmp_path):
     records = ensure_mindrecord(config, "val")
     truth = evaluation.read_ground_truth(config, records)
     none = _Oracle([type("Record", (), {"boxes": np.zeros((0, 4)), "labels": []})])
-    summary, detections = evaluation.evaluate(none, config, records, truth)
+    summary, detections = evaluation.evaluate(_run(none, config), config, records, truth)
     assert summary.ap == 0.0 and detections.results == []
     path = tmp_path / "results.json"
     write_results(path, detections.results)
@@ -159,7 +163,9 @@ def test_giving_up(setting):
     records = ensure_mindrecord(config, "val")
     truth = evaluation.read_ground_truth(config, records)
     oracle = _Oracle(records.records)
-    outcome = evaluation.evaluate(oracle, config, records, truth, should_stop=lambda: True)
+    outcome = evaluation.evaluate(
+        _run(oracle, config), config, records, truth, should_stop=lambda: True
+    )
     assert outcome is None and oracle.next == config.test_batch_size
 
 
@@ -196,7 +202,9 @@ def test_txt_data(setting, root, tmp_path):
     )
     records = ensure_mindrecord(config, "val")
     truth = evaluation.read_ground_truth(config, records)
-    summary, detections = evaluation.evaluate(_Oracle(records.records), config, records, truth)
+    summary, detections = evaluation.evaluate(
+        _run(_Oracle(records.records), config), config, records, truth
+    )
     assert detections.image_ids == [str(i) for i in range(NUM_VAL)]
     assert summary.ap == pytest.approx(1.0)
 

@@ -6,16 +6,18 @@ import sys
 
 import numpy as np
 import pytest
-from mindspore import Tensor
 
+from src.backends.exported import with_model
 from src.base.errors import UserError
+from src.commands import eval_onnx
 from src.data.mindrecord import ensure_mindrecord
-from src.evaluation.exported import ExportedNetwork, run_exported_evaluation, with_model
-from src.evaluation.run import evaluate, read_ground_truth
-from src.export.model_card import description_of, read_card
+from src.detector import ViewsDetector
+from src.evaluation.run import evaluate, read_ground_truth, run_evaluation
+from src.export.model_card import description_of
+from src.export.model_set import ExportedModel
 from src.model_utils.config import load_config
 from tests.helpers.data_helpers import edit_json, make_coco_root
-from tests.helpers.stand_ins import CLASS_NAMES, SmallDetector, export_stand_in, stand_in_config
+from tests.helpers.stand_ins import SmallDetector, export_stand_in, stand_in_config
 
 ONNXRUNTIME = pytest.importorskip("onnxruntime")
 BATCH = 2
@@ -32,31 +34,44 @@ def folder(tmp_path_factory):
     return folder
 
 
-def _config(folder, output, *more):
+def _arguments(folder, output, *more, key="--file_name"):
     given = {
-        "coco_root": folder / "data",
-        "file_name": folder / "model.onnx",
-        "output_dir": output,
-        "mindrecord_dir": output / "records",
+        "--coco_root": folder / "data",
+        key: folder / "model.onnx",
+        "--output_dir": output,
+        "--mindrecord_dir": output / "records",
     }
-    return load_config([*(part for k, v in given.items() for part in (f"--{k}", str(v))), *more])
+    return [*(str(part) for pair in given.items() for part in pair), *more]
 
 
-def test_an_exported_model_gives_the_network_s_results(folder, tmp_path, capsys):
-    config = _config(folder, tmp_path, "--test_batch_size", "8", "--num_classes", "81", "--report")
-    assert run_exported_evaluation(config) == 0
+def _evaluate_checkpoint_path(arguments):
+    return run_evaluation(load_config([*arguments, "--device_target", "CPU"]))
+
+
+@pytest.mark.parametrize(
+    ("program", "key"),
+    [(eval_onnx.main, "--file_name"), (_evaluate_checkpoint_path, "--checkpoint_path")],
+    ids=["eval_onnx.py", "eval.py"],
+)
+def test_an_exported_model_gives_the_network_s_results(folder, tmp_path, capsys, program, key):
+    given = ("--test_batch_size", "8", "--num_classes", "81", "--report")
+    arguments = _arguments(folder, tmp_path, *given, key=key)
+    assert program(arguments) == 0
     out = capsys.readouterr().out
     assert "of the model, not of the configuration: num_classes, test_batch_size" in out
     assert out.count(" Average ") == 12
-    network_config, _ = with_model(config, read_card(folder / "model.onnx.json"), folder)
+    config, path = load_config(arguments), folder / "model.onnx.json"
+    config = config.replace(checkpoint_path=str(path), device_target="CPU")
+    network_config, _ = with_model(config, ExportedModel(path))
     records = ensure_mindrecord(network_config, "val")
     truth = read_ground_truth(network_config, records)
-    summary, expected = evaluate(SmallDetector(seed=4), network_config, records, truth)
+    network = ViewsDetector(SmallDetector(seed=4), network_config, lambda cell, *x: cell(*x))
+    summary, expected = evaluate(network, network_config, records, truth)
     assert "\n".join(summary.lines) in out
     assert not (tmp_path / "results.json").exists()  # that is of the checkpoint's evaluation
     found = json.loads((tmp_path / "onnx" / "results.json").read_text())
     assert len(found) > 7 and f"7 images, {len(found)} detections, " in out
-    assert f"(onnxruntime {ONNXRUNTIME.__version__})" in out
+    assert f"(ONNX Runtime {ONNXRUNTIME.__version__})" in out
     where = [(r["image_id"], r["category_id"]) for r in expected.results]
     assert [(r["image_id"], r["category_id"]) for r in found] == where
     assert json.loads((tmp_path / "onnx" / "evaluation_report.json").read_text())["classes"]
@@ -73,47 +88,6 @@ def test_a_model_is_found_by_any_of_its_names(folder, name):
 def test_a_model_of_one_canvas_may_be_called_like_one_of_several(tmp_path):
     (tmp_path / "a_1x2.onnx.json").write_text("{}")
     assert description_of(tmp_path / "a_1x2.onnx", ".onnx") == tmp_path / "a_1x2.onnx.json"
-
-
-class _Gives:
-    """A model that gives the same for every picture."""
-
-    def __init__(self, folder, *outputs):
-        self.card, self.outputs = read_card(folder / "model.onnx.json"), outputs
-
-    def __call__(self, image, image_meta):
-        if not self.outputs:
-            raise ValueError("zip() argument 2 is longer than argument 1")
-        return self.outputs
-
-
-def _outputs(label=1, rows=BATCH, valid=True):
-    boxes = np.zeros((rows, 6, 4), np.float32)
-    return (boxes, boxes[..., 0], np.full((rows, 6), label, np.int32), boxes[..., 0] == valid)
-
-
-@pytest.mark.parametrize(
-    ("outputs", "message"),
-    [
-        ((), "is longer than"),
-        (_outputs()[:3], "its outputs have the shapes"),
-        (_outputs(rows=1), "its outputs have the shapes"),
-        (_outputs(label=4, valid=False), "gives labels 4 to 4 of 3 classes"),
-        (_outputs(label=0, valid=False), "gives labels 0 to 0"),
-    ],
-)
-def test_a_file_that_is_no_detector_is_one_line(folder, outputs, message):
-    network = ExportedNetwork(_Gives(folder, *outputs), len(CLASS_NAMES))
-    image, meta = np.zeros((BATCH, 3, 64, 96), np.float32), np.ones((BATCH, 4), np.float32)
-    with pytest.raises(UserError, match="is not the model of its description") as raised:
-        network(Tensor(image), Tensor(meta))
-    assert message in str(raised.value)
-
-
-def test_labels_of_what_is_no_detection_do_not_matter(folder):
-    network = ExportedNetwork(_Gives(folder, *_outputs(label=99)), len(CLASS_NAMES))
-    image, meta = np.zeros((BATCH, 3, 64, 96), np.float32), np.ones((BATCH, 4), np.float32)
-    assert not network(Tensor(image), Tensor(meta))[3].asnumpy().any()
 
 
 def _no_shape(card):
@@ -135,14 +109,15 @@ def test_descriptions_that_do_not_fit(folder, tmp_path, change, message):
     description.write_bytes((folder / "model.onnx.json").read_bytes())
     edit_json(description, change)
     with pytest.raises(UserError, match=message):
-        run_exported_evaluation(_config(folder, tmp_path, "--file_name", str(description)))
+        eval_onnx.main(_arguments(folder, tmp_path, "--file_name", str(description)))
 
 
 def test_what_is_missing_is_one_line(folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="give the model to evaluate with --file_name"):
-        run_exported_evaluation(load_config([]))
+        eval_onnx.main([])
     with pytest.raises(UserError, match="other.onnx.json: No such file or directory"):
-        run_exported_evaluation(_config(folder, tmp_path, "--file_name", str(tmp_path / "other")))
+        eval_onnx.main(_arguments(folder, tmp_path, "--file_name", str(tmp_path / "other")))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"onnxruntime is not installed; .* extra \[onnx\]"):
-        run_exported_evaluation(_config(folder, tmp_path))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"needs onnxruntime or openvino, .*\[onnx\].*\[openvino\]"):
+        eval_onnx.main(_arguments(folder, tmp_path))

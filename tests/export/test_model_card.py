@@ -3,9 +3,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from src.base.errors import UserError
+from src.export.exported_model import OUTPUT_NAMES
 from src.export.model_card import ModelFile, card_path, make_card, model_paths, read_card
 from src.export.model_set import ExportedModel
 from src.images.geometry import ResizeRule
@@ -24,10 +26,15 @@ def _config(**changes):
     return stand_in_config(64, 96, **values)
 
 
+def _image(canvas):
+    return {"image": ("image", np.broadcast_to(np.float32(0), (1, 3, *canvas)))}
+
+
 def _card(config):
     canvases = ResizeRule.from_config(config).canvases
+    outputs = {name: (name, np.zeros((1, 5), np.float32)) for name in OUTPUT_NAMES}
     files = [
-        ModelFile(f"m_{number}.onnx", canvas, 1000 + number, inputs={}, outputs={})
+        ModelFile(f"m_{number}.onnx", canvas, 1000 + number, inputs=_image(canvas), outputs=outputs)
         for number, canvas in enumerate(canvases)
     ]
     return make_card(config, target="CPU", files=files, checkpoint={})

@@ -6,7 +6,8 @@ import pytest
 from mindspore import Tensor
 
 from src.detector import build_detector
-from src.export.exported_model import compare, open_onnx, open_openvino
+from src.export.exported_model import compare, open_onnx
+from src.runtimes.openvino_runtime import OpenVinoSession
 from tests.helpers.network_helpers import fill_by_recipe, small_batch, small_config
 from tests.helpers.onnx_operators import EVERYWHERE
 
@@ -132,9 +133,9 @@ def test_openvino_finds_what_the_network_does(written):
     network, _, path = written
     image, meta = small_batch(*CANVAS, CLASSES)[:2]
     expected = [output.asnumpy() for output in network(Tensor(image), Tensor(meta))]
-    run, _, outputs = open_openvino(path, 1, "f32")
-    assert outputs == ["boxes", "scores", "labels", "valid"]
-    assert _same(expected, run(image, meta))
+    session = OpenVinoSession(path, "fp32", 1)
+    assert [output.name for output in session.outputs] == ["boxes", "scores", "labels", "valid"]
+    assert _same(expected, session.run(image, meta))
 
 
 def test_the_border_of_an_own_canvas_is_repeated_behind_it():

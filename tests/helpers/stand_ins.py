@@ -65,8 +65,8 @@ def stand_in_config(height, width, **changes):
     return load_config([]).replace(**values)
 
 
-def export_stand_in(network, config, path, batch=1):
-    """Write `network` as ONNX with its description; returns what names the model.
+def export_stand_in(network, config, path, batch=1, file_format="ONNX"):
+    """Write `network` with its description; returns what names the model.
 
     A file for each canvas of the configuration; one is `path` itself.
     """
@@ -76,7 +76,9 @@ def export_stand_in(network, config, path, batch=1):
         image = np.zeros((batch, 3, *canvas), np.float32)
         meta = np.ones((batch, 4), np.float32)
         outputs = [o.asnumpy() for o in network(Tensor(image), Tensor(meta))]
-        ms.export(network, Tensor(image), Tensor(meta), file_name=str(file), file_format="ONNX")
+        ms.export(
+            network, Tensor(image), Tensor(meta), file_name=str(file), file_format=file_format
+        )
         file.chmod(0o644)
         files.append(model_file(file, canvas, (image, meta), outputs))
     describe(path, config, files)

@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from src.checkpoints.file import describe_model
+from src.FasterRcnn.layers import Dense
 from src.network_define import TrainOneStep, make_optimizer
 
 K = 5  # detections an image
@@ -39,9 +40,9 @@ class _Backbone(nn.Cell):
 class _Head(nn.Cell):
     def __init__(self, num_classes):
         super().__init__()
-        self.shared_fc_0 = nn.Dense(4, 8)
-        self.cls_scores = nn.Dense(8, num_classes)
-        self.reg_scores = nn.Dense(8, 4 * (num_classes - 1))
+        self.shared_fc_0 = Dense(4, 8)
+        self.cls_scores = Dense(8, num_classes)
+        self.reg_scores = Dense(8, 4 * (num_classes - 1))
 
     def construct(self, x):
         x = ops.relu(self.shared_fc_0(x))

@@ -103,6 +103,7 @@ def test_weights_in_the_order_of_the_classes():
         ({"class 7": 2.0}, "'class 7' is no class; the classes are background, class 0, class 1"),
         ([1, 2], r"\[1.0, 2.0\] has 2 weights for 3 classes with the background"),
         ([0, 0, 0], "has no weight above 0; give one"),
+        ([1e-300, 1, 1], "has weights that are more than 1e\\+06 times others; give 0"),
     ],
 )
 def test_weights_of_other_classes_are_refused(given, problem):

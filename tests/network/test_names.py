@@ -55,7 +55,7 @@ def test_the_choices_of_the_configuration_are_those_of_the_network(key, names):
 
 
 def test_the_launchers_know_every_backbone():
-    text = (REPO / "scripts" / "common.sh").read_text(encoding="utf-8")
+    text = (REPO / "scripts" / "arguments.sh").read_text(encoding="utf-8")
     listed = re.search(r"^BACKBONES=\(([^)]*)\)$", text, re.MULTILINE)[1].split()
     assert sorted(listed) == sorted(BACKBONES)
 

@@ -221,7 +221,7 @@ def test_what_is_asked_for_arrives(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.png").write_text("")
     seen = []
-    monkeypatch.setattr("src.commands.predict.choose_device", lambda config: config)
+    monkeypatch.setattr("src.commands.predict.choose_runtime", lambda config: config)
     monkeypatch.setattr(
         "src.predicting.run.run_prediction", lambda config, inputs, options: seen.append(options)
     )
@@ -247,7 +247,7 @@ def test_results_go_to_a_folder_of_their_own(tmp_path, monkeypatch, options, fol
     Path("a.png").write_text("")
     Path("config.yaml").write_text("output_dir: train")
     seen = []
-    monkeypatch.setattr("src.commands.predict.choose_device", lambda config: config)
+    monkeypatch.setattr("src.commands.predict.choose_runtime", lambda config: config)
     name = "src.predicting.run.run_prediction"
     monkeypatch.setattr(name, lambda config, *rest: seen.append(config))
     predict.main(["--input", "a.png", "--checkpoint_path", "ckpt_0/c.ckpt", *options])

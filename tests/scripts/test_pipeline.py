@@ -34,6 +34,7 @@ rpn_nms_post: 20
 rpn_max_num: 20
 num_parallel_workers: 2
 run_report: False
+compile_cache: graphs
 """
 LOSS_LINE = re.compile(
     r"epoch: \d+ step: \d+, rpn_loss: \d+\.\d{5}, rcnn_loss: \d+\.\d{5}, "
@@ -55,10 +56,11 @@ class Place:
         self.work.mkdir()
         (self.work / "my.yaml").write_text(SETTINGS.format(repo=repo))
         self.annotations = self.data / "annotations/instances_val2017.json"
-        self.shared = ("resnet_v1.5_50", self.data, "mr", "--config_path", "my.yaml")
+        self.shared = ("resnet_v1.5_18", self.data, "mr", "--config_path", "my.yaml")
 
     def start(self, *command):
         environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(self.repo)}
+        environment.pop("MS_COMPILER_CACHE_ENABLE", None)  # these runs share their graphs
         return subprocess.Popen(
             [str(part) for part in command],
             cwd=self.work,
@@ -143,6 +145,6 @@ def test_stopped_and_resumed_gives_the_same_weights_bit_for_bit(place):
     whole, resumed = (place.work / name for name in ("train", "stopped"))
     assert (whole / "loss_0.log").read_text() == (resumed / "loss_0.log").read_text()
     one, other = (read_checkpoint(f / "ckpt_0" / LAST).arrays for f in (whole, resumed))
-    assert one.keys() == other.keys() and len(one) > 300
+    assert one.keys() == other.keys() and len(one) > 150
     different = [name for name in one if not np.array_equal(one[name], other[name])]
     assert not different, different[:5]

@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import io
 import ipaddress
+import json
 import os
 import shutil
 import socket
@@ -159,9 +160,42 @@ def test_a_link_in_the_place_of_the_part_is_not_followed(site, tmp_path):
     part = tmp_path / "folder" / ".a.pth.part"
     part.unlink()
     part.symlink_to(tmp_path / "theirs")
-    with pytest.raises(UserError):
-        fetch(site, tmp_path / "folder")
+    assert fetch(site, tmp_path / "folder") == CONTENT
     assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def note_of(site, validator):
+    note = {"url": f"{site.url}/a.pth", "validator": validator, "total": len(CONTENT)}
+    return json.dumps(note)
+
+
+def test_a_pipe_in_the_place_of_the_part_is_not_waited_for(site, tmp_path):
+    (tmp_path / ".a.pth.part.json").write_text(note_of(site, '"one"'))
+    os.mkfifo(tmp_path / ".a.pth.part")
+    assert fetch(site, tmp_path, Served(CONTENT)) == CONTENT
+
+
+@pytest.mark.parametrize("name", [".a.pth.part", ".a.pth.part.json"])
+def test_what_cannot_be_written_is_no_trouble_of_the_network(site, tmp_path, name):
+    (tmp_path / name).mkdir()
+    text = refused(site, tmp_path, Served(CONTENT))
+    assert "cannot be written" in text and "network" not in text
+
+
+@pytest.mark.parametrize("validator", ["a\nX: b", "\u20ac", "x" * 2000, [1], None])
+def test_a_note_with_anything_in_it(site, tmp_path, validator):
+    (tmp_path / ".a.pth.part.json").write_text(note_of(site, validator))
+    (tmp_path / ".a.pth.part").write_bytes(CONTENT[:1000])
+    assert fetch(site, tmp_path, Served(CONTENT)) == CONTENT
+
+
+def test_a_server_that_sends_the_rest_of_another_file(site, tmp_path):
+    """It looks at Range and not at If-Range; there is no digest that would tell."""
+    (tmp_path / ".a.pth.part.json").write_text(note_of(site, '"old"'))
+    (tmp_path / ".a.pth.part").write_bytes(b"x" * 1000)
+    site.ignores_conditions = True
+    assert fetch(site, tmp_path, Served(CONTENT), digest="") == CONTENT
+    assert site.ranges() == ["bytes=1000-", None]
 
 
 # ------------------------------------------------------------------ answers that are not the file
@@ -228,6 +262,25 @@ def test_a_server_that_is_far_too_slow(site, tmp_path, monkeypatch):
     monkeypatch.setattr(http_download, "WINDOW", 0.2)
     served = Served(CONTENT, piece=2, piece_seconds=0.05)
     assert "less than 1024 bytes a second" in refused(site, tmp_path, served)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"5;" + b"x" * 1000, b"5\r\nhello\r\n0\r\n" + b"X: y\r\n" * 1000],
+    ids=["the length of a chunk", "what comes behind the last one"],
+)
+def test_chunks_that_never_end(site, tmp_path, monkeypatch, content):
+    monkeypatch.setattr(https_client, "ANSWER_SECONDS", 0.3)
+    chunked = {"Transfer-Encoding": "chunked"}
+    sent = {"ranges": False, "length": False, "headers": chunked}
+    served = Served(content, **sent, piece=6, piece_seconds=0.05)
+    assert "does not answer" in refused(site, tmp_path, served)
+
+
+def test_chunks(site, tmp_path):
+    content = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CONTENT), CONTENT)
+    served = Served(content, length=False, headers={"Transfer-Encoding": "chunked"})
+    assert fetch(site, tmp_path, served) == CONTENT
 
 
 def test_no_room(site, tmp_path, monkeypatch):

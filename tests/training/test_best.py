@@ -34,6 +34,13 @@ def test_it_is_over_after_so_many_that_are_not_better():
     assert "ap was not better by more than 0.01 in 2 evaluations" in strict.why_over()
 
 
+@pytest.mark.parametrize("metric", ["ap", "val_total_loss"])
+def test_what_is_no_number_is_neither_better_nor_worse(metric):
+    nan, inf = float("nan"), float("inf")
+    values = [nan, 0.4, nan, inf, -inf, 0.4]
+    assert _follow(BestMetric(metric, patience=1), values) == ([2], [6])
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.integers(0, 11))
 def test_a_run_that_goes_on_judges_as_one_that_was_not_stopped(values, stop):
     whole = BestMetric("ap", patience=3, delta=0.05)

@@ -57,6 +57,22 @@ def test_cosines_with_restarts():
     assert rates[0] == rates[10] == rates[30] == np.float32(0.2)
 
 
+@pytest.mark.parametrize("hundredths", [10, 110, 70, 35, 230])
+def test_cycles_of_fractions_of_an_epoch_begin_on_their_step(hundredths):
+    """1.1 times 10 is more than 11 in floating point, which must not take a step more."""
+    rates = _rates("cosine_restarts", warmup_steps=0, restart_period=hundredths / 100)
+    starts = np.arange(0, 60 * 10, hundredths)  # tenths of a step
+    expected = [0.1 * (1 + np.cos(np.pi * ((10 * n) % hundredths) / hundredths)) for n in range(60)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-8)
+    assert (rates[starts[starts % 10 == 0] // 10] == np.float32(0.2)).all()
+
+
+def test_many_milestones_of_a_long_run_need_little_memory():
+    milestones = np.linspace(1, 1000, 1000)
+    rates = _rates(epochs=2000, steps_per_epoch=1000, milestones=milestones, warmup_steps=0)
+    assert rates[999] == np.float32(0.2) and rates[1000] == np.float32(0.02) and rates[-1] == 0
+
+
 @given(period=st.floats(0.01, 9), factor=st.floats(1, 3), low=st.floats(0, 1))
 def test_cycles_fall_and_only_then_begin_anew(period, factor, low):
     options = {"restart_period": period, "restart_factor": factor, "min_ratio": low}
@@ -65,7 +81,7 @@ def test_cycles_fall_and_only_then_begin_anew(period, factor, low):
     rises = np.flatnonzero(np.diff(rates) > 1e-6) + 1
     cycles, start, length = [], 0.0, max(10 * period, 1.0)
     while start < 60:
-        cycles.append(int(np.ceil(start)))
+        cycles.append(int(np.ceil(start - 1e-6)))
         start, length = start + length, length * factor
     assert set(rises) <= set(cycles)
     longer = _rates("cosine_restarts", warmup_steps=0, epochs=8, **options) / np.float32(0.2)

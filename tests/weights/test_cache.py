@@ -3,6 +3,7 @@
 
 import hashlib
 import io
+import json
 import multiprocessing
 import os
 from pathlib import Path
@@ -66,6 +67,31 @@ def test_something_else_there_is_neither_used_nor_removed(site):
     path.mkdir()
     with pytest.raises(UserError, match="cannot be read"):
         get()
+
+
+def test_a_password_in_an_address_is_not_shown(site, monkeypatch):
+    monkeypatch.setenv("FASTERRCNN_WEIGHTS_MIRROR", "https://me:secret@example.org/files")
+    stream = io.StringIO()
+    with pytest.raises(UserError, match="address on example.org with a user in it") as raised:
+        published_file(ROW, Display(stream))
+    assert "secret" not in str(raised.value) + stream.getvalue()
+
+
+def test_the_home_of_nobody_is_a_folder_of_that_name(site, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTERRCNN_WEIGHTS_DIR", "~nobody-of-this-name/a")
+    site.files[PATH] = Served(CONTENT)
+    assert get().is_relative_to(tmp_path / "~nobody-of-this-name" / "a")
+
+
+@pytest.mark.parametrize("when", [1e99, float("inf"), float("nan"), "now", 0])
+def test_a_failure_of_another_time_does_not_count(site, when):
+    site.files[PATH] = Served(CONTENT)
+    path = cached_path(ROW)
+    path.parent.mkdir(parents=True)
+    note = {"time": when, "message": "it failed"}
+    (path.parent / f".{path.name}.failed").write_text(json.dumps(note))
+    assert get() == path
 
 
 def test_a_wrong_digest_leaves_nothing(site):

@@ -121,7 +121,7 @@ def test_the_listing(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("word", [*PUBLISHERS, "me", "TORCHVISION"])
 def test_launchers_know_the_names(word, tmp_path):
-    code = f'source "{REPO}/scripts/common.sh"; has_published_name "{word}/resnet50" || exit 7'
+    code = f'source "{REPO}/scripts/arguments.sh"; has_published_name "{word}/resnet50" || exit 7'
     done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == (0 if word in PUBLISHERS else 7), done.stderr
 

@@ -18,6 +18,7 @@ from ...base.messages import shown
 MOST_INSTRUCTIONS = 1_000_000  # a detector with its optimizer's state has some 30,000
 _MOST_MEMO = 1_000_000
 _DEEPEST = 8
+_ITEM_BYTES = 100  # what an item of a dict takes, about
 _KEYS = (str, int, float, bytes, type(None))
 _PLAIN = (bool, int, float, str, bytes, np.ndarray, type(None))
 
@@ -65,6 +66,7 @@ class Record(Pending):
         if not isinstance(state, dict):
             raise NotOnlyArraysError("it has a Namespace without names")
         self.values.update(state)
+        self.nbytes = _ITEM_BYTES * len(state)
 
     def finished(self) -> dict:
         """Return the values by their names."""
@@ -122,7 +124,7 @@ def run_pickle(
     Args:
         file: at the pickle's beginning; afterwards behind its end. Any protocol; texts of Python 2
             are read as Latin-1.
-        size: bytes that its functions may make out of others, all together.
+        size: bytes that its functions may take and make, all together.
         known: (module, name) -> what stands for it.
         persistent: reads a reference to data outside of the pickle.
 
@@ -141,7 +143,8 @@ def run_pickle(
     except NotOnlyArraysError:
         raise
     except Exception as error:  # whatever a damaged or hostile stream provokes
-        raise NotOnlyArraysError(f"it is damaged or no pickle ({shown(error)})") from error
+        reason = shown(error) or type(error).__name__
+        raise NotOnlyArraysError(f"it is damaged or no pickle ({reason})") from error
 
 
 def finished(value: Any) -> Any:
@@ -215,8 +218,11 @@ class _Machine:
         is_known = any(function is each for each in self.known.values())
         if not is_known or not isinstance(arguments, tuple):
             raise NotOnlyArraysError("it calls what is no function")
+        # What is read again and again counts too: all of a list's pairs may have one key.
+        containers = [each for each in arguments if isinstance(each, dict | list | tuple)]
+        self.charge(sum(map(_size_of, containers)))
         result = function(*arguments)
-        self.charge(len(result) if isinstance(result, bytes) else getattr(result, "nbytes", 0))
+        self.charge(_size_of(result))
         self.push(result)
 
     def build(self, _: Any) -> None:
@@ -237,6 +243,15 @@ class _Machine:
         if self.persistent is None:
             raise NotOnlyArraysError("it refers to data outside of it")
         self.push(self.persistent(self.pop()))
+
+
+def _size_of(made: Any) -> int:
+    """Bytes of what a function has made, about: it may be a copy of all that it was given."""
+    if isinstance(made, bytes | str):
+        return len(made)
+    if isinstance(made, dict | list | tuple):
+        return _ITEM_BYTES * len(made)
+    return int(getattr(made, "nbytes", 0))
 
 
 def _key(key: Any) -> Any:

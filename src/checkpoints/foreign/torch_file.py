@@ -65,8 +65,13 @@ def load_torch(path: Path) -> Any:
     storages = _Storages(path.stat().st_size)
     if is_zip(path):
         return _from_zip(path, storages)
-    with open(path, "rb") as file:
-        return _from_stream(file, storages)
+    try:
+        with open(path, "rb") as file:
+            return _from_stream(file, storages)
+    except NotOnlyArraysError:
+        raise
+    except DAMAGE as error:
+        raise NotOnlyArraysError(f"it is damaged ({shown(error)})") from error
 
 
 def is_zip(path: Path) -> bool:
@@ -227,7 +232,8 @@ def _from_stream(file: BinaryIO, storages: _Storages) -> Any:
     load_pickle(file, 0, {})  # about the machine that wrote it
     held = storages.run(file)
     keys = load_pickle(file, 0, {})
-    if not isinstance(keys, list) or set(map(str, keys)) != set(storages.by_key):
+    texts = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not texts or sorted(keys) != sorted(storages.by_key):
         raise NotOnlyArraysError("it names other storages than it refers to")
     for key in keys:
         storage = storages.by_key[key]
@@ -254,12 +260,14 @@ def _parameter(tensor: Any, *_: Any) -> _Tensor:
 
 def _size(sides: Any = ()) -> tuple:
     """Stands for `torch.Size`."""
+    if not isinstance(sides, tuple | list):
+        raise NotOnlyArraysError("it has a shape of an unknown layout")
     return tuple(sides)
 
 
 def _device(kind: Any = "", number: Any = None) -> str:
     """Stands for `torch.device`."""
-    return shown(kind if number is None else f"{kind}:{number}")
+    return shown(kind) if number is None else f"{shown(kind)}:{shown(number)}"
 
 
 _TORCH: Known = {

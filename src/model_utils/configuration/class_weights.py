@@ -10,6 +10,7 @@ from ...base.messages import short, short_list
 from .derived import ConfigLike
 
 _KEY = "rcnn_class_weights"
+_MOST_TIMES = 1e6  # the largest weight over the smallest one: float32 has to hold both
 
 
 def class_weights(config: ConfigLike) -> tuple[float, ...]:
@@ -21,7 +22,7 @@ def class_weights(config: ConfigLike) -> tuple[float, ...]:
         config: its classes are those of the run.
 
     Raises:
-        UserError: the weights are of other classes, or all are 0.
+        UserError: the weights are of other classes, all are 0, or some far larger than others.
     """
     given = config.rcnn_class_weights
     if not given:
@@ -29,6 +30,10 @@ def class_weights(config: ConfigLike) -> tuple[float, ...]:
     weights = _by_name(config, given) if isinstance(given, Mapping) else _in_order(config, given)
     if not any(weights):
         raise _error(config, given, "has no weight above 0; give one")
+    if max(weights) > _MOST_TIMES * min(weight for weight in weights if weight):
+        raise _error(
+            config, given, f"has weights that are more than {_MOST_TIMES:g} times others; give 0"
+        )
     return weights
 
 

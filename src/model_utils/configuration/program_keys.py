@@ -12,14 +12,14 @@ _KEYS = {
     "train": f"device_target output_dir seed {_DATA} {_CANVAS} resize {_MODEL} anchor_scales "
     "pre_trained resume batch_size epoch_size base_lr lr_type eval_interval",
     "eval": f"device_target checkpoint_path output_dir result_file {_VALIDATION} {_CANVAS} "
-    f"backbone {_DETECTIONS} report",
+    f"{_DETECTIONS} report runtime",
     "predict": "device_target compute_type checkpoint_path output_dir coco_classes "
-    f"max_image_pixels {_SIZES} {_MODEL} {_DETECTIONS} test_nms test_flip test_scales",
+    f"{_SIZES} {_MODEL} {_DETECTIONS} test_nms test_flip test_scales runtime",
     "export": "device_target compute_type ckpt_file file_name file_format export_target check "
-    "dynamic_batch with_preprocessing without_nms half int8 calibration calibration_images "
-    f"calibration_method coco_classes canvases {_SIZES} {_MODEL} {_DETECTIONS}",
+    "dynamic_batch with_preprocessing without_nms half int8 calibration coco_classes canvases "
+    f"{_CANVAS} resize test_batch_size test_max_per_img",
     "eval-onnx": f"file_name output_dir result_file report {_VALIDATION} skip_bad_images "
-    "max_image_pixels num_parallel_workers",
+    "max_image_pixels num_parallel_workers runtime runtime_precision runtime_threads",
     "postprocess": "ann_file result_path result_file output_dir coco_classes test_max_per_img "
     "report",
     "check": f"device_target output_dir {_DATA} image_dir anno_path train_data_type "

@@ -25,11 +25,11 @@ _WIDTH = Rule("int", low=1, high=2**16)  # of a layer
 _FRACTION = Rule("float", low=0.0, high=1.0)
 _OVERLAP = Rule("float", above=0.0, high=1.0)
 _NOT_NEGATIVE = Rule("float", low=0.0, high=1e6)
-_POSITIVE = Rule("float", above=0.0, high=1e6)
+_POSITIVE = Rule("float", low=1e-6, high=1e6)  # divided by, too, in float32
 _WAIT = Rule("float", above=0.0, high=_LONGEST_WAIT)
 _ANCHORS = Rule("floats", min_length=1, max_length=100, low=1e-3, high=1e4)
 _DELTA_MEANS = Rule("floats", length=4, low=-1e3, high=1e3)
-_DELTA_STDS = Rule("floats", length=4, above=0.0, high=1e3)
+_DELTA_STDS = Rule("floats", length=4, low=1e-6, high=1e3)
 
 # In the order of default_config.yaml and under its headings, which --help prints too.
 SECTIONS: dict[str, dict[str, Rule]] = {
@@ -66,7 +66,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "min_visible": _FRACTION,
         "augmentations": Rule("words", min_length=1, max_length=64),
         "pixel_mean": Rule("floats", length=3, low=-1e6, high=1e6),
-        "pixel_std": Rule("floats", length=3, above=0.0, high=1e6),
+        "pixel_std": Rule("floats", length=3, low=1e-6, high=1e6),
         "channel_order": _NAME,
         "pad_before_normalize": _BOOL,
     },
@@ -173,7 +173,7 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "optimizer": _NAME,
         "momentum": Rule("float", low=0.0, high=0.9999),
         "adam_betas": Rule("floats", length=2, low=0.0, high=_ALMOST_ONE),
-        "adam_eps": Rule("float", above=0.0, high=1.0),
+        "adam_eps": Rule("float", low=1e-30, high=1.0),
         "weight_decay": _NOT_NEGATIVE,
         "no_weight_decay": Rule("words", max_length=2),
         "backbone_lr_scale": _FRACTION,
@@ -254,6 +254,9 @@ SECTIONS: dict[str, dict[str, Rule]] = {
         "calibration": _PATH,
         "calibration_images": Rule("int", low=1, high=10_000),
         "calibration_method": _NAME,
+        "runtime": _NAME,
+        "runtime_precision": _NAME,
+        "runtime_threads": Rule("int", low=0, high=1024),
         "ann_file": _PATH,
         "result_path": _PATH,
     },
