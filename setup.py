@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent
 CONFIGURATIONS = ("default_config*.yaml", "configs/*.yaml")
 EXTRAS = {
     "torch": ["torch>=2"],  # checkpoints for torchvision as .pth
-    "onnx": ["onnxruntime>=1.20,<2"],  # exported ONNX files run, and compared with the network
+    # An ONNX file is written with the first and compared with the network in the second.
+    "onnx": ["onnx>=1.17,<2", "onnxruntime>=1.20,<2"],
     "openvino": ["openvino>=2024.6,<2027"],  # exported ONNX files in OpenVINO
     "tensorboard": ["tensorboardX>=2.6.2,<3"],  # events of a training
     # a server around a detector

@@ -111,6 +111,7 @@ class KernelNms(nn.Cell):
 
     def __init__(self, iou_threshold: float) -> None:
         super().__init__()
+        self.iou_threshold = iou_threshold
         self.kernel = ops.NMSWithMask(iou_threshold)
 
     def construct(

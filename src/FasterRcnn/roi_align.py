@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
@@ -16,9 +17,27 @@ ROI_ALIGN_KINDS = ("gather", "operator")
 LEVEL_FORMULAS = ("mmdetection", "torchvision")
 _LEVEL_EPS = 1.0e-6
 # MindSpore's operator takes a RoI for padding whose x1 and x2 are both closer to 0 than this.
-_NO_PLACE = 1.0e-3
+NO_PLACE = 1.0e-3
 # Cells that a RoI is moved by so that it reads none.
 _FAR = 1.0e6
+
+
+@dataclass(frozen=True, slots=True)
+class RoiAlignForm:
+    """What is pooled, whatever computes it.
+
+    Attributes:
+        strides, out_size, sample_num, finest_scale, offset, aligned: see `build_roi_align`.
+        added_inside: see `LevelChooser`.
+    """
+
+    strides: tuple[int, ...]
+    out_size: int
+    sample_num: int
+    finest_scale: float
+    offset: float
+    aligned: bool
+    added_inside: bool
 
 
 def build_roi_align(
@@ -122,6 +141,15 @@ class GatherRoiAlign(nn.Cell):
     ) -> None:
         super().__init__()
         self.choose_level = choose_level
+        self.form = RoiAlignForm(
+            tuple(strides),
+            out_size,
+            sample_num,
+            choose_level.finest_scale,
+            offset,
+            aligned,
+            choose_level.added_inside,
+        )
         self.out_size, self.sample_num = out_size, sample_num
         self.offset = offset
         self.half_cell = 0.5 if aligned else 0.0
@@ -198,6 +226,15 @@ class OperatorRoiAlign(nn.Cell):
     ) -> None:
         super().__init__()
         self.choose_level = choose_level
+        self.form = RoiAlignForm(
+            tuple(strides),
+            out_size,
+            sample_num,
+            choose_level.finest_scale,
+            offset,
+            aligned,
+            choose_level.added_inside,
+        )
         self.offset = offset
         self.zero_behind = ZeroBehind()
         self.shifts = [0.5 * stride if aligned else 0.0 for stride in strides]
@@ -269,7 +306,7 @@ def _operator_rois(rois: Tensor, offset: float, shift: float, shortest: float | 
         end = ops.maximum(end, start + shortest)
     read = ops.concat((start - shift, end - shift - (1.0 - offset)), 1)
     has_place = ops.expand_dims(_has_place(read[:, 0], read[:, 2]), 1)
-    return read + (1.0 - has_place) * (2.0 * _NO_PLACE)
+    return read + (1.0 - has_place) * (2.0 * NO_PLACE)
 
 
 def _has_place(x1: Tensor, x2: Tensor) -> Tensor:
@@ -278,4 +315,4 @@ def _has_place(x1: Tensor, x2: Tensor) -> Tensor:
     In the legacy convention these pool to zeros: the padding (0, 0, 0, 0), and what is left of
     boxes beyond the border. Numbers of the model zoo's network contain that.
     """
-    return ops.cast(ops.maximum(ops.abs(x1), ops.abs(x2)) >= _NO_PLACE, ms.float32)
+    return ops.cast(ops.maximum(ops.abs(x1), ops.abs(x2)) >= NO_PLACE, ms.float32)

@@ -108,9 +108,6 @@ class SoftNmsRounds(nn.Cell):
 
     Args:
         kind, iou_threshold, sigma, min_score, most: see `SoftNms`.
-
-    Attributes:
-        unrolled: write the rounds one after the other instead of as a loop, for formats without.
     """
 
     def __init__(
@@ -123,7 +120,6 @@ class SoftNmsRounds(nn.Cell):
         self.sigma = sigma
         self.min_score = min_score
         self.most = most
-        self.unrolled = False
 
     def construct(self, boxes: Tensor, scores: Tensor, groups: Tensor) -> Tensor:
         """Return what `SoftNms.construct` does.
@@ -137,10 +133,6 @@ class SoftNmsRounds(nn.Cell):
         ends = ops.maximum(boxes[..., 2:], starts)
         left, taken = scores, ops.zeros_like(scores)
         most = min(self.most, scores.shape[1])
-        if self.unrolled:
-            for _ in range(most):
-                left, taken = self._round(left, taken, starts, ends, groups)
-            return taken
         count = ops.zeros_like(scores[0, 0])
         while ops.logical_and(count < most, ops.reduce_max(left) > 0):
             left, taken = self._round(left, taken, starts, ends, groups)
@@ -169,18 +161,14 @@ def _areas(starts: Tensor, ends: Tensor) -> Tensor:
     return sides[..., 0] * sides[..., 1]
 
 
-def unroll_rounds(network: nn.Cell) -> int:
-    """Write the rounds of Soft-NMS one after the other; returns how many, 0 without Soft-NMS.
+def soft_nms_rounds(network: nn.Cell) -> int:
+    """Return how many rounds of Soft-NMS a network makes at most, 0 without Soft-NMS.
 
     Args:
-        network: changed in place.
+        network: searched with all Cells inside it.
     """
-    rounds = 0
-    for _, cell in network.cells_and_names():
-        if isinstance(cell, SoftNmsRounds):
-            cell.unrolled = True
-            rounds += cell.most
-    return rounds
+    cells = (cell for _, cell in network.cells_and_names())
+    return sum(cell.most for cell in cells if isinstance(cell, SoftNmsRounds))
 
 
 @ops.constexpr

@@ -308,6 +308,26 @@ def run_evaluation(config: Config) -> int:
     return 0
 
 
+def average_precision(config: Config, model: Path) -> float:
+    """Return AP (0 to 1) of an exported model on the validation images.
+
+    Args:
+        config: says which images.
+        model: the file, with its description beside it.
+
+    Raises:
+        UserError: the data or the model cannot be used.
+    """
+    display = Display()
+    config = config.replace(checkpoint_path=str(model))
+    opened = open_backend(config, say=display.say, compiling=display.compiling)
+    mindrecord_set = ensure_mindrecord(opened.config, "val")
+    truth = read_ground_truth(opened.config, mindrecord_set)
+    outcome = evaluate(opened.backend, opened.config, mindrecord_set, truth, display=display)
+    assert outcome is not None and outcome[0] is not None  # nothing gives it up, one process
+    return outcome[0].ap
+
+
 def show_results(
     summary: CocoSummary, detections: Detections, path: Path, display: Display, runtime: str
 ) -> None:

@@ -115,6 +115,32 @@ def compare(expected: Outputs, found: Outputs) -> Comparison:
     return Comparison(count, unmatched, box, score, equal)
 
 
+def kept(expected: Outputs, found: Outputs, least_iou: float = 0.9) -> int:
+    """Return how many detections of one model another one has too: of the same class, and with an
+    overlap above `least_iou`.
+
+    Args:
+        expected, found: see `compare`.
+        least_iou: 0 to 1.
+    """
+    number = 0
+    for row in range(len(expected[0])):
+        ours, theirs = _detections(expected, row), _detections(found, row)
+        if len(ours) and len(theirs):
+            near = _overlaps(ours, theirs) > least_iou
+            number += int((near & (ours[:, None, 5] == theirs[None, :, 5])).any(1).sum())
+    return number
+
+
+def _overlaps(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Return the IoU (N, M) of (N, >=4) and (M, >=4) boxes."""
+    start = np.maximum(ours[:, None, :2], theirs[None, :, :2])
+    end = np.minimum(ours[:, None, 2:4], theirs[None, :, 2:4])
+    common = np.clip(end - start, 0, None).prod(-1)
+    areas = [np.clip(boxes[:, 2:4] - boxes[:, :2], 0, None).prod(-1) for boxes in (ours, theirs)]
+    return common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9)
+
+
 def _not_tied(lone: np.ndarray, own: np.ndarray, other_lone: np.ndarray) -> int:
     """Count the `lone` detections of one model whose place in `own` is not the choice in a tie.
 

@@ -8,7 +8,7 @@ Version 1 describes one file of one canvas, which a picture is fitted into or st
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -75,6 +75,7 @@ class ModelFile:
         size: bytes.
         inputs, outputs: name in this project -> (name in the model, array of the tensor's shape
             and dtype), in the model's order.
+        graph: what is known of the graph: opset and operators.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ModelFile:
     size: int
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
+    graph: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ def make_card(
     files: Sequence[ModelFile],
     checkpoint: Mapping[str, Any],
     checked: Mapping[str, str] | None = None,
+    form: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Describe an exported model.
 
@@ -183,6 +186,7 @@ def make_card(
         checkpoint: what is known of the weights' origin.
         checked: runtime and precision in which the files were compared with the network; None: they
             were not.
+        form: which form ONNX files have; None: of other formats.
     """
     rule = ResizeRule.from_config(config)
     old = len(files) == 1 and rule.kind != SHORT_EDGE and rule.like == OPENCV
@@ -204,6 +208,7 @@ def make_card(
         "box_convention": config.box_convention,
         "checkpoint": dict(checkpoint),
         "checked": checked,
+        **({} if form is None else {"form": dict(form)}),
         "class_names": list(config.class_names),
         "max_image_pixels": config.max_image_pixels,
         "preprocessing": {
@@ -229,6 +234,7 @@ def _graph(file: ModelFile) -> dict[str, Any]:
     return {
         "inputs": _tensors(file.inputs, _INPUT_MEANING),
         "outputs": _tensors(file.outputs, _OUTPUT_MEANING),
+        **file.graph,
     }
 
 

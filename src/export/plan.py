@@ -3,12 +3,13 @@
 
 import importlib.util
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..base.errors import UserError
 from ..model_utils.config import Config
-from .formats import FORMATS, Format
+from .formats import FORMATS, Format, missing
+from .onnx_form import OnnxForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,14 @@ class ExportPlan:
         checkpoint_key: the setting that named it.
         path: the model file that is to be written.
         target: "CPU", "GPU" or "Ascend": the device whose operators the graph is made of.
+        form: of an ONNX file.
     """
 
     checkpoint: str
     checkpoint_key: str
     path: Path
     target: str
+    form: OnnxForm = field(default_factory=OnnxForm)
 
 
 def plan_export(config: Config) -> ExportPlan:
@@ -33,7 +36,7 @@ def plan_export(config: Config) -> ExportPlan:
 
     Args:
         config: uses ckpt_file or checkpoint_path, file_name, file_format, export_target,
-            device_target, compute_type and check.
+            device_target, compute_type, check, and what `OnnxForm` uses.
 
     Raises:
         UserError: it cannot be done here, or a needed setting is empty.
@@ -58,14 +61,18 @@ def plan_export(config: Config) -> ExportPlan:
             f"ckpt_file is empty ({config.origin('ckpt_file')}); give the detector to export with "
             "--ckpt_file FILE"
         )
+    for package in file_format.needs:
+        if not importlib.util.find_spec(package):
+            raise UserError(f"file_format {name}: {missing(package)}")
     package = file_format.package
     if config.check and file_format.open and not importlib.util.find_spec(package):
         raise UserError(
             f"check True: comparing an {name} file needs the package {package}; install it "
             f"(pip install {package}), or give --check False"
         )
+    form = OnnxForm.from_config(config)
     path = _model_path(config, file_format.ending)
-    return ExportPlan(checkpoint, key, path, _target(config, file_format))
+    return ExportPlan(checkpoint, key, path, _target(config, file_format), form)
 
 
 def _target(config: Config, file_format: Format) -> str:

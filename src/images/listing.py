@@ -119,6 +119,7 @@ def find_images(
     recursive: bool = False,
     results: str | None = None,
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    option: str = "--input",
 ) -> tuple[list[Path], list[str]]:
     """Image files in the order given; a folder stands for the images in it, sorted by name.
 
@@ -131,6 +132,7 @@ def find_images(
         recursive: take the images in folders of folders too, after those beside these folders.
         results: a folder that is not looked into: what an earlier call drew is in it.
         suffixes: what the names of the files that folders and patterns stand for end with.
+        option: what named the inputs, for errors.
 
     Returns:
         The files; and a note for each folder and pattern of which something was left out.
@@ -151,22 +153,22 @@ def find_images(
                 status = os.stat(path)
                 if not stat.S_ISDIR(status.st_mode):
                     if not stat.S_ISREG(status.st_mode):
-                        raise UserError(f"--input {given}: it is no regular file")
+                        raise UserError(f"{option} {given}: it is no regular file")
                     paths.append(path)
                     continue
                 found = list(walk.images(path, status))
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
             reason = getattr(error, "strerror", None) or error
-            raise UserError(f"--input {given}: {reason}") from None
+            raise UserError(f"{option} {given}: {reason}") from None
         note = _left_out_text(left_out)
         if not found:
             raise UserError(
-                f"--input {given}: no images in it ({', '.join(suffixes)})"
+                f"{option} {given}: no images in it ({', '.join(suffixes)})"
                 + (f"; left out: {note}" if note else "")
             )
         paths += found
         if note:
-            notes.append(f"note: --input {given}: left out {note}")
+            notes.append(f"note: {option} {given}: left out {note}")
     return paths, notes
 
 

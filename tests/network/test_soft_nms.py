@@ -12,7 +12,7 @@ from mindspore import nn
 from src.detector import build_detector
 from src.FasterRcnn.merged_views import MergedViews
 from src.FasterRcnn.nms import HardNms
-from src.FasterRcnn.soft_nms import SoftNms, unroll_rounds
+from src.FasterRcnn.soft_nms import SoftNms, soft_nms_rounds
 from src.model_utils.configuration.derived import lowest_score
 from src.native import build
 from src.native.operators import NativeSoftNms, use_native_operators
@@ -22,7 +22,7 @@ from tests.helpers.plain_boxes import box_arrays, in_graph, plain_iou
 
 EXTENT, BATCH, NUMBER, CLASSES = 64, 2, 8, 3
 KINDS = ("soft_linear", "soft_gaussian")
-FORMS = ("loop", "unrolled", "operator")
+FORMS = ("loop", "operator")
 THRESHOLD, SIGMA, LEAST = 0.3, 0.5, 0.05
 
 
@@ -56,8 +56,7 @@ def cell_of(kind, form, **changes):
     """A `SoftNms` in one of its forms."""
     settings_of = {"per_class": True, "min_score": LEAST, "most": NUMBER, **changes}
     cell = SoftNms(kind, iou_threshold=THRESHOLD, sigma=SIGMA, **settings_of)
-    if form == "unrolled":
-        assert unroll_rounds(cell) == settings_of["most"]
+    assert soft_nms_rounds(cell) == settings_of["most"]
     if form == "operator":
         library, why_not = build._try_once()
         if library is None:
@@ -182,18 +181,6 @@ def test_the_loop_is_in_a_mindir_file(tmp_path):
     ms.export(_Alone("loop"), *tensors(inputs), file_name=str(tmp_path / "a"), file_format="MINDIR")
     found = nn.GraphCell(ms.load(str(tmp_path / "a.mindir")))(*tensors(inputs))
     np.testing.assert_allclose(found.asnumpy(), wanted, rtol=1e-5, atol=1e-6)
-
-
-def test_onnx_has_it_without_a_loop(tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    inputs = crowd(30)
-    wanted = expected("soft_gaussian", *inputs, most=12)
-    path = str(tmp_path / "a.onnx")
-    ms.export(_Alone("unrolled"), *tensors(inputs), file_name=path, file_format="ONNX")
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [wanted_input.name for wanted_input in session.get_inputs()]
-    (found,) = session.run(None, dict(zip(names, inputs, strict=True)))
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_the_merge_of_several_views_lowers_scores_too():

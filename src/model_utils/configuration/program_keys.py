@@ -16,7 +16,8 @@ _KEYS = {
     "predict": "device_target compute_type checkpoint_path output_dir coco_classes "
     f"{_SIZES} {_MODEL} {_DETECTIONS} test_nms test_flip test_scales runtime",
     "export": "device_target compute_type ckpt_file file_name file_format export_target check "
-    f"coco_classes canvases {_SIZES} {_MODEL} {_DETECTIONS}",
+    "dynamic_batch with_preprocessing without_nms half int8 calibration coco_classes canvases "
+    f"{_CANVAS} resize test_batch_size test_max_per_img",
     "eval-onnx": f"file_name output_dir result_file report {_VALIDATION} skip_bad_images "
     "max_image_pixels num_parallel_workers runtime runtime_precision runtime_threads",
     "postprocess": "ann_file result_path result_file output_dir coco_classes test_max_per_img "
