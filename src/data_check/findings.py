@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..base.messages import counted, short_list
+from ..data.validation_part import no_validation_part
 from ..images.geometry import ResizeRule
 from ..model_utils.config import Config
 from .advice import Advised, advise
@@ -192,7 +193,9 @@ def _duplicates(splits: Sequence[Split]) -> list[Duplicates]:
 
 
 def _problems(found: Findings) -> list[str]:
-    problems = [
+    is_split = any(numbers.name == "val" for numbers in found.numbers)
+    problems = [] if is_split else [no_validation_part(found.config.coco_root)]
+    problems += [
         f"{split.name}: {split.report.broken} that cannot be used: a training does not begin with "
         "such data"
         for split in found.splits

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.messages import short_list
 from ..checkpoints.meta import images_of_step
+from ..data.validation_part import ON_TRAINING
 from ..dataset import images_per_step
 from ..model_utils.config import Config
 from ..model_utils.device_adapter import most_memory
@@ -17,7 +18,7 @@ from ..run_record.environment import write_environment
 from ..run_record.hooks import Hooks, load_callback
 from ..run_record.metrics_log import MetricsLog
 from ..run_record.recorder import Recorder
-from ..run_record.schema import CALLBACKS, COCO_METRICS
+from ..run_record.schema import CALLBACKS, COCO_METRICS, NUMBERS_OF_TRAINING
 from .best import BestMetric, require_metric
 from .run_folder import RunFolder
 
@@ -75,13 +76,16 @@ def run_recorder(
     return recorder
 
 
-def run_best(config: Config, meta: Mapping[str, Any]) -> BestMetric | None:
+def run_best(
+    config: Config, meta: Mapping[str, Any], *, on_training: bool = False
+) -> BestMetric | None:
     """Return what says which weights are the best; None where there is no number for it.
 
     Args:
         config: uses best_metric, early_stopping, early_stopping_delta, eval_interval, report and
             eval_losses.
         meta: of the checkpoint that the run goes on from; empty at its beginning.
+        on_training: evaluations look at the training images.
 
     Raises:
         UserError: the run has no such number.
@@ -103,6 +107,7 @@ def run_best(config: Config, meta: Mapping[str, Any]) -> BestMetric | None:
         patience=config.early_stopping,
         delta=config.early_stopping_delta,
         state=meta.get("best"),
+        remark=ON_TRAINING if on_training and config.best_metric not in NUMBERS_OF_TRAINING else "",
     )
 
 

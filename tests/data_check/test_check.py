@@ -143,6 +143,7 @@ def test_annotations_and_a_folder(root, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "instances_val2017.json: " in text
     assert "note: no validation split is looked at: it is the training split" in text
+    assert "  - there is no validation part; `python -m src split " in text
 
 
 @pytest.mark.parametrize(
