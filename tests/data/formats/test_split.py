@@ -74,7 +74,10 @@ def test_every_layout_is_split_in_its_place(name, tmp_path, capsys):
     main([str(tmp_path), "--val", "0.5", *part])
     root = tmp_path / "VOC2007" if name == "voc_own" else tmp_path
     told = capsys.readouterr().out
-    assert f"--coco_root {root} --train_data_type train --val_data_type val" in told
+    own_names = name in ("coco_own", "voc_own") and "--train_data_type train" in told
+    assert f"next: python check_data.py {root}" in told and (own_names or "_data_type" not in told)
+    with pytest.raises(UserError, match="is already split: .*--overwrite makes the parts again"):
+        main([str(tmp_path), "--val", "0.5", *part])
     (train, report), (val, _) = read_both(root)
     assert len(train) == len(val) == 2 and not report.counts
     paths = [record.image_path for record in (*train, *val)]
