@@ -117,6 +117,11 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether a validation part was looked at."""
+        return any(numbers.name == "val" for numbers in self.numbers)
+
 
 def find(config: Config, splits: Sequence[Split], notes: Sequence[str]) -> Findings:
     """Make all numbers of a data set.
@@ -193,8 +198,7 @@ def _duplicates(splits: Sequence[Split]) -> list[Duplicates]:
 
 
 def _problems(found: Findings) -> list[str]:
-    is_split = any(numbers.name == "val" for numbers in found.numbers)
-    problems = [] if is_split else [no_validation_part(found.config.coco_root)]
+    problems = [] if found.has_validation else [no_validation_part(found.config.coco_root)]
     problems += [
         f"{split.name}: {split.report.broken} that cannot be used: a training does not begin with "
         "such data"

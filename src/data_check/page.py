@@ -49,7 +49,7 @@ def write_page(path: str, found: Findings, advice: str) -> None:
         "advice": _advice_table(found),
         "advice_path": one_line(advice),
         "yaml": _text(advice),
-        "commands": _commands(advice),
+        "commands": _commands(found, advice),
         "classes": _class_table(found),
         "splits": _split_table(found.numbers),
         "charts": [chart for chart in _charts(found) if chart is not None],
@@ -78,13 +78,35 @@ def _text(path: str) -> str:
         return ""
 
 
-def _commands(advice: str) -> list[CommandLine]:
-    settings = f"--config_path {shlex.quote(one_line(advice))}"
+def next_command(found: Findings, advice: str) -> str:
+    """Return what to go on with: a validation part, or else the training.
+
+    Args:
+        found: in the data.
+        advice: path of the YAML file.
+    """
+    if not found.has_validation and found.config.coco_root:
+        return f"{command('split')} {shlex.quote(one_line(found.config.coco_root))}"
+    return _training(advice)
+
+
+def _training(advice: str) -> str:
+    return f"{command('train')} {_settings(advice)} --output_dir train"
+
+
+def _settings(advice: str) -> str:
+    return f"--config_path {shlex.quote(one_line(advice))}"
+
+
+def _commands(found: Findings, advice: str) -> list[CommandLine]:
+    settings, training = _settings(advice), _training(advice)
+    step = next_command(found, advice)
+    first = [] if step == training else [CommandLine("Make a validation part", step)]
     return [
-        CommandLine("Train with this advice", f"{command('train')} {settings}"),
+        *first,
+        CommandLine("Train with this advice", training),
         CommandLine(
-            "Train with it from pretrained weights",
-            f"{command('train')} {settings} --pre_trained CHECKPOINT",
+            "Train with it from pretrained weights", f"{training} --pre_trained CHECKPOINT"
         ),
         CommandLine(
             "Look at the pictures, their boxes, and what augmentation makes of them",
