@@ -20,7 +20,7 @@ from ..pages.page import render_page
 from .examples import Gallery, duplicate_examples, finding_examples, sample_examples
 from .findings import Findings, SplitNumbers
 from .overlaps import FAIR, GOOD
-from .statistics import ORIENTATIONS, SIZE_NAMES
+from .statistics import ORIENTATIONS, SIZE_NAMES, count_classes
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MOST_YAML = 1 << 16  # bytes that are shown
@@ -163,9 +163,13 @@ def _class_table(found: Findings) -> Table:
             Column("share", True, "of the boxes"),
             Column("pictures", True, "that have one"),
         ]
-    columns += [
-        Column(name, True, "of the training boxes, at the network's scale") for name in SIZE_NAMES
-    ]
+    advised = found.advised.placed
+    scale = "network's scale" if advised is None else "advised canvas"
+    help_ = "share of the training boxes, by their pixels in the network's input"
+    columns += [Column(f"{name}, {scale}", True, help_) for name in SIZE_NAMES]
+    classes = found.numbers[0].classes
+    if advised is not None:
+        classes = count_classes(found.numbers[0].table, advised, found.config.class_names)
     rows = []
     for position, name in enumerate(found.config.class_names):
         row = [Cell(name)]
@@ -177,7 +181,7 @@ def _class_table(found: Findings) -> Table:
                 _percent(one.boxes / max(numbers.boxes, 1)),
                 count_cell(one.images),
             ]
-        row += [_percent(share) for share in found.numbers[0].classes[position].sizes]
+        row += [_percent(share) for share in classes[position].sizes]
         rows.append(row)
     return Table(columns, rows)
 
@@ -206,7 +210,7 @@ def _split_table(splits: Sequence[SplitNumbers]) -> Table:
         rows.append(row(f"{name} pictures", (_percent(n.orientations[i]) for n in splits)))
     for i, name in enumerate(SIZE_NAMES):
         rows.append(
-            row(f"{name} boxes, network's scale", (_percent(n.net_sizes[i]) for n in splits))
+            row(f"{name} boxes, present canvas", (_percent(n.net_sizes[i]) for n in splits))
         )
         rows.append(row(f"{name} boxes, in pictures", (_percent(n.own_sizes[i]) for n in splits)))
     for i, name in enumerate(("smallest", "median", "largest")):
