@@ -248,8 +248,19 @@ def data_source(config: Config, split: str) -> DataSource:
         notes = _in_brackets(source.notes)
         if not location.is_found and os.path.isdir(location.root):
             raise UserError(f"coco_root {location.root}: {unrecognised(location.root)}{notes}")
-        raise UserError(f"image folder {image_dir} does not exist; check {location.keys}{notes}")
+        raise UserError(
+            f"image folder {image_dir} does not exist{_where_cvat_has_it(annotations)}; check "
+            f"{location.keys}{notes}"
+        )
     return source
+
+
+def _where_cvat_has_it(annotations: Annotations) -> str:
+    """Where an export of CVAT's has its pictures, if it has them: that is chosen there."""
+    if not isinstance(annotations, CocoPart):
+        return ""
+    folder = os.path.join(annotations.root, "images", annotations.name)
+    return f", nor {folder}, where CVAT puts them (export with Save images)"
 
 
 def _without_effect(config: Config, kind: str, split: str) -> list[str]:
