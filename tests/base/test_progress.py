@@ -101,7 +101,8 @@ def test_compiling_is_said_with_its_time():
     with Display(stream).compiling():
         assert stream.getvalue() == "compiling the graph (minutes on a slow machine) ...\n"
     assert re.fullmatch(
-        r"compiling the graph \(minutes on a slow machine\) \.\.\.\nthe graph is ready after \d\.\d s\n",
+        r"compiling the graph \(minutes on a slow machine\) \.\.\.\n"
+        r"the graph is ready after \d\.\d s\n",
         stream.getvalue(),
     )
 
