@@ -18,7 +18,7 @@ from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
 from ..data.source import data_source
-from ..data.validation_part import is_training_data, warn_of_training_data
+from ..data.validation_part import ON_TRAINING, is_training_data, warn_of_training_data
 from ..dataset import images_per_step, steps_per_epoch
 from ..evaluation.run import GroundTruth, read_ground_truth
 from ..graph_cache.compile_cache import CompileCache
@@ -104,18 +104,20 @@ def assemble_run(
         recorder=run_recorder(config, folder, ranks, meta, hooks),
         saver=run_saver(config, folder, weights, optimizer),
         step_report=run_report(config, display, steps, ranks.world_size),
-        best=run_best(
-            config,
-            meta,
-            on_training=validation is not None
-            and is_training_data(data.anno_path, validation[0].anno_path),
-        ),
+        best=run_best(config, meta, remark=_remark(data, validation)),
         **state_of(meta, config, ranks.world_size),
     )
     folder.begin(config, resumed=bool(meta))
     begin_record(run, resumed=bool(meta))
     say(_opening(run))
     return run
+
+
+def _remark(training: MindRecordSet, validation: tuple[MindRecordSet, GroundTruth] | None) -> str:
+    """What stands beside the numbers of evaluations; empty where they look at other images."""
+    if validation and is_training_data(training.anno_path, validation[0].anno_path):
+        return ON_TRAINING
+    return ""
 
 
 def _load_pretrained(network: nn.Cell, config: Config, say: Callable[[str], None]) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.messages import short_list
 from ..checkpoints.meta import images_of_step
-from ..data.validation_part import ON_TRAINING
 from ..dataset import images_per_step
 from ..model_utils.config import Config
 from ..model_utils.device_adapter import most_memory
@@ -76,16 +75,14 @@ def run_recorder(
     return recorder
 
 
-def run_best(
-    config: Config, meta: Mapping[str, Any], *, on_training: bool = False
-) -> BestMetric | None:
+def run_best(config: Config, meta: Mapping[str, Any], *, remark: str = "") -> BestMetric | None:
     """Return what says which weights are the best; None where there is no number for it.
 
     Args:
         config: uses best_metric, early_stopping, early_stopping_delta, eval_interval, report and
             eval_losses.
         meta: of the checkpoint that the run goes on from; empty at its beginning.
-        on_training: evaluations look at the training images.
+        remark: on the numbers of evaluations.
 
     Raises:
         UserError: the run has no such number.
@@ -107,7 +104,7 @@ def run_best(
         patience=config.early_stopping,
         delta=config.early_stopping_delta,
         state=meta.get("best"),
-        remark=ON_TRAINING if on_training and config.best_metric not in NUMBERS_OF_TRAINING else "",
+        remark="" if config.best_metric in NUMBERS_OF_TRAINING else remark,
     )
 
 
