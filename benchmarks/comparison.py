@@ -29,12 +29,12 @@ def measure(task: str, work: Workload, more: tuple[Program, ...] = ()) -> dict[s
     report: dict[str, Any] = {"machine": machine(options.threads), "programs": {}}
     product = MatrixProduct()
     with contextlib.ExitStack() as stack:
-        if options.peer:
-            work.checkpoint()  # the weights that both programs get
+        peers = work.peers(task)
+        if peers:
+            work.checkpoint()  # the weights that all programs get
         own = stack.enter_context(work.mindspore(task))
         programs = [own, *more]
-        if options.peer:
-            programs.append(stack.enter_context(work.torchvision(task)))
+        programs += [stack.enter_context(start()) for start in peers.values()]
         seconds = take_turns(
             programs, warmup=options.warmup, repeats=options.repeats, between=product.measure
         )
@@ -46,7 +46,7 @@ def measure(task: str, work: Workload, more: tuple[Program, ...] = ()) -> dict[s
                 "memory": program.ask("memory"),
             }
         report["matrix_product_gflops"] = summary(product.speeds)
-        report["ratios"] = _ratios(seconds, options.peer)
+        report["ratios"] = _ratios(seconds, tuple(peers))
         print_programs(task, work, report)
         report["model_zoo"] = model_zoo_factor(task, work, report)
         if options.parts:
@@ -56,13 +56,14 @@ def measure(task: str, work: Workload, more: tuple[Program, ...] = ()) -> dict[s
     return report
 
 
-def _ratios(seconds: dict[str, list[float]], peer: str | None) -> dict[str, Any]:
-    """Throughput of every program relative to the peer's, or to MindSpore's without a peer."""
-    base = peer or "MindSpore"
+def _ratios(seconds: dict[str, list[float]], peers: tuple[str, ...]) -> dict[str, Any]:
+    """Throughput of our programs relative to each peer's, or to MindSpore's without a peer."""
+    bases = peers or ("MindSpore",)
     return {
         f"{name} / {base}": ratio(values, seconds[base])
+        for base in bases
         for name, values in seconds.items()
-        if name != base
+        if name not in bases
     }
 
 

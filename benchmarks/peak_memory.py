@@ -8,6 +8,7 @@ its resident memory, Python and libraries included. See benchmarks/README.md.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks import common
@@ -29,13 +30,13 @@ def main(argv: Sequence[str]) -> int:
     common.limit_threads(options.threads)
     report: dict[str, Any] = {"machine": common.machine(options.threads), "programs": []}
     with open_workload(options, rest) as work:
-        starts = {"MindSpore": work.mindspore}
-        if options.peer:
-            work.checkpoint()  # the weights that both programs get
-            starts["torchvision"] = work.torchvision
+        peers = {task: work.peers(task) for task in options.tasks}
+        if any(peers.values()):
+            work.checkpoint()  # the weights that all programs get
         for task in options.tasks:
+            starts = {"MindSpore": partial(work.mindspore, task), **peers[task]}
             for name, start in starts.items():
-                with start(task) as program:
+                with start() as program:
                     row = {"task": task, "program": name, **watch(program, options)}
                 report["programs"].append(row)
                 print(f"{task}, {name}: done", flush=True)

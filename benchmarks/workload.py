@@ -8,10 +8,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peer_options import (
+    OPENVINO_MODELS,
+    OPENVINO_PRECISIONS,
+    add_peer_options,
+    openvino_name,
+    torchvision_name,
+)
 from benchmarks.turns import Program
 from src.base.errors import UserError
 from src.checkpoints.families import FAMILIES, TORCHVISION
@@ -53,13 +61,7 @@ def add_workload_options(parser: argparse.ArgumentParser, *, peer: bool = True) 
     add("--boxes", type=int, default=10, help="ground-truth boxes of an image")
     add("--timeout", type=float, default=3600.0, help="seconds that a program may take to answer")
     if peer:
-        add("--peer", choices=["torchvision"], help="measure this program too, in turns")
-        add(
-            "--peer_python",
-            metavar="FILE",
-            default=sys.executable,
-            help="interpreter of the environment that has it",
-        )
+        add_peer_options(parser)
 
 
 def make_config(options: argparse.Namespace, rest: Sequence[str]) -> Config:
@@ -123,13 +125,37 @@ class Workload:
             name, sys.executable, "mindspore_worker", self.job(task, **more), environment
         )
 
-    def torchvision(self, task: str) -> Program:
-        """Start torchvision's program, with the same weights."""
+    def peers(self, task: str) -> dict[str, Callable[[], Program]]:
+        """Return the programs that the options ask for: name -> what starts it.
+
+        Raises:
+            UserError: one of them cannot do the task.
+        """
+        chosen, starts = self.options.peer, {}
+        if "torchvision" in chosen:
+            for mode in self.options.peer_mode:
+                starts[torchvision_name(mode)] = partial(self.torchvision, task, mode)
+        if "openvino" in chosen:
+            if task != "inference":
+                raise UserError(f"--peer openvino: runs inference only, not {task}")
+            for model in OPENVINO_MODELS:
+                for precision in OPENVINO_PRECISIONS:
+                    name = openvino_name(model, precision)
+                    starts[name] = partial(self.openvino, model, precision)
+        return starts
+
+    def torchvision(self, task: str, mode: tuple[str, ...] = ()) -> Program:
+        """Start torchvision's program, with the same weights.
+
+        Args:
+            mode: its settings.
+        """
         if self.options.setting != "torchvision":
             raise UserError("--peer torchvision: needs --setting torchvision, to be the same work")
         own, config = self.options, self.config
         job = {
             "task": task,
+            "mode": list(mode),
             "device": own.device_target,
             "weights": str(self._torchvision_weights()),
             "height": own.height,
@@ -150,11 +176,48 @@ class Workload:
                 "detections": config.test_max_per_img,
             },
         }
-        return self._start("torchvision", own.peer_python, "torchvision_worker", job)
+        name = torchvision_name(mode)
+        return self._start(name, own.peer_python, "torchvision_worker", job)
 
     def onnxruntime(self) -> Program:
         """Export the network as ONNX with export.py and start onnxruntime's program on it."""
-        own, model = self.options, self.folder / "detector.onnx"
+        job = self._onnx_job(self._own_onnx())
+        return self._start("onnxruntime", sys.executable, "onnxruntime_worker", job)
+
+    def openvino(self, model: str, precision: str) -> Program:
+        """Export a network as ONNX and start OpenVINO's program on it.
+
+        Args:
+            model: "own", or "torchvision" for its network with the same weights.
+            precision: "f32", or "" for the one that OpenVINO takes by itself.
+        """
+        path = self._own_onnx() if model == "own" else self._torchvision_onnx()
+        job = {**self._onnx_job(path), "kind": model, "precision": precision}
+        name = openvino_name(model, precision)
+        return self._start(name, self.options.peer_python, "openvino_worker", job)
+
+    def _onnx_job(self, model: Path) -> dict[str, Any]:
+        own = self.options
+        return {
+            "model": str(model),
+            "threads": own.threads,
+            "seed": own.seed,
+            "height": own.height,
+            "width": own.width,
+            "batch": own.batch,
+        }
+
+    def _torchvision_onnx(self) -> Path:
+        path = self.folder / "torchvision.onnx"
+        if not path.exists():
+            with self.torchvision("inference") as program:
+                program.ask("export", path=str(path))
+        return path
+
+    def _own_onnx(self) -> Path:
+        model = self.folder / "detector.onnx"
+        if model.exists():
+            return model
         self._run(
             "export.py",
             "--config_path",
@@ -168,15 +231,7 @@ class Workload:
             "--check",
             "False",
         )
-        job = {
-            "model": str(model),
-            "threads": own.threads,
-            "seed": own.seed,
-            "height": own.height,
-            "width": own.width,
-            "batch": own.batch,
-        }
-        return self._start("onnxruntime", sys.executable, "onnxruntime_worker", job)
+        return model
 
     def checkpoint(self) -> str:
         """Return the checkpoint: the user's, or one of random weights that is written now."""

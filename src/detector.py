@@ -40,7 +40,8 @@ from .images.views import views_of
 from .model_utils.config import Config
 from .model_utils.configuration.class_weights import class_weights
 from .model_utils.configuration.derived import resolved
-from .model_utils.device_adapter import compute_dtype, cpu_library, nms_kind, roi_align_kind
+from .model_utils.cpu_operators import cpu_library
+from .model_utils.device_adapter import compute_dtype, nms_kind, roi_align_kind
 from .native.operators import use_native_operators
 from .processes.ranks import SharedCount, SumOverRanks
 from .weights.opening import open_weights

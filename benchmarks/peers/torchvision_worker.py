@@ -5,8 +5,13 @@ The network is that of `fasterrcnn_resnet50_fpn(trainable_backbone_layers=3)` wi
 weights (frozen BatchNorm; the stem and the first stage fixed), put together by hand because without
 weights torchvision would train everything. Weights come from the job's .safetensors file. Inputs
 are normalised and have the canvas's size already: torchvision's own resizing is off.
+
+The job's mode: channels_last (of weights, and with them of feature maps), bf16 (autocast of the
+forward pass), compile (torch.compile of backbone, neck and heads: proposals and sampling have
+shapes that follow from the data).
 """
 
+import contextlib
 import os
 import time
 
@@ -15,6 +20,7 @@ from benchmarks.peers.inputs import make_boxes, make_images, read_safetensors
 from benchmarks.peers.protocol import memory, seconds_of, serve
 
 _TRAINED_STAGES = 3
+_ONNX_OPSET = 16
 
 
 class Task:
@@ -31,7 +37,7 @@ class Task:
         self.device = torch.device("cuda" if job["device"] == "GPU" else "cpu")
         imported = time.perf_counter()
         torch.manual_seed(job["seed"])
-        self.network = self._build()
+        self.network = self._in_mode(self._build())
         self.images = [
             torch.from_numpy(image).to(self.device)
             for image in make_images(job["batch"], job["height"], job["width"], job["seed"])
@@ -69,6 +75,25 @@ class Task:
         network.load_state_dict(tensors)
         return network.to(self.device)
 
+    def _in_mode(self, network):
+        """The network with the settings of the job's mode."""
+        mode, torch = self.job["mode"], self.torch
+        if "channels_last" in mode:
+            network = network.to(memory_format=torch.channels_last)
+        if "compile" in mode:
+            heads = network.roi_heads
+            network.backbone = torch.compile(network.backbone)
+            network.rpn.head = torch.compile(network.rpn.head)
+            heads.box_head = torch.compile(heads.box_head)
+            heads.box_predictor = torch.compile(heads.box_predictor)
+        return network
+
+    def precision(self):
+        """A context in which the network computes as the mode says."""
+        if "bf16" not in self.job["mode"]:
+            return contextlib.nullcontext()
+        return self.torch.autocast(self.device.type, dtype=self.torch.bfloat16)
+
     def run(self, count):
         """Do the work `count` times; return the seconds of each."""
         return seconds_of(self._work_to_its_end, count)
@@ -86,6 +111,7 @@ class Task:
                 "torchvision": self.torchvision.__version__,
             },
             "threads": self.torch.get_num_threads(),
+            "mode": self.job["mode"],
             "processors": len(os.sched_getaffinity(0)),
             "starting": self.starting,
             **self.outcome(),
@@ -121,7 +147,8 @@ class Training(Task):
 
     def work(self):
         """One step; the losses are read, as a training loop does."""
-        losses = self.network(self.images, self.targets)
+        with self.precision():
+            losses = self.network(self.images, self.targets)
         self.optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()
         self.optimizer.step()
@@ -150,14 +177,21 @@ class Inference(Task):
 
     def work(self):
         """One batch."""
-        with self.torch.inference_mode():
+        with self.torch.inference_mode(), self.precision():
             self.found = self.network(self.images)
+
+    def export(self, path):
+        """Write the network for these images as an ONNX file."""
+        with self.torch.inference_mode():
+            self.torch.onnx.export(
+                self.network, (self.images,), path, opset_version=_ONNX_OPSET, dynamo=False
+            )
 
     def outcome(self):
         """Proposals and detections of each image, and what entered the last NMS of all images."""
         if self.logits is None:
             return {}
-        scores = self.logits.softmax(-1)[:, 1:]
+        scores = self.logits.float().softmax(-1)[:, 1:]
         return {
             "proposals": self.proposals,
             "candidates": int((scores > self.job["counts"]["score_threshold"]).sum()),

@@ -15,7 +15,8 @@ class Conv2d(nn.Conv2d):
 
     Attributes:
         own: computes x, weight, bias, cells -> result in its place, without the work behind the own
-            canvas; its result is zero there. None: nothing does.
+            canvas; its result is zero there. None: nothing does. It may have a Cell `with_relu`,
+            which also adds a shortcut if it says `adds_shortcut`.
         zero_behind: what otherwise writes the zeros into its input.
     """
 
@@ -34,6 +35,26 @@ class Conv2d(nn.Conv2d):
         """
         return self.convolve(x, self.weight, self.bias if self.has_bias else None, cells)
 
+    def activate(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        cells: Cells = None,
+        shortcut: Tensor | None = None,
+    ) -> Tensor:
+        """Return relu(convolve(...) + shortcut), in one pass over the memory where something can.
+
+        Args:
+            x, weight, bias, cells: as for `convolve`.
+            shortcut: of the result's shape; None: zeros.
+        """
+        own = self.own.with_relu if self.own is not None else None
+        if own is not None and (shortcut is None or own.adds_shortcut):
+            return own(x, weight, bias, cells, shortcut)
+        result = self.convolve(x, weight, bias, cells)
+        return ops.relu(result if shortcut is None else result + shortcut)
+
     def convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, cells: Cells = None
     ) -> Tensor:
@@ -45,7 +66,7 @@ class Conv2d(nn.Conv2d):
             bias: (out,); None: zeros.
         """
         if self.own is not None:
-            return self.own(x, weight, bias, cells)
+            return self.own(x, weight, bias, cells, None)
         if cells is not None and self.has_window:
             x = self.zero_behind(x, cells)
         output = self.conv2d(x, weight)
@@ -89,6 +110,9 @@ class Dense(nn.Cell):
     Args:
         in_channels, out_channels: numbers an example before and after the layer.
         init: of the weight; Xavier (uniform) unless given. The bias begins at zero.
+
+    Attributes:
+        own: computes x, weight, bias -> result in its place. None: nothing does.
     """
 
     def __init__(
@@ -99,6 +123,7 @@ class Dense(nn.Cell):
         self.weight = Parameter(initializer(init or XavierUniform(), shape, ms.float32))
         self.bias = Parameter(initializer("zeros", (out_channels,), ms.float32))
         self.matmul = ops.MatMul()  # ops.matmul's gradient transposes by copying
+        self.own: nn.Cell | None = None
 
     def construct(self, x: Tensor) -> Tensor:
         """Return (N, out) of the dtype of `x`.
@@ -106,6 +131,8 @@ class Dense(nn.Cell):
         Args:
             x: (N, in).
         """
+        if self.own is not None:
+            return self.own(x, self.weight, self.bias)
         weight = ops.cast(self.weight, x.dtype)
         return ops.bias_add(self.matmul(x, weight), ops.cast(self.bias, x.dtype))
 

@@ -31,6 +31,27 @@ def conv_norm(conv: Conv2d, norm: nn.Cell, x: Tensor, folds: bool, cells: Cells 
     return conv.convolve(x, weight, bias, cells)
 
 
+def conv_norm_relu(
+    conv: Conv2d,
+    norm: nn.Cell,
+    x: Tensor,
+    folds: bool,
+    cells: Cells = None,
+    shortcut: Tensor | None = None,
+) -> Tensor:
+    """Return relu(conv_norm(...) + shortcut).
+
+    Args:
+        conv, norm, x, folds, cells: see `conv_norm`.
+        shortcut: of the result's shape; None: zeros.
+    """
+    if folds:
+        weight, bias = norm.fold_into(conv.weight)
+        return conv.activate(x, weight, bias, cells, shortcut)
+    result = conv_norm(conv, norm, x, folds, cells)
+    return ops.relu(result if shortcut is None else result + shortcut)
+
+
 def strided(cells: Cells, stride: tuple[int, int]) -> Cells:
     """Return the cells behind a convolution.
 
@@ -69,11 +90,12 @@ class ResidualBlock(nn.Cell):
             self.conv_down_sample = conv2d(in_channels, out_channels, 1, stride)
             self.bn_down_sample = norm_layer(norm, out_channels, eps)
 
-    def convolve(self, x: Tensor, cells: Cells) -> Tensor:
-        """Return what the convolutions make of `x`, (B, out, H / stride, W / stride).
+    def convolve(self, x: Tensor, shortcut: Tensor, cells: Cells) -> Tensor:
+        """Return relu(what the convolutions make of `x` + shortcut), (B, out, H / stride, ...).
 
         Args:
             x, cells: see `construct`.
+            shortcut: of the result's shape.
         """
         raise NotImplementedError
 
@@ -84,10 +106,10 @@ class ResidualBlock(nn.Cell):
             x: (B, in, H, W).
             cells: of `x`.
         """
-        out = self.convolve(x, cells)
+        past = x
         if self.has_projection:
-            x = conv_norm(self.conv_down_sample, self.bn_down_sample, x, self.folds, cells)
-        return ops.relu(out + x)
+            past = conv_norm(self.conv_down_sample, self.bn_down_sample, x, self.folds, cells)
+        return self.convolve(x, past, cells)
 
 
 class BasicBlock(ResidualBlock):
@@ -115,15 +137,15 @@ class BasicBlock(ResidualBlock):
         self.bn2 = norm_layer(norm, out_channels, eps)
         self.project(in_channels, out_channels, stride, norm, eps)
 
-    def convolve(self, x: Tensor, cells: Cells) -> Tensor:
+    def convolve(self, x: Tensor, shortcut: Tensor, cells: Cells) -> Tensor:
         """See `ResidualBlock.convolve`.
 
         Args:
-            x, cells: see there.
+            x, shortcut, cells: see there.
         """
         outer = strided(cells, self.conv1.stride)
-        out = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds, cells))
-        return conv_norm(self.conv2, self.bn2, out, self.folds, outer)
+        out = conv_norm_relu(self.conv1, self.bn1, x, self.folds, cells)
+        return conv_norm_relu(self.conv2, self.bn2, out, self.folds, outer, shortcut)
 
 
 class Bottleneck(ResidualBlock):
@@ -167,17 +189,17 @@ class Bottleneck(ResidualBlock):
         """
         return 1, stride
 
-    def convolve(self, x: Tensor, cells: Cells) -> Tensor:
+    def convolve(self, x: Tensor, shortcut: Tensor, cells: Cells) -> Tensor:
         """See `ResidualBlock.convolve`.
 
         Args:
-            x, cells: see there.
+            x, shortcut, cells: see there.
         """
         inner = strided(cells, self.conv1.stride)
         outer = strided(inner, self.conv2.stride)
-        out = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds, cells))
-        out = ops.relu(conv_norm(self.conv2, self.bn2, out, self.folds, inner))
-        return conv_norm(self.conv3, self.bn3, out, self.folds, outer)
+        out = conv_norm_relu(self.conv1, self.bn1, x, self.folds, cells)
+        out = conv_norm_relu(self.conv2, self.bn2, out, self.folds, inner)
+        return conv_norm_relu(self.conv3, self.bn3, out, self.folds, outer, shortcut)
 
 
 class Stage(nn.SequentialCell):
@@ -265,7 +287,7 @@ class ResNetFea(nn.Cell):
         """
         halves = halved(own)
         c2_cells, c3_cells, c4_cells, _, _ = pyramid_cells(own)
-        x = ops.relu(conv_norm(self.conv1, self.bn1, x, self.folds, own))
+        x = conv_norm_relu(self.conv1, self.bn1, x, self.folds, own)
         x = self.zero_behind(x, halves)
         if self.symmetric_pool:
             x = _pad_top_left(x)

@@ -2,8 +2,13 @@
 """The file that a name in an annotation file means, on whichever system it was written."""
 
 import os
+import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
+
+# Names that mean the same path in every way of writing them: no part begins with a dot or is empty.
+_PLAIN_NAME = re.compile(r"(?:[\w-][\w. -]*/)*[\w-][\w. -]*", re.ASCII)
 
 
 def one_form(text: str) -> str:
@@ -39,6 +44,17 @@ def find_image(folder: str, name: str) -> str:
             step = os.path.join(found, _entries(found).get(one_form(part), part))
         found = step
     return os.path.abspath(found)
+
+
+def find_images(folder: str, names: Iterable[str]) -> list[str]:
+    """Return the absolute paths of many images, as `find_image` does.
+
+    Args:
+        folder: what the names are relative to.
+        names: as the annotation file has them.
+    """
+    root, plain = os.path.join(os.path.abspath(folder), ""), _PLAIN_NAME.fullmatch
+    return [root + name if plain(name) else find_image(folder, name) for name in names]
 
 
 def _exists(path: str) -> bool:

@@ -9,7 +9,7 @@ from ..base.digests import file_digest
 from ..base.errors import UserError
 from ..base.foreign_files import open_regular, read_bounded
 
-_LARGEST_FILE = 1 << 33  # bytes; COCO's own are half a gigabyte
+LARGEST_FILE = 1 << 33  # bytes; COCO's own are half a gigabyte
 _HEAD = 1 << 12  # bytes
 LONGEST_ROW = 1 << 20  # characters: some 25,000 boxes
 
@@ -27,7 +27,7 @@ def read_text(path: str) -> str:
         with open_regular(path) as file:
             if b"\0" in file.read(_HEAD):  # before gigabytes of it are taken into memory
                 raise UserError(f"annotation file {path} is not text; give the JSON file itself")
-        return read_bounded(path, _LARGEST_FILE).decode("utf-8-sig")
+        return read_bounded(path, LARGEST_FILE).decode("utf-8-sig")
 
 
 def annotation_digest(path: str) -> str:

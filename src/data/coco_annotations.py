@@ -6,14 +6,17 @@ clipped to the real size.
 """
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from ..base.errors import UserError
 from ..base.file_names import one_form
 from ..base.messages import short, short_list
 from .coco_file import CocoFile, Id, ListedImage
-from .record_builder import RecordBuilder, Row
+from .record_builder import RecordBuilder, Row, Rows
 from .records import AnnotationReport, ImageRecord
+from .row_table import RowTable
 
 _MOST_COMPARED, _LONGEST_COMPARED = 2000, 100  # names and their letters, in search of a like one
 _LIKELY = 0.8  # as like as names of one class are, where one of two must be meant
@@ -50,7 +53,7 @@ def read_coco(
         UserError: the file is missing, broken, contradicts itself, lacks a class, or leaves
             nothing usable.
     """
-    file = CocoFile.read(str(anno_path), unannotated=not to_learn)
+    file = CocoFile.read(str(anno_path), unannotated=not to_learn, compact=True)
     return records_of(
         file, image_dir, class_names, keep_empty=keep_empty, max_boxes=max_boxes, to_learn=to_learn
     )
@@ -91,8 +94,8 @@ def records_of(
     builder = RecordBuilder(
         report, image_dir, keep_empty=keep_empty, max_boxes=max_boxes, corners=corners
     )
-    for image_id, image in images.items():
-        builder.add(image_id, image.file_name, rows.get(image_id, []), image.stated_size)
+    for (image_id, image), own in zip(images.items(), rows, strict=True):
+        builder.add(image_id, image.file_name, own, image.stated_size)
     return builder.finish(), report
 
 
@@ -153,11 +156,11 @@ def _rows_by_image(
     labels: Mapping[Id, int],
     report: AnnotationReport,
     skips_broken: bool,
-) -> dict[Id, list[Row]]:
-    """Image id -> rows."""
-    rows: dict[Id, list[Row]] = {}
-    known = 0
-    for position, annotation in enumerate(file.annotations):
+) -> Iterator[Rows]:
+    """The rows of each of the images."""
+    table = RowTable(file.annotations, images, labels)
+    known = int(table.taken.sum())
+    for position in np.flatnonzero(~table.taken).tolist():
         try:
             image_id, category_id, row = _entry(file, position, labels)
         except UserError as error:
@@ -174,12 +177,12 @@ def _rows_by_image(
         if label == 0:
             report.add("other_class", f"category_id {short(category_id)}")
             continue
-        rows.setdefault(image_id, []).append(row)
-        if annotation.get("ignore") and not row[5]:
+        table.add(image_id, position, row)
+        if file.annotations[position].get("ignore") and not row[5]:
             report.add("ignore", f"annotations[{position}] on {images[image_id].file_name}")
     if not known and len(file.annotations) > report.counts.get("broken_row", 0):
         raise _no_image_in_common(file, next(iter(images)))
-    return rows
+    return table.by_image()
 
 
 def _entry(file: CocoFile, position: int, labels: Mapping[Id, int]) -> tuple[Id, Id, Row]:

@@ -15,12 +15,11 @@ from ..base.errors import UserError
 from ..base.file_names import one_form
 from ..base.json_numbers import identifier
 from ..base.messages import short
-from .annotation_files import read_text
-from .record_builder import Row
+from .annotation_files import LARGEST_FILE, read_text
+from .annotation_table import NUMBERS, AnnotationTable, Entry
+from .coco_stream import stream_coco
+from .record_builder import Id, Row
 
-Id = int | str
-Entry = dict[str, Any]
-_NUMBERS = {int, float}  # as JSON is read; True is no number
 _LISTS = ("images", "annotations", "categories")
 _IDS = {"images": ("id",), "categories": ("id",), "annotations": ("image_id", "category_id")}
 
@@ -53,25 +52,28 @@ class CocoFile:
 
     path: str
     images: list[Entry]
-    annotations: list[Entry]
+    annotations: Sequence[Entry]
     categories: list[Entry]
     lists_classes: bool = True
     naming: str = 'needs {{"id": ..., "name": "{}"}} there, too'
     findings: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
-    def read(cls, path: str, *, unannotated: bool = False) -> "CocoFile":
+    def read(cls, path: str, *, unannotated: bool = False, compact: bool = False) -> "CocoFile":
         """Read a file.
 
         Args:
             path: the JSON file.
             unannotated: take a file without `annotations`, as test sets have, for one with an empty
                 list.
+            compact: keep only what records are made of, in a tenth of the memory.
 
         Raises:
             UserError: it is missing, not UTF-8, not JSON, or something else.
         """
-        content = _read_object(path)
+        content = stream_coco(path, LARGEST_FILE) if compact else None
+        if content is None:
+            content = _read_object(path)
         if unannotated:
             content.setdefault("annotations", [])
         for key in _LISTS:
@@ -82,7 +84,7 @@ class CocoFile:
 
     def content(self) -> dict[str, list[Entry]]:
         """Return the three lists by their names."""
-        return {key: getattr(self, key) for key in _LISTS}
+        return {key: list(getattr(self, key)) for key in _LISTS}
 
     def where(self, key: str, position: int) -> str:
         """Return how errors call an entry.
@@ -185,7 +187,7 @@ class CocoFile:
         """
         annotation = self.annotations[position]
         box = annotation.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not _NUMBERS.issuperset(map(type, box)):
+        if not isinstance(box, list) or len(box) != 4 or not NUMBERS.issuperset(map(type, box)):
             raise UserError(
                 f"{self.where('annotations', position)} has bbox {short(box)}; it must be four "
                 "numbers [x, y, w, h]"
@@ -329,6 +331,8 @@ def _require_objects(content: dict[str, Any], key: str, path: str) -> None:
             "annotations and categories"
         )
     entries = content[key]
+    if isinstance(entries, AnnotationTable):
+        return
     if not isinstance(entries, list):
         raise UserError(
             f"annotation file {path}: '{key}' is a {type(entries).__name__}, not a list"

@@ -55,9 +55,10 @@ class ClassMembers:
     def __init__(self, records: Sequence[ImageRecord]) -> None:
         self.num_images = len(records)
         none = np.empty(0, np.int64)
-        labels = np.concatenate([none, *(record.labels for record in records)])
-        crowd = np.concatenate([none, *(record.crowd for record in records)]).astype(bool)
-        pictures = np.repeat(np.arange(len(records)), [len(record.labels) for record in records])
+        columns = [(record.labels, record.crowd) for record in records]
+        labels = np.concatenate([none, *(own for own, _ in columns)])
+        crowd = np.concatenate([none, *(own for _, own in columns)]).astype(bool)
+        pictures = np.repeat(np.arange(len(records)), [len(own) for own, _ in columns])
         pairs = np.unique(labels[~crowd] * len(records) + pictures[~crowd])
         self.labels, self.pictures = np.divmod(pairs, max(len(records), 1))
 

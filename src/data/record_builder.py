@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +12,36 @@ from ..base.messages import short
 from .annotation_clues import WritingClues
 from .records import AnnotationReport, ImageRecord, clean_boxes, limit_boxes
 
+Id = int | str
 Row = tuple[float, float, float, float, int, bool]  # x1, y1, x2, y2, label, crowd
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Boxes of an image, not checked yet.
+
+    Attributes:
+        corners: (N, 4) float64 xyxy in pixels.
+        labels: (N,) int32, 1..C.
+        crowd: (N,) bool.
+    """
+
+    corners: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Rows":
+        """Return rows as arrays.
+
+        Args:
+            rows: one a box.
+        """
+        return cls(
+            corners=np.array([row[:4] for row in rows], np.float64).reshape(-1, 4),
+            labels=np.array([row[4] for row in rows], np.int32),
+            crowd=np.array([row[5] for row in rows], bool),
+        )
 
 
 class RecordBuilder:
@@ -39,34 +69,30 @@ class RecordBuilder:
         self._root = os.path.join(os.path.abspath(image_dir), "")
         self._records: list[ImageRecord] = []
         self._clues = WritingClues(report, corners=corners)
-        self._ids: dict[str, int | str] = {}  # path -> first id
+        self._ids: dict[str, Id] = {}  # path -> first id
 
     def add(
-        self,
-        image_id: int | str,
-        file_name: str,
-        rows: Sequence[Row],
-        stated_size: tuple[int, int] | None = None,
+        self, image_id: Id, file_name: str, rows: Rows, stated_size: tuple[int, int] | None = None
     ) -> None:
         """Add an image with all its boxes.
 
         Args:
             image_id: the id in the annotation file.
             file_name: as it is written there, folders included.
-            rows: its boxes as corners in pixels, not checked yet, with label and crowd flag.
+            rows: its boxes.
             stated_size: (height, width) that the file gives, pixels; None where it gives none.
         """
         record = ImageRecord(
             image_id=image_id,
             file_name=file_name,
             image_path=find_image(self._image_dir, file_name),
-            boxes=np.array([row[:4] for row in rows], np.float64).reshape(-1, 4),
-            labels=np.array([row[4] for row in rows], np.int32),
-            crowd=np.array([row[5] for row in rows], bool),
+            boxes=rows.corners,
+            labels=rows.labels,
+            crowd=rows.crowd,
             stated_size=stated_size,
         )
         self._look_at_path(record)
-        self._report.num_read += len(rows)
+        self._report.num_read += len(rows.labels)
         cleaned = clean_boxes(record, self._report)
         self._clues.look(record, cleaned)
         if cleaned.is_empty and not self._keep_empty:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.file_names import find_image
+from ..base.file_names import find_images
 from ..base.files import write_json
 from ..base.foreign_files import read_json
 from ..base.messages import counted, short
@@ -19,6 +19,7 @@ from ..base.one_at_a_time import beside
 from .record_index import FINGERPRINT, current_fingerprint, find_file_damage, read_index
 from .records import AnnotationReport, ImageRecord
 from .source import DataSource
+from .stored_records import StoredRecords
 
 _LARGEST_MARK = 1 << 16  # bytes
 
@@ -45,7 +46,7 @@ class MindRecordSet:
     files: tuple[str, ...]
     fingerprint: str
     image_ids: tuple[int | str, ...]
-    records: tuple[ImageRecord, ...]
+    records: Sequence[ImageRecord] = field(repr=False)
     sizes: np.ndarray = field(repr=False)
     checksums: np.ndarray = field(repr=False)
     class_names: tuple[str, ...]
@@ -172,7 +173,7 @@ def open_set(
     if index["content"] != content:
         return None, f"{source.anno_path} has changed since its records were made", False
     made_from = index["made_from"]
-    current = stat_images([find_image(source.image_dir, name) for name in made_from])
+    current = stat_images(find_images(source.image_dir, made_from))
     changed = np.flatnonzero((current != index["source_stats"]).any(axis=1))
     # Records hold all of their images: they may have been brought here without them.
     if changed.size and (current[:, 0] >= 0).any():
@@ -232,26 +233,12 @@ def forget_damage(folder: str) -> None:
 
 
 def _make_set(folder: str, image_dir: str, anno_path: str, index: dict[str, Any]) -> MindRecordSet:
-    offsets = index["offsets"]
-    records = tuple(
-        ImageRecord(
-            image_id=image_id,
-            file_name=name,
-            image_path=find_image(image_dir, name),
-            boxes=index["boxes"][offsets[i] : offsets[i + 1]],
-            labels=index["labels"][offsets[i] : offsets[i + 1]],
-            crowd=index["crowd"][offsets[i] : offsets[i + 1]],
-        )
-        for i, (image_id, name) in enumerate(
-            zip(index["image_ids"], index["file_names"], strict=True)
-        )
-    )
     return MindRecordSet(
         path=folder,
         files=tuple(os.path.join(folder, n) for n in index["files"] if not n.endswith(".db")),
         fingerprint=index["fingerprint"],
         image_ids=tuple(index["image_ids"]),
-        records=records,
+        records=StoredRecords(image_dir, index),
         sizes=index["sizes"],
         checksums=index["checksums"],
         class_names=tuple(index["settings"]["class_names"]),

@@ -12,7 +12,7 @@ from ..base.json_numbers import whole_number
 from ..base.messages import one_line, short
 from .annotation_files import annotation_digest, read_rows
 from .formats.part import Annotations, Records
-from .record_builder import RecordBuilder, Row
+from .record_builder import RecordBuilder, Row, Rows
 from .records import AnnotationReport, ImageRecord
 
 _IMAGE_SUFFIXES = (
@@ -136,7 +136,7 @@ def read_txt(
         report, image_dir, keep_empty=keep_empty, max_boxes=max_boxes, corners=True
     )
     for image_id, (name, (_, boxes)) in zip(ids, rows.items(), strict=True):
-        builder.add(image_id, name, boxes)
+        builder.add(image_id, name, Rows.of(boxes))
     return builder.finish(), report
 
 

@@ -1,28 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """COCO results -> the twelve COCO numbers. Without MindSpore."""
 
-import contextlib
-import io
 import math
 import numbers
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..base.errors import UserError
+from ..base.memory import collection_paused
 from ..data.coco_file import Entry, Id
+from .coco_library import CocoArrays, judge, mean_of_known
 from .ground_truth import absent_classes_note, category_ids_of, known_ids, load_ground_truth
-
-if TYPE_CHECKING:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
 
 AP, AP50 = 0, 1  # where they stand among the twelve numbers
 COCO_MAX_DETECTIONS = 100  # of a class in an image that count in COCO's table
+_FLOAT = {float}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,7 @@ def evaluate_results(
     name: str | None = None,
     max_detections: int = COCO_MAX_DETECTIONS,
 ) -> CocoSummary:
-    """Compare results with the ground truth through pycocotools.
+    """Compare results with the ground truth, as COCO does.
 
     Args:
         source: annotation file, or its content as a dict. Left as it is.
@@ -143,35 +140,33 @@ def evaluate_results(
     name = name or ("annotations" if isinstance(source, Mapping) else str(source))
     category_ids = category_ids_of(data, class_names, name)
     wanted = _evaluated_images(data, image_ids, name)
-    # pycocotools sorts ids and holds them in numpy arrays, so mixed and string ids would break it:
+    # COCO's libraries sort ids and hold them in arrays, so mixed and string ids would break them:
     # inside, the id of an image or a category is its position.
     position = {image_id: index for index, image_id in enumerate(wanted, start=1)}
     category = {id_: label for label, id_ in enumerate(category_ids, start=1) if id_ is not None}
-    truth = _index(data["annotations"], position, category, with_score=False)
-    found = _index(results, position, category, with_score=True)
     counted = max(max_detections, COCO_MAX_DETECTIONS)
-    evaluation = _run_pycocotools(truth, found, position, len(category_ids), counted)
-    stats, lines = _summarize(evaluation, counted)
+    with collection_paused():
+        truth = _index(data["annotations"], position, category, with_score=False)
+        found = _index(results, position, category, with_score=True)
+        arrays = judge(
+            truth,
+            found,
+            num_images=len(wanted),
+            num_classes=len(category_ids),
+            max_detections=(1, 10, COCO_MAX_DETECTIONS, counted),
+        )
+    stats, lines = _summarize(arrays, counted)
     notes = (
         None if truth else f"note: {name} has no box to judge by: no numbers",
         absent_classes_note(category_ids, class_names, name),
-        _counting_note(evaluation, found, counted),
+        _counting_note(arrays, found, counted),
     )
     return CocoSummary(
         stats=stats,
         lines=lines,
-        per_class=_per_class(evaluation, truth, found, class_names),
+        per_class=_per_class(arrays, truth, found, class_names),
         num_images=len(wanted),
-        evidence=Evidence(
-            image_ids=wanted,
-            class_names=class_names,
-            truth=truth,
-            found=found,
-            max_detections=counted,
-            precision=evaluation.eval["precision"][..., -1],
-            scores=evaluation.eval["scores"][..., -1],
-            recall=evaluation.eval["recall"][..., -1],
-        ),
+        evidence=Evidence(wanted, class_names, truth, found, counted, *arrays.of_most()),
         notes=tuple(filter(None, notes)),
     )
 
@@ -191,79 +186,44 @@ def _evaluated_images(
     return wanted
 
 
-def _run_pycocotools(
-    truth: list[Entry],
-    found: list[Entry],
-    position: Mapping[Id, int],
-    num_classes: int,
-    counted: int,
-) -> "COCOeval":
-    """Return the finished COCOeval."""
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        ground, detected = (_as_coco(part, position, num_classes) for part in (truth, found))
-        evaluation = COCOeval(ground, detected, "bbox")
-        evaluation.params.imgIds = sorted(position.values())
-        evaluation.params.catIds = list(range(1, num_classes + 1))
-        evaluation.params.maxDets = sorted({1, 10, COCO_MAX_DETECTIONS, counted})
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
-
-
-# (is it a precision, IoU threshold, area, most detections where it is not all that count)
-_TWELVE: tuple[tuple[bool, float | None, str, int | None], ...] = (
-    (True, None, "all", None),
-    (True, 0.5, "all", None),
-    (True, 0.75, "all", None),
-    (True, None, "small", None),
-    (True, None, "medium", None),
-    (True, None, "large", None),
-    (False, None, "all", 1),
-    (False, None, "all", 10),
-    (False, None, "all", None),
-    (False, None, "small", None),
-    (False, None, "medium", None),
-    (False, None, "large", None),
+# (which array, IoU threshold, size, most detections where it is not all that count)
+_TWELVE: tuple[tuple[str, float | None, str, int | None], ...] = (
+    ("precision", None, "all", None),
+    ("precision", 0.5, "all", None),
+    ("precision", 0.75, "all", None),
+    ("precision", None, "small", None),
+    ("precision", None, "medium", None),
+    ("precision", None, "large", None),
+    ("recall", None, "all", 1),
+    ("recall", None, "all", 10),
+    ("recall", None, "all", None),
+    ("recall", None, "small", None),
+    ("recall", None, "medium", None),
+    ("recall", None, "large", None),
 )
+_TITLES = {"precision": "Average Precision  (AP)", "recall": "Average Recall     (AR)"}
 
 
-def _summarize(evaluation: "COCOeval", counted: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def _summarize(arrays: CocoArrays, counted: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the twelve numbers and their lines, as pycocotools prints them.
 
     Its own `summarize` can do so for 100 detections an image only.
     """
     stats, lines = [], []
-    for is_precision, threshold, area, most in _TWELVE:
-        stats.append(_mean_of(evaluation, is_precision, threshold, area, most or counted))
-        title, kind = ("Average Precision", "(AP)") if is_precision else ("Average Recall", "(AR)")
+    for array, threshold, size, most in _TWELVE:
+        stats.append(arrays.mean(array, size, most or counted, threshold=threshold))
         overlap = "0.50:0.95" if threshold is None else f"{threshold:0.2f}"
         lines.append(
-            f" {title:<18} {kind} @[ IoU={overlap:<9} | area={area:>6s} | "
+            f" {_TITLES[array]} @[ IoU={overlap:<9} | area={size:>6s} | "
             f"maxDets={most or counted:>3d} ] = {stats[-1]:0.3f}"
         )
     return np.asarray(stats, np.float64), tuple(lines)
 
 
-def _mean_of(
-    evaluation: "COCOeval", is_precision: bool, threshold: float | None, area: str, most: int
-) -> float:
-    """Return a number of the table; -1 where nothing can be said."""
-    parameters = evaluation.params
-    # (IoU, recall, class, area, most detections), or without the recall
-    values = evaluation.eval["precision" if is_precision else "recall"]
-    values = values[..., parameters.areaRngLbl.index(area), parameters.maxDets.index(most)]
-    if threshold is not None:
-        values = values[np.isclose(parameters.iouThrs, threshold)]
-    values = values[values > -1]
-    return float(np.mean(values)) if values.size else -1.0
-
-
-def _counting_note(evaluation: "COCOeval", found: list[Entry], counted: int) -> str | None:
+def _counting_note(arrays: CocoArrays, found: list[Entry], counted: int) -> str | None:
     """What to say where the numbers are not COCO's, or leave out detections; None otherwise."""
     if counted > COCO_MAX_DETECTIONS:
-        ap = _mean_of(evaluation, True, None, "all", COCO_MAX_DETECTIONS)
+        ap = arrays.mean("precision", "all", COCO_MAX_DETECTIONS)
         return (
             f"note: up to {counted} detections of a class count in an image (test_max_per_img); "
             f"with COCO's own {COCO_MAX_DETECTIONS} AP is {ap:.3f}"
@@ -290,9 +250,8 @@ def _index(
     for entry in entries:
         if entry["image_id"] not in position or entry["category_id"] not in category:
             continue
-        found = [_finite(value) for value in entry["bbox"]]
-        bbox = [value for value in found if value is not None]
-        if len(found) != 4 or len(bbox) != 4:
+        bbox = _finite_box(entry["bbox"])
+        if bbox is None:
             continue
         item: Entry = {
             "id": len(chosen) + 1,
@@ -312,6 +271,15 @@ def _index(
     return chosen
 
 
+def _finite_box(values: Sequence[Any]) -> list[float] | None:
+    """Return four finite numbers as floats, None for anything else."""
+    if len(values) == 4 and _FLOAT.issuperset(map(type, values)):  # nearly always
+        return list(values) if all(map(math.isfinite, values)) else None
+    found = [_finite(value) for value in values]
+    bbox = [value for value in found if value is not None]
+    return bbox if len(found) == len(bbox) == 4 else None
+
+
 def _finite(value: object) -> float | None:
     """Return the number as a float, None for anything that is no finite number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -322,36 +290,18 @@ def _finite(value: object) -> float | None:
         return None
 
 
-def _as_coco(annotations: list[Entry], position: Mapping[Id, int], num_classes: int) -> "COCO":
-    """Return a pycocotools COCO object of entries from `_index`, which it adds keys to."""
-    from pycocotools.coco import COCO
-
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": index} for index in position.values()],
-        "categories": [{"id": label} for label in range(1, num_classes + 1)],
-        "annotations": annotations,
-    }
-    coco.createIndex()
-    return coco
-
-
 def _per_class(
-    evaluation: "COCOeval", truth: list[Entry], found: list[Entry], class_names: Sequence[str]
+    arrays: CocoArrays, truth: list[Entry], found: list[Entry], class_names: Sequence[str]
 ) -> tuple[ClassResult, ...]:
     """Return the rows of the per-class table."""
     # (IoU, recall, class, area, most detections) -> all areas, most detections
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
-
-    def mean(values: np.ndarray) -> float:
-        values = values[values > -1]
-        return float(values.mean()) if values.size else -1.0
+    precision = arrays.precision[:, :, :, 0, -1]
 
     boxes = Counter(item["category_id"] for item in truth if not item["iscrowd"])
     detections = Counter(item["category_id"] for item in found)
     rows = []
     for label, name in enumerate(class_names, start=1):
         of_class = precision[:, :, label - 1]
-        ap, ap50 = mean(of_class), mean(of_class[0])
+        ap, ap50 = mean_of_known(of_class), mean_of_known(of_class[0])
         rows.append(ClassResult(name, boxes[label], detections[label], ap, ap50))
     return tuple(rows)

@@ -28,7 +28,8 @@ from ..base.user_cache import user_cache
 from ..images.geometry import canvas_text
 from ..model_utils import local_adapter
 from ..model_utils.config import Config
-from ..model_utils.device_adapter import cpu_library, give_back_memory
+from ..model_utils.cpu_operators import cpu_library
+from ..model_utils.device_adapter import give_back_memory
 from .graph_entries import GraphEntry, names_other_files, secret_key
 
 AUTO, OFF = "auto", "off"

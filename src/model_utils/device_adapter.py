@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..base.console import warn
 from ..base.errors import UserError
-from ..native.build import Library, NotBuilt, library
 from . import local_adapter
 from .configuration.derived import AUTO
 from .configuration.memory import require_memory
@@ -244,8 +243,9 @@ def _first_line(error: Exception) -> str:
 def compute_dtype(config: "Config") -> str:
     """Number format of the network's convolutions and dense layers: a MindSpore type's name.
 
-    `compute_type: auto` means float16 on Ascend and GPU and float32 on a CPU. The device must be
-    known: see `choose_device`.
+    `compute_type: auto` means float16 on Ascend and GPU and float32 on a CPU. On a CPU `bf16` is
+    float32, too: our operators round inside (see `cpu_operators`). The device must be known: see
+    `choose_device`.
 
     Args:
         config: its `compute_type` and `device_target` are read.
@@ -253,31 +253,11 @@ def compute_dtype(config: "Config") -> str:
     if config.compute_type == AUTO:
         kinds = {"CPU": "float32", "GPU": "float16", "Ascend": "float16"}
         return _by_device(config.device_target, kinds)
-    return {"fp32": "float32", "fp16": "float16", "bf16": _BFLOAT16}[config.compute_type]
-
-
-def cpu_library(config: "Config") -> "Library | None":
-    """Return the operators of our own (`src.native`), compiled when they are not yet.
-
-    None where they are of no use: on another device, in another format than float32, with
-    `cpu_kernels: off`, or when they cannot be compiled (said once); MindSpore's operators then
-    compute the same, slower.
-
-    Args:
-        config: its `device_target`, `compute_type` and `cpu_kernels` are read.
-    """
-    if config.device_target != "CPU" or compute_dtype(config) != "float32":
-        return None
-    if config.cpu_kernels == "off":
-        return None
-    try:
-        return library()
-    except NotBuilt as reason:
-        say_once(
-            f"note: MindSpore's own operators compute everything ({reason}); with a C++ compiler "
-            "such as g++ a step takes about 60 % of the time"
+    if config.compute_type == "bf16":
+        return _by_device(
+            config.device_target, {"CPU": "float32", "GPU": _BFLOAT16, "Ascend": _BFLOAT16}
         )
-        return None
+    return {"fp32": "float32", "fp16": "float16"}[config.compute_type]
 
 
 @functools.cache

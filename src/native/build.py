@@ -37,11 +37,15 @@ class Library(NamedTuple):
         path: of the shared library.
         channels: the operators take multiples of this many.
         grouped_channels: those of grouped convolutions take multiples of this many in a group.
+        has_bfloat16: the processor has instructions for products of bfloat16 (AVX512-BF16).
+        bfloat16: what uses the library shall multiply in bfloat16 where it can, and add in float32.
     """
 
     path: Path
     channels: int
     grouped_channels: int
+    has_bfloat16: bool = False
+    bfloat16: bool = False
 
 
 class NotBuilt(Exception):
@@ -73,7 +77,8 @@ def _try_once() -> tuple[Library | None, str]:
     except (NotBuilt, OSError) as error:
         return None, str(error).splitlines()[0]
     loaded.use_threads(_threads())
-    return Library(path, loaded.channels(), loaded.grouped_channels()), ""
+    found = Library(path, loaded.channels(), loaded.grouped_channels(), bool(loaded.has_bfloat16()))
+    return found, ""
 
 
 def _find_or_compile() -> Path:

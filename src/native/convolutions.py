@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
-from mindspore.ops.auto_generate import BiasAddGrad
+from mindspore.ops.auto_generate import BiasAddGrad, ReluGrad
 
 from ..FasterRcnn.own_canvas import Cells
 from .build import Library
@@ -21,27 +21,50 @@ class NativeConv(nn.Cell):
     table of all windows for each of its three operators: 140 MB for the first of a ResNet-50 at
     768x1280. 3x3 in groups of channels (ResNeXt) directly, a group at a time.
 
+    With `library.bfloat16` the factors of all products but those of grouped convolutions are
+    rounded to bfloat16; those of Winograd's filtering after its transforms, which makes at most
+    twice the error of a plain product of rounded factors. Sums, and what goes in and out, are
+    float32.
+
     Args:
         library: our compiled operators, of `build.library()`.
         name: of `_OPERATORS` or `_GROUPED`.
         groups: of channels.
+        relu: whether negative results become zeros, in the same pass over the memory.
+
+    Attributes:
+        adds_shortcut: whether it can.
+        with_relu: the same with `relu`; None where there is none.
     """
 
-    def __init__(self, library: Library, name: str, groups: int = 1) -> None:
+    def __init__(self, library: Library, name: str, groups: int = 1, relu: bool = False) -> None:
         super().__init__()
+        self.relu = relu
+        self.adds_shortcut = name.endswith("1x1")
+        can_relu = groups == 1 and not relu
+        self.with_relu = NativeConv(library, name, relu=True) if can_relu else None
         strides = name.startswith("strided")
         self.asks_for_image = strides or groups > 1  # its shape, which both hide
         side = 1 if name.endswith("1x1") else 3
-        self.forward = operator(library, name, _result_shape(groups, 2 if strides else 1))
+        if library.bfloat16 and groups == 1:
+            name += "_bf16"
+        own_name = f"{name}_relu" if relu else name
+        self.forward = operator(library, own_name, _result_shape(groups, 2 if strides else 1))
         image = (lambda image, *others: image) if self.asks_for_image else _image_shape
         self.input_gradient = operator(library, f"{name}_input_gradient", image)
         self.weight_gradient = operator(
             library, f"{name}_weight_gradient", _weight_shape(groups, side)
         )
         self.bias_gradient = BiasAddGrad()
+        self.relu_gradient = ReluGrad()
 
     def construct(
-        self, image: Tensor, weight: Tensor, bias: Tensor | None, cells: Cells = None
+        self,
+        image: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        cells: Cells = None,
+        shortcut: Tensor | None = None,
     ) -> Tensor:
         """Return (B, O, H / stride, W / stride) float32, sizes rounded up.
 
@@ -51,8 +74,9 @@ class NativeConv(nn.Cell):
             bias: (O,) float32, or None.
             cells: (B, 2) float32, rows and columns of each image that are on its own canvas; behind
                 it the result is zero, without work. None: all of them.
+            shortcut: of the result's shape, added to it before `relu`; None: zeros.
         """
-        return self.forward(image, weight, *given(bias), *given(cells))
+        return self.forward(image, weight, *given(bias), *given(cells), *given(shortcut))
 
     def bprop(
         self,
@@ -60,22 +84,26 @@ class NativeConv(nn.Cell):
         weight: Tensor,
         bias: Tensor | None,
         cells: Cells,
+        shortcut: Tensor | None,
         result: Tensor,
         gradient: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor | None, Cells]:
-        """Return the gradients of image, weight and bias; cells have none.
+    ) -> tuple[Tensor, Tensor, Tensor | None, Cells, Tensor | None]:
+        """Return the gradients of image, weight, bias and shortcut; cells have none.
 
         Args:
-            image, weight, bias, cells: as for `construct`.
+            image, weight, bias, cells, shortcut: as for `construct`.
             result: what it returned.
             gradient: of the result, of its shape; zero behind the own canvas.
         """
+        if self.relu:
+            gradient = self.relu_gradient(gradient, result)
         shape = (image,) if self.asks_for_image else ()
         return (
             self.input_gradient(*shape, gradient, weight, *given(cells)),
             self.weight_gradient(image, gradient, *given(cells)),
             None if bias is None else self.bias_gradient(gradient),
             no_gradient(cells),
+            None if shortcut is None else gradient,
         )
 
 

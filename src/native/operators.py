@@ -7,7 +7,7 @@ from mindspore import dtype as mstype
 from ..FasterRcnn.bbox_assign_sample import BboxAssignSample
 from ..FasterRcnn.box_ops import shrink_to_legacy
 from ..FasterRcnn.fpn_neck import AddInterpolated, AddUpsampled, FeatPyramidNeck
-from ..FasterRcnn.layers import Conv2d
+from ..FasterRcnn.layers import Conv2d, Dense
 from ..FasterRcnn.names import SOFT_GAUSSIAN
 from ..FasterRcnn.norms import BatchNorm, FrozenBatchNorm, GroupNorm
 from ..FasterRcnn.own_canvas import LOWEST, Cells
@@ -18,6 +18,7 @@ from ..FasterRcnn.soft_nms import SoftNms, SoftNmsRounds
 from .build import Library
 from .convolutions import NativeZeroBehind, native_conv
 from .custom import Shape, agree, given, no_gradient, operator
+from .dense import native_dense
 from .norms import NativeNormalise
 
 
@@ -252,6 +253,7 @@ class NativeSoftNms(nn.Cell):
 # Cells that use one of ours, its attribute there, and what makes it.
 _PLACES = (
     (Conv2d, "own", native_conv),
+    (Dense, "own", native_dense),
     (
         GatherRoiAlign,
         "pool",

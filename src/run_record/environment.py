@@ -28,6 +28,7 @@ _PACKAGES = (
     "numpy",
     "opencv-python-headless",
     "pycocotools",
+    "faster-coco-eval",
     "pillow",
     "PyYAML",
     "psutil",

@@ -12,6 +12,7 @@ from ..lr_schedule import rates_of_run, scaled_rate
 from ..model_utils.config import PROGRAM, Config
 from ..model_utils.configuration.command_line import COMMAND_LINE
 from ..model_utils.configuration.notes import without_effect
+from ..model_utils.cpu_operators import faster_format
 
 # Of the steps of a run with pretrained weights, so many times fewer warm up at most.
 _WARMUP_SHARE = 4
@@ -110,7 +111,7 @@ def run_rates(
         f"({config.batch_size} on {'each of ' if world_size > 1 else ''}"
         f"{counted(world_size, 'device')}{times})"
     )
-    for line in without_effect(config):
+    for line in (*without_effect(config), *faster_format(config)):
         say(line)
     config = settle_warmup(config, steps, say)
     warn_of_warmup(config, steps, say)

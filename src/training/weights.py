@@ -11,7 +11,7 @@ from mindspore import Parameter, nn
 from ..checkpoints.file import save_checkpoint
 from ..model_utils.config import Config
 from ..model_utils.configuration.derived import trains_batch_norm
-from ..model_utils.device_adapter import cpu_library
+from ..model_utils.cpu_operators import cpu_library
 from ..optimization.moving_average import MovingAverage
 from ..processes.ranks import Ranks, moving_statistics
 

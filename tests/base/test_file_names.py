@@ -4,8 +4,10 @@
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from src.base.file_names import find_image, one_form
+from src.base.file_names import find_image, find_images, one_form
 
 COMPOSED = unicodedata.normalize("NFC", "é/ü b.jpg")
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
@@ -38,3 +40,11 @@ def test_a_file_whose_name_has_a_backslash_is_taken_as_it_is(tmp_path):
 @pytest.mark.parametrize("name", ["a\0ü.jpg", "\ud800.jpg", "..\\ü", "/ü.jpg", "C:\\ü.jpg", "\\"])
 def test_names_that_no_file_has(tmp_path, name):
     assert find_image(str(tmp_path), name).startswith("/")
+
+
+@given(
+    st.sampled_from(["/pictures", "pictures/", "/", "", "a/../b", "/a//b/."]),
+    st.lists(st.text("aB1_-. /\\é", max_size=8)),
+)
+def test_many_names_at_once(folder, names):
+    assert find_images(folder, names) == [find_image(folder, name) for name in names]

@@ -126,6 +126,7 @@ def test_it_may_be_set_after_mindspore_was_imported(monkeypatch):
         ("Ascend", "fp32", "float32"),
         ("CPU", "fp16", "float16"),
         ("Ascend", "bf16", "bfloat16"),
+        ("CPU", "bf16", "float32"),
     ],
 )
 def test_compute_dtype(target, compute_type, dtype):
@@ -134,12 +135,12 @@ def test_compute_dtype(target, compute_type, dtype):
 
 
 def test_a_device_without_bfloat16_says_so_in_one_line():
-    """MindSpore's CPU has no such convolution: it is asked."""
-    config = load_config(["--device_target", "CPU", "--compute_type", "bf16"])
-    with pytest.raises(UserError, match="no convolution in bfloat16 on this CPU; give .*fp32") as e:
+    """What is asked here is MindSpore's CPU, which has no such convolution of its own."""
+    config = load_config(["--device_target", "GPU", "--compute_type", "bf16"])
+    with pytest.raises(UserError, match="no convolution in bfloat16 on this GPU; give .*fp32") as e:
         device_adapter._require_number_format(config)
     assert len(str(e.value).splitlines()) == 1
-    device_adapter._require_number_format(load_config(["--device_target", "CPU"]))
+    device_adapter._require_number_format(config.replace(device_target="CPU"))
 
 
 def test_a_device_that_nobody_has_looked_for_is_a_defect_of_the_program():

@@ -688,14 +688,14 @@ def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
 
 
 def test_a_network_without_operators_says_so_once(monkeypatch, capsys):
-    from src.model_utils import device_adapter
+    from src.model_utils import cpu_operators, device_adapter
     from tests.helpers.network_helpers import small_config
 
     monkeypatch.setattr(build, "_try_once", lambda: (None, "no C++ compiler (g++)"))
     device_adapter.say_once.cache_clear()
     config = small_config(64, 96, 3, cpu_kernels="auto")
-    assert device_adapter.cpu_library(config) is None
-    assert device_adapter.cpu_library(config) is None
+    assert cpu_operators.cpu_library(config) is None
+    assert cpu_operators.cpu_library(config) is None
     assert capsys.readouterr().err.count("no C++ compiler (g++)") == 1
-    assert device_adapter.cpu_library(config.replace(cpu_kernels="off")) is None
+    assert cpu_operators.cpu_library(config.replace(cpu_kernels="off")) is None
     assert not capsys.readouterr().err

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,8 @@ def options(**changes):
         setting="torchvision",
         boxes=10,
         timeout=60.0,
-        peer="torchvision",
+        peer=["torchvision"],
+        peer_mode=[()],
         peer_python=sys.executable,
         parts=True,
         profile=None,
@@ -308,6 +310,9 @@ def test_what_goes_wrong_in_a_program(stand_in):
         Program("none", ["no/such/python"], {})
 
 
+PEER_SECONDS = {"torchvision": 0.25, "torchvision bf16": 0.125}
+
+
 class Work:
     """A workload of stand-ins."""
 
@@ -320,8 +325,8 @@ class Work:
     def mindspore(self, task):
         return self.start("MindSpore", 0.5)
 
-    def torchvision(self, task):
-        return self.start("torchvision", 0.25)
+    def peers(self, task):
+        return {name: partial(self.start, name, s) for name, s in PEER_SECONDS.items()}
 
 
 def test_a_comparison(stand_in, capsys):
@@ -333,7 +338,10 @@ def test_a_comparison(stand_in, capsys):
     assert report["programs"]["MindSpore"]["seconds"]["median"] == 0.5
     assert report["programs"]["torchvision"]["images_per_second"] == 8.0
     assert report["programs"]["torchvision"]["versions"] == {"stand-in": "1"}
-    assert report["ratios"]["MindSpore / torchvision"]["of_medians"] == 0.5
+    assert {name: value["of_medians"] for name, value in report["ratios"].items()} == {
+        "MindSpore / torchvision": 0.5,
+        "MindSpore / torchvision bf16": 0.25,
+    }
     assert report["matrix_product_gflops"]["count"] == 5
     assert [part["name"] for part in report["parts"]] == ["backbone", "proposals"]
     assert report["model_zoo"]["factor"][0] > 0

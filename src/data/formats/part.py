@@ -103,13 +103,24 @@ class Part(Annotations):
             UserError: they cannot be read.
         """
 
+    def read_for_records(self, *, to_learn: bool = True) -> CocoFile:
+        """Return what of the annotations records are made of, which may take less memory.
+
+        Args:
+            to_learn: a part without any annotations is an error.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        return self.read(to_learn=to_learn)
+
     def classes(self) -> CocoFile:
         """Return what names the classes: the categories, and what else had to be read for them.
 
         Raises:
             UserError: they cannot be read.
         """
-        return self.read()
+        return self.read_for_records()
 
     def records(
         self, class_names: Sequence[str], *, keep_empty: bool, max_boxes: int, to_learn: bool
@@ -123,7 +134,7 @@ class Part(Annotations):
             to_learn: classes without a category are an error.
         """
         return records_of(
-            self.read(to_learn=to_learn),
+            self.read_for_records(to_learn=to_learn),
             self.image_dir,
             class_names,
             keep_empty=keep_empty,
@@ -162,7 +173,8 @@ class CocoBuilder:
     def __init__(
         self, path: str, names: Sequence[str], naming: str, *, lists_classes: bool = True
     ) -> None:
-        self._file = CocoFile(path, [], [], [], lists_classes, naming)
+        self._annotations: list[Entry] = []
+        self._file = CocoFile(path, [], self._annotations, [], lists_classes, naming)
         self._ids: dict[str, int] = {}
         for name in names:
             self._category(name)
@@ -197,14 +209,14 @@ class CocoBuilder:
         """
         x1, y1, x2, y2 = corners
         entry: Entry = {
-            "id": len(self._file.annotations) + 1,
+            "id": len(self._annotations) + 1,
             "image_id": self._file.images[-1]["id"],
             "category_id": self._category(name),
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "area": (x2 - x1) * (y2 - y1),
             "iscrowd": int(crowd),
         }
-        self._file.annotations.append(entry)
+        self._annotations.append(entry)
 
     def found(self, finding: str, example: str) -> None:
         """Note something for the report.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "bfloat16.h"
 #include "patch.h"
 
 namespace kernels {
@@ -32,34 +33,46 @@ struct Shape {
 // Copies the images, `channels` planes each, with zeros for what is not there.
 void ZeroBehind(const Shape &shape, int64_t channels, const float *image, float *result);
 
-// `bias` is (out,), added to what is there of a result, or null.
+// What is done to results before they are written: `bias`, (out,), and `shortcut`, laid out as they
+// are (1x1 only), are added unless null; with `positive`, negative ones then become zeros.
+struct Ending {
+  const float *bias, *shortcut;
+  bool positive;
+};
 
-// Stride 1: the result has the images' height and width.
-void FilterForward(const Shape &shape, const float *image, const float *weights, const float *bias,
-                   float *result);
-void FilterInputGradient(const Shape &shape, const float *gradient, const float *weights,
-                         float *result);
-void FilterWeightGradient(const Shape &shape, const float *image, const float *gradient,
-                          float *result);
+// Each kind below has the same three functions: the results of images, and their gradients in the
+// images and in the weights. Inside, products are of floats or of pairs in bfloat16 (`Factor`, see
+// bfloat16.h).
+#define CONVOLUTION_FUNCTIONS                                                                \
+  static void Forward(const Shape &shape, const float *image, const float *weights,          \
+                      const Ending &ending, float *result);                                  \
+  static void InputGradient(const Shape &shape, const float *gradient, const float *weights, \
+                            float *result);                                                  \
+  static void WeightGradient(const Shape &shape, const float *image, const float *gradient,  \
+                             float *result)
 
-// Stride 2: the result has half the height and width, rounded up.
-void StrideForward(const Shape &shape, const float *image, const float *weights, const float *bias,
-                   float *result);
-void StrideInputGradient(const Shape &shape, const float *gradient, const float *weights,
-                         float *result);
-void StrideWeightGradient(const Shape &shape, const float *image, const float *gradient,
-                          float *result);
+// 3x3 with stride 1: the result has the images' height and width.
+template <typename Factor>
+struct Filter {
+  CONVOLUTION_FUNCTIONS;
+};
+
+// 3x3 with stride 2: the result has half the height and width, rounded up.
+template <typename Factor>
+struct Strided {
+  CONVOLUTION_FUNCTIONS;
+};
 
 // 1x1, of any number of results, with a stride of 1, or of 2 as above.
-void PointwiseForward(const Shape &shape, int stride, const float *image, const float *weights,
-                      const float *bias, float *result);
-void PointwiseInputGradient(const Shape &shape, int stride, const float *gradient,
-                            const float *weights, float *result);
-void PointwiseWeightGradient(const Shape &shape, int stride, const float *image,
-                             const float *gradient, float *result);
+template <typename Factor, int stride>
+struct Pointwise {
+  CONVOLUTION_FUNCTIONS;
+};
 
-// 3x3 in groups, with a stride of 1 or 2. Weights are (out, in / groups, 3, 3); a group's channels
-// on either side are a multiple of kGroupedChannels.
+#undef CONVOLUTION_FUNCTIONS
+
+// 3x3 in groups, with a stride of 1 or 2. `bias` is (out,), or null. Weights are (out, in / groups,
+// 3, 3); a group's channels on either side are a multiple of kGroupedChannels.
 constexpr int kGroupedChannels = 4;
 void GroupedForward(const Shape &shape, int groups, int stride, const float *image,
                     const float *weights, const float *bias, float *result);

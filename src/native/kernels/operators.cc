@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The functions that MindSpore calls: its ahead-of-time custom operators. Tensors come as addresses
-// with their shapes, inputs before outputs; 0 means success.
+// The functions that MindSpore calls, but for convolutions; see operator.h.
 #include <cstdint>
-#include <cstdio>
-#include <exception>
 #include <vector>
 
 #include "averaging.h"
 #include "convolution.h"
+#include "dense.h"
 #include "matching.h"
 #include "normalisation.h"
+#include "operator.h"
 #include "per_anchor.h"
 #include "pooling.h"
 #include "pyramid.h"
@@ -18,42 +17,14 @@
 #include "threads.h"
 #include "vector.h"
 
+using kernels::Guarded;
+using kernels::Input;
+using kernels::Output;
+using kernels::ShapeOf;
+
 namespace {
 
-const float *Input(const void *tensor) { return static_cast<const float *>(tensor); }
-
-// `cells`: null, or (batch, 2), see convolution.h.
-kernels::Shape ShapeOf(const int64_t *image, const int64_t *weights, const void *cells) {
-  return {static_cast<int>(image[0]), static_cast<int>(weights[1]), static_cast<int>(weights[0]),
-          static_cast<int>(image[2]), static_cast<int>(image[3]),   Input(cells)};
-}
-
-// The same where weights are of groups; how many there are.
-kernels::Shape GroupedShapeOf(const int64_t *image, const int64_t *weights, const void *cells) {
-  kernels::Shape shape = ShapeOf(image, weights, cells);
-  shape.in = static_cast<int>(image[1]);
-  return shape;
-}
-
-int GroupsOf(const int64_t *image, const int64_t *weights) {
-  return static_cast<int>(image[1] / weights[1]);
-}
-
 const bool *Flags(const void *tensor) { return static_cast<const bool *>(tensor); }
-
-float *Output(void *tensor) { return static_cast<float *>(tensor); }
-
-// Runs `body`, and turns exceptions, which must not reach MindSpore, into a return code.
-template <typename Body>
-int Guarded(Body body) {
-  try {
-    body();
-    return 0;
-  } catch (const std::exception &error) {
-    std::fprintf(stderr, "CPU operator: %s\n", error.what());
-    return 1;
-  }
-}
 
 template <typename Number>
 std::vector<kernels::Map<Number>> MapsOf(void **params, int64_t **shapes, int first, int levels) {
@@ -76,180 +47,39 @@ kernels::Regions RegionsOf(void *const *params, const int64_t *shape, int64_t si
 
 }  // namespace
 
-#define OPERATOR(name)                                                                        \
-  extern "C" int name([[maybe_unused]] int count, void **params, [[maybe_unused]] int *ndims, \
-                      int64_t **shapes, const char **, void *, void *)
-
 extern "C" void use_threads(int count) { kernels::UseThreads(count); }
 extern "C" int channels() { return kernels::kColumns; }
+extern "C" int has_bfloat16() {
+#if defined(__AVX512BF16__)
+  return 1;
+#else
+  return 0;
+#endif
+}
 extern "C" int grouped_channels() { return kernels::kGroupedChannels; }
 
-// Convolutions may take more inputs: the bias of their forward step, (out,), and the cells that are
-// there, (batch, 2); without them there is none, and all are.
-struct MoreInputs {
-  const void *bias = nullptr, *cells = nullptr;
-
-  // Looks through the inputs from `first` on; the last tensor is the output.
-  MoreInputs(int first, int count, void **params, const int *ndims) {
-    for (int i = first; i < count - 1; ++i) (ndims[i] == 1 ? bias : cells) = params[i];
-  }
-};
-
-// image, weights[, bias][, cells] -> result
-OPERATOR(conv3x3) {
+// x (examples, in), weights (in, out), bias -> result (examples, out)
+OPERATOR(dense_bf16) {
   return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::FilterForward(ShapeOf(shapes[0], shapes[1], more.cells), Input(params[0]),
-                           Input(params[1]), Input(more.bias), Output(params[count - 1]));
+    kernels::DenseForward({shapes[0][0], shapes[1][0], shapes[1][1]}, Input(params[0]),
+                          Input(params[1]), Input(params[2]), Output(params[3]));
   });
 }
 
-// gradient of the result, weights[, cells] -> gradient of the image
-OPERATOR(conv3x3_input_gradient) {
+// gradient of the result, weights -> gradient of x
+OPERATOR(dense_bf16_input_gradient) {
   return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::FilterInputGradient(ShapeOf(shapes[0], shapes[1], more.cells), Input(params[0]),
-                                 Input(params[1]), Output(params[count - 1]));
+    kernels::DenseInputGradient({shapes[0][0], shapes[1][0], shapes[1][1]}, Input(params[0]),
+                                Input(params[1]), Output(params[2]));
   });
 }
 
-// image, gradient of the result[, cells] -> gradient of the weights
-OPERATOR(conv3x3_weight_gradient) {
+// x, gradient of the result -> gradient of the weights
+OPERATOR(dense_bf16_weight_gradient) {
   return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::FilterWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells),
-                                  Input(params[0]), Input(params[1]), Output(params[count - 1]));
+    kernels::DenseWeightGradient({shapes[0][0], shapes[0][1], shapes[1][1]}, Input(params[0]),
+                                 Input(params[1]), Output(params[2]));
   });
-}
-
-// image, weights[, bias][, cells] -> result
-OPERATOR(conv1x1) {
-  return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::PointwiseForward(ShapeOf(shapes[0], shapes[1], more.cells), 1, Input(params[0]),
-                              Input(params[1]), Input(more.bias), Output(params[count - 1]));
-  });
-}
-
-// gradient of the result, weights[, cells] -> gradient of the image
-OPERATOR(conv1x1_input_gradient) {
-  return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::PointwiseInputGradient(ShapeOf(shapes[0], shapes[1], more.cells), 1, Input(params[0]),
-                                    Input(params[1]), Output(params[count - 1]));
-  });
-}
-
-// image, gradient of the result[, cells] -> gradient of the weights
-OPERATOR(conv1x1_weight_gradient) {
-  return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::PointwiseWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells), 1,
-                                     Input(params[0]), Input(params[1]), Output(params[count - 1]));
-  });
-}
-
-// image, weights[, bias][, cells] -> result
-OPERATOR(strided3x3) {
-  return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::StrideForward(ShapeOf(shapes[0], shapes[1], more.cells), Input(params[0]),
-                           Input(params[1]), Input(more.bias), Output(params[count - 1]));
-  });
-}
-
-// image (only its shape is of interest), gradient of the result, weights[, cells] -> gradient of
-// the image
-OPERATOR(strided3x3_input_gradient) {
-  return Guarded([&] {
-    const MoreInputs more(3, count, params, ndims);
-    kernels::StrideInputGradient(ShapeOf(shapes[0], shapes[2], more.cells), Input(params[1]),
-                                 Input(params[2]), Output(params[count - 1]));
-  });
-}
-
-// image, gradient of the result[, cells] -> gradient of the weights
-OPERATOR(strided3x3_weight_gradient) {
-  return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::StrideWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells),
-                                  Input(params[0]), Input(params[1]), Output(params[count - 1]));
-  });
-}
-
-// image, weights[, bias][, cells] -> result
-OPERATOR(strided1x1) {
-  return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::PointwiseForward(ShapeOf(shapes[0], shapes[1], more.cells), 2, Input(params[0]),
-                              Input(params[1]), Input(more.bias), Output(params[count - 1]));
-  });
-}
-
-// image (only its shape is of interest), gradient of the result, weights[, cells] -> gradient of
-// the image
-OPERATOR(strided1x1_input_gradient) {
-  return Guarded([&] {
-    const MoreInputs more(3, count, params, ndims);
-    kernels::PointwiseInputGradient(ShapeOf(shapes[0], shapes[2], more.cells), 2, Input(params[1]),
-                                    Input(params[2]), Output(params[count - 1]));
-  });
-}
-
-// image, gradient of the result[, cells] -> gradient of the weights
-OPERATOR(strided1x1_weight_gradient) {
-  return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::PointwiseWeightGradient(ShapeOf(shapes[0], shapes[count - 1], more.cells), 2,
-                                     Input(params[0]), Input(params[1]), Output(params[count - 1]));
-  });
-}
-
-// image, weights of groups[, bias][, cells] -> result
-int Grouped(int stride, int count, void **params, const int *ndims, int64_t **shapes) {
-  return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    kernels::GroupedForward(GroupedShapeOf(shapes[0], shapes[1], more.cells),
-                            GroupsOf(shapes[0], shapes[1]), stride, Input(params[0]),
-                            Input(params[1]), Input(more.bias), Output(params[count - 1]));
-  });
-}
-OPERATOR(grouped3x3) { return Grouped(1, count, params, ndims, shapes); }
-OPERATOR(strided_grouped3x3) { return Grouped(2, count, params, ndims, shapes); }
-
-// image (only its shape is of interest), gradient of the result, weights of groups[, cells] ->
-// gradient of the image
-int GroupedInputGradient(int stride, int count, void **params, const int *ndims, int64_t **shapes) {
-  return Guarded([&] {
-    const MoreInputs more(3, count, params, ndims);
-    kernels::GroupedInputGradient(GroupedShapeOf(shapes[0], shapes[2], more.cells),
-                                  GroupsOf(shapes[0], shapes[2]), stride, Input(params[1]),
-                                  Input(params[2]), Output(params[count - 1]));
-  });
-}
-OPERATOR(grouped3x3_input_gradient) {
-  return GroupedInputGradient(1, count, params, ndims, shapes);
-}
-OPERATOR(strided_grouped3x3_input_gradient) {
-  return GroupedInputGradient(2, count, params, ndims, shapes);
-}
-
-// image, gradient of the result[, cells] -> gradient of the weights of groups
-int GroupedWeightGradient(int stride, int count, void **params, const int *ndims,
-                          int64_t **shapes) {
-  return Guarded([&] {
-    const MoreInputs more(2, count, params, ndims);
-    const int64_t *weights = shapes[count - 1];
-    kernels::GroupedWeightGradient(GroupedShapeOf(shapes[0], weights, more.cells),
-                                   GroupsOf(shapes[0], weights), stride, Input(params[0]),
-                                   Input(params[1]), Output(params[count - 1]));
-  });
-}
-OPERATOR(grouped3x3_weight_gradient) {
-  return GroupedWeightGradient(1, count, params, ndims, shapes);
-}
-OPERATOR(strided_grouped3x3_weight_gradient) {
-  return GroupedWeightGradient(2, count, params, ndims, shapes);
 }
 
 // map, cells -> the map with zeros behind them

@@ -30,7 +30,7 @@ int64_t CellsOf(const std::vector<Map<Number>> &maps, int64_t batch) {
 // The room goes from one to the next: of many threads only as many have one as there are blocks.
 struct Part {
   int64_t channel, count;
-  Room room;
+  Room<float> room;
   float *table, *sums;
 
   Part(int64_t block, int64_t channels, int64_t table_size, int64_t bins)

@@ -170,8 +170,8 @@ ThreadPool &Threads() {
 
 }  // namespace
 
-Room::Room(int64_t floats) : start_(Spare().Take(floats, &length_)) {}
-Room::~Room() { Spare().Put(start_, length_); }
+FloatRoom::FloatRoom(int64_t floats) : start_(Spare().Take(floats, &length_)) {}
+FloatRoom::~FloatRoom() { Spare().Put(start_, length_); }
 
 void UseThreads(int count) { wanted = std::max(count, 1); }
 

@@ -16,17 +16,25 @@ void Share(int64_t count, const std::function<void(int64_t item, int thread)> &w
 
 // Memory for `floats` numbers as long as the object lives, aligned to pages, not initialised. The
 // next object may get the same.
-class Room {
+class FloatRoom {
  public:
-  explicit Room(int64_t floats);
-  ~Room();
-  Room(const Room &) = delete;
-  Room &operator=(const Room &) = delete;
-  float *get() const { return start_; }
+  explicit FloatRoom(int64_t floats);
+  ~FloatRoom();
+  FloatRoom(const FloatRoom &) = delete;
+  FloatRoom &operator=(const FloatRoom &) = delete;
 
- private:
+ protected:
   int64_t length_;
   float *start_;
+};
+
+// The same for floats, or other things of four bytes.
+template <typename Thing>
+class Room : FloatRoom {
+ public:
+  static_assert(sizeof(Thing) == sizeof(float));
+  using FloatRoom::FloatRoom;
+  Thing *get() const { return reinterpret_cast<Thing *>(start_); }
 };
 
 // Memory of a thread, at least `floats` long, aligned to pages; it lives until the thread asks for

@@ -31,6 +31,9 @@ inline Vector Load(const float *from) {
 
 inline void Store(float *to, Vector value) { std::memcpy(to, &value, sizeof(value)); }
 
+// Negative numbers become zeros.
+inline Vector Positive(Vector value) { return value < Vector{} ? Vector{} : value; }
+
 // Swaps the off-diagonal quarters of every 2 * half x 2 * half block of the rows.
 template <int half>
 inline void SwapQuarters(Vector *rows) {

@@ -16,6 +16,9 @@ namespace kernels {
 namespace {
 
 constexpr int kOut = 2, kIn = kOut + 2, kPoints = kIn * kIn;  // of a tile
+// Between the numbers of two points, which are written and read together: a power of two apart,
+// they would share their places in a cache.
+constexpr int64_t kGap = 5 * kLanes;
 
 // The transforms of F(2x2, 3x3) (section 4.1) and their transposes, along one axis: numbers are
 // `step` apart in x and next to each other in y.
@@ -102,10 +105,10 @@ struct Block {
     tiles = columns * rows;
   }
 
-  // Transforms `channels` of an image to to[point][tile][channel], `stride` tiles a point; `patch`
-  // is room for kIn lines.
-  void TransformInput(const float *image, int channels, float *patch, float *to,
-                      int64_t stride) const {
+  // Transforms `channels` of an image and calls put(point, tile, channel, kLanes numbers of
+  // channels) for each tile; `patch` is room for kIn lines.
+  template <typename Put>
+  void TransformInput(const float *image, int channels, float *patch, Put put) const {
     const int64_t area = grid.extent.area();
     const int count = columns * kOut + 2, line = count * kLanes;
     for (int c = 0; c < channels; c += kLanes) {
@@ -121,15 +124,15 @@ struct Block {
           BothWays<kIn, kIn>(Transform::Input, tile, result);
           const int64_t t = row * columns + column;
 #pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p) Store(to + (p * stride + t) * channels + c, result[p]);
+          for (int p = 0; p < kPoints; ++p) put(p, t, c, result[p]);
         }
       }
     }
   }
 
   // The same for the gradient of the outputs, whose tiles do not overlap.
-  void TransformOutputGradient(const float *image, int channels, float *patch, float *to,
-                               int64_t stride) const {
+  template <typename Put>
+  void TransformOutputGradient(const float *image, int channels, float *patch, Put put) const {
     const int64_t area = grid.extent.area();
     const int count = columns * kOut, line = count * kLanes;
     for (int c = 0; c < channels; c += kLanes) {
@@ -145,15 +148,16 @@ struct Block {
           BothWays<kOut, kIn>(Transform::OutputGradient, tile, result);
           const int64_t t = row * columns + column;
 #pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p) Store(to + (p * stride + t) * channels + c, result[p]);
+          for (int p = 0; p < kPoints; ++p) put(p, t, c, result[p]);
         }
       }
     }
   }
 
-  // Turns sums[point][tile][kColumns] into kColumns channels of the image, plus their `bias`, if
-  // any; `patch` is room for kOut lines.
-  void TransformOutput(const float *sums, const float *bias, float *patch, float *image) const {
+  // Turns sums[tile][kColumns], one of each `point` floats, into kColumns channels of the image,
+  // plus their `bias`, if any, and `positive` or not; `patch` is room for kOut lines.
+  void TransformOutput(const float *sums, int64_t point, const float *bias, bool positive,
+                       float *patch, float *image) const {
     const int64_t area = grid.extent.area();
     const int line = columns * kOut * kLanes;
     for (int v = 0; v < kVectors; ++v) {
@@ -163,12 +167,14 @@ struct Block {
           const float *from = sums + int64_t{row * columns + column} * kColumns + v * kLanes;
           Vector tile[kPoints], result[kOut * kOut];
 #pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p)
-            tile[p] = Load(from + static_cast<int64_t>(p) * tiles * kColumns);
+          for (int p = 0; p < kPoints; ++p) tile[p] = Load(from + p * point);
           BothWays<kIn, kOut>(Transform::Output, tile, result);
 #pragma GCC unroll 4
-          for (int i = 0; i < kOut * kOut; ++i)
-            Store(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes, result[i] + added);
+          for (int i = 0; i < kOut * kOut; ++i) {
+            const Vector value = result[i] + added;
+            Store(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes,
+                  positive ? Positive(value) : value);
+          }
         }
         const int y = (first_row + row) * kOut, x = first_column * kOut;
         const int count = std::min(columns * kOut, grid.extent.columns - x);
@@ -181,57 +187,76 @@ struct Block {
   }
 };
 
-// The filters as [point][column block][in][kColumns], what the products read from front to back.
-// Flipped and exchanged (`backward`) they carry the gradient of the outputs to the inputs.
-void TransformFilters(const float *filters, int in, int out, bool backward, float *to) {
+// The filters as [point][column block][in][kColumns], what the products read from front to back; in
+// factors along `in`. Flipped and exchanged (`backward`) they carry the gradient of the outputs to
+// the inputs.
+template <typename Factor>
+void TransformFilters(const float *filters, int in, int out, bool backward, Factor *to) {
+  constexpr int deep = kDeep<Factor>;
   Share(out / kColumns, [&](int64_t block, int) {
-    for (int c = 0; c < in; ++c) {
+    for (int c = 0; c < in; c += deep) {
       for (int lane = 0; lane < kColumns; lane += kLanes) {
-        Vector taps[9], points[kPoints];
-        for (int l = 0; l < kLanes; ++l) {
-          const int64_t k = block * kColumns + lane + l;
-          const float *from = filters + (backward ? c * int64_t{out} + k : k * in + c) * 9;
-          for (int i = 0; i < 9; ++i) taps[i][l] = from[backward ? 8 - i : i];
+        Vector points[kPoints][deep];
+        for (int turn = 0; turn < deep; ++turn) {
+          Vector taps[9], own[kPoints];
+          for (int l = 0; l < kLanes; ++l) {
+            const int64_t k = block * kColumns + lane + l, channel = c + turn;
+            const float *from = filters + (backward ? channel * out + k : k * in + channel) * 9;
+            for (int i = 0; i < 9; ++i) taps[i][l] = from[backward ? 8 - i : i];
+          }
+          BothWays<3, kIn>(Transform::Filter, taps, own);
+          for (int p = 0; p < kPoints; ++p) points[p][turn] = own[p];
         }
-        BothWays<3, kIn>(Transform::Filter, taps, points);
         for (int64_t p = 0; p < kPoints; ++p)
-          Store(to + ((p * (out / kColumns) + block) * in + c) * kColumns + lane, points[p]);
+          StoreAcross(
+              to + ((p * (out / kColumns) + block) * (in / deep) + c / deep) * kColumns + lane,
+              points[p]);
       }
     }
   });
 }
 
 // Tiles a block may have so that their transforms stay in a cache of 1 MB.
-int TilesFor(int points, int channels) {
-  const int fit = 600 * 1024 / 4 / (points * channels);
-  return std::clamp(fit / kRows * kRows, kRows, 8 * kRows);
+int TilesFor(int points, int64_t factors) {
+  const int64_t fit = 600 * 1024 / 4 / (points * factors);
+  return static_cast<int>(std::clamp<int64_t>(fit / kRows * kRows, kRows, 8 * kRows));
 }
 
-void Correlate(const Shape &shape, const float *image, const float *filters, const float *bias,
+template <typename Factor>
+void Correlate(const Shape &shape, const float *image, const float *filters, const Ending &ending,
                bool backward, float *result) {
   const int in = backward ? shape.out : shape.in, out = backward ? shape.in : shape.out;
-  const Room prepared(int64_t{kPoints} * in * out);
+  const int64_t depth = in / kDeep<Factor>;
+  const Room<Factor> prepared(kPoints * depth * out);
   TransformFilters(filters, in, out, backward, prepared.get());
 
   const Blocks<Grid> blocks(shape.batch,
-                            [&](int n) { return Grid(shape.extent(n), TilesFor(kPoints, in)); });
+                            [&](int n) { return Grid(shape.extent(n), TilesFor(kPoints, depth)); });
   const int64_t area = shape.area();
   Share(blocks.count(), [&](int64_t item, int thread) {
     const auto [grid, n, number] = blocks.place(item);
     const Block block(grid, number);
     const int64_t patch_size = int64_t{kIn} * grid.line() * kLanes;
-    const int64_t lifted_size = kPoints * int64_t{grid.most_tiles()} * in;
-    const int64_t sums_size = kPoints * int64_t{grid.most_tiles()} * kColumns;
-    float *patch = Scratch(thread, patch_size + lifted_size + sums_size);
-    float *lifted = patch + patch_size, *sums = lifted + lifted_size;
-    block.TransformInput(image + n * in * area, in, patch, lifted, block.tiles);
+    const int64_t lifted_size = kPoints * (grid.most_tiles() * depth + kGap);
+    const int64_t sums_size = kPoints * (int64_t{grid.most_tiles()} * kColumns + kGap);
+    float *patch = Scratch(thread, patch_size + sums_size + lifted_size);
+    float *sums = patch + patch_size;
+    Factor *lifted = reinterpret_cast<Factor *>(sums + sums_size);  // [point][tile][channel]
+    const int64_t point = block.tiles * depth + kGap;
+    const int64_t sums_point = int64_t{block.tiles} * kColumns + kGap;
+    block.TransformInput(image + n * in * area, in, patch,
+                         [&](int64_t p, int64_t t, int64_t c, Vector numbers) {
+                           StoreAlong(lifted + p * point + t * depth + c / kDeep<Factor>, numbers);
+                         });
     for (int k = 0; k < out; k += kColumns) {
       for (int64_t p = 0; p < kPoints; ++p)
-        Multiply({lifted + p * block.tiles * in, in, 1,
-                  prepared.get() + (p * (out / kColumns) + k / kColumns) * in * kColumns, kColumns,
-                  sums + p * block.tiles * kColumns, kColumns, in, false},
+        Multiply(Product<Factor>{lifted + p * point, depth, 1,
+                                 prepared.get() +
+                                     (p * (out / kColumns) + k / kColumns) * depth * kColumns,
+                                 kColumns, sums + p * sums_point, kColumns, depth, false},
                  block.tiles);
-      block.TransformOutput(sums, bias ? bias + k : nullptr, patch, result + (n * out + k) * area);
+      block.TransformOutput(sums, sums_point, ending.bias ? ending.bias + k : nullptr,
+                            ending.positive, patch, result + (n * out + k) * area);
     }
     if (number == 0) ClearRest(result + n * out * area, out, grid.extent);
   });
@@ -240,39 +265,65 @@ void Correlate(const Shape &shape, const float *image, const float *filters, con
 // Bytes of transformed tiles that are multiplied together: they fit the cache that threads share.
 constexpr int64_t kBatchBytes = 12 << 20;
 
+// Transformed tiles of several blocks as [point][block of kColumns channels][tile][channel], in
+// factors along the tiles: what a product reads lies together.
+template <typename Factor>
+struct Lifted {
+  Factor *start;
+  int64_t tiles, channels;  // room for so many
+
+  static int64_t Point(int64_t tiles, int64_t channels) { return tiles * channels + kGap; }
+
+  Factor *at(int64_t point, int64_t channel) const {
+    return start + point * Point(tiles, channels) + channel / kColumns * kColumns * tiles +
+           channel % kColumns;
+  }
+
+  // What takes a block's tiles, from the factor `first` on.
+  auto From(int64_t first) const {
+    return [*this, first](int64_t point, int64_t tile, int64_t channel, Vector numbers) {
+      const int64_t place = first + tile / kDeep<Factor>;
+      PutAcross(at(point, channel) + place * kColumns, numbers, tile % kDeep<Factor>);
+    };
+  }
+};
+
+template <typename Factor>
 void FilterGradients(const Shape &shape, const float *image, const float *gradient, float *result) {
   const int in = shape.in, out = shape.out;
   const Blocks<Grid> blocks(shape.batch, [&](int n) { return Grid(shape.extent(n), 4 * kRows); });
   const int64_t area = shape.area(), items = blocks.count();
-  int64_t most_tiles = 1;
-  for (const Grid &grid : blocks.cuts())
-    most_tiles = std::max<int64_t>(most_tiles, grid.most_tiles());
-  const int64_t tile_bytes = static_cast<int64_t>(kPoints) * (in + out) * sizeof(float);
-  const int64_t at_once = std::max<int64_t>(1, kBatchBytes / (tile_bytes * most_tiles));
-  const int64_t stride = at_once * most_tiles;
-  const Room lifted(kPoints * stride * in), lifted_gradient(kPoints * stride * out);
-  const Room sums(int64_t{kPoints} * in * out);
+  int64_t most = 1;  // factors of a block
+  for (const Grid &grid : blocks.cuts()) most = std::max(most, Factors<Factor>(grid.most_tiles()));
+  const int64_t tile_bytes = static_cast<int64_t>(kPoints) * (in + out) * sizeof(Factor);
+  const int64_t at_once = std::max<int64_t>(1, kBatchBytes / (tile_bytes * most));
+  const int64_t stride = at_once * most;
+  const Room<Factor> images(kPoints * Lifted<Factor>::Point(stride, in));
+  const Room<Factor> gradients(kPoints * Lifted<Factor>::Point(stride, out));
+  const Lifted<Factor> lifted = {images.get(), stride, in};
+  const Lifted<Factor> lifted_gradient = {gradients.get(), stride, out};
+  const Room<float> sums(int64_t{kPoints} * in * out);
   for (int64_t done = 0; done < items; done += at_once) {
     const int64_t count = std::min(at_once, items - done);
     std::vector<int64_t> first(count + 1, 0);
     for (int64_t i = 0; i < count; ++i) {
       const auto [grid, n, number] = blocks.place(done + i);
-      first[i + 1] = first[i] + Block(grid, number).tiles;
+      first[i + 1] = first[i] + Factors<Factor>(Block(grid, number).tiles);
     }
     Share(count, [&](int64_t i, int thread) {
       const auto [grid, n, number] = blocks.place(done + i);
       const Block block(grid, number);
       float *patch = Scratch(thread, int64_t{kIn} * grid.line() * kLanes);
-      block.TransformInput(image + n * in * area, in, patch, lifted.get() + first[i] * in, stride);
+      block.TransformInput(image + n * in * area, in, patch, lifted.From(first[i]));
       block.TransformOutputGradient(gradient + n * out * area, out, patch,
-                                    lifted_gradient.get() + first[i] * out, stride);
+                                    lifted_gradient.From(first[i]));
     });
     Share(kPoints * (in / kColumns), [&](int64_t i, int) {
       const int64_t p = i / (in / kColumns), c = i % (in / kColumns) * kColumns;
-      Multiply(
-          {lifted_gradient.get() + p * stride * out, 1, out, lifted.get() + p * stride * in + c, in,
-           sums.get() + p * in * out + c, in, first[count], done > 0},
-          out);
+      for (int k = 0; k < out; k += kColumns)
+        Multiply(Product<Factor>{lifted_gradient.at(p, k), 1, kColumns, lifted.at(p, c), kColumns,
+                                 sums.get() + (p * out + k) * in + c, in, first[count], done > 0},
+                 kColumns);
     });
   }
   Share(out, [&](int64_t k, int) {
@@ -291,19 +342,25 @@ void FilterGradients(const Shape &shape, const float *image, const float *gradie
 
 }  // namespace
 
-void FilterForward(const Shape &shape, const float *image, const float *weights, const float *bias,
-                   float *result) {
-  Correlate(shape, image, weights, bias, false, result);
+template <typename Factor>
+void Filter<Factor>::Forward(const Shape &shape, const float *image, const float *weights,
+                             const Ending &ending, float *result) {
+  Correlate<Factor>(shape, image, weights, ending, false, result);
 }
 
-void FilterInputGradient(const Shape &shape, const float *gradient, const float *weights,
-                         float *result) {
-  Correlate(shape, gradient, weights, nullptr, true, result);
+template <typename Factor>
+void Filter<Factor>::InputGradient(const Shape &shape, const float *gradient, const float *weights,
+                                   float *result) {
+  Correlate<Factor>(shape, gradient, weights, {}, true, result);
 }
 
-void FilterWeightGradient(const Shape &shape, const float *image, const float *gradient,
-                          float *result) {
-  FilterGradients(shape, image, gradient, result);
+template <typename Factor>
+void Filter<Factor>::WeightGradient(const Shape &shape, const float *image, const float *gradient,
+                                    float *result) {
+  FilterGradients<Factor>(shape, image, gradient, result);
 }
+
+template struct Filter<float>;
+template struct Filter<BfloatPair>;
 
 }  // namespace kernels
