@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run, put together from its configuration."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from ..data.epoch_sampling import REPEAT_FACTOR, build_sampler
 from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
+from ..data.source import data_source
+from ..data.validation_part import ON_TRAINING, is_training_data, warn_of_training_data
 from ..dataset import images_per_step, steps_per_epoch
 from ..evaluation.run import GroundTruth, read_ground_truth
 from ..graph_cache.compile_cache import CompileCache
@@ -104,13 +105,20 @@ def assemble_run(
         recorder=run_recorder(config, folder, ranks, meta, hooks),
         saver=run_saver(config, folder, weights, optimizer),
         step_report=run_report(config, display, steps, ranks.world_size),
-        best=run_best(config, meta),
+        best=run_best(config, meta, remark=_remark(data, validation)),
         **state_of(meta, config, ranks.world_size),
     )
     folder.begin(config, resumed=bool(meta))
     begin_record(run, resumed=bool(meta))
     say(_opening(run))
     return run
+
+
+def _remark(training: MindRecordSet, validation: tuple[MindRecordSet, GroundTruth] | None) -> str:
+    """What stands beside the numbers of evaluations; empty where they look at other images."""
+    if validation and is_training_data(training.anno_path, validation[0].anno_path):
+        return ON_TRAINING
+    return ""
 
 
 def _load_pretrained(network: nn.Cell, config: Config, say: Callable[[str], None]) -> None:
@@ -157,11 +165,13 @@ def settle_classes(config: Config, ranks: Ranks, say: Callable[[str], None]) -> 
         say: prints a line.
 
     Raises:
-        UserError: the file cannot be read, its names cannot be classes, or rcnn_class_weights are
-            of others.
+        UserError: the file cannot be read, its names cannot be classes, rcnn_class_weights are of
+            others, or there is nothing to evaluate on though that is asked for.
     """
     names: list[str] = []
     if ranks.rank == 0:
+        if config.eval_interval or config.report:
+            data_source(config, "val")  # what is missing is said before the conversion, not after
         of_file, lines = with_file_classes(config)
         for line in lines:
             say(line)
@@ -263,11 +273,8 @@ def validation_of(
     if not config.eval_interval and not config.report:
         return None
     data = ensure_mindrecord(config, "val", ranks.rank, ranks.world_size)
-    if os.path.realpath(data.anno_path) == os.path.realpath(training.anno_path):
-        say(
-            f"note: evaluation is on the training images, both are those of {data.anno_path}; "
-            "{} in a file's name stands for train_data_type and val_data_type"
-        )
+    if is_training_data(training.anno_path, data.anno_path):
+        say(warn_of_training_data(config.coco_root))
     truth = read_ground_truth(config, data)
     if not truth.data["annotations"]:
         say(
