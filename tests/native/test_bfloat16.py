@@ -256,7 +256,13 @@ def test_training_says_when_bfloat16_would_be_faster(monkeypatch):
 @pytest.mark.slow
 def test_a_training_step_in_bfloat16_is_close_to_one_in_float32():
     from src.detector import build_detector, build_loss
-    from tests.helpers.network_helpers import fill_by_recipe, small_batch, small_config, tensors
+    from tests.helpers.network_helpers import (
+        LOSSES,
+        fill_by_recipe,
+        small_batch,
+        small_config,
+        tensors,
+    )
 
     losses = []
     for compute_type in ("fp32", "bf16"):
@@ -266,5 +272,8 @@ def test_a_training_step_in_bfloat16_is_close_to_one_in_float32():
         loss = build_loss(network, config)
         loss.set_train(False)
         losses.append([float(value.asnumpy()) for value in loss(*tensors(small_batch(64, 96, 2)))])
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.1, atol=0.02)
+    # The second stage samples other RoIs as soon as two proposals change places.
+    first_stage = np.array(losses)[:, [LOSSES.index(n) for n in ("rpn_loss", "rpn_cls", "rpn_reg")]]
+    np.testing.assert_allclose(first_stage[1], first_stage[0], rtol=0.02)
+    assert np.isfinite(losses).all()
     assert BUILT.has_bfloat16 is False or losses[0] != losses[1]
