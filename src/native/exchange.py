@@ -67,12 +67,13 @@ def join_processes(
     Returns:
         Whether `NativeMean` can be used: in all processes alike.
     """
+    # All are here before a file is made: one of them may be compiling for a minute.
+    if not all(all_gather(library is not None)) or library is None:
+        return False
     made = _make(library, world_size) if rank == 0 else None
     place = broadcast(made)
     try:
-        joined = False
-        if library is not None and place is not None:
-            joined = _join(library, rank, world_size, seconds, *place)
+        joined = place is not None and _join(library, rank, world_size, seconds, *place)
         return all(all_gather(joined))
     finally:
         if made is not None:
@@ -80,10 +81,8 @@ def join_processes(
                 os.unlink(made[0])
 
 
-def _make(library: Library | None, world_size: int) -> tuple[str, str] | None:
+def _make(library: Library, world_size: int) -> tuple[str, str] | None:
     """The path and the mark of a file whose memory is reserved; None where there is no room."""
-    if library is None:
-        return None
     bytes_ = _functions(library).exchange_bytes(world_size)
     try:
         handle, path = tempfile.mkstemp(prefix=_PREFIX, dir=_FOLDER)
