@@ -163,7 +163,7 @@ class TrainOneStep(nn.Cell):
     Args:
         loss_net: Cell that returns a tuple of float32 scalars in the order of `names.Losses`.
         optimizer: over the parameters to train.
-        clip_norm, world_size: see `GradientUpdate`.
+        clip_norm, world_size, mean_over_ranks: see `GradientUpdate`.
     """
 
     def __init__(
@@ -173,11 +173,14 @@ class TrainOneStep(nn.Cell):
         *,
         clip_norm: float = 0.0,
         world_size: int = 1,
+        mean_over_ranks: nn.Cell | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.loss_net = loss_net
         self.optimizer = optimizer
-        self.update = GradientUpdate(optimizer, clip_norm=clip_norm, world_size=world_size)
+        self.update = GradientUpdate(
+            optimizer, clip_norm=clip_norm, world_size=world_size, mean_over_ranks=mean_over_ranks
+        )
         self.loss_and_grads = ms.value_and_grad(
             self._scaled_loss, None, optimizer.parameters, has_aux=True
         )
@@ -279,7 +282,7 @@ class AccumulatedStep:
     That is the step of a batch as large as all of them, where each has the same share of the loss.
 
     Args:
-        loss_net, optimizer, clip_norm, world_size: see `TrainOneStep`.
+        loss_net, optimizer, clip_norm, world_size, mean_over_ranks: see `TrainOneStep`.
         batches: so many make a step.
     """
 
@@ -291,9 +294,12 @@ class AccumulatedStep:
         batches: int,
         clip_norm: float = 0.0,
         world_size: int = 1,
+        mean_over_ranks: nn.Cell | None = None,
     ) -> None:
         self.loss_net, self.optimizer = loss_net, optimizer
-        update = GradientUpdate(optimizer, clip_norm=clip_norm, world_size=world_size)
+        update = GradientUpdate(
+            optimizer, clip_norm=clip_norm, world_size=world_size, mean_over_ranks=mean_over_ranks
+        )
         self.sum = SumGradients(loss_net, optimizer)
         self.update = UpdateFromSums(self.sum.sums, update, batches)
 

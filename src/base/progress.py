@@ -110,7 +110,8 @@ class Display:
             canvas: the input shape that is compiled for, of a network that has several.
         """
         of_which = f" for {canvas}" if canvas else ""
-        return self.busy(f"compiling the graph{of_which} ...", f"the graph{of_which} is ready")
+        doing = f"compiling the graph{of_which} (minutes on a slow machine) ..."
+        return self.busy(doing, f"the graph{of_which} is ready")
 
     def end_bar(self, *, erase: bool = False) -> None:
         """Finish the bar that is open, if one is.

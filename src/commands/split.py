@@ -4,7 +4,9 @@
 import argparse
 import functools
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ..base.arguments import ArgumentParser, within
 from ..base.errors import UserError
@@ -13,10 +15,11 @@ from ..base.messages import counted, short_list
 from ..base.program import command
 from ..data.formats.coco import is_of_a_split
 from ..data.formats.export import write_coco
-from ..data.formats.part import ReadOptions
-from ..data.formats.recognise import named_parts, require_parts
+from ..data.formats.part import ReadOptions, choose_part
+from ..data.formats.recognise import find_parts, named_parts, require_parts
 from ..data.formats.split import group_names, split_part, summary
 from ..data.groups import together
+from ..model_utils.config import load_config
 from .import_data import add_voc, require_free
 
 NAMES = ("train", "val", "test")
@@ -42,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
     # Another split is made of what the first one was made of.
     reading = ReadOptions(given.voc_difficult, given.voc_corners, splits=not given.overwrite)
     parts = named_parts(require_parts(given.folder, "auto", reading), given.part, given.folder)
+    _refuse_again(parts[0].root, shares, overwrite=given.overwrite)
     if len(parts) > 1:
         raise UserError(
             f"{given.folder} has the parts {short_list([part.name for part in parts], 8)}; name "
@@ -58,9 +62,30 @@ def main(argv: Sequence[str]) -> int:
         write_coco(targets[name], content)
     print("\n".join([*summary(contents), *findings]))
     print(f"written: {', '.join(targets.values())}")
-    chosen = "--train_data_type train --val_data_type val"
-    print(f"next: {command('train')} --coco_root {parts[0].root} {chosen}")
+    print(f"next: {_next_command(parts[0].root, reading)}")
     return 0
+
+
+def _next_command(root: str, reading: ReadOptions) -> str:
+    """The check of the parts; it names those that would not be taken otherwise."""
+    config = load_config([])
+    made = find_parts(root, "auto", replace(reading, splits=True))
+    chosen: list[str] = []
+    for split, given in (("train", config.train_data_type), ("val", config.val_data_type)):
+        part = choose_part(made, split, given)
+        if part is None or part.name != split:
+            chosen += [f"--{split}_data_type", split]
+    return f"{command('check')} {shlex.join([root, *chosen])}"
+
+
+def _refuse_again(root: str, names: Iterable[str], *, overwrite: bool) -> None:
+    """Refuse to split what has been split, unless that is wanted."""
+    files = [os.path.join(root, "annotations", f"instances_{name}.json") for name in names]
+    made = [path for path in files if is_of_a_split(path)]
+    if made and not overwrite:
+        raise UserError(
+            f"{root} is already split: {short_list(made)}; --overwrite makes the parts again"
+        )
 
 
 def _group(folder: str, separator: str, alike: bool, names: Sequence[str]) -> list[str]:

@@ -48,7 +48,12 @@ def with_file_classes(config: Config, *, tolerant: bool = False) -> tuple[Config
         adopted = config.adopt({"coco_classes": names}, file.path)
     except UserError as error:
         raise UserError(f"{error} (coco_classes is auto: give a list of your own)") from None
+    unused = {category["name"] for category in file.categories} - set(names)
+    left_out = [
+        f"classes: left out: {short_list(sorted(unused))}, of no box and only above other classes"
+    ]
     return adopted, [
         f"classes: the {len(adopted.class_names)} of {file.path}, in its order: "
-        f"{short_list(list(adopted.class_names), _MOST_SHOWN)}; coco_classes takes others"
+        f"{short_list(list(adopted.class_names), _MOST_SHOWN)}; coco_classes takes others",
+        *(left_out if unused else []),
     ]

@@ -13,6 +13,7 @@ _EXAMPLE_LIMIT = 160  # characters
 EXAMPLES_PER_FINDING = 3
 # Each of these has to be mended before a training: they are listed, a line each.
 _LISTED, _MOST_LISTED, _LISTED_LIMIT = ("broken_file", "broken_row"), 20, 400
+_FEW = 2  # of them in an error, which is one line
 # What can be found in annotations and images, in the order of the report, and how it reads there
 # behind its number (see `in_number`). None of these stops a run while something usable is left.
 FINDINGS = {
@@ -233,7 +234,7 @@ class AnnotationReport:
         Args:
             what: is wrong, before the reasons.
         """
-        reasons = [line.strip() for line in self.lines()[1:]]
+        reasons = [line.strip() for line in self.lines(most_listed=_FEW)[1:]]
         if not self.num_read and not self.counts.keys() & set(_SPOILS):
             reasons.insert(
                 0,
@@ -242,8 +243,12 @@ class AnnotationReport:
             )
         return UserError(f"{self.source}: {'; '.join([what, *reasons])}")
 
-    def lines(self) -> list[str]:
-        """The report in words: one heading, then one line a finding with its first examples."""
+    def lines(self, *, most_listed: int | None = None) -> list[str]:
+        """The report in words: one heading, then one line a finding with its first examples.
+
+        Args:
+            most_listed: examples of what cannot be used at all; default: all that were kept.
+        """
         kind = in_number("[a crowd region|crowd regions]", self.num_crowd)
         crowd = f" ({self.num_crowd} of them {kind})" if self.num_crowd else ""
         boxes = counted(self.num_boxes, "box", "boxes")
@@ -255,6 +260,7 @@ class AnnotationReport:
                 continue
             shown = self.examples.get(finding, [])
             if finding in _LISTED:
+                shown = shown[:most_listed]
                 result.append(f"  {count} {self.meaning(finding)}")
                 result += [f"    - {example}" for example in shown]
                 result += [f"    - and {count - len(shown)} more"] if count > len(shown) else []

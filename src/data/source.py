@@ -12,10 +12,11 @@ from ..base.file_names import one_form
 from ..base.messages import short, short_list
 from ..model_utils.config import Config
 from .formats.coco import CocoPart, picture_folder
-from .formats.part import Annotations, Part, ReadOptions, choose_part
+from .formats.part import Annotations, Part, ReadOptions, choose_part, only_trains
 from .formats.recognise import AUTO, find_parts, unrecognised
 from .records import AnnotationReport, ImageRecord
 from .txt_annotations import TxtAnnotations
+from .validation_part import no_validation_part
 
 FORMAT_VERSION = 2
 _TXT, _COCO = "txt", "coco"
@@ -67,6 +68,9 @@ def _locate(config: Config, kind: str, split: str) -> _Location:
     part = choose_part(parts, split, data_type)
     if part:
         return _Location(part, part.root, keys, (_recognised(part, parts, root, split),))
+    if split == "val" and only_trains(parts, data_type):
+        names = [part.name for part in parts]
+        raise UserError(f"{root}: {parts[0].layout}: {no_validation_part(root, names)}")
     if parts:
         raise UserError(
             f"{root}: {parts[0].layout}, has no part {short(data_type)} ({split}_data_type); it "
@@ -244,8 +248,19 @@ def data_source(config: Config, split: str) -> DataSource:
         notes = _in_brackets(source.notes)
         if not location.is_found and os.path.isdir(location.root):
             raise UserError(f"coco_root {location.root}: {unrecognised(location.root)}{notes}")
-        raise UserError(f"image folder {image_dir} does not exist; check {location.keys}{notes}")
+        raise UserError(
+            f"image folder {image_dir} does not exist{_where_cvat_has_it(annotations)}; check "
+            f"{location.keys}{notes}"
+        )
     return source
+
+
+def _where_cvat_has_it(annotations: Annotations) -> str:
+    """Where an export of CVAT's has its pictures, if it has them: that is chosen there."""
+    if not isinstance(annotations, CocoPart):
+        return ""
+    folder = os.path.join(annotations.root, "images", annotations.name)
+    return f", nor {folder}, where CVAT puts them (export with Save images)"
 
 
 def _without_effect(config: Config, kind: str, split: str) -> list[str]:

@@ -14,7 +14,7 @@ from .advice import Advised
 _WIDTH = 98
 
 
-def write_advice(path: str, config: Config, advised: Advised) -> Config:
+def write_advice(path: str, config: Config, advised: Advised, *, evaluates: bool) -> Config:
     """Write the data's place, its classes and the advised values; return what they load to.
 
     The file goes on from the user's own: it extends it, and repeats what the command line said.
@@ -23,6 +23,8 @@ def write_advice(path: str, config: Config, advised: Advised) -> Config:
         path: of the file.
         config: the present settings, with the data's classes.
         advised: what to change.
+        evaluates: there is a validation part: unless the user has said otherwise, every epoch ends
+            with a look at it, which tells the best weights.
 
     Raises:
         UserError: it cannot be written.
@@ -37,6 +39,8 @@ def write_advice(path: str, config: Config, advised: Advised) -> Config:
         values.pop(key, None)
     values["coco_classes"] = list(config.class_names)
     values |= advised.keys()
+    if evaluates and not config.is_given("eval_interval"):
+        values["eval_interval"] = 1
     write_yaml(path, values, comments=_comments(advised))
     return load_config(["--config_path", path])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..base.messages import counted, short_list
+from ..data.validation_part import no_validation_part
 from ..images.geometry import ResizeRule
 from ..model_utils.config import Config
 from .advice import Advised, advise
@@ -116,6 +117,11 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether a validation part was looked at."""
+        return any(numbers.name == "val" for numbers in self.numbers)
+
 
 def find(config: Config, splits: Sequence[Split], notes: Sequence[str]) -> Findings:
     """Make all numbers of a data set.
@@ -192,7 +198,8 @@ def _duplicates(splits: Sequence[Split]) -> list[Duplicates]:
 
 
 def _problems(found: Findings) -> list[str]:
-    problems = [
+    problems = [] if found.has_validation else [no_validation_part(found.config.coco_root)]
+    problems += [
         f"{split.name}: {split.report.broken} that cannot be used: a training does not begin with "
         "such data"
         for split in found.splits

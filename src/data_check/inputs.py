@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..base.errors import UserError
 from ..base.program import command
 from ..data.file_classes import with_file_classes
+from ..data.formats.recognise import require_unpacked
 from ..data.record_index import INDEX
 from ..data.source import DataSource, data_source
 from ..model_utils.config import Config, load_config
@@ -53,6 +54,7 @@ def data_keys(data: Sequence[str]) -> list[str]:
         if not os.path.exists(path):
             raise UserError(f"command line: DATA {path}: no such file or folder")
     first = data[0]
+    require_unpacked(first)
     if os.path.isdir(first) or first.lower().endswith(_DESCRIPTIONS):
         if len(data) > 1:
             raise UserError(f"command line: {data[1]!r} is too much after {first}")

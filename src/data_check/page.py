@@ -20,7 +20,7 @@ from ..pages.page import render_page
 from .examples import Gallery, duplicate_examples, finding_examples, sample_examples
 from .findings import Findings, SplitNumbers
 from .overlaps import FAIR, GOOD
-from .statistics import ORIENTATIONS, SIZE_NAMES
+from .statistics import ORIENTATIONS, SIZE_NAMES, count_classes
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MOST_YAML = 1 << 16  # bytes that are shown
@@ -49,7 +49,7 @@ def write_page(path: str, found: Findings, advice: str) -> None:
         "advice": _advice_table(found),
         "advice_path": one_line(advice),
         "yaml": _text(advice),
-        "commands": _commands(advice),
+        "commands": _commands(found, advice),
         "classes": _class_table(found),
         "splits": _split_table(found.numbers),
         "charts": [chart for chart in _charts(found) if chart is not None],
@@ -78,13 +78,35 @@ def _text(path: str) -> str:
         return ""
 
 
-def _commands(advice: str) -> list[CommandLine]:
-    settings = f"--config_path {shlex.quote(one_line(advice))}"
+def next_command(found: Findings, advice: str) -> str:
+    """Return what to go on with: a validation part, or else the training.
+
+    Args:
+        found: in the data.
+        advice: path of the YAML file.
+    """
+    if not found.has_validation and found.config.coco_root:
+        return f"{command('split')} {shlex.quote(one_line(found.config.coco_root))}"
+    return _training(advice)
+
+
+def _training(advice: str) -> str:
+    return f"{command('train')} {_settings(advice)} --output_dir train"
+
+
+def _settings(advice: str) -> str:
+    return f"--config_path {shlex.quote(one_line(advice))}"
+
+
+def _commands(found: Findings, advice: str) -> list[CommandLine]:
+    settings, training = _settings(advice), _training(advice)
+    step = next_command(found, advice)
+    first = [] if step == training else [CommandLine("Make a validation part", step)]
     return [
-        CommandLine("Train with this advice", f"{command('train')} {settings}"),
+        *first,
+        CommandLine("Train with this advice", training),
         CommandLine(
-            "Train with it from pretrained weights",
-            f"{command('train')} {settings} --pre_trained CHECKPOINT",
+            "Train with it from pretrained weights", f"{training} --pre_trained CHECKPOINT"
         ),
         CommandLine(
             "Look at the pictures, their boxes, and what augmentation makes of them",
@@ -141,9 +163,13 @@ def _class_table(found: Findings) -> Table:
             Column("share", True, "of the boxes"),
             Column("pictures", True, "that have one"),
         ]
-    columns += [
-        Column(name, True, "of the training boxes, at the network's scale") for name in SIZE_NAMES
-    ]
+    advised = found.advised.placed
+    scale = "network's scale" if advised is None else "advised canvas"
+    help_ = "share of the training boxes, by their pixels in the network's input"
+    columns += [Column(f"{name}, {scale}", True, help_) for name in SIZE_NAMES]
+    classes = found.numbers[0].classes
+    if advised is not None:
+        classes = count_classes(found.numbers[0].table, advised, found.config.class_names)
     rows = []
     for position, name in enumerate(found.config.class_names):
         row = [Cell(name)]
@@ -155,7 +181,7 @@ def _class_table(found: Findings) -> Table:
                 _percent(one.boxes / max(numbers.boxes, 1)),
                 count_cell(one.images),
             ]
-        row += [_percent(share) for share in found.numbers[0].classes[position].sizes]
+        row += [_percent(share) for share in classes[position].sizes]
         rows.append(row)
     return Table(columns, rows)
 
@@ -184,7 +210,7 @@ def _split_table(splits: Sequence[SplitNumbers]) -> Table:
         rows.append(row(f"{name} pictures", (_percent(n.orientations[i]) for n in splits)))
     for i, name in enumerate(SIZE_NAMES):
         rows.append(
-            row(f"{name} boxes, network's scale", (_percent(n.net_sizes[i]) for n in splits))
+            row(f"{name} boxes, present canvas", (_percent(n.net_sizes[i]) for n in splits))
         )
         rows.append(row(f"{name} boxes, in pictures", (_percent(n.own_sizes[i]) for n in splits)))
     for i, name in enumerate(("smallest", "median", "largest")):

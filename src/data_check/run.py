@@ -11,7 +11,7 @@ from ..model_utils.config import Config
 from .advice_file import write_advice
 from .findings import Findings, find
 from .inputs import sources
-from .page import write_page
+from .page import next_command, write_page
 from .pictures import Split, look_at_split
 from .summary import as_json, text_lines
 
@@ -56,13 +56,14 @@ def run_check(config: Config, folder: str, *, most_pictures: int | None) -> int:
     print(f"\npage: {one_line(page)}")
     if found.advised.items:
         print(f"advice: {one_line(advice)} (--config_path takes it)")
+        print(f"next: {next_command(found, advice)}")
     return 0
 
 
 def _write_advice(path: str, found: Findings) -> None:
     """Write the advice; say where it contradicts settings of the user."""
     try:
-        write_advice(path, found.config, found.advised)
+        write_advice(path, found.config, found.advised, evaluates=found.has_validation)
     except UserError as error:
         if not os.path.exists(path):  # it could not be written
             raise

@@ -11,6 +11,7 @@ from .overlaps import FAIR, GOOD
 from .statistics import ORIENTATIONS, SIZE_NAMES
 
 VERSION = 1
+_PLACE = "data: "  # begins the notes on where the data is
 _MOST_CLASSES = 20  # in the text; the page and the JSON have all
 _MOST_GROUPS = 5
 _MOST_LISTED, _MOST_NAMED = 1000, 50  # groups in the JSON, and pictures of each
@@ -22,7 +23,8 @@ def text_lines(found: Findings) -> list[str]:
     Args:
         found: in the data.
     """
-    lines: list[str] = []
+    place = [note for note in found.notes if note.startswith(_PLACE)]
+    lines = list(place)
     for split, numbers in zip(found.splits, found.numbers, strict=True):
         lines += ["", *split.report.lines(), *_split_lines(numbers)]
     lines += ["", *_duplicate_lines(found.duplicates)]
@@ -30,7 +32,8 @@ def text_lines(found: Findings) -> list[str]:
     lines += [f"  - {problem}" for problem in found.problems]
     if found.advised.items:
         lines += ["", "advice:", *_advice_lines(found)]
-    return [one_line(line) for line in [*lines, *found.notes]]
+    lines += [note for note in found.notes if note not in place]
+    return [one_line(line) for line in lines]
 
 
 def _split_lines(numbers: SplitNumbers) -> Iterator[str]:

@@ -61,6 +61,6 @@ def faster_format(config: "Config") -> tuple[str, ...]:
     if found is None or not found.has_bfloat16:
         return ()
     return (
-        "note: computing in fp32; --compute_type bf16 takes about 60 % of the time on this "
-        "processor (products in bfloat16; sums, weights and losses in fp32)",
+        "note: computing in fp32; --compute_type bf16 would be faster on this processor (products "
+        "in bfloat16; sums, weights and losses in fp32)",
     )

@@ -28,7 +28,9 @@ _CPU_ISA = "AVX2"
 # MindSpore's log level: errors. Its warnings are about its own internals and bury the run's output.
 _LOG_VARIABLE = "GLOG_v"
 _LOG_ERRORS = "3"
-# Seconds that an operator which exchanges data waits for the other processes.
+# Seconds that an operator which exchanges data waits for the other processes; this much longer than
+# `ranks`, which is to be first, and has words.
+RESERVE_SECONDS = 60
 _CPU_WAIT_VARIABLE = "MS_CPU_COMM_OP_TIMEOUT"
 _ASCEND_WAIT_VARIABLE = "HCCL_EXEC_TIMEOUT"
 # Names the Ascend processors of a job: set by its launchers and by ModelArts.
@@ -216,9 +218,9 @@ def _join_processes(config: "Config") -> tuple[int, int]:
     import mindspore as ms
     from mindspore.communication import get_group_size, get_rank, init
 
-    # Collectives on a CPU give up after 30 s by default; `ranks` is to be first, and has words.
-    os.environ.setdefault(_CPU_WAIT_VARIABLE, str(int(config.rank_timeout) + 60))
-    os.environ.setdefault(_ASCEND_WAIT_VARIABLE, str(int(config.rank_timeout) + 60))
+    # Collectives on a CPU give up after 30 s by default.
+    os.environ.setdefault(_CPU_WAIT_VARIABLE, str(int(config.rank_timeout) + RESERVE_SECONDS))
+    os.environ.setdefault(_ASCEND_WAIT_VARIABLE, str(int(config.rank_timeout) + RESERVE_SECONDS))
     try:
         init()  # hccl on Ascend, nccl on GPU, mccl on CPU
     except (RuntimeError, ValueError) as error:

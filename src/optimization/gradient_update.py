@@ -16,17 +16,24 @@ class GradientUpdate(nn.Cell):
         optimizer: over the parameters to train.
         clip_norm: largest global L2 norm of the gradients; 0 leaves them as they are.
         world_size: number of ranks; above 1 the gradients are averaged over all of them.
+        mean_over_ranks: Cell that does so, gradients -> gradients; MindSpore's by default.
     """
 
     def __init__(
-        self, optimizer: nn.Optimizer, *, clip_norm: float = 0.0, world_size: int = 1
+        self,
+        optimizer: nn.Optimizer,
+        *,
+        clip_norm: float = 0.0,
+        world_size: int = 1,
+        mean_over_ranks: nn.Cell | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
         self.clip_norm = float(clip_norm)
         self.reducer = ops.identity
         if world_size > 1:
-            self.reducer = nn.DistributedGradReducer(optimizer.parameters, mean=True)
+            parameters = optimizer.parameters
+            self.reducer = mean_over_ranks or nn.DistributedGradReducer(parameters, mean=True)
         self.one_step = Tensor([1], ms.int32)
 
     def construct(self, gradients: tuple[Tensor, ...], loss_scale: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from ..base.errors import UserError
 from ..base.files import save_whole
 from ..base.messages import one_line
 from ..base.program import version
+from ..data.validation_part import warn_of_training_data
 from ..images.reading import DEFAULT_MAX_PIXELS
 from ..model_utils.config import Config
 from ..model_utils.configuration.schema import SETTABLE
@@ -85,11 +86,14 @@ def _values(run: RunFiles, config: Config, pictures: int) -> dict[str, Any]:
     if not run.evaluation:
         evaluate_results_file(run, config)
     evaluation = evaluation_part(run.evaluation)
+    flatters = data.has_no_validation and (run.evaluations or evaluation)
+    warnings = [one_line(warn_of_training_data(config.coco_root))] if flatters else []
     gallery = _gallery(run, config, data, evaluation.threshold if evaluation else None, pictures)
     return {
         "name": one_line(run.folder.resolve().name),
         "lead": lead(run, config),
         "tiles": tiles(run, config, data),
+        "warnings": warnings,
         "notes": [one_line(note) for note in run.notes],
         "training": training_charts(run.training),
         "training_tiles": training_tiles(run.training),

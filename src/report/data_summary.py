@@ -13,6 +13,7 @@ from ..base.messages import one_line
 from ..data.record_set import open_alone
 from ..data.records import AnnotationReport, ImageRecord
 from ..data.source import DataSource, data_source
+from ..data.validation_part import is_training_data
 from ..model_utils.config import Config
 from ..pages.elements import Cell, Column, Table, count_cell, number_cell
 
@@ -57,6 +58,14 @@ class DataSummary:
 
     splits: dict[str, Split] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def has_no_validation(self) -> bool:
+        """Whether the pictures to evaluate on are those of the training."""
+        if "train" not in self.splits or "val" not in self.splits:
+            return False
+        training, validation = (self.splits[name].source.anno_path for name in ("train", "val"))
+        return is_training_data(training, validation)
 
 
 def summarize_data(config: Config) -> DataSummary:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base.messages import counted
+from ..data.validation_part import ON_TRAINING
 from ..model_utils.config import Config
 from ..pages.elements import Cell, Column, Table, Tile
 from . import checked
@@ -56,7 +57,7 @@ def tiles(run: RunFiles, config: Config, data: DataSummary) -> list[Tile]:
         config: its configuration.
         data: its pictures.
     """
-    found = [*_precision_tiles(run)]
+    found = _precision_tiles(run, ON_TRAINING if data.has_no_validation else "")
     if run.training:
         last = run.training[-1]
         if last.get("total_loss") is not None:
@@ -68,23 +69,25 @@ def tiles(run: RunFiles, config: Config, data: DataSummary) -> list[Tile]:
     counts = {name: f"{len(split.records):,}" for name, split in data.splits.items()}
     if "train" in counts:
         also = f"{counts['val']} for validation" if "val" in counts else ""
+        also = "the same for validation" if data.has_no_validation else also
         found.append(Tile("Training pictures", counts["train"], also))
     return found
 
 
-def _precision_tiles(run: RunFiles) -> list[Tile]:
+def _precision_tiles(run: RunFiles, remark: str) -> list[Tile]:
     tiles = []
+    also = f", {remark}" if remark else ""
     best = best_row(run.evaluations)
     summary = checked.mapping(run.evaluation.get("summary"))
     ap, ap50 = (checked.number(summary.get(key)) for key in ("ap", "ap50"))
     if best:
-        tiles.append(Tile("Best AP", f"{best['ap']:.3f}", f"epoch {best['epoch']}"))
+        tiles.append(Tile("Best AP", f"{best['ap']:.3f}", f"epoch {best['epoch']}{also}"))
         if best.get("ap50") is not None:
-            tiles.append(Tile("AP50", f"{best['ap50']:.3f}", f"epoch {best['epoch']}"))
+            tiles.append(Tile("AP50", f"{best['ap50']:.3f}", f"epoch {best['epoch']}{also}"))
     elif ap is not None:
-        tiles.append(Tile("AP", f"{ap:.3f}", "of the evaluation below"))
+        tiles.append(Tile("AP", f"{ap:.3f}", f"of the evaluation below{also}"))
         if ap50 is not None:
-            tiles.append(Tile("AP50", f"{ap50:.3f}"))
+            tiles.append(Tile("AP50", f"{ap50:.3f}", remark))
     return tiles
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run, put together from its configuration."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from ..data.epoch_sampling import REPEAT_FACTOR, build_sampler
 from ..data.file_classes import with_file_classes
 from ..data.mindrecord import ensure_mindrecord
 from ..data.record_set import MindRecordSet
+from ..data.source import data_source
+from ..data.validation_part import ON_TRAINING, is_training_data, warn_of_training_data
 from ..dataset import images_per_step, steps_per_epoch
 from ..evaluation.run import GroundTruth, read_ground_truth
 from ..graph_cache.compile_cache import CompileCache
@@ -26,6 +27,7 @@ from ..model_utils.configuration.class_weights import class_weights
 from ..model_utils.configuration.memory import require_memory
 from ..model_utils.device_adapter import init_device
 from ..model_utils.local_adapter import get_rank
+from ..model_utils.rank_exchange import mean_over_ranks
 from ..network_define import (
     AccumulatedStep,
     LossScaler,
@@ -79,9 +81,9 @@ def assemble_run(
     if ranks.rank == 0 and not folder.start:
         _load_pretrained(network, config, say)
     loss = (build_loss or detector.build_loss)(network, config, ranks.world_size)
-    train_one_step = training_step(config, network, loss, rates, ranks.world_size)
-    optimizer, weights = train_one_step.optimizer, Weights(network, config, ranks)
     with ranks.watch(config.rank_timeout):
+        train_one_step = training_step(config, network, loss, rates, ranks)
+        optimizer, weights = train_one_step.optimizer, Weights(network, config, ranks)
         start = folder.take_start()
         meta = load_start(start, weights, optimizer, config, contract, steps, ranks, say)
     run = Run(
@@ -103,13 +105,20 @@ def assemble_run(
         recorder=run_recorder(config, folder, ranks, meta, hooks),
         saver=run_saver(config, folder, weights, optimizer),
         step_report=run_report(config, display, steps, ranks.world_size),
-        best=run_best(config, meta),
+        best=run_best(config, meta, remark=_remark(data, validation)),
         **state_of(meta, config, ranks.world_size),
     )
     folder.begin(config, resumed=bool(meta))
     begin_record(run, resumed=bool(meta))
     say(_opening(run))
     return run
+
+
+def _remark(training: MindRecordSet, validation: tuple[MindRecordSet, GroundTruth] | None) -> str:
+    """What stands beside the numbers of evaluations; empty where they look at other images."""
+    if validation and is_training_data(training.anno_path, validation[0].anno_path):
+        return ON_TRAINING
+    return ""
 
 
 def _load_pretrained(network: nn.Cell, config: Config, say: Callable[[str], None]) -> None:
@@ -156,11 +165,13 @@ def settle_classes(config: Config, ranks: Ranks, say: Callable[[str], None]) -> 
         say: prints a line.
 
     Raises:
-        UserError: the file cannot be read, its names cannot be classes, or rcnn_class_weights are
-            of others.
+        UserError: the file cannot be read, its names cannot be classes, rcnn_class_weights are of
+            others, or there is nothing to evaluate on though that is asked for.
     """
     names: list[str] = []
     if ranks.rank == 0:
+        if config.eval_interval or config.report:
+            data_source(config, "val")  # what is missing is said before the conversion, not after
         of_file, lines = with_file_classes(config)
         for line in lines:
             say(line)
@@ -226,7 +237,7 @@ def contract_of(config: Config, data: MindRecordSet) -> dict[str, Any]:
 
 
 def training_step(
-    config: Config, network: nn.Cell, loss: nn.Cell, rates: np.ndarray, world_size: int
+    config: Config, network: nn.Cell, loss: nn.Cell, rates: np.ndarray, ranks: Ranks
 ) -> TrainingStep:
     """Return what makes one step of training, with its optimizer.
 
@@ -235,16 +246,14 @@ def training_step(
         network: whose parameters are trained.
         loss: the Cell around it that gives the losses.
         rates: (steps of the run,) float32, the learning rate of each.
-        world_size: number of ranks.
+        ranks: the processes of the run; all call this.
     """
     optimizer = build_optimizer(config, network.trainable_params(), rates)
-    clip_norm = config.clip_norm if config.grad_clip else 0.0
-    count = config.accumulate_steps
-    if count > 1:
-        return AccumulatedStep(
-            loss, optimizer, batches=count, clip_norm=clip_norm, world_size=world_size
-        )
-    return TrainOneStep(loss, optimizer, clip_norm=clip_norm, world_size=world_size)
+    settings: dict[str, Any] = {"clip_norm": config.clip_norm if config.grad_clip else 0.0}
+    settings |= {"world_size": ranks.world_size, "mean_over_ranks": mean_over_ranks(config, ranks)}
+    if config.accumulate_steps > 1:
+        return AccumulatedStep(loss, optimizer, batches=config.accumulate_steps, **settings)
+    return TrainOneStep(loss, optimizer, **settings)
 
 
 def validation_of(
@@ -264,11 +273,8 @@ def validation_of(
     if not config.eval_interval and not config.report:
         return None
     data = ensure_mindrecord(config, "val", ranks.rank, ranks.world_size)
-    if os.path.realpath(data.anno_path) == os.path.realpath(training.anno_path):
-        say(
-            f"note: evaluation is on the training images, both are those of {data.anno_path}; "
-            "{} in a file's name stands for train_data_type and val_data_type"
-        )
+    if is_training_data(training.anno_path, data.anno_path):
+        say(warn_of_training_data(config.coco_root))
     truth = read_ground_truth(config, data)
     if not truth.data["annotations"]:
         say(

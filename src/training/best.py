@@ -27,6 +27,7 @@ class BestMetric:
         patience: end the run when it was not better so many times in a row; 0: never.
         delta: by how much it has to be better, for `patience`.
         state: of an earlier part of the run; one of another metric does not count.
+        remark: what has to be known to read the number; empty: nothing.
 
     Attributes:
         metric: its name.
@@ -40,7 +41,9 @@ class BestMetric:
         patience: int = 0,
         delta: float = 0.0,
         state: Mapping[str, Any] | None = None,
+        remark: str = "",
     ) -> None:
+        self._remark = f", {remark}" if remark else ""
         self.metric, self.patience, self._delta = metric, patience, delta
         self.of_evaluation = metric not in NUMBERS_OF_TRAINING
         self._sign = -1.0 if lower_is_better(metric) else 1.0
@@ -105,7 +108,7 @@ class BestMetric:
     def __str__(self) -> str:
         if self._value is None:
             return f"{self.metric}: no number yet"
-        return f"{self.metric} {self._value:.4g} (epoch {self._epoch})"
+        return f"{self.metric} {self._value:.4g} (epoch {self._epoch}{self._remark})"
 
 
 def value_of(row: Mapping[str, Any], metric: str) -> float | None:

@@ -44,6 +44,23 @@ def settle_warmup(config: Config, steps: int, say: Callable[[str], None]) -> Con
     return config.replace(warmup_step=most)
 
 
+def warn_of_warmup(config: Config, steps: int, say: Callable[[str], None]) -> None:
+    """Say that a run ends before its warm-up does, and never has its learning rate.
+
+    Args:
+        config: uses warmup_step and epoch_size.
+        steps: an epoch's.
+        say: prints a line.
+    """
+    total = config.epoch_size * steps
+    if config.warmup_step >= total:
+        say(
+            f"WARNING: warmup_step {config.warmup_step} is no less than the run's "
+            f"{counted(total, 'step')}: it never has its learning rate; --warmup_step "
+            f"{total // _WARMUP_SHARE} warms up for a quarter of it"
+        )
+
+
 def rate_advice(config: Config, known_classes: int) -> list[str]:
     """Return a line for whoever tunes a detector at the rate of a recipe.
 
@@ -97,4 +114,5 @@ def run_rates(
     for line in (*without_effect(config), *faster_format(config)):
         say(line)
     config = settle_warmup(config, steps, say)
+    warn_of_warmup(config, steps, say)
     return config, rates_of_run(config, rate, steps)

@@ -17,7 +17,7 @@ from ..run_record.environment import write_environment
 from ..run_record.hooks import Hooks, load_callback
 from ..run_record.metrics_log import MetricsLog
 from ..run_record.recorder import Recorder
-from ..run_record.schema import CALLBACKS, COCO_METRICS
+from ..run_record.schema import CALLBACKS, COCO_METRICS, NUMBERS_OF_TRAINING
 from .best import BestMetric, require_metric
 from .run_folder import RunFolder
 
@@ -75,13 +75,14 @@ def run_recorder(
     return recorder
 
 
-def run_best(config: Config, meta: Mapping[str, Any]) -> BestMetric | None:
+def run_best(config: Config, meta: Mapping[str, Any], *, remark: str = "") -> BestMetric | None:
     """Return what says which weights are the best; None where there is no number for it.
 
     Args:
         config: uses best_metric, early_stopping, early_stopping_delta, eval_interval, report and
             eval_losses.
         meta: of the checkpoint that the run goes on from; empty at its beginning.
+        remark: on the numbers of evaluations.
 
     Raises:
         UserError: the run has no such number.
@@ -103,6 +104,7 @@ def run_best(config: Config, meta: Mapping[str, Any]) -> BestMetric | None:
         patience=config.early_stopping,
         delta=config.early_stopping_delta,
         state=meta.get("best"),
+        remark="" if config.best_metric in NUMBERS_OF_TRAINING else remark,
     )
 
 

@@ -377,10 +377,10 @@ class Run:
         """
         self.save()
         self.saver.finish()
-        self.display.say(
-            f"stopped after epoch {self.position.epoch} step {self.position.step_in_epoch}; "
-            f"continue with {self.folder.going_on(self.config)}"
-        )
+        at = self.position
+        self.display.say(f"stopped after epoch {at.epoch} step {at.step_in_epoch}")
+        for line in self.folder.after_a_stop(self.config):
+            self.display.say(line)
         return stop.exit_code or EXIT_STOPPED
 
     def finish(self) -> int:

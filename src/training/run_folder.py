@@ -3,13 +3,16 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 from ..base.errors import UserError
 from ..base.files import remove_leftovers, sync_folder
 from ..base.messages import counted
+from ..base.program import command
 from ..checkpoints.file import Checkpoint
+from ..checkpoints.names import BEST_NAME
 from ..model_utils.config import Config
 from ..processes.ranks import Ranks
 from ..processes.run_lock import hold_run_folder
@@ -98,13 +101,20 @@ class RunFolder:
         if self.settings.name != "config.yaml":
             self._say(f"config.yaml is yours; the effective one is {self.settings}")
 
-    def going_on(self, config: Config) -> str:
-        """Return the arguments with which the run goes on.
+    def after_a_stop(self, config: Config) -> list[str]:
+        """Return lines on what a stopped run has left, and the command with which it goes on.
 
         Args:
             config: the effective configuration.
         """
-        return going_on(self.path, self.settings, config.callbacks)
+        best = self.keeper.path(BEST_NAME)
+        arguments = going_on(self.path, self.settings, config.callbacks)
+        page = shlex.quote(str(self.path.resolve()))
+        return [
+            *([f"best weights so far: {best.resolve()}"] if best.is_file() else []),
+            f"report, as far as it got: {command('report')} {page}",
+            f"continue with: {command('train')} {arguments}",
+        ]
 
     def keep_settings(self, config: Config) -> None:
         """Write the configuration again if somebody has removed the run's folder.

@@ -65,4 +65,11 @@ class StopSignals:
         self.exit_code, self._first = 128 + number, now
         if self._say:
             with contextlib.suppress(Exception):  # a reentrant write must not stop the run
-                self._say(f"{signal.Signals(number).name}: saving after this step, then leaving")
+                self._say(f"{_name(number)}: saving after this step, then leaving")
+
+
+def _name(number: int) -> str:
+    """What has come. Who sent a signal is nothing that a handler in Python is told."""
+    if number == signal.SIGTERM:
+        return "SIGTERM (or Ctrl-C, which MindSpore turns into it)"
+    return signal.Signals(number).name

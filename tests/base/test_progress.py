@@ -99,16 +99,21 @@ def test_a_quiet_display_shows_nothing(stream, monkeypatch, capsys):
 def test_compiling_is_said_with_its_time():
     stream = io.StringIO()
     with Display(stream).compiling():
-        assert stream.getvalue() == "compiling the graph ...\n"
+        assert stream.getvalue() == "compiling the graph (minutes on a slow machine) ...\n"
     assert re.fullmatch(
-        r"compiling the graph \.\.\.\nthe graph is ready after \d\.\d s\n", stream.getvalue()
+        r"compiling the graph \(minutes on a slow machine\) \.\.\.\n"
+        r"the graph is ready after \d\.\d s\n",
+        stream.getvalue(),
     )
 
 
 def test_the_canvas_that_is_compiled_for_is_named():
     stream = io.StringIO()
     with Display(stream).compiling("800x1344"):
-        assert stream.getvalue() == "compiling the graph for 800x1344 ...\n"
+        assert (
+            stream.getvalue()
+            == "compiling the graph for 800x1344 (minutes on a slow machine) ...\n"
+        )
     assert "the graph for 800x1344 is ready after 0.0 s" in stream.getvalue()
 
 
@@ -119,7 +124,7 @@ def test_the_time_of_compiling_is_counted_on_a_terminal():
     with display.compiling():
         while "0:00:01" not in stream.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert "compiling the graph ... 0:00:01" in stream.getvalue()
+    assert "compiling the graph (minutes on a slow machine) ... 0:00:01" in stream.getvalue()
     line, rest = lines_of(stream)
     assert line.startswith("the graph is ready after ") and rest == ""
 

@@ -49,7 +49,7 @@ def test_pictures_are_chosen(root, tmp_path):
         (["--only", "cow"], "--only 'cow' is no class; there are dog, cat"),
         (["--split", "test"], "invalid choice"),
         (["--start", "9"], "no picture from number 9 on"),
-        (["--split", "val"], "has no part .val2017."),
+        (["--split", "val"], "there is no validation part"),
     ],
 )
 def test_wrong_arguments_are_one_line(root, own, message, tmp_path):

@@ -69,6 +69,10 @@ def test_the_text_names_what_is_wrong(checked):
     assert "validation pictures that are (nearly) the same as training pictures: 1" in text
     assert "val has no object of 1 of the 2 classes: dog" in text
     assert "\x1b" not in text
+    folder = checked[0]
+    training = f"python train.py --config_path {folder}/advice.yaml --output_dir train"
+    assert text.endswith(f"next: {training}\n")
+    assert training in (folder / "data_check.html").read_text()
 
 
 def test_the_numbers_are_json(checked):
@@ -91,6 +95,7 @@ def test_the_advice_is_a_configuration(checked, root, tmp_path, capsys):
     config = load_config(["--config_path", path])
     assert (config.coco_root, config.class_names) == (str(root), ("dog", "cat"))
     assert config.num_gts == 16 and config.device_target == "CPU"
+    assert config.eval_interval == 1  # which tells the best weights
     assert config.box_convention == "modern"  # no weights ask for another one
     content = json.loads((folder / "data_check.json").read_text())
     for item in content["advice"]:
@@ -143,6 +148,7 @@ def test_annotations_and_a_folder(root, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "instances_val2017.json: " in text
     assert "note: no validation split is looked at: it is the training split" in text
+    assert "  - there is no validation part; `python -m src split " in text
 
 
 @pytest.mark.parametrize(

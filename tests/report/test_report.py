@@ -80,6 +80,19 @@ def test_the_classes_are_those_of_the_evaluation(made, page):
     assert page.tiles["evaluation"]["AP50"] == three(evaluation["summary"]["ap50"])
 
 
+def test_numbers_of_training_pictures_are_marked_as_such(made, tmp_path, page):
+    assert "training pictures, and says little" not in (made[0] / "report.html").read_text()
+    run = shutil.copytree(made[0], tmp_path / "run")
+    config = load_config(["--config_path", str(run / "config.yaml")])
+    config.replace(val_data_type=config.train_data_type).save(str(run / "config.yaml"))
+    html = write_report(load_config([]), run).read_text()
+    head, _, rest = html.partition("<section")
+    assert "WARNING: AP is measured on the training pictures" in head
+    assert "epoch 12, measured on the training pictures" in head
+    assert "the same for validation" in head
+    assert rest.count("WARNING: AP is measured on the training pictures") == 2
+
+
 def test_the_errors_and_confusions_are_those_of_the_evaluation(made, page):
     evaluation = made[2]
     kinds = {row["kind"]: row for row in page.table("AP50 lost")}

@@ -34,6 +34,12 @@ def test_it_is_over_after_so_many_that_are_not_better():
     assert "ap was not better by more than 0.01 in 2 evaluations" in strict.why_over()
 
 
+def test_a_remark_stands_beside_every_number():
+    best = BestMetric("ap", patience=1, remark="measured on the training pictures")
+    assert best.take({"ap": 0.5}, 3)
+    assert str(best) == "ap 0.5 (epoch 3, measured on the training pictures)"
+
+
 @pytest.mark.parametrize("metric", ["ap", "val_total_loss"])
 def test_what_is_no_number_is_neither_better_nor_worse(metric):
     nan, inf = float("nan"), float("inf")

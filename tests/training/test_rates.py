@@ -46,6 +46,16 @@ def test_other_warm_ups_stay(arguments, warmup):
     assert settle_warmup(again, 72, said.append) == again and not said  # a program asks for it
 
 
+@pytest.mark.parametrize("steps, warns", [(100, True), (101, False)])
+def test_a_warm_up_longer_than_the_run_is_said(steps, warns):
+    said = []
+    config = load_config(["--config_path", RECIPE, "--epoch_size", "1"])
+    run_rates(config, steps, 1, said.append)
+    lines = [line for line in said if line.startswith("WARNING: warmup_step 100")]
+    assert len(lines) == warns
+    assert not lines or lines[0].endswith("--warmup_step 25 warms up for a quarter of it")
+
+
 def test_the_shortest_run_warms_up_for_a_step():
     assert _settled("--pre_trained", "a.ckpt", "--epoch_size", "1", steps=2)[0].warmup_step == 1
 

@@ -169,7 +169,7 @@ def test_stopped_and_resumed_on_two_canvases(tmp_path, capsys):
         assert sorted(seen) == [100 + 3 * i for i in range(tiny_run.NUM_TRAIN)]
     out = capsys.readouterr().out
     for canvas in ("64x96", "96x64"):  # one graph to train with and one to evaluate with
-        assert out.count(f"compiling the graph for {canvas} ...") == 2
+        assert out.count(f"compiling the graph for {canvas} (minutes on a slow machine) ...") == 2
     config = whole.replace(output_dir=str(tmp_path / "again"))
     assert train_tiny(config, before_check=_signal_at(2, 2)) == 143
     with pytest.raises(UserError, match="its run had canvases "):

@@ -173,6 +173,8 @@ def _in_annotations(root: str) -> Iterator[CocoPart]:
             images = picture_folder(root, part, path)
             from_cvat = images in (os.path.join(root, "images", *inner) for inner in ([], [part]))
             layout = "COCO, as CVAT exports it" if from_cvat else "COCO"
+            if is_of_a_split(path):  # of whatever format
+                layout = "split by the command split"
             yield CocoPart(part, root, path, images, layout)
 
 

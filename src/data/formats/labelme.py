@@ -23,6 +23,7 @@ from .folder import (
     files_in,
     folders_in,
     inner_name,
+    inner_or_none,
     picture_ids,
     pictures_in,
     read_small,
@@ -208,10 +209,9 @@ def _read(root: str, name: str) -> LabelMeFile:
     picture = content.get("imagePath") if isinstance(content, dict) else None
     if not isinstance(shapes, list) or not isinstance(picture, str) or not picture:
         raise UserError(f"{where} is not LabelMe's: it has no list shapes, or no imagePath")
-    picture = os.path.join(os.path.dirname(name), picture.replace("\\", "/"))
     height, width = (whole_number(content.get(key)) for key in ("imageHeight", "imageWidth"))
     file = LabelMeFile(
-        inner_name(picture, f"{where}: imagePath"),
+        _picture(root, os.path.dirname(name), picture, f"{where}: imagePath"),
         (height, width) if height and width and height > 0 and width > 0 else None,
         [],
         [],
@@ -219,6 +219,23 @@ def _read(root: str, name: str) -> LabelMeFile:
     for number, shape in enumerate(shapes):
         _add(file, shape, f"{where}: shapes[{number}]")
     return file
+
+
+def _picture(root: str, folder: str, given: str, where: str) -> str:
+    """The picture of a JSON file, relative to `root`: as the file names it, or else beside it.
+
+    Files that were moved together with their pictures name the folder where these once were.
+    """
+    plain = given.replace("\\", "/")
+    named = os.path.join(folder, plain)
+    inner = inner_or_none(named)
+    if "/" not in plain or (inner and os.path.isfile(os.path.join(root, inner))):
+        return inner_name(named, where)
+    bare = plain.rpartition("/")[2]
+    beside = inner_or_none(os.path.join(folder, bare)) if bare.strip(".") else None
+    if beside and os.path.isfile(os.path.join(root, beside)):
+        return beside
+    return inner_name(named, where)
 
 
 def _add(file: LabelMeFile, shape: Any, where: str) -> None:

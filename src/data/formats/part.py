@@ -275,3 +275,14 @@ def choose_part(parts: Sequence[Part], split: str, data_type: str) -> Part | Non
     other = _USED_FOR["val" if split == "train" else "train"]
     only = parts[0] if len(parts) == 1 and usual else None
     return only if only and only.name.lower() not in other else None
+
+
+def only_trains(parts: Sequence[Part], data_type: str) -> bool:
+    """Say whether a validation part was looked for by a usual name, and parts to train on are all.
+
+    Args:
+        parts: of a data set.
+        data_type: the name that the configuration gives the validation part.
+    """
+    usual = data_type.rpartition("/")[2].lower() in _USED_FOR["val"]
+    return bool(parts) and usual and all(role_of(part.name) == "train" for part in parts)

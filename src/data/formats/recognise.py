@@ -15,6 +15,7 @@ from .yolo_layout import yolo_parts
 
 AUTO = "auto"
 _YAML = (".yaml", ".yml")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 _Finder = Callable[[str, str, ReadOptions], list[Part]]
 # In the order in which they are looked for. COCO comes first: it is what data is mostly brought to,
@@ -47,8 +48,9 @@ def find_parts(given: str, kind: str = AUTO, reading: ReadOptions | None = None)
         reading: how the annotations are meant.
 
     Raises:
-        UserError: it looks like a data set, but cannot be used.
+        UserError: it looks like a data set, but cannot be used; or it is an archive.
     """
+    require_unpacked(given)
     is_yaml = given.lower().endswith(_YAML) and os.path.isfile(given)
     root, yaml_path = (os.path.dirname(given) or ".", given) if is_yaml else (given, "")
     if not os.path.isdir(root):
@@ -61,6 +63,19 @@ def find_parts(given: str, kind: str = AUTO, reading: ReadOptions | None = None)
             if parts:
                 return in_usual_order(parts)
     return []
+
+
+def require_unpacked(path: str) -> None:
+    """Refuse an archive where a data set is wanted.
+
+    Args:
+        path: of a folder or file.
+
+    Raises:
+        UserError: it is a file that is called as archives are.
+    """
+    if path.lower().endswith(_ARCHIVES) and os.path.isfile(path):
+        raise UserError(f"{path} is an archive: unpack it first, and give its folder")
 
 
 def require_parts(given: str, kind: str = AUTO, reading: ReadOptions | None = None) -> list[Part]:

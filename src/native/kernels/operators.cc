@@ -6,6 +6,7 @@
 #include "averaging.h"
 #include "convolution.h"
 #include "dense.h"
+#include "exchange.h"
 #include "matching.h"
 #include "normalisation.h"
 #include "operator.h"
@@ -213,5 +214,24 @@ OPERATOR(follow) {
     }
     kernels::Follow(followers, *Input(params[0]));
     *Output(params[count - 1]) = *Input(params[0]);
+  });
+}
+
+extern "C" int64_t exchange_bytes(int ranks) { return kernels::ExchangeBytes(ranks); }
+extern "C" int join_exchange(const char *path, int rank, int ranks, double seconds) {
+  return Guarded([&] { kernels::JoinExchange(path, rank, ranks, seconds); });
+}
+
+// tensors... -> the mean of each over the processes that have joined
+OPERATOR(mean_over_ranks) {
+  return Guarded([&] {
+    const int tensors = count / 2;
+    std::vector<kernels::Averaged> averaged;
+    for (int i = 0; i < tensors; ++i) {
+      int64_t length = 1;
+      for (int axis = 0; axis < ndims[i]; ++axis) length *= shapes[i][axis];
+      averaged.push_back({Input(params[i]), Output(params[i + tensors]), length});
+    }
+    kernels::MeanOverRanks(averaged);
   });
 }

@@ -9,7 +9,7 @@ import pytest
 
 from src.base.errors import UserError
 from src.data.formats import labelme
-from src.data.formats.labelme import labelme_parts
+from src.data.formats.labelme import labelme_parts, read_labelme
 from tests.helpers.format_samples import TRAIN, add_picture, labelme_text, write
 
 
@@ -165,3 +165,19 @@ def test_a_picture_in_the_file_is_not_parsed(tmp_path, monkeypatch):
     make(tmp_path, *[shape("rectangle", [[1, 2], [3, 4]])] * 50)
     with pytest.raises(UserError, match="besides its picture, of at most 0.0 MB; split it"):
         labelme.read_labelme(str(tmp_path), "a_1.json")
+
+
+def test_a_picture_beside_its_file_is_found_whatever_folder_the_file_names(tmp_path):
+    for name in ("x.jpg", "p/x.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    text = labelme_text(TRAIN[0], imagePath="..\\pictures\\x.jpg")
+    write(tmp_path / "x.json", text)
+    write(tmp_path / "p/x.json", text)
+    assert read_labelme(str(tmp_path), "x.json").picture == "x.jpg"
+    assert read_labelme(str(tmp_path), "p/x.json").picture == "p/x.jpg"
+    for outside in ("../pictures/none.jpg", "../..", "/etc/passwd"):
+        write(tmp_path / "x.json", labelme_text(TRAIN[0], imagePath=outside))
+        with pytest.raises(UserError, match="leads out of the data's folder"):
+            read_labelme(str(tmp_path), "x.json")

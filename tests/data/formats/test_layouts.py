@@ -44,7 +44,7 @@ def test_a_folder_is_all_that_is_needed(name, tmp_path):
     expected = {"train": TRAIN, "val": VAL if sample.has_val else TRAIN}
     if name == "yolo_cvat":  # whose only part is called train
         expected.pop("val")
-        with pytest.raises(UserError, match=r"has no part 'val2017' .* it has train: .* split"):
+        with pytest.raises(UserError, match=r"no validation part \(only train\); `.*split "):
             data_source(config, "val")
     for split, truths in expected.items():
         source = data_source(config, split)

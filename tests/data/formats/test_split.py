@@ -74,7 +74,14 @@ def test_every_layout_is_split_in_its_place(name, tmp_path, capsys):
     main([str(tmp_path), "--val", "0.5", *part])
     root = tmp_path / "VOC2007" if name == "voc_own" else tmp_path
     told = capsys.readouterr().out
-    assert f"--coco_root {root} --train_data_type train --val_data_type val" in told
+    # Named where a part of the data would be taken in its stead.
+    chosen = {
+        "coco_own": " --train_data_type train --val_data_type val",
+        "coco_cvat": " --train_data_type train",
+    }.get(name, "")
+    assert told.endswith(f"next: python check_data.py {root}{chosen}\n")
+    with pytest.raises(UserError, match="is already split: .*--overwrite makes the parts again"):
+        main([str(tmp_path), "--val", "0.5", *part])
     (train, report), (val, _) = read_both(root)
     assert len(train) == len(val) == 2 and not report.counts
     paths = [record.image_path for record in (*train, *val)]
@@ -131,7 +138,7 @@ def test_an_earlier_split_stays(tmp_path):
     main([str(tmp_path), "--val", "0.5"])
     path = tmp_path / "annotations/instances_val.json"
     before = path.read_text()
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="is already split"):
         main([str(tmp_path), "--part", "train", "--val", "0.5"])
     assert path.read_text() == before
 
