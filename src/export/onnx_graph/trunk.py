@@ -9,6 +9,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 import mindspore as ms
@@ -114,9 +115,11 @@ def _working_folder(folder: Path) -> Iterator[None]:
 
 def _free_of_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     model = onnx.version_converter.convert_version(model, OPSET)
+    _use_concat(model.graph)
     _fold(model.graph)
     _use_resize(model.graph)
     _use_pool_padding(model.graph)
+    _use_padding(model.graph)
     constants = _constants(model.graph)
     for node in model.graph.node:
         if node.op_type in _OF_BATCH:
@@ -126,6 +129,23 @@ def _free_of_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
                 sizes[0] = instead
                 node.input[place] = _added(model.graph, sizes)
     return model
+
+
+def _use_concat(graph: onnx.GraphProto) -> None:
+    """Stack tensors without the sequence that MindSpore makes of them, in place: few runtimes know
+    sequences."""
+    makers = {output: node for node in graph.node for output in node.output}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "ConcatFromSequence":
+            axis = next(a.i for a in node.attribute if a.name == "axis")
+            axes, parts = _added(graph, np.array([axis])), []
+            for number, part in enumerate(makers[node.input[0]].input):
+                parts.append(f"{node.output[0]}_{number}")
+                nodes.append(helper.make_node("Unsqueeze", [part, axes], parts[-1:]))
+            node = helper.make_node("Concat", parts, list(node.output), axis=axis)
+        nodes.append(node)
+    _replace_nodes(graph, nodes)
 
 
 def _use_resize(graph: onnx.GraphProto) -> None:
@@ -179,6 +199,21 @@ def _use_pool_padding(graph: onnx.GraphProto) -> None:
     _replace_nodes(graph, list(graph.node))
 
 
+def _use_padding(graph: onnx.GraphProto) -> None:
+    """Pad by zeros where a batch of them is put before a map, in place."""
+    constants = _constants(graph)
+    for node in graph.node:
+        if node.op_type != "Concat" or len(node.input) != 2 or node.input[0] not in constants:
+            continue
+        zeros, axis = constants[node.input[0]], node.attribute[0].i
+        if not zeros.any():
+            pads = np.zeros(2 * zeros.ndim, np.int64)
+            pads[axis] = zeros.shape[axis]
+            node.op_type = "Pad"
+            node.input[:] = [node.input[1], _added(graph, pads)]
+            del node.attribute[:]
+
+
 def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
     """Put nodes in the place of a graph's, without those that nothing comes of."""
     used = {output.name for output in graph.output}
@@ -202,7 +237,8 @@ def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
 
 
 def _added(graph: onnx.GraphProto, values: np.ndarray) -> str:
-    name = f"shape_{len(graph.initializer)}"
+    taken = {tensor.name for tensor in graph.initializer}
+    name = next(n for n in map("shape_{}".format, count(len(taken))) if n not in taken)
     graph.initializer.append(numpy_helper.from_array(values, name))
     return name
 

@@ -59,7 +59,6 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "project": _FOLDER,
     "name": _FOLDER,
     "save_dir": _FOLDER,
-    "half": ("compute_type",),
     "freeze": _FREEZE,
     "conf": _SCORE,
     "iou": _IOU,
