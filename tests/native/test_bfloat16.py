@@ -266,7 +266,7 @@ def test_a_training_step_in_bfloat16_is_close_to_one_in_float32():
 
     losses = []
     for compute_type in ("fp32", "bf16"):
-        config = small_config(compute_type=compute_type)
+        config = small_config(backbone="resnet_v1.5_18", compute_type=compute_type)
         network = build_detector(config)
         fill_by_recipe(network)
         loss = build_loss(network, config)
