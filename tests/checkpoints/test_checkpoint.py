@@ -208,7 +208,7 @@ def test_renamed_classes_are_pointed_out(saved):
 
 def test_another_number_of_classes_is_refused_without_meta_too(tmp_path):
     save_checkpoint(tmp_path / "a.ckpt", tiny_network())
-    with pytest.raises(UserError, match="rcnn.cls_scores.weight is .4, 8. .*coco_classes"):
+    with pytest.raises(UserError, match="rcnn.cls_scores.weight is .8, 4. .*coco_classes"):
         load_detector_file(tiny_network(num_classes=3), tmp_path / "a.ckpt", tiny_model())
 
 
@@ -332,7 +332,9 @@ def test_a_kill_while_saving_leaves_the_last_whole_checkpoint(tmp_path, repo_roo
     path = tmp_path / "faster_rcnn-1_1.ckpt"
     rng = np.random.default_rng(0)
     half_written = 0
-    for _ in range(4):
+    for kills in range(20):
+        if kills >= 4 and half_written:
+            break
         path.unlink(missing_ok=True)
         process = subprocess.Popen(
             [sys.executable, "-c", _ENDLESS_SAVING, path],
