@@ -73,14 +73,13 @@ def build_roi_align(
     if kind not in ROI_ALIGN_KINDS:
         raise ValueError(f"RoIAlign kind {kind!r} is none of {', '.join(ROI_ALIGN_KINDS)}")
     cell = OperatorRoiAlign if kind == "operator" and sample_num else GatherRoiAlign
-    return cell(
-        LevelChooser(len(strides), finest_scale, offset, level_formula),
-        strides,
-        out_size,
-        sample_num,
-        offset,
-        aligned,
+    choose_level = LevelChooser(len(strides), finest_scale, offset, level_formula)
+    built = cell(choose_level, strides, out_size, sample_num, offset, aligned)
+    added_inside = choose_level.added_inside
+    built.form = RoiAlignForm(
+        tuple(strides), out_size, sample_num, finest_scale, offset, aligned, added_inside
     )
+    return built
 
 
 class LevelChooser(nn.Cell):
@@ -141,15 +140,6 @@ class GatherRoiAlign(nn.Cell):
     ) -> None:
         super().__init__()
         self.choose_level = choose_level
-        self.form = RoiAlignForm(
-            tuple(strides),
-            out_size,
-            sample_num,
-            choose_level.finest_scale,
-            offset,
-            aligned,
-            choose_level.added_inside,
-        )
         self.out_size, self.sample_num = out_size, sample_num
         self.offset = offset
         self.half_cell = 0.5 if aligned else 0.0
@@ -226,15 +216,6 @@ class OperatorRoiAlign(nn.Cell):
     ) -> None:
         super().__init__()
         self.choose_level = choose_level
-        self.form = RoiAlignForm(
-            tuple(strides),
-            out_size,
-            sample_num,
-            choose_level.finest_scale,
-            offset,
-            aligned,
-            choose_level.added_inside,
-        )
         self.offset = offset
         self.zero_behind = ZeroBehind()
         self.shifts = [0.5 * stride if aligned else 0.0 for stride in strides]

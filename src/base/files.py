@@ -196,6 +196,21 @@ def temporary_folder(path: StrPath) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def working_folder(folder: StrPath) -> Iterator[None]:
+    """Make a folder the process's own for the block; for libraries that write where they stand.
+
+    Args:
+        folder: exists.
+    """
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextlib.contextmanager
 def replacing_folder(
     path: StrPath, *, temporary: StrPath | None = None, sync: bool = True
 ) -> Iterator[Path]:

@@ -12,7 +12,7 @@ import mindspore as ms
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.files import remove_leftovers, temporary_folder
+from ..base.files import remove_leftovers, temporary_folder, working_folder
 from ..base.messages import one_line
 from ..detector import open_detector
 from ..FasterRcnn.soft_nms import soft_nms_rounds
@@ -188,7 +188,7 @@ def _write(job: _Job, reference: Reference, folder: Path) -> Path:
     # Not under the user's name and from inside: MindSpore refuses letters that file systems take.
     path = folder / f"model{FORMATS[config.file_format].ending}"
     try:
-        with _working_folder(folder):
+        with working_folder(folder):
             FORMATS[config.file_format].write(
                 job.network,
                 reference.image,
@@ -212,16 +212,6 @@ def _write(job: _Job, reference: Reference, folder: Path) -> Path:
             "cannot be exported"
         )
     return path
-
-
-@contextlib.contextmanager
-def _working_folder(folder: Path) -> Iterator[None]:
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def _named(

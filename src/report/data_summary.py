@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.file_names import find_image
 from ..base.messages import one_line
 from ..data.record_set import open_alone
 from ..data.records import AnnotationReport, ImageRecord
@@ -37,14 +36,6 @@ class Split:
     records: Sequence[ImageRecord]
     sizes: np.ndarray
     report: AnnotationReport
-
-    def path_of(self, record: ImageRecord) -> str:
-        """Return where a picture is.
-
-        Args:
-            record: of this split.
-        """
-        return find_image(self.source.image_dir, record.file_name)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.files import write_text_atomic
 from ..base.foreign_files import is_regular_file, read_json
+from ..base.line_log import unwritable
 from ..checkpoints.names import checkpoint_position
 
 _LARGEST_INDEX = 1 << 22  # bytes; a hundred thousand names
@@ -49,7 +50,7 @@ class CheckpointKeeper:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(self.folder, error) from error
+            raise unwritable(self.folder, error) from error
         self.names = (self.read_index(self.folder, say) or []) if resume else []
         self.within = _names(_read(self.folder), "within_epoch") if resume else []
 
@@ -92,7 +93,7 @@ class CheckpointKeeper:
         try:
             write_text_atomic(self.folder / self.INDEX, json.dumps(content, indent=1) + "\n")
         except OSError as error:
-            raise _unwritable(self.folder / self.INDEX, error) from error
+            raise unwritable(self.folder / self.INDEX, error) from error
 
     def path(self, name: str) -> Path:
         """Return where a checkpoint of that name belongs.
@@ -157,11 +158,4 @@ def _is_inside(folder: Path, name: str) -> bool:
     path = folder / name
     return is_regular_file(path) and os.path.dirname(os.path.realpath(path)) == os.path.realpath(
         folder
-    )
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path}: cannot be written ({error.strerror or error}); free some space, or choose "
-        "another output_dir"
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from src.model_utils import cpu_operators, device_adapter
 from src.model_utils.config import load_config
 from src.native import build
-from tests.native.test_native import BUILT, behind, call, needs_operators, numbers, windows
+from tests.native.test_native import BUILT, behind, needs_operators, numbers, result_of, windows
 
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 23), st.integers(1, 70), st.integers(0, 99))
 
@@ -19,13 +19,6 @@ def rounded(numbers_in):
     bits = np.ascontiguousarray(numbers_in, np.float32).view(np.uint32).astype(np.uint64)
     bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
     return bits.astype(np.uint32).view(np.float32).astype(np.float64)
-
-
-def found(name, shape, *inputs):
-    """What an operator makes of its inputs."""
-    result = np.full(shape, np.nan, np.float32)
-    call(name, *inputs, result)
-    return result
 
 
 def close_to_sums(result, expected):
@@ -62,13 +55,13 @@ def test_pointwise_products_are_those_of_rounded_factors(size, channels, step):
 
     expected = np.einsum("bchw,oc->bohw", seen, table) + bias[:, None, None]
     expected[hidden_gradient] = 0
-    close_to_sums(found(name, expected.shape, image, weight, bias, cells), expected)
+    close_to_sums(result_of(name, expected.shape, image, weight, bias, cells), expected)
     of_image = np.zeros(shape)
     of_image[:, :, ::step, ::step] = np.einsum("bohw,oc->bchw", seen_gradient, table)
     inputs_of_gradient = (*first, gradient, weight, cells)
-    close_to_sums(found(f"{name}_input_gradient", shape, *inputs_of_gradient), of_image)
+    close_to_sums(result_of(f"{name}_input_gradient", shape, *inputs_of_gradient), of_image)
     of_weight = np.einsum("bchw,bohw->oc", seen, seen_gradient).reshape(weight.shape)
-    found_weight = found(f"{name}_weight_gradient", weight.shape, image, gradient, cells)
+    found_weight = result_of(f"{name}_weight_gradient", weight.shape, image, gradient, cells)
     close_to_sums(found_weight, of_weight)
 
 
@@ -91,15 +84,15 @@ def test_strided_products_are_those_of_rounded_factors(size):
 
     expected = np.einsum("bchwij,ocij->bohw", seen, rounded(weight), optimize=True)
     expected[hidden_gradient] = 0
-    close_to_sums(found("strided3x3_bf16", gradient.shape, image, weight, cells), expected)
+    close_to_sums(result_of("strided3x3_bf16", gradient.shape, image, weight, cells), expected)
     turned = rounded(weight)[:, :, ::-1, ::-1]
     of_image = np.einsum("bohwij,ocij->bchw", windows(whole), turned, optimize=True)
     of_image[hidden] = 0
     name = "strided3x3_bf16_input_gradient"
-    close_to_sums(found(name, shape, image, gradient, weight, cells), of_image)
+    close_to_sums(result_of(name, shape, image, gradient, weight, cells), of_image)
     name, inputs_of_gradient = "strided3x3_bf16_weight_gradient", (image, gradient, cells)
     of_weight = np.einsum("bchwij,bohw->ocij", seen, whole[:, :, ::2, ::2], optimize=True)
-    close_to_sums(found(name, weight.shape, *inputs_of_gradient), of_weight)
+    close_to_sums(result_of(name, weight.shape, *inputs_of_gradient), of_weight)
 
 
 @needs_operators
@@ -114,11 +107,11 @@ def test_dense_products_are_those_of_rounded_factors(examples, sides, seed):
     inputs, outputs = sides
     x, weight = numbers(rng, examples, inputs), numbers(rng, inputs, outputs)
     bias, gradient = numbers(rng, outputs), numbers(rng, examples, outputs)
-    result = found("dense_bf16", gradient.shape, x, weight, bias)
+    result = result_of("dense_bf16", gradient.shape, x, weight, bias)
     close_to_sums(result, rounded(x) @ rounded(weight) + bias)
-    of_x = found("dense_bf16_input_gradient", x.shape, gradient, weight)
+    of_x = result_of("dense_bf16_input_gradient", x.shape, gradient, weight)
     close_to_sums(of_x, rounded(gradient) @ rounded(weight).T)
-    of_weight = found("dense_bf16_weight_gradient", weight.shape, x, gradient)
+    of_weight = result_of("dense_bf16_weight_gradient", weight.shape, x, gradient)
     close_to_sums(of_weight, rounded(x).T @ rounded(gradient))
 
 
@@ -126,7 +119,7 @@ def test_dense_products_are_those_of_rounded_factors(examples, sides, seed):
 def test_dense_gradients_of_more_examples_than_are_multiplied_together():
     rng = np.random.default_rng(0)
     x, gradient = numbers(rng, 2051, 1568), numbers(rng, 2051, 32)
-    of_weight = found("dense_bf16_weight_gradient", (1568, 32), x, gradient)
+    of_weight = result_of("dense_bf16_weight_gradient", (1568, 32), x, gradient)
     close_to_sums(of_weight, rounded(x).T @ rounded(gradient))
 
 
@@ -155,7 +148,7 @@ def test_winograd_in_bfloat16_makes_at_most_twice_the_error_of_plain_products(sh
         exact = np.einsum(formula, windows(first), second.astype(np.float64), optimize=True)
         plain = np.einsum(formula, windows(rounded(first)), rounded(second), optimize=True)
         error, usual = (
-            np.sqrt(np.square(a - exact).mean()) for a in (found(name, out, *inputs), plain)
+            np.sqrt(np.square(a - exact).mean()) for a in (result_of(name, out, *inputs), plain)
         )
         assert 0 < error <= 2 * usual, name
 
@@ -169,15 +162,15 @@ def test_winograd_in_bfloat16_neither_reads_nor_writes_behind_the_own_canvas():
     hidden = behind(cells, shape)
     shown = [np.where(hidden, 0, array).astype(np.float32) for array in (image, gradient)]
     image[hidden], gradient[hidden] = np.nan, np.nan
-    result = found("conv3x3_bf16", shape, image, weight, cells)
-    whole = found("conv3x3_bf16", shape, shown[0], weight)
+    result = result_of("conv3x3_bf16", shape, image, weight, cells)
+    whole = result_of("conv3x3_bf16", shape, shown[0], weight)
     np.testing.assert_array_equal(result, np.where(hidden, 0, whole))
-    of_image = found("conv3x3_bf16_input_gradient", shape, gradient, weight, cells)
-    whole = found("conv3x3_bf16_input_gradient", shape, shown[1], weight)
+    of_image = result_of("conv3x3_bf16_input_gradient", shape, gradient, weight, cells)
+    whole = result_of("conv3x3_bf16_input_gradient", shape, shown[1], weight)
     np.testing.assert_array_equal(of_image, np.where(hidden, 0, whole))
     name = "conv3x3_bf16_weight_gradient"
-    of_weight = found(name, weight.shape, image, gradient, cells)
-    whole = found(name, weight.shape, *shown)
+    of_weight = result_of(name, weight.shape, image, gradient, cells)
+    whole = result_of(name, weight.shape, *shown)
     np.testing.assert_allclose(of_weight, whole, rtol=0, atol=0.02 * np.abs(whole).max())
 
 
@@ -187,7 +180,7 @@ def test_what_is_no_number_stays_none(value):
     """A training that diverges must show it."""
     image, weight = np.ones((1, 32, 1, 1), np.float32), np.ones((32, 32, 1, 1), np.float32)
     image[0, 3] = value
-    np.testing.assert_array_equal(found("conv1x1_bf16", image.shape, image, weight), value)
+    np.testing.assert_array_equal(result_of("conv1x1_bf16", image.shape, image, weight), value)
 
 
 @needs_operators

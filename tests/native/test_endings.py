@@ -6,17 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.native.test_native import BUILT, call, needs_operators, numbers
+from tests.native.test_native import BUILT, needs_operators, numbers, result_of
 
 NAMES = ("conv3x3", "strided3x3", "conv1x1", "strided1x1")
 sizes = st.tuples(st.integers(1, 2), st.integers(1, 13), st.integers(1, 70), st.integers(0, 99))
-
-
-def found(name, shape, *inputs):
-    """What an operator makes of its inputs."""
-    result = np.full(shape, np.nan, np.float32)
-    call(name, *inputs, result)
-    return result
 
 
 @needs_operators
@@ -32,15 +25,15 @@ def test_relu_and_shortcut_change_no_bit(size, name, rounds, tight):
     more = (numbers(rng, 64), *([cells] if tight else []))
     shape = (batch, 64, -(-height // step), -(-width // step))
     name += "_bf16" if rounds else ""
-    plain = found(name, shape, image, weight, *more)
+    plain = result_of(name, shape, image, weight, *more)
     assert (plain < 0).any() or plain.size < 999
-    positive = found(f"{name}_relu", shape, image, weight, *more)
+    positive = result_of(f"{name}_relu", shape, image, weight, *more)
     np.testing.assert_array_equal(positive, np.maximum(plain, 0))
     if side == 1:
         shortcut = numbers(rng, *shape)
-        there = found(name, shape, np.ones_like(image), np.ones_like(weight), *more[1:]) > 0
+        there = result_of(name, shape, np.ones_like(image), np.ones_like(weight), *more[1:]) > 0
         expected = np.where(there, np.maximum(plain + shortcut, 0), 0)
-        result = found(f"{name}_relu", shape, image, weight, *more, shortcut)
+        result = result_of(f"{name}_relu", shape, image, weight, *more, shortcut)
         np.testing.assert_array_equal(result, expected)
 
 
@@ -52,7 +45,7 @@ def test_relu_hides_no_nan(name):
     image, weight = np.ones((1, 32, 2, 2), np.float32), np.ones((32, 32, side, side), np.float32)
     image[0, 0, 0, 0] = np.nan
     shape = (1, 32, *((1, 1) if name.startswith("strided") else (2, 2)))
-    assert np.isnan(found(f"{name}_relu", shape, image, weight)[:, :, 0, 0]).all()
+    assert np.isnan(result_of(f"{name}_relu", shape, image, weight)[:, :, 0, 0]).all()
 
 
 @needs_operators

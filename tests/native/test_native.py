@@ -32,6 +32,13 @@ def call(name, *arrays):
     assert function(count, addresses, sizes, shapes, None, None, None) == 0
 
 
+def result_of(name, shape, *inputs):
+    """What an operator makes of its inputs."""
+    result = np.full(shape, np.nan, np.float32)
+    call(name, *inputs, result)
+    return result
+
+
 def numbers(rng, *shape):
     return rng.standard_normal(shape).astype(np.float32)
 

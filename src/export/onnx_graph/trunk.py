@@ -5,12 +5,9 @@ What it writes is for one batch; here it becomes free of that, and what depends 
 weights is computed.
 """
 
-import contextlib
-import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -19,6 +16,7 @@ from mindspore import Tensor, nn, ops
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from ...base.files import working_folder
 from ...FasterRcnn.faster_rcnn_resnet import FasterRcnn
 from .builder import OPSET
 
@@ -97,20 +95,10 @@ def write_head(network: FasterRcnn) -> onnx.ModelProto:
 
 def _written(cell: nn.Cell, *inputs: np.ndarray) -> onnx.ModelProto:
     cell.set_train(False)
-    with tempfile.TemporaryDirectory() as folder, _working_folder(Path(folder)):
+    with tempfile.TemporaryDirectory() as folder, working_folder(folder):
         ms.export(cell, *map(Tensor, inputs), file_name="part", file_format="ONNX")
         model = onnx.load("part.onnx")
     return model
-
-
-@contextlib.contextmanager
-def _working_folder(folder: Path) -> Iterator[None]:
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def _free_of_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
