@@ -230,6 +230,7 @@ class Workload:
             model,
             "--check",
             "False",
+            *(("--compute_type", "fp32") if self.config.compute_type == "bf16" else ()),
         )
         return model
 
