@@ -21,7 +21,7 @@ def limit_for_mindspore() -> None:
 @contextlib.contextmanager
 def without_limit() -> Iterator[None]:
     """Hide MindSpore's limit from a library that is loaded meanwhile, but nothing else that is set:
-    OpenVINO with it is slow, and in bfloat16 wrong."""
+    OpenVINO with it is slow, and cannot load a model in bfloat16."""
     limited = os.environ.get(ISA_VARIABLE) == MINDSPORE_ISA
     if limited:
         del os.environ[ISA_VARIABLE]
