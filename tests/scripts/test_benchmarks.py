@@ -28,6 +28,8 @@ SCRIPTS = (
     "evaluation",
     "startup",
     "peak_memory",
+    "growth",
+    "ranks",
 )
 
 # A program that plays network: its runs take what the job says, by its own account.
