@@ -13,6 +13,7 @@ from .model_utils.config import Config
 from .optimization.adam import Adam
 from .optimization.gradient_update import GradientUpdate
 from .optimization.groups import GroupRules, parameter_groups
+from .optimization.rate_table import rate_table
 
 Batch = Sequence[Tensor]
 Call = Callable[..., Any]  # of a Cell with its inputs
@@ -89,7 +90,7 @@ def make_optimizer(
     """
     return nn.Momentum(
         list(parameters),
-        learning_rate=Tensor(rates, ms.float32),
+        learning_rate=rate_table(rates),
         momentum=momentum,
         weight_decay=weight_decay,
     )
