@@ -106,6 +106,19 @@ def _same_detections(found, expected):
 
 
 @pytest.mark.slow
+def test_onnx_knows_the_own_canvas(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    config = _config(**{**MODERN, **OTHER_HEADS, "norm": "gn", "cpu_kernels": "off"})
+    batch = _batch(SIZES, *CANVAS)[:2]
+    expected = [output.asnumpy() for output in _network(config)(*tensors(batch))]
+    path = tmp_path / "tight.onnx"
+    ms.export(_network(config), *tensors(batch), file_name=str(path), file_format="ONNX")
+    session = onnxruntime.InferenceSession(path)
+    names = [entry.name for entry in session.get_inputs()]
+    _same_detections(session.run(None, dict(zip(names, batch, strict=True))), expected)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{**OTHER, **OTHER_HEADS, "norm": "bn"}, GROUPED_AND_HEADS], ids=["other", "grouped"]
 )
