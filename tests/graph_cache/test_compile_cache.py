@@ -39,35 +39,40 @@ def run(folder, *jobs, **environment):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+STORED = ("scale=2", "scale=3", "train=0.5")
+LATER = ("train=0.5", "scale=3", "scale=2", "train=0.25", "longer=0.25", "weight=7", "scale=5")
+
+
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
     """A cache with the graphs of three cells, and what a process without a cache computes."""
     folder = tmp_path_factory.mktemp("graphs")
-    jobs = ("scale=2", "scale=3", "train=0.5")
-    plain = run("off", *jobs)
-    first = run(folder, *jobs)
-    assert [r["result"] for r in first] == [r["result"] for r in plain]
+    plain = {job: r["result"] for job, r in zip(LATER, run("off", *LATER), strict=True)}
+    first = run(folder, *STORED)
+    assert [r["result"] for r in first] == [plain[job] for job in STORED]
     assert [r["hit"] for r in first] == [False] * 3
     assert len(list(folder.glob("*.graph"))) == 3
-    return folder, {job: r["result"] for job, r in zip(jobs, plain, strict=True)}
+    return folder, plain
 
 
-def test_a_second_process_takes_them_in_any_order(filled):
+@pytest.fixture(scope="module")
+def later(filled):
+    """What a second process finds there."""
+    return dict(zip(LATER, run(filled[0], *LATER), strict=True))
+
+
+def test_a_second_process_takes_them_in_any_order(filled, later):
     folder, expected = filled
-    jobs = ("train=0.5", "scale=3", "scale=2")
-    again = run(folder, *jobs)
-    assert [r["result"] for r in again] == [expected[job] for job in jobs]
-    assert [r["hit"] for r in again] == [True] * 3
+    assert [later[job]["result"] for job in STORED] == [expected[job] for job in STORED]
+    assert [later[job]["hit"] for job in STORED] == [True] * 3
     assert not list(folder.glob("room-*"))
 
 
-def test_rates_and_weights_are_read_anew(filled):
+def test_rates_and_weights_are_read_anew(filled, later):
     """They are parameters of the graph; a changed rate must never be the old one."""
-    folder, _ = filled
     jobs = ("train=0.25", "longer=0.25", "weight=7")
-    found = run(folder, *jobs)
-    assert [r["result"] for r in found] == [r["result"] for r in run("off", *jobs)]
-    assert [r["hit"] for r in found[:2]] == [True, True]
+    assert [later[job]["result"] for job in jobs] == [filled[1][job] for job in jobs]
+    assert [later[job]["hit"] for job in jobs[:2]] == [True, True]
 
 
 def test_each_rank_has_its_own_graphs(monkeypatch):
@@ -77,10 +82,9 @@ def test_each_rank_has_its_own_graphs(monkeypatch):
     assert len(digests | {_digest()}) == 2
 
 
-def test_a_changed_constant_is_another_graph(filled):
-    folder, _ = filled
-    (changed,) = run(folder, "scale=5")
-    assert not changed["hit"] and changed["result"] == run("off", "scale=5")[0]["result"]
+def test_a_changed_constant_is_another_graph(filled, later):
+    changed = later["scale=5"]
+    assert not changed["hit"] and changed["result"] == filled[1]["scale=5"]
 
 
 def test_a_damaged_entry_is_not_used(filled, tmp_path):

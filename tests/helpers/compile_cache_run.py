@@ -51,7 +51,8 @@ def outcome(name: str, number: float, cache: compile_cache.CompileCache) -> list
     """What a job computes."""
     x = Tensor(np.arange(3, dtype=np.float32))
     if name == "detector":
-        config = small_config(compile_cache="off", rpn_nms_thr=number)
+        small = {"backbone": "resnet_v1.5_18", "rcnn_fc_out_channels": 32}
+        config = small_config(compile_cache="off", rpn_nms_thr=number, **small)
         inputs = [Tensor(column) for column in small_batch(64, 96, 2)]
         step = TrainOneStep(
             build_loss(network := build_detector(config), config),
