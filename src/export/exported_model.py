@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..images.overlaps import overlaps
 from ..runtimes.mindspore_runtime import MindIrSession
 from ..runtimes.onnx_runtime import OnnxRuntimeSession
 from ..runtimes.session import Outputs
@@ -127,18 +128,9 @@ def kept(expected: Outputs, found: Outputs, least_iou: float = 0.9) -> int:
     for row in range(len(expected[0])):
         ours, theirs = _detections(expected, row), _detections(found, row)
         if len(ours) and len(theirs):
-            near = _overlaps(ours, theirs) > least_iou
+            near = overlaps(ours[:, None, :4], theirs[None, :, :4]) > least_iou
             number += int((near & (ours[:, None, 5] == theirs[None, :, 5])).any(1).sum())
     return number
-
-
-def _overlaps(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Return the IoU (N, M) of (N, >=4) and (M, >=4) boxes."""
-    start = np.maximum(ours[:, None, :2], theirs[None, :, :2])
-    end = np.minimum(ours[:, None, 2:4], theirs[None, :, 2:4])
-    common = np.clip(end - start, 0, None).prod(-1)
-    areas = [np.clip(boxes[:, 2:4] - boxes[:, :2], 0, None).prod(-1) for boxes in (ours, theirs)]
-    return common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9)
 
 
 def _not_tied(lone: np.ndarray, own: np.ndarray, other_lone: np.ndarray) -> int:

@@ -146,7 +146,7 @@ def _export(job: _Job, canvas: Size, path: Path, folder: Path) -> tuple[Path, Mo
         The file, and what the description says of it.
     """
     config, form = job.config, job.form
-    reference = make_reference(job.network, config, canvas)
+    reference = make_reference(job.network, config, canvas, form)
     written = _write(job, reference, folder)
     checked = Checked(INPUT_NAMES, OUTPUT_NAMES, reference.expected)
     if FORMATS[config.file_format].open is None:

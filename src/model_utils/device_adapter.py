@@ -10,10 +10,11 @@ import glob
 import os
 import platform
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..base.console import warn
 from ..base.errors import UserError
+from ..base.onednn import limit_for_mindspore
 from . import local_adapter
 from .configuration.derived import AUTO
 from .configuration.memory import require_memory
@@ -21,10 +22,6 @@ from .configuration.memory import require_memory
 if TYPE_CHECKING:
     from .config import Config
 
-# With AVX-512, oneDNN takes its reference kernel for the plain NCHW convolutions that MindSpore
-# hands over, which is a hundred times slower than what it takes with AVX2.
-_CPU_ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"
-_CPU_ISA = "AVX2"
 # MindSpore's log level: errors. Its warnings are about its own internals and bury the run's output.
 _LOG_VARIABLE = "GLOG_v"
 _LOG_ERRORS = "3"
@@ -39,6 +36,9 @@ _BFLOAT16 = "bfloat16"
 _ACCELERATORS = ("Ascend", "GPU")  # in the order in which they are taken
 # What the driver of an accelerator puts there, whether MindSpore can use it or not.
 _DRIVER_FILES = {"Ascend": "/dev/davinci[0-9]*", "GPU": "/dev/nvidia[0-9]*"}
+
+
+_Kind = TypeVar("_Kind")
 
 
 class DeviceInfo(NamedTuple):
@@ -122,10 +122,10 @@ def prepare_environment(device_target: str) -> None:
     Args:
         device_target: "CPU", "GPU" or "Ascend"; of `auto`, `choose_device` says which.
     """
-    isa = _by_device(device_target, {"CPU": _CPU_ISA, "GPU": "", "Ascend": ""})
+    prepare = _by_device(device_target, {"CPU": limit_for_mindspore, "GPU": None, "Ascend": None})
     os.environ.setdefault(_LOG_VARIABLE, _LOG_ERRORS)
-    if isa and not os.environ.get(_CPU_ISA_VARIABLE):
-        os.environ[_CPU_ISA_VARIABLE] = isa
+    if prepare is not None:
+        prepare()
 
 
 def init_device(config: "Config") -> DeviceInfo:
@@ -303,7 +303,7 @@ def roi_align_kind(device_target: str) -> str:
     return _by_device(device_target, {"CPU": "gather", "GPU": "operator", "Ascend": "operator"})
 
 
-def _by_device(device_target: str, kinds: dict[str, str]) -> str:
+def _by_device(device_target: str, kinds: dict[str, _Kind]) -> _Kind:
     if device_target not in kinds:
         raise ValueError(f"device_target must be one of {', '.join(kinds)}, not {device_target!r}")
     return kinds[device_target]

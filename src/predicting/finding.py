@@ -14,10 +14,11 @@ import numpy as np
 
 from ..images.batching import NetworkInput, batches_of
 from ..images.geometry import Size
+from ..images.overlaps import IOS
 from ..images.tiles import tiles_of
 from ..images.views import View
 from ..inference import Found
-from .merging import IOS, merged
+from .merging import merged
 
 Numbered = tuple[int, np.ndarray]  # number, (H, W, 3) uint8 RGB
 

@@ -3,9 +3,8 @@
 
 import numpy as np
 
+from ..images.overlaps import overlaps
 from ..inference import Found
-
-IOU, IOS = "iou", "ios"
 
 
 def merged(parts: list[Found], *, match: str, threshold: float, per_class: bool) -> Found:
@@ -38,21 +37,3 @@ def merged(parts: list[Found], *, match: str, threshold: float, per_class: bool)
             rest = rest[labels[rest] == labels[i]]
         left[rest[overlaps(boxes[i], boxes[rest], match) > threshold]] = False
     return Found(*(column[kept] for column in found))
-
-
-def overlaps(box: np.ndarray, others: np.ndarray, match: str) -> np.ndarray:
-    """Return how much boxes overlap one, 0 to 1.
-
-    Args:
-        box: (4,) xyxy.
-        others: (N, 4) xyxy.
-        match: see `merged`.
-
-    Returns:
-        (N,) float64; 0 where neither has an area.
-    """
-    shared = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    intersection = np.clip(shared, 0, None).prod(1)
-    area, areas = (box[2:] - box[:2]).prod(), (others[:, 2:] - others[:, :2]).prod(1)
-    of = np.minimum(area, areas) if match == IOS else area + areas - intersection
-    return np.divide(intersection, of, out=np.zeros(len(others)), where=of > 0)

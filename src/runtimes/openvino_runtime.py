@@ -8,6 +8,7 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.messages import one_line
+from ..base.onednn import without_limit
 from ..base.program import install_command
 from .onnx_file import check_onnx_file
 from .session import AUTO, Outputs, TensorSpec
@@ -44,8 +45,9 @@ class OpenVinoSession:
         if precision != AUTO:
             settings["INFERENCE_PRECISION_HINT"] = _PRECISIONS[precision]
         try:
-            core = openvino.Core()
-            model = core.compile_model(core.read_model(str(path)), "CPU", settings)
+            with without_limit():
+                core = openvino.Core()
+                model = core.compile_model(core.read_model(str(path)), "CPU", settings)
             computed = str(model.get_property("INFERENCE_PRECISION_HINT").to_string())
         except Exception as error:  # of parsing, of operators, of memory
             raise UserError(

@@ -11,7 +11,8 @@ from src.export.checking import after_nms, make_reference, run_file, verdict
 from src.export.exported_model import kept
 from src.export.onnx_form import OnnxForm
 from src.export.plan import plan_export
-from src.images.ops import InputFormat
+from src.images.ops import InputFormat, normalize_and_pad, preprocess_image
+from src.images.reading import read_image
 from tests.helpers.network_helpers import fill_by_recipe, small_config
 from tests.helpers.odd_images import picture
 
@@ -125,6 +126,22 @@ def test_int8_quantises_the_layers_and_leaves_the_last_ones(made, write, tmp_pat
     boxes = [n for n in graph.node if n.op_type in ("RoiAlign", "NonMaxSuppression", "TopK")]
     names = {name for node in boxes for name in node.input}
     assert not any(makers[n].op_type == "DequantizeLinear" for n in names if n in makers)
+
+
+def test_int8_is_compared_on_the_pictures_that_it_was_fitted_to(made, tmp_path):
+    network, config, _ = made
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture(60, 90 - number)[..., ::-1])
+    form = OnnxForm(int8=True, calibration=str(tmp_path), calibration_images=5)
+    target = InputFormat.from_config(config)
+    reference = make_reference(network, config, CANVAS, form)
+    for number in range(2):
+        image, meta = preprocess_image(read_image(str(tmp_path / f"{number}.png")), target)
+        np.testing.assert_array_equal(reference.image[number], image)
+        np.testing.assert_array_equal(reference.image_meta[number], meta)
+        height, width = meta[:2].astype(int)
+        pixels = normalize_and_pad(reference.pixels[number, :height, :width], target, CANVAS)
+        np.testing.assert_allclose(pixels, image, atol=0.01)
 
 
 @pytest.mark.parametrize(

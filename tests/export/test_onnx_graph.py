@@ -81,9 +81,21 @@ def test_operators_that_every_runtime_has(written):
     assert {node.op_type for node in model.graph.node} <= EVERYWHERE
     assert not any(attribute.HasField("g") for n in model.graph.node for attribute in n.attribute)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 16)]
+    # Quantisers leave it in float32 between 8-bit layers.
+    assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)
     most = [node for node in model.graph.node if node.op_type == "NonMaxSuppression"]
     constants = {tensor.name for tensor in model.graph.initializer}
     assert most and all(set(node.input[2:]) <= constants for node in most)  # TensorRT wants it
+
+
+def test_what_keeps_openvino_slow_is_not_there(written):
+    """Written maps lose the layout that RoIAlign is fast in; shared biases are not fused."""
+    _, model, _ = written
+    makers = {output: node.op_type for node in model.graph.node for output in node.output}
+    pooled = [n.input[0] for n in model.graph.node if n.op_type == "RoiAlign"]
+    assert pooled and not {makers[name] for name in pooled} & {"ScatterElements", "ScatterND"}
+    biases = [n.input[2] for n in model.graph.node if n.op_type == "Conv" and len(n.input) > 2]
+    assert biases and len(set(biases)) == len(biases)
 
 
 def test_the_checker_and_strict_shape_inference_are_content(written):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from src.base.errors import UserError
+from src.base.onednn import without_limit
 from src.model_utils import device_adapter, local_adapter
 from src.model_utils.config import load_config
 from tests.helpers.paths import importing
@@ -316,3 +317,15 @@ def test_two_processes_join_share_the_seed_and_wait(tmp_path):
         assert ready, "rank 1 went past the barrier before rank 0 had reached it"
         assert graph_mode and mean and mode == "data_parallel"
         assert first == results[0][2]
+
+
+def test_mindspores_limit_is_hidden_from_other_libraries_and_the_users_is_not(monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    device_adapter.prepare_environment("CPU")
+    with pytest.raises(OSError, match="inside"), without_limit():
+        assert "ONEDNN_MAX_CPU_ISA" not in os.environ
+        raise OSError("inside")
+    assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    with without_limit():
+        assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE"

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.images.overlaps import overlaps
 from src.images.views import View
 from src.inference import Found
 from src.predicting.finding import Finder, Tiling
-from src.predicting.merging import merged, overlaps
+from src.predicting.merging import merged
 from tests.helpers.data_helpers import canvas_format
 from tests.helpers.plain_boxes import plain_iou
 

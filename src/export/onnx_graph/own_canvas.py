@@ -38,17 +38,37 @@ def border_repeated(
         shape: H and W.
     """
     cells = graph.op("Cast", graph.op("Div", own, float(stride)), to=TensorProto.INT64)
-    for axis, length in ((3, shape[1]), (2, shape[0])):
-        end = graph.op("Slice", cells, [axis - 2], [axis - 1], [1])
-        end = graph.op("Unsqueeze", end, [2, 3])
-        one_wide = np.array([1, 1, shape[0], 1] if axis == 3 else [1, 1, 1, shape[1]], np.int64)
-        channels = graph.op("Slice", graph.op("Shape", feature), [1], [2])
-        sizes = graph.op("Concat", one_wide[:1], channels, one_wide[2:], axis=0)
-        last = graph.op("Expand", graph.op("Sub", end, 1), sizes)
-        behind = graph.op("Expand", graph.op("Min", end, length - 1), sizes)
-        values = graph.op("GatherElements", feature, last, axis=axis)
-        feature = graph.op("ScatterElements", feature, behind, values, axis=axis)
-    return feature
+    last_row = _border(graph, feature, cells, 2, shape)
+    last_column = _border(graph, feature, cells, 3, shape)
+    corner = _border(graph, last_row, cells, 3, (1, shape[1]))
+    # Chosen, not written: runtimes then keep the layout in which RoIAlign is fast.
+    next_column = _is_behind(graph, cells, 3, shape)
+    row = graph.op("Where", next_column, corner, last_row)
+    feature = graph.op("Where", next_column, last_column, feature)
+    return graph.op("Where", _is_behind(graph, cells, 2, shape), row, feature)
+
+
+def _border(graph: GraphBuilder, feature: str, cells: str, axis: int, shape: Sequence[int]) -> str:
+    """Return the last row (axis 2) or column (3) on the own canvas, one cell wide."""
+    sides = list(shape)
+    sides[axis - 2] = 1
+    channels = graph.op("Slice", graph.op("Shape", feature), [1], [2])
+    sizes = graph.op("Concat", [1], channels, sides, axis=0)
+    last = graph.op("Sub", _end(graph, cells, axis), 1)
+    return graph.op("GatherElements", feature, graph.op("Expand", last, sizes), axis=axis)
+
+
+def _is_behind(graph: GraphBuilder, cells: str, axis: int, shape: Sequence[int]) -> str:
+    """Return which row (axis 2) or column (3) is the next behind the own canvas, bool."""
+    sides = [1, 1, 1, 1]
+    sides[axis] = shape[axis - 2]
+    numbers = np.arange(shape[axis - 2], dtype=np.int64).reshape(sides)
+    return graph.op("Equal", numbers, _end(graph, cells, axis))
+
+
+def _end(graph: GraphBuilder, cells: str, axis: int) -> str:
+    """Return how many cells there are along an axis, (B, 1, 1, 1) int64."""
+    return graph.op("Unsqueeze", graph.op("Slice", cells, [axis - 2], [axis - 1], [1]), [2, 3])
 
 
 def area_mask(graph: GraphBuilder, size: str, shape: Sequence[int]) -> str:

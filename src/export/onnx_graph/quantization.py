@@ -9,7 +9,8 @@ import onnx
 
 # What positions and scores are read off from directly stays float32.
 _KEPT = ("rpn_cls.weight", "rpn_reg.weight", "cls_scores.weight", "reg_scores.weight")
-_KINDS = ["Conv", "Gemm", "Add", "MaxPool", "Resize"]
+# Relu: the range of the values behind it is that of what it reads, which makes it superfluous.
+_KINDS = ["Conv", "Gemm", "Relu", "Add", "MaxPool", "Resize"]
 _AT_ONCE = 4  # pictures whose every feature map is in memory
 _SCOPES = ("features/", "head/")
 

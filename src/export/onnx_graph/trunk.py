@@ -6,6 +6,7 @@ weights is computed.
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import count
 
@@ -105,6 +106,8 @@ def _free_of_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     model = onnx.version_converter.convert_version(model, OPSET)
     _use_concat(model.graph)
     _fold(model.graph)
+    _fold_norms(model.graph)
+    _own_biases(model.graph)
     _use_resize(model.graph)
     _use_pool_padding(model.graph)
     _use_padding(model.graph)
@@ -134,6 +137,58 @@ def _use_concat(graph: onnx.GraphProto) -> None:
             node = helper.make_node("Concat", parts, list(node.output), axis=axis)
         nodes.append(node)
     _replace_nodes(graph, nodes)
+
+
+def _fold_norms(graph: onnx.GraphProto) -> None:
+    """Put BatchNorm into the convolution before it, in place: quantisers leave it in float32."""
+    constants = _constants(graph)
+    makers = {output: node for node in graph.node for output in node.output}
+    uses = Counter(name for node in graph.node for name in node.input)
+    nodes = []
+    for node in graph.node:
+        conv = makers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
+        if conv is None or conv.op_type != "Conv" or uses[node.input[0]] > 1:
+            nodes.append(node)
+            continue
+        name = conv.input[1]
+        scale, shift, mean, variance = (constants[own].astype(np.float64) for own in node.input[1:])
+        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1.0e-5)
+        factor = scale / np.sqrt(variance + epsilon)
+        bias = shift - mean * factor
+        if len(conv.input) > 2:
+            bias += constants[conv.input[2]] * factor
+        weight = constants[name] * factor.reshape(-1, 1, 1, 1)
+        conv.input[1:] = [
+            _replaced(graph, name, weight, uses),
+            _replaced(graph, name.removesuffix(".weight") + ".bias", bias, uses),
+        ]
+        conv.output[:] = node.output
+    _replace_nodes(graph, nodes)
+
+
+def _own_biases(graph: onnx.GraphProto) -> None:
+    """Give every convolution a bias of its own, in place: OpenVINO computes one that several share
+    apart from them, and what follows it too."""
+    constants = _constants(graph)
+    taken: set[str] = set()
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) > 2:
+            name = node.input[2]
+            if name in taken:
+                node.input[2] = _added(graph, constants[name])
+            taken.add(name)
+
+
+def _replaced(
+    graph: onnx.GraphProto, name: str, values: np.ndarray, uses: Mapping[str, int]
+) -> str:
+    """Store a parameter under its name; returns that, or a new one where others read it too."""
+    if uses.get(name, 0) > 1:
+        return _added(graph, values.astype(np.float32))
+    for tensor in [tensor for tensor in graph.initializer if tensor.name == name]:
+        graph.initializer.remove(tensor)
+    graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
+    return name
 
 
 def _use_resize(graph: onnx.GraphProto) -> None:

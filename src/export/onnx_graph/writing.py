@@ -10,9 +10,8 @@ import onnx
 from ...base.errors import UserError
 from ...FasterRcnn.faster_rcnn_resnet import FasterRcnn
 from ...images.geometry import Size, canvas_text
-from ...images.listing import find_images
-from ...images.ops import InputFormat, preprocess_image
-from ...images.reading import read_image
+from ...images.ops import InputFormat
+from ..calibration import calibration_pictures
 from ..onnx_form import OnnxForm
 from .detector import detector_model
 from .half_weights import with_half_weights
@@ -73,20 +72,9 @@ def calibration_inputs(
         batch: images at once.
     """
     images, metas = [], []
-    paths, _ = find_images([form.calibration], option="--calibration")
-    for path in paths[: form.calibration_images]:
-        image, meta = preprocess_image(read_image(str(path)), picture)
-        if image.shape[1:] != tuple(canvas):
-            continue
-        images.append(_pixels(image, picture) if form.with_preprocessing else image)
+    for pixels, image, meta in calibration_pictures(form, picture, canvas):
+        images.append(pixels if form.with_preprocessing else image)
         metas.append(meta)
         if len(images) == batch:
             yield {"image": np.stack(images), "image_meta": np.stack(metas)}
             images, metas = [], []
-
-
-def _pixels(image: np.ndarray, picture: InputFormat) -> np.ndarray:
-    """Return the (H, W, 3) uint8 RGB pixels that a network's input (3, H, W) was made of."""
-    values = image.transpose(1, 2, 0) * np.array(picture.std) + np.array(picture.mean)
-    rgb = values if picture.channel_order == "rgb" else values[..., ::-1]
-    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
