@@ -6,13 +6,14 @@ from typing import Any, Protocol
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
 from .FasterRcnn.names import total_loss
 from .model_utils.config import Config
 from .optimization.adam import Adam
 from .optimization.gradient_update import GradientUpdate
 from .optimization.groups import GroupRules, parameter_groups
+from .optimization.rate_table import rate_table
 
 Batch = Sequence[Tensor]
 Call = Callable[..., Any]  # of a Cell with its inputs
@@ -89,7 +90,7 @@ def make_optimizer(
     """
     return nn.Momentum(
         list(parameters),
-        learning_rate=Tensor(rates, ms.float32),
+        learning_rate=rate_table(rates),
         momentum=momentum,
         weight_decay=weight_decay,
     )
@@ -120,7 +121,7 @@ def build_optimizer(
 
 
 class TrainingStep(Protocol):
-    """What makes a step of training: `TrainOneStep` or `AccumulatedStep`.
+    """What makes a step of training: `TrainOneStep`, or one of `training.steps`.
 
     Attributes:
         loss_net: Cell that returns a tuple of float32 scalars in the order of `names.Losses`.
@@ -219,112 +220,3 @@ class TrainOneStep(nn.Cell):
         (batch,) = batches
         losses, norm = call(self, loss_scale, *batch)
         return losses.asnumpy(), float(norm.asnumpy())
-
-
-class SumGradients(TrainOneStep):
-    """Forward and backward; the gradients are added to those of the batches before, as one graph.
-
-    Args:
-        loss_net, optimizer: see `TrainOneStep`.
-
-    Attributes:
-        sums: of the gradients since the last update.
-    """
-
-    def __init__(self, loss_net: nn.Cell, optimizer: nn.Optimizer) -> None:
-        super().__init__(loss_net, optimizer)
-        self.sums = optimizer.parameters.clone(prefix="gradient_sum", init="zeros")
-        self.each = ops.HyperMap()
-
-    def construct(self, loss_scale: Tensor, *batch: Tensor) -> Tensor:
-        """Take a batch; return its losses, (6,) float32, not scaled.
-
-        Args:
-            loss_scale: () float32, the factor on the loss that is differentiated.
-            batch: the arguments of `loss_net`.
-        """
-        (_, losses), gradients = self.loss_and_grads(loss_scale, *batch)
-        return ops.depend(losses, self.each(ops.assign_add, self.sums, gradients))
-
-
-class UpdateFromSums(nn.Cell):
-    """One `GradientUpdate` with the mean of summed gradients, which begin at 0 again.
-
-    Args:
-        sums: of the gradients of several batches.
-        update: what is done with their mean.
-        batches: so many.
-    """
-
-    def __init__(self, sums: ParameterTuple, update: GradientUpdate, batches: int) -> None:
-        super().__init__(auto_prefix=False)
-        self.sums, self.update, self.batches = sums, update, batches
-        self.each = ops.HyperMap()
-
-    def construct(self, loss_scale: Tensor) -> Tensor:
-        """Update the weights; return the norm of the mean gradient, () float32.
-
-        Args:
-            loss_scale: () float32, what the gradients have been multiplied with.
-        """
-        norm = self.update(self.sums, loss_scale * self.batches)
-        return ops.depend(norm, self.each(_to_zero, self.sums))
-
-
-def _to_zero(parameter: Parameter) -> Tensor:
-    """Begin a sum anew; after what has read it before, as the order of the program is kept."""
-    return ops.assign(parameter, ops.zeros_like(parameter))
-
-
-class AccumulatedStep:
-    """One step from several batches: their gradients are added up, and their mean makes the update.
-
-    That is the step of a batch as large as all of them, where each has the same share of the loss.
-
-    Args:
-        loss_net, optimizer, clip_norm, world_size, mean_over_ranks: see `TrainOneStep`.
-        batches: so many make a step.
-    """
-
-    def __init__(
-        self,
-        loss_net: nn.Cell,
-        optimizer: nn.Optimizer,
-        *,
-        batches: int,
-        clip_norm: float = 0.0,
-        world_size: int = 1,
-        mean_over_ranks: nn.Cell | None = None,
-    ) -> None:
-        self.loss_net, self.optimizer = loss_net, optimizer
-        update = GradientUpdate(
-            optimizer, clip_norm=clip_norm, world_size=world_size, mean_over_ranks=mean_over_ranks
-        )
-        self.sum = SumGradients(loss_net, optimizer)
-        self.update = UpdateFromSums(self.sum.sums, update, batches)
-
-    @property
-    def backward(self) -> nn.Cell:
-        """See `TrainingStep`."""
-        return self.sum
-
-    def set_train(self, mode: bool = True) -> None:
-        """See `TrainingStep`.
-
-        Args:
-            mode: whether it is training.
-        """
-        self.sum.set_train(mode)
-        self.update.set_train(mode)
-
-    def make(
-        self, call: Call, loss_scale: Tensor, batches: Sequence[Batch]
-    ) -> tuple[np.ndarray, float]:
-        """Make a step, see `TrainingStep`.
-
-        Args:
-            call, loss_scale, batches: as there.
-        """
-        losses = [call(self.sum, loss_scale, *batch).asnumpy() for batch in batches]
-        norm = call(self.update, loss_scale)
-        return np.mean(losses, axis=0), float(norm.asnumpy())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every test shares: the environment MindSpore needs, the import path, the real data sets."""
 
+import copy
 import gc
 import os
 import signal
@@ -64,6 +65,18 @@ def _choose_device(session) -> None:
     mindspore.set_device("CPU", 0)
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """Files with slow tests first: at the end no worker waits for another's long file."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collection leave out what stays: MindSpore starts one before each graph."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiled_graphs_are_given_back():
     """Free what a file's networks have left: some of them take gigabytes."""
@@ -73,6 +86,23 @@ def compiled_graphs_are_given_back():
 
         gc.collect()
         give_back_memory()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def defaults_are_parsed_once():
+    """Hand out copies of the parsed file of defaults: its YAML takes longer than most tests."""
+    from src.model_utils.config import DEFAULT_CONFIG
+    from src.model_utils.configuration import yaml_files
+
+    read = yaml_files.read_documents
+    documents = read(DEFAULT_CONFIG)
+
+    def read_or_copy(path):
+        return copy.deepcopy(documents) if path == DEFAULT_CONFIG else read(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml_files, "read_documents", read_or_copy)
+        yield
 
 
 @pytest.fixture(scope="session")

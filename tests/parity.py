@@ -22,7 +22,7 @@ import numpy as np
 
 from src.convert_checkpoint import main as convert_main
 from src.FasterRcnn.names import LOSS_NAMES
-from src.inference import Detector
+from src.inference import Detector, _found
 from src.model_utils.config import load_config
 from tests.helpers.paths import RESOURCES
 from tests.helpers.recipe import make_weight
@@ -151,18 +151,15 @@ def detection_row(against, what, found, arrays, most=None, labels=None):
 
 
 @functools.cache
-def torchvision_detector(num_classes=90, candidates=2000, name=R50):
-    """The converted detector; with 80 classes those of COCO, with 90 every output has a name.
-
-    `candidates`: what may enter the last NMS; 0: all, as in torchvision.
-    """
+def torchvision_detector(num_classes=90, name=R50):
+    """The converted detector; with 80 classes those of COCO, with 90 every output has a name."""
     names = tuple(f"output {n}" for n in range(1, 91)) if num_classes == 90 else None
     return Detector(
         torchvision_checkpoint(names, name),
         device_target="CPU",
         img_height=256,
         img_width=320,
-        test_pre_nms_num=candidates,
+        test_pre_nms_num=2000,
         padding="canvas",  # its pictures share one here, and so they did in torchvision
     )
 
@@ -172,10 +169,14 @@ def _against(name):
 
 
 def torchvision_stages(name=R50):
-    """Rows: pyramid, proposals and detections of one pass through the network."""
+    """Rows: pyramid, proposals and detections of one pass through the network.
+
+    Every candidate enters the last NMS, as in torchvision.
+    """
     import mindspore as ms
     from mindspore import Tensor
 
+    from src.detector import _detections
     from tests.helpers.stages import Stages
 
     arrays = reference(name)
@@ -183,7 +184,10 @@ def torchvision_stages(name=R50):
     image, valid_hw = normalised_input(R50, detector.config)
     meta = np.concatenate([valid_hw, np.ones((2, 2))], 1).astype(np.float32)
     ms.set_context(mode=ms.GRAPH_MODE)
-    outputs = [x.asnumpy() for x in Stages(detector.network)(Tensor(image), Tensor(meta))]
+    offset = detector.network.detections.offset
+    selector = _detections(detector.config.replace(test_pre_nms_num=0), offset)
+    stages = Stages(detector.network, selector)
+    outputs = [x.asnumpy() for x in stages(Tensor(image), Tensor(meta))]
     rows = []
     for number, level in enumerate(outputs[:5], 2):
         off = np.abs(level.reshape(-1)[arrays[f"p{number}_index"]] - arrays[f"p{number}_value"])
@@ -214,35 +218,59 @@ def torchvision_stages(name=R50):
             share >= 0.995,
         )
     )
-    return rows
+    what = "detections, every candidate in NMS"
+    return rows + _detection_rows(name, what, _found(outputs[7:]), arrays)
+
+
+def _detection_rows(name, what, found, arrays):
+    """Rows: the detections of all outputs, and how many they are."""
+    counts = [len(one.boxes) for one in found]
+    wanted = [len(arrays[f"det_scores_{i}"]) for i in range(2)]
+    number = Row(_against(name), f"number of {what}", str(counts), str(wanted), counts == wanted)
+    return [detection_row(_against(name), what, found, arrays), number]
 
 
 def torchvision_detections(name=R50):
-    """Rows: the detections through the documented call, all outputs and COCO's 80 classes."""
+    """Rows: the detections through the documented call."""
+    detector = torchvision_detector(name=name)
+    found = detector(*normalised_input(R50, detector.config))
+    return _detection_rows(name, "detections", found, reference(name))
+
+
+def torchvision_coco_detections():
+    """Rows: the same with COCO's 80 classes, whose rows converting has picked; image by image."""
     from src.checkpoints.families import COCO_IDS
 
-    arrays = reference(name)
-    rows = []
-    for number, what, cap in (
-        (90, "detections", 2000),
-        (90, "detections, every candidate in NMS", 0),
-        (80, "detections, COCO's 80 of the 91 outputs", 2000),
-    ):
-        detector = torchvision_detector(number, cap, name)
-        labels = (
-            None
-            if number == 90
-            else {COCO_IDS[name]: label for label, name in enumerate(detector.class_names, 1)}
-        )
-        found = detector(*normalised_input(R50, detector.config))
-        rows.append(detection_row(_against(name), what, found, arrays, None, labels))
-        if number == 90:
-            counts = [len(one.boxes) for one in found]
-            wanted = [len(arrays[f"det_scores_{i}"]) for i in range(2)]
-            rows.append(
-                Row(_against(name), f"number of {what}", str(counts), str(wanted), counts == wanted)
-            )
-    return rows
+    detector = torchvision_detector(80)
+    labels = {COCO_IDS[name]: label for label, name in enumerate(detector.class_names, 1)}
+    image, valid_hw = normalised_input(R50, detector.config)
+    found = [detector(image[i : i + 1], valid_hw[i : i + 1])[0] for i in range(2)]
+    what = "detections, COCO's 80 of the 91 outputs"
+    return [detection_row(_against(R50), what, found, reference(R50), None, labels)]
+
+
+def torchvision_v2_coco_rows():
+    """Rows: converting version 2 picks COCO's 80 classes out of what gives the detections above."""
+    from src.checkpoints.families import COCO_IDS
+    from src.checkpoints.file import read_checkpoint
+
+    names = tuple(torchvision_detector(name=V2).class_names)
+    whole, picked = (read_checkpoint(torchvision_checkpoint(n, V2)) for n in (names, None))
+    ids = [COCO_IDS[name] for name in picked.meta["class_names"]]
+    nobodys = [number for number in range(1, len(names) + 1) if number not in ids]
+    strange = [name for name in whole.arrays if name not in picked.arrays]
+    for name, array in picked.arrays.items():
+        expected = whole.arrays[name]
+        if name.startswith("rcnn.cls_scores."):
+            expected = expected[..., [0, *nobodys, *ids]]
+        elif name.startswith("rcnn.reg_scores."):
+            boxes = expected.reshape(*expected.shape[:-1], len(names), 4)
+            expected = boxes[..., np.array(ids) - 1, :].reshape(array.shape)
+        if not np.array_equal(array, expected):
+            strange.append(name)
+    measured = f"{len(picked.arrays)} parameters, {len(strange)} others"
+    met = not strange and len(ids) == 80
+    return [Row(_against(V2), "COCO's 80 of the 91 outputs", measured, "the same numbers", met)]
 
 
 @functools.cache
@@ -464,9 +492,11 @@ def batch_of_two():
 COMPARISONS = (
     torchvision_stages,
     torchvision_detections,
+    torchvision_coco_detections,
     torchvision_training,
     torchvision_v2_stages,
     torchvision_v2_detections,
+    torchvision_v2_coco_rows,
     torchvision_v2_training,
     model_zoo_detections,
     model_zoo_losses,

@@ -8,12 +8,13 @@ sum of the parts is not exactly the whole.
 import itertools
 from typing import NamedTuple
 
+import mindspore as ms
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from benchmarks.peers.protocol import seconds_of
 from src.FasterRcnn.anchor_generator import pyramid_anchors
 from src.FasterRcnn.names import feature_shapes
-from src.optimization.gradient_update import global_norm
+from src.training.steps import StepInTwoGraphs
 
 
 class Part(NamedTuple):
@@ -112,14 +113,12 @@ class _WithGradient(nn.Cell):
 class _Update(nn.Cell):
     """What a step does with its gradients: their norm, and the optimizer."""
 
-    def __init__(self, optimizer):
+    def __init__(self, update):
         super().__init__(auto_prefix=False)
-        self.optimizer = optimizer
+        self.update = update
 
-    def construct(self, *gradients):
-        norm = global_norm(gradients)
-        self.optimizer(gradients)
-        return norm
+    def construct(self, loss_scale, *gradients):
+        return self.update(gradients, loss_scale)
 
 
 def _anchors(network, image):
@@ -145,9 +144,9 @@ def inference_parts(network, batch):
     return parts
 
 
-def training_parts(loss, optimizer, batch):
+def training_parts(step, batch):
     """Return the parts of a training step."""
-    network = loss.network
+    loss, network = step.loss_net, step.loss_net.network
     image, meta, gt_boxes, gt_labels, gt_valid, gt_crowd, key = batch
     bounds = meta[:, :2] + 0
     parts, (features, logits, deltas) = _extraction(network, image)
@@ -189,8 +188,9 @@ def training_parts(loss, optimizer, batch):
             trained=True,
         )
     )
-    gradients = tuple(ops.zeros_like(weight) for weight in optimizer.parameters)
-    parts.append(Part("norm and update", _Update(optimizer), gradients))
+    gradients = tuple(ops.zeros_like(weight) for weight in step.optimizer.parameters)
+    update = step.update if isinstance(step, StepInTwoGraphs) else _Update(step.update)
+    parts.append(Part("norm and update", update, (ops.ones((), ms.float32), *gradients)))
     return parts
 
 

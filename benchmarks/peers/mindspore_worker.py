@@ -110,21 +110,14 @@ class Training(Task):
         import numpy as np
 
         from src.detector import build_loss
-        from src.network_define import TrainOneStep, make_optimizer
+        from src.processes.ranks import Ranks
+        from src.training.assembly import training_step
 
         config, ms = self.config, self.ms
         with self._timing("build loss and optimizer"):
             rates = np.full(100_000, job["learning_rate"], np.float32)
-            self.optimizer = make_optimizer(
-                self.network.trainable_params(),
-                rates,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-            )
             self.loss = build_loss(self.network, config)
-            self.step = TrainOneStep(
-                self.loss, self.optimizer, clip_norm=config.clip_norm if config.grad_clip else 0.0
-            )
+            self.step = training_step(config, self.network, self.loss, rates, Ranks())
             self.step.set_train(True)
         self.scale = ms.Tensor(config.loss_scale, ms.float32)
         self.batch = (*self.image_and_meta(config.batch_size), *self._ground_truth())
@@ -146,8 +139,7 @@ class Training(Task):
 
     def work(self):
         """One step; the losses and the gradients' norm are read, as the training loop does."""
-        losses, norm = self.call(self.step, self.scale, *self.batch)
-        self.outputs = losses.asnumpy(), float(norm.asnumpy())
+        self.outputs = self.step.make(self.call, self.scale, [self.batch])
 
     def outcome(self):
         """The last step's losses by name, and the gradients' norm."""
@@ -163,7 +155,7 @@ class Training(Task):
         """Time the step's parts alone."""
         from benchmarks.peers.mindspore_parts import time_parts, training_parts
 
-        parts = training_parts(self.loss, self.optimizer, self.batch)
+        parts = training_parts(self.step, self.batch)
         return time_parts(parts, warmup, repeats)
 
 

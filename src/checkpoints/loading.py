@@ -6,11 +6,12 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import short_list
 from ..model_utils.configuration.weights import HEAD_KEYS, INPUT_KEYS, MODEL_KEYS, STRICT_KEYS
+from ..model_utils.parameters import set_parameter
 from .file import IN_TRAINING, STATE_NAMES, Checkpoint, canonical_name, optimizer_state
 from .meta import require_run
 from .names import PREFIX
@@ -228,13 +229,3 @@ def _assign_all(
         )
     for parameter, array in chosen:
         set_parameter(parameter, array)
-
-
-def set_parameter(parameter: ms.Parameter, array: np.ndarray) -> None:
-    """Set the value of a parameter, keeping its dtype.
-
-    Args:
-        parameter: changed in place.
-        array: of the parameter's shape.
-    """
-    parameter.set_data(Tensor(array, parameter.dtype))

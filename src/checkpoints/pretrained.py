@@ -12,9 +12,10 @@ from mindspore import Parameter, nn
 
 from ..base.errors import UserError
 from ..base.messages import counted, short_list
+from ..model_utils.parameters import set_parameter
 from .class_rows import SCORES, ClassRows, HeadClasses
 from .file import STATE_NAMES, Checkpoint, canonical_name
-from .loading import check_model, set_parameter
+from .loading import check_model
 from .settings import open_checkpoint
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn
+from mindspore.communication import GlobalComm
 
 from .. import base
 from ..base.files import remove_leftovers
@@ -40,6 +41,7 @@ _OURS = re.compile(r"[0-9a-f]{64}\.graph|room-[a-z0-9_]{8}").fullmatch
 _SCRATCH_DAYS = 1  # what a killed process leaves
 # A user who sets one of these has a cache of MindSpore's own.
 _USERS_OWN = ("MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH")
+_GRAPHS = "compile_cache_"  # and a number
 _DEPENDENCIES = "compile_dependency.hash"  # of the program's files, as MindSpore finds them
 _HEX = 64  # characters of a SHA-256
 
@@ -47,9 +49,9 @@ _HEX = 64  # characters of a SHA-256
 class CompileCache:
     """Calls Cells; their graphs come from the cache when one of the same digest is there.
 
-    Works on a CPU with a single process. Everywhere else, with `compile_cache: off`, and where the
-    folder cannot be used (said once), it only calls. On a CPU, what compiling took and left free
-    goes back to the system before the first run.
+    Works on CPUs. Everywhere else, with `compile_cache: off`, and where the folder cannot be used
+    (said once), it only calls. On a CPU, what compiling took and left free goes back to the system
+    before the first run.
 
     Args:
         config: uses compile_cache (auto: a folder of the user's cache; off; or a folder),
@@ -173,7 +175,9 @@ class _ScratchFolder:
 
     def __init__(self, folder: Path) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
-        self._graphs = self.path / "rank_0" / "graph_cache"
+        self._graphs = self.path / f"rank_{local_adapter.get_rank()}" / "graph_cache"
+        # What a process of msrun is stands before the names of its files, once it has joined.
+        self._role = os.environ.get("MS_ROLE", "") if GlobalComm.INITED else ""
         self._number = 0
         self._dependencies = b""
         atexit.register(shutil.rmtree, self.path, ignore_errors=True)
@@ -193,7 +197,7 @@ class _ScratchFolder:
         """Hold the graph of `content` and no other, for the next compilation."""
         self._clear()
         if content is not None:
-            (self._graphs / _DEPENDENCIES).write_bytes(content[:_HEX])
+            (self._graphs / self._dependencies_name()).write_bytes(content[:_HEX])
             (self._graphs / self._name()).write_bytes(content[_HEX:])
 
     @contextlib.contextmanager
@@ -207,8 +211,8 @@ class _ScratchFolder:
 
     def empty(self) -> bytes | None:
         """Take the graph out; None when there is not exactly one."""
-        made = list(self._graphs.glob("compile_cache_*.mindir"))
-        dependencies = self._graphs / _DEPENDENCIES
+        made = list(self._graphs.glob(f"*{_GRAPHS}*.mindir"))
+        dependencies = self._graphs / self._dependencies_name()
         if dependencies.is_file():  # MindSpore writes it at the first compilation only
             self._dependencies = dependencies.read_bytes()
         content = None
@@ -221,7 +225,10 @@ class _ScratchFolder:
         return content
 
     def _name(self) -> str:
-        return f"compile_cache_{self._number}.mindir"
+        return f"{self._role}{_GRAPHS}{self._number}.mindir"
+
+    def _dependencies_name(self) -> str:
+        return f"{self._role}{_DEPENDENCIES}"
 
     def _clear(self) -> None:
         # The folder itself stays: MindSpore makes it once.
@@ -233,9 +240,6 @@ class _ScratchFolder:
 def _folder_of(config: Config) -> Path | None:
     """The cache's folder, None where there is none."""
     if config.compile_cache == OFF or config.device_target != "CPU":
-        return None
-    # Of several ranks each has its own graph, with the exchange in it: not tried.
-    if local_adapter.get_world_size() > 1 or os.environ.get("MS_ROLE"):
         return None
     if any(name in os.environ for name in _USERS_OWN):
         return None

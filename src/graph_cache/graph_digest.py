@@ -21,12 +21,14 @@ from mindspore._c_expression import typing as mstypes
 from mindspore.ops import Primitive
 
 from ..base.digests import texts_digest
+from ..model_utils import local_adapter
 from ..model_utils.config import Config
 
 _SOURCES = Path(__file__).resolve().parents[1]
 _PACKAGE = __name__.partition(".")[0]  # this project's, under either name
-# Where things are and how often something is said or saved: no part of any graph. A key that is
-# missing here costs a compilation, one too many would cost the truth.
+# Where things are, how often something is said or saved, what becomes of pictures before the
+# network has them, and the schedule: no part of any graph. A key that is missing here costs a
+# compilation, one too many would cost the truth.
 _NOT_IN_GRAPHS = frozenset(
     {
         "output_dir",
@@ -76,6 +78,30 @@ _NOT_IN_GRAPHS = frozenset(
         "augmentations",
         "train_sampler",
         "repeat_threshold",
+        "flip_ratio",
+        "expand_ratio",
+        "photometric",
+        # Rates are looked up in a table that is a parameter, samples are drawn with keys that are
+        # inputs.
+        "seed",
+        "base_lr",
+        "lr_base_batch",
+        "lr_type",
+        "warmup_step",
+        "warmup_ratio",
+        "sgd_step",
+        "min_lr_ratio",
+        "poly_power",
+        "restart_period",
+        "restart_factor",
+        "epoch_size",
+        "steps_per_epoch_limit",
+        "train_data_type",
+        "val_data_type",
+        "skip_empty_images",
+        "skip_bad_images",
+        "ann_file",
+        "result_path",
     }
 )
 _ENVIRONMENT = ("MS_DEV_", "MS_ENABLE_", "MS_DISABLE_", "ONEDNN_", "GRAPH_OP_RUN")
@@ -90,6 +116,9 @@ _FLAGS = "_func_graph_flags"  # of a Cell; compiling makes an empty set of them
 _OF_COMPILED_CELLS = frozenset(
     {"current_phase", "sequence_modified", "__compile_cell_hook__", "__parse_method__"}
 )
+# An optimizer's list of the rates that its parameter has.
+_OF_OPTIMIZERS = frozenset({"init_learning_rate"})
+_LEFT_OUT = _OF_ALL_CELLS | _OF_COMPILED_CELLS | _OF_OPTIMIZERS
 
 
 def graph_digest(config: Config, cell: nn.Cell, inputs: Iterable[Tensor]) -> str:
@@ -111,6 +140,8 @@ def graph_digest(config: Config, cell: nn.Cell, inputs: Iterable[Tensor]) -> str
 
 def _parts(config: Config, cell: nn.Cell, inputs: Iterable[Tensor]) -> Iterator[str | bytes]:
     yield f"{ms.__version__} {sys.version} {platform.machine()} {np.__version__}"
+    # Each process has the gradients' exchange in its graph.
+    yield f"rank {local_adapter.get_rank()} of {local_adapter.get_world_size()}"
     for key, value in sorted(os.environ.items()):
         if key.startswith(_ENVIRONMENT):
             yield f"{key}={value}"
@@ -125,7 +156,7 @@ def _parts(config: Config, cell: nn.Cell, inputs: Iterable[Tensor]) -> Iterator[
     for name, part in cell.cells_and_names():
         yield f"cell {name} {type(part).__module__}.{type(part).__qualname__}"
         for key, value in sorted(vars(part).items()):
-            if key in _OF_ALL_CELLS | _OF_COMPILED_CELLS or (key == _FLAGS and not value):
+            if key in _LEFT_OUT or (key == _FLAGS and not value):
                 continue
             yield key
             yield from _value(value)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor
+from mindspore import Parameter
 
 from ..model_utils.config import Config
+from .rate_table import rate_table
 
 WEIGHTS, BIASES, NORMS = "weights", "biases", "norms"
 _NORM_PARAMETERS = ("gamma", "beta")
@@ -117,11 +117,7 @@ def parameter_groups(
         kind = rules.rate_scale_of(parameter.name), rules.decay_of(parameter.name)
         members.setdefault(kind, []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {
-            "params": chosen,
-            "lr": Tensor(np.float32(scale) * rates, ms.float32),
-            "weight_decay": decay,
-        }
+        {"params": chosen, "lr": rate_table(rates, scale), "weight_decay": decay}
         for (scale, decay), chosen in members.items()
     ]
     return [*groups, {"order_params": parameters}]

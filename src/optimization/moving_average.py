@@ -9,6 +9,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.ops import composite
 
+from ..model_utils.parameters import set_parameter
 from ..native.averaging import NativeFollow
 from ..native.build import Library
 
@@ -105,7 +106,7 @@ class MovingAverage(nn.Cell):
     def begin(self) -> None:
         """Let the averages be what the parameters are."""
         for average, value in zip(self.averages, self.values, strict=True):
-            _set(average, _copy(value))
+            set_parameter(average, _copy(value))
 
     def by_name(self) -> dict[str, Parameter]:
         """Return the averages by the names of their parameters."""
@@ -116,17 +117,13 @@ class MovingAverage(nn.Cell):
         """Give the parameters the values of their averages, for what is done in this context."""
         trained = [_copy(value) for value in self.values]
         for average, value in zip(self.averages, self.values, strict=True):
-            _set(value, _copy(average))
+            set_parameter(value, _copy(average))
         try:
             yield
         finally:
             for value, array in zip(self.values, trained, strict=True):
-                _set(value, array)
+                set_parameter(value, array)
 
 
 def _copy(parameter: Parameter) -> np.ndarray:
     return parameter.asnumpy().copy()
-
-
-def _set(parameter: Parameter, array: np.ndarray) -> None:
-    parameter.set_data(Tensor(array, parameter.dtype))

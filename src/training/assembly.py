@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run, put together from its configuration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from .. import detector
 from ..base.messages import counted
@@ -25,16 +25,12 @@ from ..graph_cache.compile_cache import CompileCache
 from ..model_utils.config import Config
 from ..model_utils.configuration.class_weights import class_weights
 from ..model_utils.configuration.memory import require_memory
+from ..model_utils.cpu_operators import cpu_library
 from ..model_utils.device_adapter import init_device
 from ..model_utils.local_adapter import get_rank
 from ..model_utils.rank_exchange import mean_over_ranks
-from ..network_define import (
-    AccumulatedStep,
-    LossScaler,
-    TrainingStep,
-    TrainOneStep,
-    build_optimizer,
-)
+from ..network_define import LossScaler, TrainingStep, TrainOneStep, build_optimizer
+from ..optimization.native_update import native_update
 from ..processes.ranks import Ranks
 from ..weights.cache import published_file
 from ..weights.names import named
@@ -49,6 +45,7 @@ from .run import Run
 from .run_folder import RunFolder
 from .saving import CheckpointSaver
 from .step_report import StepReport
+from .steps import AccumulatedStep, StepInTwoGraphs
 from .weights import Weights
 
 
@@ -249,11 +246,23 @@ def training_step(
         ranks: the processes of the run; all call this.
     """
     optimizer = build_optimizer(config, network.trainable_params(), rates)
-    settings: dict[str, Any] = {"clip_norm": config.clip_norm if config.grad_clip else 0.0}
-    settings |= {"world_size": ranks.world_size, "mean_over_ranks": mean_over_ranks(config, ranks)}
-    if config.accumulate_steps > 1:
-        return AccumulatedStep(loss, optimizer, batches=config.accumulate_steps, **settings)
-    return TrainOneStep(loss, optimizer, **settings)
+    clip_norm, batches = config.clip_norm if config.grad_clip else 0.0, config.accumulate_steps
+    mean, library = mean_over_ranks(config, ranks), cpu_library(config)
+
+    def own_update(sums: Sequence[Parameter] = ()) -> nn.Cell:
+        """The update as one operator of our C++ library."""
+        assert library is not None
+        settings = {"clip_norm": clip_norm, "sums": sums, "batches": batches}
+        return native_update(config, optimizer, rates, library, **settings)
+
+    if library and batches == 1 and (mean or ranks.world_size == 1):
+        return StepInTwoGraphs(loss, optimizer, own_update(), mean)
+    settings: dict[str, Any] = {"clip_norm": clip_norm, "world_size": ranks.world_size}
+    settings["mean_over_ranks"] = mean
+    if batches == 1:
+        return TrainOneStep(loss, optimizer, **settings)
+    own = own_update if library and ranks.world_size == 1 else None
+    return AccumulatedStep(loss, optimizer, batches=batches, make_update=own, **settings)
 
 
 def validation_of(

@@ -13,13 +13,14 @@ from mindspore import nn
 from ..base.errors import DamagedFileError, UserError
 from ..base.messages import counted, short
 from ..checkpoints.file import Checkpoint, describe_model
-from ..checkpoints.loading import load_training_state, require_training_state, set_parameter
+from ..checkpoints.loading import load_training_state, require_training_state
 from ..checkpoints.meta import images_of_step
 from ..checkpoints.names import find_checkpoints
 from ..checkpoints.run_config import read_unasked
 from ..checkpoints.settings import open_checkpoint
 from ..model_utils.config import Config, is_saved, load_config
 from ..model_utils.configuration.schema import CODE_KEYS, RULES, SETTABLE
+from ..model_utils.parameters import set_parameter
 from ..processes.ranks import Ranks
 from .checkpoint_keeper import CheckpointKeeper
 from .weights import Weights

@@ -284,7 +284,6 @@ def real(tmp_path_factory):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"clip_to_canvas": True, "channel_order": "bgr"},
         {
             "box_convention": "modern",
             "roi_align_aligned": True,
@@ -301,9 +300,10 @@ def real(tmp_path_factory):
             "test_nms_kind": "soft_gaussian",
         },
     ],
-    ids=["model_zoo", "torch", "adaptive_v2"],
+    ids=["torch", "adaptive_v2"],
 )
 def test_the_real_network_in_onnx(real, tmp_path, capsys, changes):
+    """Its other forms, with few channels, are in test_onnx_graph.py."""
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     own = {"ckpt_file": str(tmp_path / "real.ckpt"), "file_name": str(tmp_path / "real")}

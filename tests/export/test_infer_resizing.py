@@ -83,7 +83,7 @@ usual = st.sampled_from(
 picture_sides = st.one_of(st.integers(1, 1500), st.integers(1, 30000))
 
 
-@settings(max_examples=2000)
+@settings(max_examples=500)
 @given(st.one_of(usual, rules), picture_sides, picture_sides)
 def test_canvas_and_size(library, rule, height, width):
     canvas = rule.canvas_of(height, width)
@@ -106,7 +106,7 @@ def test_sizes_of_the_real_programs(library):
 small = st.integers(1, 40)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(small, small, small, small, st.sampled_from(["torchvision", "detectron2"]), st.integers(0))
 def test_pixels(library, height, width, new_height, new_width, like, seed):
     rng = np.random.default_rng(seed)

@@ -39,39 +39,52 @@ def run(folder, *jobs, **environment):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+STORED = ("scale=2", "scale=3", "train=0.5")
+LATER = ("train=0.5", "scale=3", "scale=2", "train=0.25", "longer=0.25", "weight=7", "scale=5")
+
+
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
     """A cache with the graphs of three cells, and what a process without a cache computes."""
     folder = tmp_path_factory.mktemp("graphs")
-    jobs = ("scale=2", "scale=3", "train=0.5")
-    plain = run("off", *jobs)
-    first = run(folder, *jobs)
-    assert [r["result"] for r in first] == [r["result"] for r in plain]
+    plain = {job: r["result"] for job, r in zip(LATER, run("off", *LATER), strict=True)}
+    first = run(folder, *STORED)
+    assert [r["result"] for r in first] == [plain[job] for job in STORED]
     assert [r["hit"] for r in first] == [False] * 3
     assert len(list(folder.glob("*.graph"))) == 3
-    return folder, {job: r["result"] for job, r in zip(jobs, plain, strict=True)}
+    return folder, plain
 
 
-def test_a_second_process_takes_them_in_any_order(filled):
+@pytest.fixture(scope="module")
+def later(filled):
+    """What a second process finds there."""
+    return dict(zip(LATER, run(filled[0], *LATER), strict=True))
+
+
+def test_a_second_process_takes_them_in_any_order(filled, later):
     folder, expected = filled
-    jobs = ("train=0.5", "scale=3", "scale=2")
-    again = run(folder, *jobs)
-    assert [r["result"] for r in again] == [expected[job] for job in jobs]
-    assert [r["hit"] for r in again] == [True] * 3
+    assert [later[job]["result"] for job in STORED] == [expected[job] for job in STORED]
+    assert [later[job]["hit"] for job in STORED] == [True] * 3
     assert not list(folder.glob("room-*"))
 
 
-def test_rates_and_weights_are_read_anew(filled):
-    """They are parameters of the graph; a changed rate may miss, but must never be the old one."""
-    folder, _ = filled
-    jobs = ("train=0.25", "weight=7")
-    assert [r["result"] for r in run(folder, *jobs)] == [r["result"] for r in run("off", *jobs)]
+def test_rates_and_weights_are_read_anew(filled, later):
+    """They are parameters of the graph; a changed rate must never be the old one."""
+    jobs = ("train=0.25", "longer=0.25", "weight=7")
+    assert [later[job]["result"] for job in jobs] == [filled[1][job] for job in jobs]
+    assert [later[job]["hit"] for job in jobs[:2]] == [True, True]
 
 
-def test_a_changed_constant_is_another_graph(filled):
-    folder, _ = filled
-    (changed,) = run(folder, "scale=5")
-    assert not changed["hit"] and changed["result"] == run("off", "scale=5")[0]["result"]
+def test_each_rank_has_its_own_graphs(monkeypatch):
+    monkeypatch.setenv("RANK_SIZE", "2")
+    digests = {_digest()}
+    monkeypatch.setenv("RANK_ID", "1")
+    assert len(digests | {_digest()}) == 2
+
+
+def test_a_changed_constant_is_another_graph(filled, later):
+    changed = later["scale=5"]
+    assert not changed["hit"] and changed["result"] == filled[1]["scale=5"]
 
 
 def test_a_damaged_entry_is_not_used(filled, tmp_path):
@@ -136,8 +149,6 @@ def test_a_folder_that_cannot_be_used_is_said_once(tmp_path):
     [
         ({"compile_cache": "off"}, {}),
         ({"device_target": "Ascend"}, {}),
-        ({}, {"RANK_SIZE": "2"}),
-        ({}, {"MS_ROLE": "MS_WORKER"}),
         ({}, {"MS_COMPILER_CACHE_ENABLE": "1"}),
     ],
 )
@@ -224,6 +235,18 @@ def test_the_digest_is_reproducible():
     assert _digest() == _digest() == _digest(output_dir="elsewhere", log_interval=3)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"base_lr": 0.1, "lr_type": "step", "sgd_step": [1], "warmup_step": 3},
+        {"epoch_size": 3, "steps_per_epoch_limit": 7},
+        {"seed": 2, "flip_ratio": 0.1, "photometric": True, "expand_ratio": 2.0},
+    ],
+)
+def test_a_schedule_and_augmentation_share_the_graph(changes):
+    assert _digest(**changes) == _digest()
+
+
 def test_what_was_compiled_before_does_not_change_the_digest():
     """A network that has several canvases finds the graphs of all of them again."""
     cell, config = _Scale(2.0, (1,)), small_config()
@@ -250,8 +273,8 @@ def test_each_canvas_is_named_and_compiled_once():
 
 
 def test_the_detectors_digest_is_the_same_in_every_process():
-    (first,), (second,) = (run("off", "detector=1") for _ in "ab")
-    (other,) = run("off", "detector=2")
+    (first,), (second,) = (run("off", "detector=0.5") for _ in "ab")
+    (other,) = run("off", "detector=0.6")
     assert first["result"] == second["result"] != other["result"]
 
 
@@ -263,8 +286,8 @@ def test_the_detectors_digest_is_the_same_in_every_process():
         {"shape": (3,)},
         {"training": True},
         {"test_score_thr": 0.5},
-        {"seed": 2},
         {"rpn_nms_thr": 0.3},
+        {"weight_decay": 0.5},
         {"frozen_stages": 0},
     ],
 )

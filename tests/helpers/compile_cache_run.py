@@ -51,18 +51,20 @@ def outcome(name: str, number: float, cache: compile_cache.CompileCache) -> list
     """What a job computes."""
     x = Tensor(np.arange(3, dtype=np.float32))
     if name == "detector":
-        config = small_config(compile_cache="off", seed=int(number))
+        small = {"backbone": "resnet_v1.5_18", "rcnn_fc_out_channels": 32}
+        config = small_config(compile_cache="off", rpn_nms_thr=number, **small)
         inputs = [Tensor(column) for column in small_batch(64, 96, 2)]
         step = TrainOneStep(
             build_loss(network := build_detector(config), config),
             make_optimizer(network.trainable_params(), np.ones(2), momentum=0.9, weight_decay=0.0),
         )
         return [graph_digest(config, step, inputs)]
-    if name != "train":
+    if name not in ("train", "longer"):
         cell = Scaled(number, 1.0) if name == "scale" else Scaled(2.0, number)
         return cache(cell, x).asnumpy().tolist()
     cell = Scaled(2.0, 1.0)
-    rates = np.array([number, number / 2], np.float32) / 100
+    steps = 2 if name == "train" else 5
+    rates = np.array([number / 2**step for step in range(steps)], np.float32) / 100
     optimizer = make_optimizer(cell.trainable_params(), rates, momentum=0.9, weight_decay=0.0)
     step = TrainOneStep(Losses(cell), optimizer)
     step.set_train(True)

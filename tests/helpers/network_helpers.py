@@ -5,6 +5,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from src.FasterRcnn.backbones import block_of
+from src.FasterRcnn.names import BACKBONES
+from src.FasterRcnn.resnet import ResNetFea
 from src.model_utils.config import load_config
 from tests.helpers.recipe import make_weight
 
@@ -39,6 +42,13 @@ def fill_by_recipe(network):
     """Give every parameter the weights of its own name."""
     for parameter in network.get_parameters():
         parameter.set_data(Tensor(make_weight(parameter.name, parameter.shape)))
+
+
+def tiny_backbone(name, *, norm, eps, frozen_stages, stem_pool, fold):
+    """Every kind of block of a backbone once; in the place of `src.detector.build_backbone`."""
+    plan = BACKBONES[name]
+    plan = plan._replace(blocks=(2, 1, 1, 1), base_width=min(plan.base_width, 32))
+    return ResNetFea(block_of(plan), plan, norm, eps, frozen_stages, stem_pool, fold)
 
 
 def small_batch(height, width, num_classes, images=(0, 1), gts=4):

@@ -9,20 +9,27 @@ from src.FasterRcnn.names import total_loss
 
 
 class Stages(nn.Cell):
-    """Inference with the pyramid and the proposals as outputs: P2..P6, boxes, valid."""
+    """Inference with the pyramid and the proposals as outputs: P2..P6, boxes, valid.
 
-    def __init__(self, network):
+    With a `selector` (`DetectionSelector`) its detections come behind them, in pixels of the input.
+    """
+
+    def __init__(self, network, selector=None):
         super().__init__(auto_prefix=False)
         self.network = network
+        self.selector = selector
 
     def construct(self, image, image_meta):
         network = self.network
         features, logits, deltas = network.extract(image, image_meta)
         bounds = network.clip_bounds(image, image_meta)
-        rois, valid = network.proposals(
-            logits, deltas, network.anchors(features), bounds, max(image.shape[2:])
-        )
-        return features + (rois, valid)
+        extent = max(image.shape[2:])
+        rois, valid = network.proposals(logits, deltas, network.anchors(features), bounds, extent)
+        outputs = features + (rois, valid)
+        if self.selector is None:
+            return outputs
+        head = network.classify(features, rois, image_meta)
+        return outputs + self.selector(*head, rois, valid, bounds, extent)
 
 
 class GivenProposals(nn.Cell):

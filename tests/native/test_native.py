@@ -417,14 +417,15 @@ def test_anchor_overlaps_are_those_of_the_table(offset):
 
 @needs_operators
 @pytest.mark.slow
-def test_a_network_computes_the_same_with_them_and_with_gradients():
+def test_a_network_computes_the_same_with_them_and_with_gradients(monkeypatch):
     import mindspore as ms
     from mindspore import Tensor
 
     from src.detector import build_detector, build_loss
     from src.network_define import TrainOneStep, make_optimizer
-    from tests.helpers.network_helpers import small_config
+    from tests.helpers.network_helpers import small_config, tiny_backbone
 
+    monkeypatch.setattr("src.detector.build_backbone", tiny_backbone)
     config = small_config(64, 96, 3)
     rng = np.random.default_rng(0)
     boxes = np.zeros((1, config.num_gts, 4), np.float32)

@@ -125,34 +125,42 @@ def test_overlap_losses_are_of_the_decoded_boxes(name, offset):
     np.testing.assert_allclose(same, 0, atol=1e-5)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1.0])
-@pytest.mark.parametrize("expected", [None, 9])
-def test_both_stages_divide_them_as_they_divide_smooth_l1(expected, offset):
-    """By the samples, positives or not; and where there is padding gradients are finite."""
-    coder = BoxCoder((0.0,) * 4, (1.0,) * 4, offset)
-    box_loss = build_box_loss("ciou", coder, 1.0)
-    anchors = np.concatenate([REFERENCES[0], np.zeros((2, 4), np.float32)])
-    index = np.int32([[0, 2, 3, 8, 7], [1, 4, 6, 8, 8]])
-    positive = np.array([[1, 1, 0, 0, 0], [1, 0, 0, 0, 0]], bool)
-    chosen = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 0, 0]], bool)
+INDEX = np.int32([[0, 2, 3, 8, 7], [1, 4, 6, 8, 8]])
+POSITIVE = np.array([[1, 1, 0, 0, 0], [1, 0, 0, 0, 0]], bool)
+CHOSEN = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 0, 0]], bool)
+ANCHORS = np.concatenate([REFERENCES[0], np.zeros((2, 4), np.float32)])
+
+
+def _samples(offset):
+    """The loss, deltas of nine anchors, and of the samples their own, targets, and the sum."""
+    box_loss = build_box_loss("ciou", BoxCoder((0.0,) * 4, (1.0,) * 4, offset), 1.0)
     deltas = RNG.normal(0, 0.4, (2, 9, 4)).astype(np.float32)
     targets = RNG.normal(0, 0.4, (2, 5, 4)).astype(np.float32)
-    own = np.stack([deltas[image, index[image]] for image in range(2)])
-    each = in_graph(box_loss, own, targets, anchors[index])
-    total = each[positive].sum()
+    own = np.stack([deltas[image, INDEX[image]] for image in range(2)])
+    each = in_graph(box_loss, own, targets, ANCHORS[INDEX])
+    return box_loss, deltas, own, targets, each[POSITIVE].sum()
 
+
+@pytest.mark.parametrize("expected, offset", [(None, 0.0), (9, 1.0)])
+def test_the_rpn_divides_them_as_it_divides_smooth_l1(expected, offset):
+    """By the samples, positives or not; and where there is padding gradients are finite."""
+    box_loss, deltas, _, targets, total = _samples(offset)
     logits = np.zeros((2, 9), np.float32)
     stage = _WithGradient(_RpnBoxLoss(RpnLoss(box_loss, expected)))
-    arguments = (index, positive, chosen, targets, anchors)
-    loss, gradient = in_graph(stage, deltas, logits, *arguments)
+    loss, gradient = in_graph(stage, deltas, logits, INDEX, POSITIVE, CHOSEN, targets, ANCHORS)
     np.testing.assert_allclose(loss, total / (6 if expected is None else 2 * 9), rtol=1e-6)
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
 
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_the_head_divides_them_as_it_divides_smooth_l1(offset):
+    """By the samples, positives or not; and where there is padding gradients are finite."""
+    box_loss, _, own, targets, total = _samples(offset)
     classes = np.zeros((10, 3), np.float32)
-    labels = np.where(positive, 2, 0).astype(np.int32)
+    labels = np.where(POSITIVE, 2, 0).astype(np.int32)
     of_classes = np.stack([own.reshape(10, 4) + 9, own.reshape(10, 4)], 1)  # the second is theirs
     stage = _WithGradient(_RcnnBoxLoss(RcnnLoss(box_loss, ClassLoss())))
-    arguments = (labels, chosen, targets, anchors[index])
+    arguments = (labels, CHOSEN, targets, ANCHORS[INDEX])
     loss, gradient = in_graph(stage, of_classes, classes, *arguments)
     np.testing.assert_allclose(loss, total / 6, rtol=1e-6)
     assert np.isfinite(gradient).all() and np.abs(gradient[:, 1]).max() > 0

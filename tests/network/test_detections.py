@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detections: every setting matters, order, validity; and the same outcome in plain NumPy."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,7 @@ ROI_VALID = RNG.random((2, ROIS_PER_IMAGE)) < 0.8
 SETTINGS = {"score_threshold": 0.05, "max_candidates": 40, "max_per_image": 15, "threshold": 0.5}
 
 
+@functools.cache  # equal settings compile once
 def _cell(kind="kernel", offset=0.0, **changes):
     values = {**SETTINGS, **changes}
     nms = build_nms(kind, values.pop("threshold"))

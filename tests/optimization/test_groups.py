@@ -56,7 +56,9 @@ def test_groups_hold_every_parameter_once_and_keep_their_order():
     assert sorted(names) == sorted(NAMES) and len(groups) == 3
     for group in groups:
         in_backbone = group["params"][0].name.startswith("backbone.")
-        np.testing.assert_array_equal(group["lr"].asnumpy(), rates * (0.5 if in_backbone else 1))
+        np.testing.assert_array_equal(
+            group["lr"].asnumpy()[:2], rates * (0.5 if in_backbone else 1)
+        )
 
 
 def _update(parameters, gradients, argv, rates=(0.1, 0.1)):

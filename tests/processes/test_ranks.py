@@ -164,7 +164,7 @@ def test_a_rank_that_leaves_hands_back_what_it_has(tmp_path, monkeypatch):
 
 
 def start(output, processes, argv, **environment):
-    """Start a run; one process without the launcher."""
+    """Start a run; one process without the launcher. A variable that is None is not set."""
     output.mkdir(exist_ok=True)
     command = [sys.executable, rank_run.__file__, *argv]
     if processes > 1:
@@ -173,6 +173,7 @@ def start(output, processes, argv, **environment):
         command = [sys.executable, *launch, *command]
     env = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(REPO), **environment}
     env["LEAVE_SECONDS"] = "4"
+    env = {name: value for name, value in env.items() if value is not None}
     return subprocess.Popen(
         command, env=env, cwd=output, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -274,14 +275,22 @@ def test_a_sharded_evaluation_is_that_of_one_process(root, tiny_two, tmp_path):
 
 @pytest.mark.slow
 def test_stopped_and_resumed_in_two_processes(root, tiny_two, tmp_path):
-    """One rank is told to stop; both leave after the same step, and go on as if nothing was."""
+    """One rank is told to stop; both leave after the same step, and go on as if nothing was: with
+    the graphs that the first run has compiled."""
     whole, _ = tiny_two
-    text = run(tmp_path, 2, tiny_arguments(root, tmp_path), 143, TINY="1", STOP_AT="1 2 3")
+    cached = {"compile_cache": tmp_path / "graphs"}
+    usual = {"TINY": "1", "MS_COMPILER_CACHE_ENABLE": None}
+    argv = tiny_arguments(root, tmp_path, **cached)
+    text = run(tmp_path, 2, argv, 143, STOP_AT="1 2 3", **usual)
     assert "stopped after epoch 2 step 3" in text
     assert [len(steps_of(tmp_path, r)) for r in (0, 1)] == [8, 8]
+    graphs = {path: path.read_bytes() for path in (tmp_path / "graphs").glob("*.graph")}
+    assert len(graphs) == 2  # one of each rank
     # Saved after every step, as the first one's clock says: that changes nothing either.
-    often = tiny_arguments(root, tmp_path, resume="auto", save_checkpoint_minutes=1e-7)
-    run(tmp_path, 2, often, TINY="1")
+    often = tiny_arguments(root, tmp_path, **cached, resume="auto", save_checkpoint_minutes=1e-7)
+    run(tmp_path, 2, often, **usual)
+    again = {path: path.read_bytes() for path in (tmp_path / "graphs").glob("*.graph")}
+    assert again == graphs
     for rank in (0, 1):
         name = f"loss_{rank}.log"
         assert (tmp_path / name).read_text() == (whole / name).read_text()

@@ -28,6 +28,8 @@ SCRIPTS = (
     "evaluation",
     "startup",
     "peak_memory",
+    "growth",
+    "ranks",
 )
 
 # A program that plays network: its runs take what the job says, by its own account.
@@ -386,24 +388,15 @@ def test_tables_of_a_profile(tmp_path):
 
 SMALL = ("--backbone", "resnet_v1.5_18", "--height", 64, "--width", 96, "--batch", 1)
 SMALL = (*SMALL, "--warmup", 1, "--repeats", 2)
+FEW = ("--rpn_proposal_max_num", 50, "--num_expected_pos_stage2", 4)
+FEW = (*FEW, "--num_expected_neg_stage2", 16)
 
 
 @pytest.mark.slow
 def test_a_training_step_is_measured(tmp_path):
     path = tmp_path / "report.json"
     done = run_script(
-        "training_step",
-        *SMALL,
-        "--json",
-        path,
-        "--profile",
-        tmp_path / "profile",
-        "--rpn_proposal_max_num",
-        50,
-        "--num_expected_pos_stage2",
-        4,
-        "--num_expected_neg_stage2",
-        16,
+        "training_step", *SMALL, "--json", path, "--profile", tmp_path / "profile", *FEW
     )
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(path.read_text())
@@ -430,6 +423,7 @@ def test_the_data_pipeline_is_measured(tmp_path):
         "--with_training",
         "--steps",
         3,
+        *FEW,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(path.read_text())

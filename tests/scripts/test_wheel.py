@@ -51,9 +51,9 @@ def clone(tmp_path_factory) -> Path:
     return folder
 
 
-def pip(*arguments: object, cwd: Path, python: object = sys.executable) -> None:
-    """Run pip without an index."""
-    run(python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments, cwd=cwd)
+def pip(*arguments: object, cwd: Path) -> None:
+    """Run this environment's pip."""
+    run(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +70,12 @@ def wheel(clone, tmp_path_factory) -> Path:
 def bin_folder(wheel, tmp_path_factory) -> Path:
     """The programs of a fresh environment that has the wheel, and this one's packages."""
     folder = tmp_path_factory.mktemp("environment")
-    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
     paths = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
     packages = Path(sysconfig.get_path("purelib", vars=paths))
     (packages / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    pip("install", "--no-deps", "--no-index", wheel, cwd=folder, python=python)
+    pip("--python", python, "install", "--no-deps", "--no-index", wheel, cwd=folder)
     return python.parent
 
 

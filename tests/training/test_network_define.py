@@ -7,7 +7,8 @@ import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.FasterRcnn.names import LOSS_NAMES
-from src.network_define import AccumulatedStep, LossScaler, TrainOneStep, make_optimizer
+from src.network_define import LossScaler, TrainOneStep, make_optimizer
+from src.training.steps import AccumulatedStep
 from tests.helpers.tiny_detector import TinyDetector, TinyWithLoss, tiny_batch
 
 ms.set_context(mode=ms.GRAPH_MODE)

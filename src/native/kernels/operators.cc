@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The functions that MindSpore calls, but for convolutions; see operator.h.
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -16,6 +18,7 @@
 #include "scaling.h"
 #include "soft_nms.h"
 #include "threads.h"
+#include "updating.h"
 #include "vector.h"
 
 using kernels::Guarded;
@@ -39,6 +42,12 @@ std::vector<kernels::Map<Number>> MapsOf(void **params, int64_t **shapes, int fi
 kernels::Norm NormOf(const int64_t *image, const void *settings, const void *cells) {
   return {ShapeOf(image, image, cells), static_cast<int>(image[1]),
           static_cast<int>(Input(settings)[0]), Input(settings)[1]};
+}
+
+int64_t LengthOf(const int64_t *shape, int axes) {
+  int64_t length = 1;
+  for (int axis = 0; axis < axes; ++axis) length *= shape[axis];
+  return length;
 }
 
 kernels::Regions RegionsOf(void *const *params, const int64_t *shape, int64_t side) {
@@ -208,12 +217,47 @@ OPERATOR(follow) {
     const int pairs = (count - 2) / 2;
     std::vector<kernels::Follower> followers;
     for (int i = 1; i <= pairs; ++i) {
-      int64_t length = 1;
-      for (int axis = 0; axis < ndims[i]; ++axis) length *= shapes[i][axis];
-      followers.push_back({Output(params[i]), Input(params[i + pairs]), length});
+      followers.push_back(
+          {Output(params[i]), Input(params[i + pairs]), LengthOf(shapes[i], ndims[i])});
     }
     kernels::Follow(followers, *Input(params[0]));
     *Output(params[count - 1]) = *Input(params[0]);
+  });
+}
+
+// loss scale, settings (rule, beta1, beta2, eps, largest norm or 0, batches that the gradients are
+// sums of, whether they are cleared), members (tensors, 2: what the rate is multiplied with,
+// decay), rates of all steps, steps made, updates made, weights..., gradients..., first
+// moments...[, second moments...] -> the gradients' norm. Steps, updates, weights and moments are
+// changed in place; without a finite norm only the steps are.
+OPERATOR(update_weights) {
+  return Guarded([&] {
+    constexpr int kBefore = 6;
+    const float *settings = Input(params[1]), *members = Input(params[2]);
+    const float *rates = Input(params[3]), most = settings[4];
+    int32_t *steps = static_cast<int32_t *>(params[4]);
+    int32_t *updates = static_cast<int32_t *>(params[5]);
+    const int tensors = static_cast<int>(shapes[2][0]);
+    const kernels::Method method = {static_cast<kernels::Rule>(static_cast<int>(settings[0])),
+                                    settings[1], settings[2], settings[3]};
+    const float rate = rates[std::min<int64_t>(*steps, shapes[3][0] - 1)];
+    std::vector<kernels::Trained> trained;
+    for (int i = 0; i < tensors; ++i) {
+      void **own = params + kBefore + i;
+      trained.push_back({Output(own[0]), Output(own[tensors]), Output(own[2 * tensors]),
+                         method.rule == kernels::Rule::kSgd ? nullptr : Output(own[3 * tensors]),
+                         LengthOf(shapes[kBefore + i], ndims[kBefore + i]), rate * members[2 * i],
+                         members[2 * i + 1]});
+    }
+    const float unscale = 1.0f / (*Input(params[0]) * settings[5]);
+    const float norm = static_cast<float>(kernels::GradientNorm(trained)) * unscale;
+    ++*steps;
+    if (std::isfinite(norm)) {
+      const float clip = most > 0.0f ? std::min(most / (norm + 1e-6f), 1.0f) : 1.0f;
+      kernels::Update(trained, method, unscale * clip, ++*updates);
+    }
+    if (settings[6] > 0.0f) kernels::ClearGradients(trained);
+    *Output(params[count - 1]) = norm;
   });
 }
 
@@ -228,9 +272,8 @@ OPERATOR(mean_over_ranks) {
     const int tensors = count / 2;
     std::vector<kernels::Averaged> averaged;
     for (int i = 0; i < tensors; ++i) {
-      int64_t length = 1;
-      for (int axis = 0; axis < ndims[i]; ++axis) length *= shapes[i][axis];
-      averaged.push_back({Input(params[i]), Output(params[i + tensors]), length});
+      averaged.push_back(
+          {Input(params[i]), Output(params[i + tensors]), LengthOf(shapes[i], ndims[i])});
     }
     kernels::MeanOverRanks(averaged);
   });
