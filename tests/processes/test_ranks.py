@@ -24,6 +24,7 @@ from src.run_record.reading import read_environment, read_record
 from src.training.loop import run_training
 from src.training.resume import Position, position_of
 from tests.helpers import rank_run
+from tests.helpers.checkpoint_files import arrays_of
 from tests.helpers.paths import REPO, importing
 from tests.helpers.recipe import make_weight
 from tests.helpers.tiny_run import NUM_TRAIN, arguments, make_data
@@ -190,10 +191,6 @@ def steps_of(output, rank=0):
     return json.loads((output / f"steps_{rank}.json").read_text())
 
 
-def arrays(output, name):
-    return read_checkpoint(output / "ckpt_0" / name).arrays
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("data"))
@@ -285,7 +282,7 @@ def test_stopped_and_resumed_in_two_processes(root, tiny_two, tmp_path):
     assert "stopped after epoch 2 step 3" in text
     assert [len(steps_of(tmp_path, r)) for r in (0, 1)] == [8, 8]
     graphs = {path: path.read_bytes() for path in (tmp_path / "graphs").glob("*.graph")}
-    assert len(graphs) == 2  # one of each rank
+    assert len(graphs) == 4  # two of each rank: gradients, and update
     # Saved after every step, as the first one's clock says: that changes nothing either.
     often = tiny_arguments(root, tmp_path, **cached, resume="auto", save_checkpoint_minutes=1e-7)
     run(tmp_path, 2, often, **usual)
@@ -294,8 +291,8 @@ def test_stopped_and_resumed_in_two_processes(root, tiny_two, tmp_path):
     for rank in (0, 1):
         name = f"loss_{rank}.log"
         assert (tmp_path / name).read_text() == (whole / name).read_text()
-    expected = arrays(whole, "faster_rcnn-3_5.ckpt")
-    for name, array in arrays(tmp_path, "faster_rcnn-3_5.ckpt").items():
+    expected = arrays_of(whole, "faster_rcnn-3_5.ckpt")
+    for name, array in arrays_of(tmp_path, "faster_rcnn-3_5.ckpt").items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
 
     # ... and by one process with the same batches: one epoch more.
@@ -349,7 +346,7 @@ def test_two_processes_with_two_batches_each_are_one_with_four(root, tmp_path):
         np.testing.assert_allclose(first[3], both[3], rtol=1e-4)
         mean = (np.array(first[2]) + np.array(second[2])) / 2
         np.testing.assert_allclose(mean, both[2], rtol=1e-4)
-    one, two = (arrays(outputs[n], "faster_rcnn-2_2.ckpt") for n in (1, 2))
+    one, two = (arrays_of(outputs[n], "faster_rcnn-2_2.ckpt") for n in (1, 2))
     assert one.keys() == two.keys() and "in_training.rcnn.shared_fc_0.weight" in one
     for name, array in one.items():
         if "moving" not in name:  # which each process takes of its own batches
@@ -453,9 +450,9 @@ def test_two_processes_equal_one_with_the_double_batch(setting, weights, tmp_pat
         mean = (np.array(first[2]) + np.array(second[2])) / 2
         np.testing.assert_allclose(mean, whole[2], rtol=1e-5)
         np.testing.assert_allclose([first[3], second[3]], whole[3], rtol=1e-4)
-    start, end = read_checkpoint(weights).arrays, arrays(one, f"faster_rcnn-1_{STEPS}.ckpt")
+    start, end = read_checkpoint(weights).arrays, arrays_of(one, f"faster_rcnn-1_{STEPS}.ckpt")
     moved = 0
-    for name, array in arrays(two, f"faster_rcnn-1_{STEPS}.ckpt").items():
+    for name, array in arrays_of(two, f"faster_rcnn-1_{STEPS}.ckpt").items():
         if name.startswith("moments."):  # a ReLU at its edge changes single numbers by more
             size = max(np.linalg.norm(end[name]), 1e-12)
             error, most = np.linalg.norm(array - end[name]) / size, 2e-3

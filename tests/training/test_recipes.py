@@ -3,7 +3,6 @@
 
 import re
 import signal
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -18,6 +17,7 @@ from src.run_record.reading import read_record
 from src.training.assembly import assemble_run
 from src.training.loop import train
 from src.training.stop_signals import StopSignals
+from tests.helpers.checkpoint_files import arrays_of, same_arrays
 from tests.helpers.tiny_detector import TinyDetector, TinyWithLoss, tiny_model
 from tests.helpers.tiny_run import make_data, tiny_config
 from tests.helpers.tiny_training import WatchedGuard, assemble_tiny, build_tiny, train_tiny
@@ -49,11 +49,7 @@ def root(tmp_path_factory):
 
 
 def _arrays(output, name=LAST):
-    return read_checkpoint(Path(output, "ckpt_0", name)).arrays
-
-
-def _same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+    return arrays_of(output, name)
 
 
 def _stop_at(epoch, step_in_epoch):
@@ -73,7 +69,9 @@ def test_stopped_and_resumed_is_the_same_run(root, tmp_path, recipe):
     assert train_tiny(parts, before_check=_stop_at(2, 3)) == 143
     assert train_tiny(parts.replace(resume="auto")) == 0
     for name in (LAST, "best.ckpt"):
-        assert _same(_arrays(tmp_path / "whole", name), _arrays(tmp_path / "parts", name)), name
+        assert same_arrays(_arrays(tmp_path / "whole", name), _arrays(tmp_path / "parts", name)), (
+            name
+        )
     logs = [(tmp_path / folder / "loss_0.log").read_text() for folder in ("whole", "parts")]
     assert logs[0] == logs[1]
     losses = [float(value) for value in re.findall(r"total_loss: ([\d.]+)", logs[0])]

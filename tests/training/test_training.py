@@ -35,6 +35,7 @@ from src.training.resume import open_start
 from src.training.saving import CheckpointSaver
 from src.training.stop_signals import StopSignals
 from tests.helpers import tiny_run
+from tests.helpers.checkpoint_files import arrays_of, same_arrays
 from tests.helpers.tiny_run import CLASS_NAMES, arguments, make_data, tiny_config
 from tests.helpers.tiny_training import assemble_tiny, train_tiny
 
@@ -55,11 +56,7 @@ def whole_run(root, tmp_path_factory):
 
 
 def _arrays(output, name="faster_rcnn-3_5.ckpt"):
-    return read_checkpoint(Path(output, "ckpt_0", name)).arrays
-
-
-def _same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+    return arrays_of(output, name)
 
 
 def _log(output):
@@ -128,7 +125,7 @@ def test_one_seed_one_run(root, whole_run, tmp_path, capsys):
     # Without evaluation and with other worker counts: neither touches the training.
     assert train_tiny(tiny_config(root, tmp_path / "a", num_parallel_workers=1)) == 0
     assert _log(tmp_path / "a") == _log(whole_run)
-    assert _same(_arrays(tmp_path / "a"), _arrays(whole_run))
+    assert same_arrays(_arrays(tmp_path / "a"), _arrays(whole_run))
     out = capsys.readouterr().out
     assert "learning rate 0.05: base_lr 0.4 for 16 images a step, scaled to 2" in out
     assert re.search(r"epoch 3/3 step 4/5  lr 0\.050000 .* ms/step .* images/s  left 0:00:0", out)
@@ -154,8 +151,8 @@ def test_stopped_and_resumed_is_the_same_run(root, whole_run, tmp_path, number, 
     assert train_tiny(config.replace(resume="auto")) == 0
     assert _log(tmp_path) == _log(whole_run)
     assert _rows(tmp_path) == _rows(whole_run)
-    assert _same(_arrays(tmp_path), _arrays(whole_run))
-    assert _same(_arrays(tmp_path, "best.ckpt"), _arrays(whole_run, "best.ckpt"))
+    assert same_arrays(_arrays(tmp_path), _arrays(whole_run))
+    assert same_arrays(_arrays(tmp_path, "best.ckpt"), _arrays(whole_run, "best.ckpt"))
 
 
 def test_stopped_and_resumed_on_two_canvases(tmp_path, capsys):
@@ -176,7 +173,7 @@ def test_stopped_and_resumed_on_two_canvases(tmp_path, capsys):
         train_tiny(config.replace(resume="auto", canvases=("64x96", "96x64", "96x96")))
     assert train_tiny(config.replace(resume="auto")) == 0
     assert _log(tmp_path / "again") == _log(tmp_path / "whole")
-    assert _same(_arrays(tmp_path / "again"), _arrays(tmp_path / "whole"))
+    assert same_arrays(_arrays(tmp_path / "again"), _arrays(tmp_path / "whole"))
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(root, whole_run, tmp_path):
@@ -187,7 +184,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(root, whole_run, tmp_path
     (tmp_path / ".loss_0.log.999999999.tmp").write_bytes(b"half")
     assert train_tiny(config.replace(resume=str(tmp_path / "ckpt_0"))) == 0
     assert _log(tmp_path) == _log(whole_run)
-    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert same_arrays(_arrays(tmp_path), _arrays(whole_run))
     assert not list((tmp_path / "ckpt_0").glob(".saving-*")) and not list(tmp_path.glob(".loss*"))
 
 
@@ -201,7 +198,7 @@ def test_a_run_with_checkpoints_within_its_epochs_loses_no_more_than_their_dista
     assert CheckpointKeeper.read_index(tmp_path / "ckpt_0") == names
     assert train_tiny(config.replace(resume="auto", save_checkpoint_minutes=1e-9)) == 0
     assert _log(tmp_path) == _log(whole_run)
-    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert same_arrays(_arrays(tmp_path), _arrays(whole_run))
     assert [path.name for path in (tmp_path / "ckpt_0").glob("*.ckpt")] == ["faster_rcnn-3_5.ckpt"]
 
 
@@ -224,7 +221,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_only_when_it_is_the_la
     assert train_tiny(config, saver=saver) == 0
     assert capsys.readouterr().err.count("WARNING: ") == 2
     assert _log(tmp_path) == _log(whole_run)
-    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert same_arrays(_arrays(tmp_path), _arrays(whole_run))
     full.add("faster_rcnn-4_5.ckpt")
     with pytest.raises(UserError, match="faster_rcnn-4_5.ckpt: cannot write"):
         train_tiny(config.replace(resume="auto", epoch_size=4), saver=saver)
@@ -249,7 +246,7 @@ def test_stopping_during_evaluation(root, whole_run, tmp_path, monkeypatch):
     assert not (tmp_path / "ckpt_0" / "best.ckpt").exists()
     assert train_tiny(config.replace(resume="auto")) == 0
     assert (tmp_path / "ckpt_0" / "best.ckpt").is_file()
-    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert same_arrays(_arrays(tmp_path), _arrays(whole_run))
 
 
 def test_resume_auto_begins_and_ends(root, tmp_path, capsys):
@@ -261,7 +258,7 @@ def test_resume_auto_begins_and_ends(root, tmp_path, capsys):
     before = _arrays(tmp_path, "faster_rcnn-1_5.ckpt")
     assert train_tiny(config) == 0
     assert "resumed" in capsys.readouterr().out
-    assert _same(before, _arrays(tmp_path, "faster_rcnn-1_5.ckpt"))
+    assert same_arrays(before, _arrays(tmp_path, "faster_rcnn-1_5.ckpt"))
     assert train_tiny(config.replace(epoch_size=2)) == 0  # a longer run may go on
     assert (tmp_path / "ckpt_0" / "faster_rcnn-2_5.ckpt").is_file()
     assert _reported_epoch(tmp_path) == 2
@@ -319,7 +316,7 @@ def test_it_ends_when_the_validation_losses_get_no_better(root, whole_run, tmp_p
     )
     assert train_tiny(config) == 0
     # Computing them changes nothing of the training; the last weights are there.
-    assert _same(
+    assert same_arrays(
         _arrays(tmp_path, "faster_rcnn-2_5.ckpt"), _arrays(whole_run, "faster_rcnn-2_5.ckpt")
     )
     evaluations = read_record(tmp_path).evaluations
@@ -414,7 +411,7 @@ def test_a_dynamic_scale_is_resumed(root, whole_run, tmp_path):
     run = assemble_tiny(config.replace(resume="auto"))
     assert run.guard.scaler.state() == {"scale": 1024.0, "good_steps": 7}
     assert train(run, StopSignals()) == 0
-    assert _same(_arrays(tmp_path), _arrays(whole_run))  # a power of two changes no bit
+    assert same_arrays(_arrays(tmp_path), _arrays(whole_run))  # a power of two changes no bit
 
 
 def test_gradients_that_never_become_finite_stop_the_run():
@@ -584,7 +581,7 @@ def test_data_that_is_damaged_meanwhile_costs_no_step(
     monkeypatch.undo()
     assert train_tiny(config.replace(resume="auto")) == 0
     assert _log(tmp_path) == _log(whole_run)
-    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert same_arrays(_arrays(tmp_path), _arrays(whole_run))
 
 
 # ------------------------------------------------------------------ from the outside
@@ -609,7 +606,7 @@ def test_a_process_told_to_stop(root, whole_run, tmp_path):
     done = subprocess.run(command, capture_output=True, timeout=120, text=True)
     assert done.returncode == 0, done.stderr
     assert _log(tmp_path) == _log(whole_run)
-    assert _same(_arrays(tmp_path), _arrays(whole_run))
+    assert same_arrays(_arrays(tmp_path), _arrays(whole_run))
 
 
 @pytest.mark.parametrize("script", ["train.py", "eval.py"])
@@ -644,7 +641,9 @@ def test_a_damaged_newest_checkpoint_is_passed_over_loudly(root, whole_run, tmp_
     out = capsys.readouterr().out
     assert f"WARNING: {newest}: not a MindSpore checkpoint, or a damaged one (" in out
     assert "faster_rcnn-2_5.ckpt after epoch 2 step 5" in out
-    assert _same(_arrays(whole_run), _arrays(tmp_path / "out"))  # bit for bit as without damage
+    assert same_arrays(
+        _arrays(whole_run), _arrays(tmp_path / "out")
+    )  # bit for bit as without damage
     assert _log(whole_run) == _log(tmp_path / "out")
 
 
