@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from .FasterRcnn.names import total_loss
 from .model_utils.config import Config
@@ -158,7 +158,25 @@ class TrainingStep(Protocol):
         """
 
 
-class TrainOneStep(nn.Cell):
+class LossAndGradients(nn.Cell):
+    """Forward and backward, with which the graph of every training step begins.
+
+    Args:
+        loss_net: Cell that returns a tuple of float32 scalars in the order of `names.Losses`.
+        parameters: those that get gradients.
+    """
+
+    def __init__(self, loss_net: nn.Cell, parameters: ParameterTuple) -> None:
+        super().__init__(auto_prefix=False)
+        self.loss_net = loss_net
+        self.loss_and_grads = ms.value_and_grad(self._scaled_loss, None, parameters, has_aux=True)
+
+    def _scaled_loss(self, loss_scale: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        losses = self.loss_net(*batch)
+        return total_loss(losses) * loss_scale, ops.stack(losses)
+
+
+class TrainOneStep(LossAndGradients):
     """Forward, backward, and one `GradientUpdate`, as one graph.
 
     Args:
@@ -176,19 +194,11 @@ class TrainOneStep(nn.Cell):
         world_size: int = 1,
         mean_over_ranks: nn.Cell | None = None,
     ) -> None:
-        super().__init__(auto_prefix=False)
-        self.loss_net = loss_net
+        super().__init__(loss_net, optimizer.parameters)
         self.optimizer = optimizer
         self.update = GradientUpdate(
             optimizer, clip_norm=clip_norm, world_size=world_size, mean_over_ranks=mean_over_ranks
         )
-        self.loss_and_grads = ms.value_and_grad(
-            self._scaled_loss, None, optimizer.parameters, has_aux=True
-        )
-
-    def _scaled_loss(self, loss_scale: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        losses = self.loss_net(*batch)
-        return total_loss(losses) * loss_scale, ops.stack(losses)
 
     def construct(self, loss_scale: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
         """Make a step.

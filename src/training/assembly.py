@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run, put together from its configuration."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore import Parameter, nn
+from mindspore import nn
 
 from .. import detector
 from ..base.messages import counted
@@ -248,21 +249,18 @@ def training_step(
     optimizer = build_optimizer(config, network.trainable_params(), rates)
     clip_norm, batches = config.clip_norm if config.grad_clip else 0.0, config.accumulate_steps
     mean, library = mean_over_ranks(config, ranks), cpu_library(config)
-
-    def own_update(sums: Sequence[Parameter] = ()) -> nn.Cell:
-        """The update as one operator of our C++ library."""
-        assert library is not None
-        settings = {"clip_norm": clip_norm, "sums": sums, "batches": batches}
-        return native_update(config, optimizer, rates, library, **settings)
-
-    if library and batches == 1 and (mean or ranks.world_size == 1):
+    own_update = None
+    if library:
+        own = {"clip_norm": clip_norm, "batches": batches}
+        own_update = partial(native_update, config, optimizer, rates, library, **own)
+    if own_update and batches == 1 and (mean or ranks.world_size == 1):
         return StepInTwoGraphs(loss, optimizer, own_update(), mean)
     settings: dict[str, Any] = {"clip_norm": clip_norm, "world_size": ranks.world_size}
     settings["mean_over_ranks"] = mean
     if batches == 1:
         return TrainOneStep(loss, optimizer, **settings)
-    own = own_update if library and ranks.world_size == 1 else None
-    return AccumulatedStep(loss, optimizer, batches=batches, make_update=own, **settings)
+    make_update = own_update if ranks.world_size == 1 else None
+    return AccumulatedStep(loss, optimizer, batches=batches, make_update=make_update, **settings)
 
 
 def validation_of(

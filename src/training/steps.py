@@ -6,22 +6,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from ..network_define import Batch, Call, TrainOneStep
+from ..network_define import Batch, Call, LossAndGradients
 from ..optimization.gradient_update import GradientUpdate
 
 
-class BatchGradients(TrainOneStep):
+class BatchGradients(LossAndGradients):
     """Forward and backward, as one graph.
 
     Args:
-        loss_net, optimizer: see `TrainOneStep`.
-        mean_over_ranks: see `TrainOneStep`; None: the gradients stay those of this rank.
+        loss_net, parameters: see `LossAndGradients`.
+        mean_over_ranks: Cell that averages the gradients over the ranks; None: they stay as they
+            are.
     """
 
     def __init__(
-        self, loss_net: nn.Cell, optimizer: nn.Optimizer, mean_over_ranks: nn.Cell | None = None
+        self, loss_net: nn.Cell, parameters: ParameterTuple, mean_over_ranks: nn.Cell | None = None
     ) -> None:
-        super().__init__(loss_net, optimizer)
+        super().__init__(loss_net, parameters)
         self.reducer = mean_over_ranks or ops.identity
 
     def construct(self, loss_scale: Tensor, *batch: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -39,7 +40,8 @@ class StepInTwoGraphs:
     """One step as `TrainOneStep` makes it, the update as a graph of its own.
 
     Args:
-        loss_net, optimizer, mean_over_ranks: see `TrainOneStep`.
+        loss_net, optimizer: see `TrainOneStep`.
+        mean_over_ranks: see `BatchGradients`.
         update: Cell that takes the loss scale and the gradients, updates the weights, and returns
             the gradients' norm.
     """
@@ -52,7 +54,7 @@ class StepInTwoGraphs:
         mean_over_ranks: nn.Cell | None = None,
     ) -> None:
         self.loss_net, self.optimizer, self.update = loss_net, optimizer, update
-        self.gradients = BatchGradients(loss_net, optimizer, mean_over_ranks)
+        self.gradients = BatchGradients(loss_net, optimizer.parameters, mean_over_ranks)
 
     @property
     def backward(self) -> nn.Cell:
@@ -81,19 +83,19 @@ class StepInTwoGraphs:
         return losses.asnumpy(), norm.asnumpy().item()
 
 
-class SumGradients(TrainOneStep):
+class SumGradients(LossAndGradients):
     """Forward and backward; the gradients are added to those of the batches before, as one graph.
 
     Args:
-        loss_net, optimizer: see `TrainOneStep`.
+        loss_net, parameters: see `LossAndGradients`.
 
     Attributes:
         sums: of the gradients since the last update.
     """
 
-    def __init__(self, loss_net: nn.Cell, optimizer: nn.Optimizer) -> None:
-        super().__init__(loss_net, optimizer)
-        self.sums = optimizer.parameters.clone(prefix="gradient_sum", init="zeros")
+    def __init__(self, loss_net: nn.Cell, parameters: ParameterTuple) -> None:
+        super().__init__(loss_net, parameters)
+        self.sums = parameters.clone(prefix="gradient_sum", init="zeros")
         self.each = ops.HyperMap()
 
     def construct(self, loss_scale: Tensor, *batch: Tensor) -> Tensor:
@@ -144,8 +146,8 @@ class AccumulatedStep:
     Args:
         loss_net, optimizer, clip_norm, world_size, mean_over_ranks: see `TrainOneStep`.
         batches: so many make a step.
-        make_update: what makes the Cell that does as `UpdateFromSums` does, from the sums; that one
-            by default.
+        make_update: makes the Cell that does as `UpdateFromSums` does, from `sums`; that one by
+            default.
     """
 
     def __init__(
@@ -157,12 +159,12 @@ class AccumulatedStep:
         clip_norm: float = 0.0,
         world_size: int = 1,
         mean_over_ranks: nn.Cell | None = None,
-        make_update: Callable[[ParameterTuple], nn.Cell] | None = None,
+        make_update: Callable[..., nn.Cell] | None = None,
     ) -> None:
         self.loss_net, self.optimizer = loss_net, optimizer
-        self.sum = SumGradients(loss_net, optimizer)
+        self.sum = SumGradients(loss_net, optimizer.parameters)
         if make_update is not None:
-            self.update = make_update(self.sum.sums)
+            self.update = make_update(sums=self.sum.sums)
             return
         update = GradientUpdate(
             optimizer, clip_norm=clip_norm, world_size=world_size, mean_over_ranks=mean_over_ranks
