@@ -4,12 +4,13 @@
 import argparse
 import sys
 
-PEERS = ("torchvision", "openvino")
+PEERS = ("torchvision", "onnxruntime", "openvino")
 EAGER = "eager"
 # torchvision's settings: memory format of the feature maps, autocast, torch.compile.
 MODES = ("channels_last", "bf16", "compile")
-# What OpenVINO runs, and the precision that it is asked for; "" is its own choice.
-OPENVINO_MODELS = ("torchvision", "own")
+# Whose exports ONNX Runtime and OpenVINO run.
+ONNX_MODELS = ("torchvision", "own")
+# The precision that OpenVINO is asked for; "" is its own choice.
 OPENVINO_PRECISIONS = ("f32", "")
 
 
@@ -21,8 +22,8 @@ def add_peer_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=PEERS,
         default=[],
-        help="measure these programs too, in turns; openvino runs torchvision's export and ours, "
-        "in fp32 and in the precision that it takes by itself",
+        help="measure these programs too, in turns; onnxruntime and openvino run torchvision's "
+        "export and ours, openvino in fp32 and in the precision that it takes by itself",
     )
     add(
         "--peer_mode",
@@ -68,11 +69,20 @@ def torchvision_name(mode: tuple[str, ...]) -> str:
     return " ".join(["torchvision", ",".join(mode)]).rstrip()
 
 
+def onnxruntime_name(model: str) -> str:
+    """Return what ONNX Runtime's program is called in tables.
+
+    Args:
+        model: one of `ONNX_MODELS`.
+    """
+    return f"ONNX Runtime, {model} ONNX"
+
+
 def openvino_name(model: str, precision: str) -> str:
     """Return what OpenVINO's program is called in tables.
 
     Args:
-        model: one of `OPENVINO_MODELS`.
+        model: one of `ONNX_MODELS`.
         precision: one of `OPENVINO_PRECISIONS`.
     """
     return f"OpenVINO {precision or 'default'}, {model} ONNX"

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peer_options import (
-    OPENVINO_MODELS,
+    ONNX_MODELS,
     OPENVINO_PRECISIONS,
     add_peer_options,
+    onnxruntime_name,
     openvino_name,
     torchvision_name,
 )
@@ -135,13 +136,15 @@ class Workload:
         if "torchvision" in chosen:
             for mode in self.options.peer_mode:
                 starts[torchvision_name(mode)] = partial(self.torchvision, task, mode)
-        if "openvino" in chosen:
-            if task != "inference":
-                raise UserError(f"--peer openvino: runs inference only, not {task}")
-            for model in OPENVINO_MODELS:
-                for precision in OPENVINO_PRECISIONS:
-                    name = openvino_name(model, precision)
-                    starts[name] = partial(self.openvino, model, precision)
+        for peer in ("onnxruntime", "openvino"):
+            if peer in chosen and task != "inference":
+                raise UserError(f"--peer {peer}: runs inference only, not {task}")
+        for model in ONNX_MODELS:
+            if "onnxruntime" in chosen:
+                starts[onnxruntime_name(model)] = partial(self.onnxruntime, model)
+            for precision in OPENVINO_PRECISIONS if "openvino" in chosen else ():
+                name = openvino_name(model, precision)
+                starts[name] = partial(self.openvino, model, precision)
         return starts
 
     def torchvision(self, task: str, mode: tuple[str, ...] = ()) -> Program:
@@ -179,10 +182,14 @@ class Workload:
         name = torchvision_name(mode)
         return self._start(name, own.peer_python, "torchvision_worker", job)
 
-    def onnxruntime(self) -> Program:
-        """Export the network as ONNX with export.py and start onnxruntime's program on it."""
-        job = self._onnx_job(self._own_onnx())
-        return self._start("onnxruntime", sys.executable, "onnxruntime_worker", job)
+    def onnxruntime(self, model: str = "own") -> Program:
+        """Export a network as ONNX and start ONNX Runtime's program on it.
+
+        Args:
+            model: "own", or "torchvision" for its network with the same weights.
+        """
+        job = self._onnx_job(model)
+        return self._start(onnxruntime_name(model), sys.executable, "onnxruntime_worker", job)
 
     def openvino(self, model: str, precision: str) -> Program:
         """Export a network as ONNX and start OpenVINO's program on it.
@@ -191,15 +198,16 @@ class Workload:
             model: "own", or "torchvision" for its network with the same weights.
             precision: "f32", or "" for the one that OpenVINO takes by itself.
         """
-        path = self._own_onnx() if model == "own" else self._torchvision_onnx()
-        job = {**self._onnx_job(path), "kind": model, "precision": precision}
+        job = {**self._onnx_job(model), "precision": precision}
         name = openvino_name(model, precision)
         return self._start(name, self.options.peer_python, "openvino_worker", job)
 
-    def _onnx_job(self, model: Path) -> dict[str, Any]:
+    def _onnx_job(self, model: str) -> dict[str, Any]:
         own = self.options
+        path = self._own_onnx() if model == "own" else self._torchvision_onnx()
         return {
-            "model": str(model),
+            "model": str(path),
+            "kind": model,
             "threads": own.threads,
             "seed": own.seed,
             "height": own.height,

@@ -18,6 +18,26 @@ def make_images(batch, height, width, seed=0):
     return (0.8 * blobs + 0.6 * noise).astype(np.float32)
 
 
+def make_model_inputs(job):
+    """The arrays that an exported detector gets for a job's images, in order.
+
+    torchvision's export has an input (3, H, W) for each image; ours has the batch and its sizes.
+    """
+    images = make_images(job["batch"], job["height"], job["width"], job["seed"])
+    if job["kind"] != "own":
+        return list(images)
+    sizes = np.array([job["height"], job["width"], 1, 1], np.float32)
+    return [images, np.tile(sizes, (job["batch"], 1))]
+
+
+def count_found(outputs, kind):
+    """How many detections of each image an exported detector returned.
+
+    torchvision's export has boxes, labels and scores for each image; ours four outputs for all.
+    """
+    return outputs[3].sum(1).tolist() if kind == "own" else [len(boxes) for boxes in outputs[::3]]
+
+
 def make_boxes(batch, count, height, width, num_classes, seed=0):
     """Ground truth: boxes (B, N, 4) float32 xyxy in pixels and labels (B, N) int64, 1..C-1.
 

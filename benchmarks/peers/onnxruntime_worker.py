@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An exported ONNX file in onnxruntime as a measured program; see protocol.py."""
+"""An ONNX file in ONNX Runtime as a measured program; see protocol.py."""
 
 import os
 import time
 
-from benchmarks.peers.inputs import make_images
+from benchmarks.peers.inputs import count_found, make_model_inputs
 from benchmarks.peers.protocol import memory, seconds_of, serve
 
 
@@ -12,25 +12,21 @@ class Inference:
     """Images to boxes."""
 
     def __init__(self, job):
-        import numpy as np
+        from pathlib import Path
 
-        from src.export.exported_model import open_onnx
+        from src.runtimes.onnx_runtime import OnnxRuntimeSession
 
         started = time.perf_counter()
-        self.session = open_onnx(job["model"], job["threads"])[0]
+        self.session = OnnxRuntimeSession(Path(job["model"]), job["threads"])
         self.starting = {"build": time.perf_counter() - started}
-        self.image = make_images(job["batch"], job["height"], job["width"], job["seed"])
-        self.meta = np.tile(
-            np.array([job["height"], job["width"], 1, 1], np.float32), (job["batch"], 1)
-        )
-        self.found = None
+        self.kind, self.inputs, self.found = job["kind"], make_model_inputs(job), None
 
     def run(self, count):
         """Do the work `count` times; return the seconds of each."""
         return seconds_of(self._work, count)
 
     def _work(self):
-        self.found = self.session(self.image, self.meta)
+        self.found = self.session.run(*self.inputs)
 
     def describe(self):
         """Versions and what is known of the work."""
@@ -40,7 +36,7 @@ class Inference:
             "versions": {"onnxruntime": onnxruntime.__version__},
             "processors": len(os.sched_getaffinity(0)),
             "starting": self.starting,
-            "detections": [] if self.found is None else self.found[3].sum(1).tolist(),
+            "detections": [] if self.found is None else count_found(self.found, self.kind),
         }
 
     def memory(self):

@@ -70,3 +70,13 @@ def test_openvino_runs_both_exports_in_two_precisions(tmp_path):
     ]
     with pytest.raises(UserError, match="--peer openvino: runs inference only, not training"):
         work.peers("training")
+
+
+def test_onnxruntime_runs_both_exports(tmp_path):
+    work = Workload(_parsed("--peer", "onnxruntime"), [], str(tmp_path))
+    assert list(work.peers("inference")) == [
+        "ONNX Runtime, torchvision ONNX",
+        "ONNX Runtime, own ONNX",
+    ]
+    with pytest.raises(UserError, match="--peer onnxruntime: runs inference only"):
+        work.peers("training")
