@@ -86,8 +86,8 @@ struct Cut {
 
   template <typename Transform, typename Factor>
   static Cut Of(const Shape &shape, int in, int out) {
-    constexpr int64_t kOwnFloats = 600 * 1024 / 4;    // stay in a cache of 1 MB
-    constexpr int64_t kSharedFloats = (9 << 20) / 4;  // a thread's share of a cache of 32 MB
+    constexpr int64_t kOwnFloats = 600 * 1024 / 4;     // stay in a cache of 1 MB
+    constexpr int64_t kSharedFloats = (18 << 20) / 4;  // in one of 32 MB that threads share
     constexpr int64_t kMostTiles = 96;
     const int64_t depth = in / kDeep<Factor>;
     if (kDeep<Factor> > 1)
@@ -96,7 +96,8 @@ struct Cut {
     // keep many tiles in a shared one. But every thread should have some.
     const int64_t all = int64_t{shape.batch} * Tiles(shape.height, Transform::kOut) *
                         Tiles(shape.width, Transform::kOut);
-    const int64_t fit = kSharedFloats / (Transform::kPoints * (depth + out));
+    const int64_t floats = std::max(kOwnFloats, kSharedFloats / ThreadCount());
+    const int64_t fit = floats / (Transform::kPoints * (depth + out));
     return {InRows(std::min(fit, (all + ThreadCount() - 1) / ThreadCount()), kMostTiles), out};
   }
 
@@ -148,8 +149,15 @@ void Correlate(const Shape &shape, const float *image, const float *filters, con
   });
 }
 
-// Bytes of transformed tiles that are multiplied together: they fit the cache that threads share.
-constexpr int64_t kBatchBytes = 12 << 20;
+// Factors of transformed tiles, `bytes` each, that are multiplied together: they fit the cache that
+// threads share. In float, more of them are worth their room where sums are many, but no more of
+// them than that.
+template <typename Factor>
+int64_t BatchFactors(int64_t bytes) {
+  if (kDeep<Factor> > 1) return (12 << 20) / bytes;
+  return std::min<int64_t>((20 << 20) / bytes, 512);
+}
+
 // Factors that are summed up by themselves before they are added to the others: sums of few are
 // rounded less than one that goes through all of an image.
 constexpr int64_t kTogether = 256;
@@ -187,7 +195,7 @@ void FilterGradients(const Shape &shape, const float *image, const float *gradie
   int64_t most = 1;  // factors of a block
   for (const Grid &grid : blocks.cuts()) most = std::max(most, Factors<Factor>(grid.most_tiles()));
   const int64_t tile_bytes = static_cast<int64_t>(kPoints) * (in + out) * sizeof(Factor);
-  const int64_t at_once = std::max<int64_t>(1, kBatchBytes / (tile_bytes * most));
+  const int64_t at_once = std::max<int64_t>(1, BatchFactors<Factor>(tile_bytes) / most);
   const int64_t stride = at_once * most;
   const Room<Factor> images(kPoints * Lifted<Factor>::Point(stride, in));
   const Room<Factor> gradients(kPoints * Lifted<Factor>::Point(stride, out));
