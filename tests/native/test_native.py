@@ -184,6 +184,8 @@ def check_convolution(rng, shape, outputs, stride, cells=None, groups=1):
     expected[not_there] = 0
     # float32 sums of products of numbers around 1: a few hundred, or as many times more
     atol = 2e-4 * np.sqrt(max(1, max(inputs, outputs) / (2 * BUILT.channels)))
+    if name == "conv3x3":  # Winograd's F(4x4, 3x3): its usual error is bounded in test_winograd.py
+        atol *= 2.5
     close = {"rtol": 1e-5, "atol": atol}
     np.testing.assert_allclose(result, expected, **close)
     np.testing.assert_allclose(

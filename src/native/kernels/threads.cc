@@ -175,6 +175,8 @@ FloatRoom::~FloatRoom() { Spare().Put(start_, length_); }
 
 void UseThreads(int count) { wanted = std::max(count, 1); }
 
+int ThreadCount() { return wanted; }
+
 void Share(int64_t count, const std::function<void(int64_t, int)> &work) {
   Threads().Share(count, work);
 }

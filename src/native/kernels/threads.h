@@ -9,6 +9,7 @@ namespace kernels {
 
 // Sets how many threads take part; of use before the first call of `Share` in the process.
 void UseThreads(int count);
+int ThreadCount();
 
 // Calls work(item, thread) for items 0..count-1, each once, on all threads; returns when all are
 // done. `thread` numbers the threads from 0. One call at a time: others wait for their turn.

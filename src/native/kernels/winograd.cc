@@ -1,269 +1,166 @@
 // SPDX-License-Identifier: Apache-2.0
-// 3x3 convolutions of stride 1, padded by 1, with Winograd's minimal filtering F(2x2, 3x3) (Lavin &
-// Gray 2015): a tile of 2 x 2 outputs costs 16 multiplications a channel instead of 36.
-// (F(4x4, 3x3) would be 1.5 times as fast, with ten times the rounding error.) Inside, channels lie
-// next to each other; outside, tensors are NCHW.
+// 3x3 convolutions of stride 1, padded by 1, with Winograd's minimal filtering (Lavin & Gray 2015):
+// F(4x4, 3x3), or F(2x2, 3x3) for small maps and in bfloat16.
 #include <algorithm>
 #include <vector>
 
 #include "convolution.h"
 #include "matrix.h"
-#include "patch.h"
 #include "threads.h"
-#include "vector.h"
+#include "winograd_tiles.h"
 
 namespace kernels {
 namespace {
 
-constexpr int kOut = 2, kIn = kOut + 2, kPoints = kIn * kIn;  // of a tile
 // Between the numbers of two points, which are written and read together: a power of two apart,
 // they would share their places in a cache.
 constexpr int64_t kGap = 5 * kLanes;
 
-// The transforms of F(2x2, 3x3) (section 4.1) and their transposes, along one axis: numbers are
-// `step` apart in x and next to each other in y.
-struct Transform {
-  static void Input(const Vector *x, int64_t step, Vector *y) {
-    const Vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
-    y[0] = x0 - x2;
-    y[1] = x1 + x2;
-    y[2] = x2 - x1;
-    y[3] = x1 - x3;
-  }
-  static void Filter(const Vector *x, int64_t step, Vector *y) {
-    const Vector x0 = x[0], x1 = x[step], x2 = x[2 * step];
-    y[0] = x0;
-    y[1] = (x0 + x1 + x2) * 0.5f;
-    y[2] = (x0 - x1 + x2) * 0.5f;
-    y[3] = x2;
-  }
-  static void Output(const Vector *x, int64_t step, Vector *y) {
-    const Vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
-    y[0] = x0 + x1 + x2;
-    y[1] = x1 - x2 - x3;
-  }
-  static void OutputGradient(const Vector *x, int64_t step, Vector *y) {
-    const Vector x0 = x[0], x1 = x[step];
-    y[0] = x0;
-    y[1] = x0 + x1;
-    y[2] = x0 - x1;
-    y[3] = -x1;
-  }
-  static void FilterGradient(const Vector *x, int64_t step, Vector *y) {
-    const Vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
-    y[0] = x0 + (x1 + x2) * 0.5f;
-    y[1] = (x1 - x2) * 0.5f;
-    y[2] = (x1 + x2) * 0.5f + x3;
-  }
-};
-
-// Transforms a tile of in x in vectors along both axes, to out x out.
-template <int in, int out>
-inline void BothWays(void transform(const Vector *, int64_t, Vector *), const Vector *x,
-                     Vector *y) {
-  Vector half[in][out];
-#pragma GCC unroll 4
-  for (int row = 0; row < in; ++row) transform(x + row * in, 1, half[row]);
-#pragma GCC unroll 4
-  for (int column = 0; column < out; ++column) {
-    Vector line[out];
-    transform(&half[0][column], out, line);
-#pragma GCC unroll 4
-    for (int row = 0; row < out; ++row) y[row * out + column] = line[row];
-  }
-}
-
-// Tiles that one thread transforms and multiplies together: some of a row of tiles, or some rows.
-struct Grid {
-  Extent extent;                  // of the image in pixels
-  int columns, rows;              // of it in tiles
-  int block_columns, block_rows;  // tiles of a block
-  int across, down;               // blocks of the image
-
-  Grid(const Extent &of, int most) : extent(of) {
-    columns = (of.columns + kOut - 1) / kOut;
-    rows = (of.rows + kOut - 1) / kOut;
-    across = (columns + most - 1) / most;
-    block_columns = (columns + across - 1) / across;
-    block_rows = std::max(1, std::min(rows, most / block_columns));
-    down = (rows + block_rows - 1) / block_rows;
-  }
-  int64_t blocks() const { return static_cast<int64_t>(across) * down; }
-  int most_tiles() const { return block_columns * block_rows; }
-  int line() const { return block_columns * kOut + 2; }
-};
-
-struct Block {
-  const Grid &grid;
-  int first_column, first_row, columns, rows, tiles;
-
-  Block(const Grid &g, int64_t number) : grid(g) {
-    first_column = static_cast<int>(number % g.across) * g.block_columns;
-    first_row = static_cast<int>(number / g.across) * g.block_rows;
-    columns = std::min(g.block_columns, g.columns - first_column);
-    rows = std::min(g.block_rows, g.rows - first_row);
-    tiles = columns * rows;
-  }
-
-  // Transforms `channels` of an image and calls put(point, tile, channel, kLanes numbers of
-  // channels) for each tile; `patch` is room for kIn lines.
-  template <typename Put>
-  void TransformInput(const float *image, int channels, float *patch, Put put) const {
-    const int64_t area = grid.extent.area();
-    const int count = columns * kOut + 2, line = count * kLanes;
-    for (int c = 0; c < channels; c += kLanes) {
-      for (int row = 0; row < rows; ++row) {
-        const int y = (first_row + row) * kOut - 1, x = first_column * kOut - 1;
-        for (int i = 0; i < kIn; ++i)
-          Fetch(image + c * area, grid.extent, y + i, x, count, patch + i * line, kLanes);
-        for (int column = 0; column < columns; ++column) {
-          Vector tile[kPoints], result[kPoints];
-#pragma GCC unroll 16
-          for (int i = 0; i < kPoints; ++i)
-            tile[i] = Load(patch + i / kIn * line + (column * kOut + i % kIn) * kLanes);
-          BothWays<kIn, kIn>(Transform::Input, tile, result);
-          const int64_t t = row * columns + column;
-#pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p) put(p, t, c, result[p]);
-        }
-      }
-    }
-  }
-
-  // The same for the gradient of the outputs, whose tiles do not overlap.
-  template <typename Put>
-  void TransformOutputGradient(const float *image, int channels, float *patch, Put put) const {
-    const int64_t area = grid.extent.area();
-    const int count = columns * kOut, line = count * kLanes;
-    for (int c = 0; c < channels; c += kLanes) {
-      for (int row = 0; row < rows; ++row) {
-        const int y = (first_row + row) * kOut, x = first_column * kOut;
-        for (int i = 0; i < kOut; ++i)
-          Fetch(image + c * area, grid.extent, y + i, x, count, patch + i * line, kLanes);
-        for (int column = 0; column < columns; ++column) {
-          Vector tile[kOut * kOut], result[kPoints];
-#pragma GCC unroll 4
-          for (int i = 0; i < kOut * kOut; ++i)
-            tile[i] = Load(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes);
-          BothWays<kOut, kIn>(Transform::OutputGradient, tile, result);
-          const int64_t t = row * columns + column;
-#pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p) put(p, t, c, result[p]);
-        }
-      }
-    }
-  }
-
-  // Turns sums[tile][kColumns], one of each `point` floats, into kColumns channels of the image,
-  // plus their `bias`, if any, and `positive` or not; `patch` is room for kOut lines.
-  void TransformOutput(const float *sums, int64_t point, const float *bias, bool positive,
-                       float *patch, float *image) const {
-    const int64_t area = grid.extent.area();
-    const int line = columns * kOut * kLanes;
-    for (int v = 0; v < kVectors; ++v) {
-      const Vector added = bias ? Load(bias + v * kLanes) : Vector{};
-      for (int row = 0; row < rows; ++row) {
-        for (int column = 0; column < columns; ++column) {
-          const float *from = sums + int64_t{row * columns + column} * kColumns + v * kLanes;
-          Vector tile[kPoints], result[kOut * kOut];
-#pragma GCC unroll 16
-          for (int p = 0; p < kPoints; ++p) tile[p] = Load(from + p * point);
-          BothWays<kIn, kOut>(Transform::Output, tile, result);
-#pragma GCC unroll 4
-          for (int i = 0; i < kOut * kOut; ++i) {
-            const Vector value = result[i] + added;
-            Store(patch + i / kOut * line + (column * kOut + i % kOut) * kLanes,
-                  positive ? Positive(value) : value);
-          }
-        }
-        const int y = (first_row + row) * kOut, x = first_column * kOut;
-        const int count = std::min(columns * kOut, grid.extent.columns - x);
-        for (int i = 0; i < std::min(kOut, grid.extent.rows - y); ++i)
-          Transpose(patch + i * line, kLanes,
-                    image + v * kLanes * area + static_cast<int64_t>(y + i) * grid.extent.width + x,
-                    area, count, kLanes);
-      }
-    }
-  }
-};
-
 // The filters as [point][column block][in][kColumns], what the products read from front to back; in
 // factors along `in`. Flipped and exchanged (`backward`) they carry the gradient of the outputs to
 // the inputs.
-template <typename Factor>
-void TransformFilters(const float *filters, int in, int out, bool backward, Factor *to) {
-  constexpr int deep = kDeep<Factor>;
-  Share(out / kColumns, [&](int64_t block, int) {
-    for (int c = 0; c < in; c += deep) {
-      for (int lane = 0; lane < kColumns; lane += kLanes) {
-        Vector points[kPoints][deep];
-        for (int turn = 0; turn < deep; ++turn) {
-          Vector taps[9], own[kPoints];
-          for (int l = 0; l < kLanes; ++l) {
-            const int64_t k = block * kColumns + lane + l, channel = c + turn;
-            const float *from = filters + (backward ? channel * out + k : k * in + channel) * 9;
-            for (int i = 0; i < 9; ++i) taps[i][l] = from[backward ? 8 - i : i];
-          }
-          BothWays<3, kIn>(Transform::Filter, taps, own);
-          for (int p = 0; p < kPoints; ++p) points[p][turn] = own[p];
+template <typename Transform, typename Factor>
+class Filters {
+ public:
+  Filters(const float *filters, int in, int out, bool backward)
+      : depth_(in / kDeep<Factor>),
+        point_(depth_ * out + kGap),
+        room_(Transform::kPoints * point_) {
+    Share(out / kColumns, [&](int64_t block, int) {
+      for (int64_t c = 0; c < in; c += kLanes) {
+        const int64_t channels = std::min<int64_t>(in - c, kLanes);
+        for (int64_t lane = 0; lane < kColumns; lane += kLanes) {
+          const int64_t k = block * kColumns + lane;
+          float taps[kLanes * kTaps * kLanes];  // [channel][tap][lane]
+          if (backward)
+            for (int i = 0; i < channels; ++i)
+              Transpose(filters + ((c + i) * out + k) * kTaps, kTaps, taps + i * kTaps * kLanes,
+                        kLanes, kLanes, kTaps);
+          else
+            Transpose(filters + (k * in + c) * kTaps, in * kTaps, taps, kLanes, kLanes,
+                      channels * kTaps);
+          PutChannels(taps, backward, room_.get() + Place(block * kColumns, c) + lane);
         }
-        for (int64_t p = 0; p < kPoints; ++p)
-          StoreAcross(
-              to + ((p * (out / kColumns) + block) * (in / deep) + c / deep) * kColumns + lane,
-              points[p]);
       }
+    });
+  }
+
+  // Those of a point for the kColumns results from `column` on.
+  const Factor *at(int64_t point, int64_t column) const {
+    return room_.get() + point * point_ + Place(column, 0);
+  }
+
+ private:
+  static constexpr int kTaps = 9;
+
+  int64_t Place(int64_t column, int64_t channel) const {
+    return column * depth_ + channel / kDeep<Factor> * kColumns;
+  }
+
+  void PutChannels(const float *taps, bool backward, Factor *to) const {
+    constexpr int kPoints = Transform::kPoints, deep = kDeep<Factor>;
+    for (int c = 0; c < kLanes; c += deep, to += kColumns) {
+      Vector points[kPoints][deep];
+      for (int turn = 0; turn < deep; ++turn, taps += kTaps * kLanes)
+        BothWays(
+            Transform::Filter,
+            [&](int y, int x) {
+              const int tap = y * 3 + x;
+              return Load(taps + (backward ? kTaps - 1 - tap : tap) * kLanes);
+            },
+            [&](int p, Vector numbers) { points[p][turn] = numbers; });
+      for (int p = 0; p < kPoints; ++p) StoreAcross(to + p * point_, points[p]);
     }
-  });
-}
+  }
 
-// Tiles a block may have so that their transforms stay in a cache of 1 MB.
-int TilesFor(int points, int64_t factors) {
-  const int64_t fit = 600 * 1024 / 4 / (points * factors);
-  return static_cast<int>(std::clamp<int64_t>(fit / kRows * kRows, kRows, 8 * kRows));
-}
+  const int64_t depth_, point_;  // of a column, and of all of a point's, in factors
+  const Room<Factor> room_;
+};
 
-template <typename Factor>
+int Tiles(int length, int side) { return (length + side - 1) / side; }
+
+// How a correlation is cut.
+struct Cut {
+  int tiles;    // of a block, at most
+  int columns;  // of results that are there before they are transformed back
+
+  template <typename Transform, typename Factor>
+  static Cut Of(const Shape &shape, int in, int out) {
+    constexpr int64_t kOwnFloats = 600 * 1024 / 4;     // stay in a cache of 1 MB
+    constexpr int64_t kSharedFloats = (18 << 20) / 4;  // in one of 32 MB that threads share
+    constexpr int64_t kMostTiles = 96;
+    const int64_t depth = in / kDeep<Factor>;
+    if (kDeep<Factor> > 1)
+      return {InRows(kOwnFloats / (Transform::kPoints * depth), 8 * kRows), kColumns};
+    // A block reads all filters, which do not fit a thread's own cache: that takes longer than to
+    // keep many tiles in a shared one. But every thread should have some.
+    const int64_t all = int64_t{shape.batch} * Tiles(shape.height, Transform::kOut) *
+                        Tiles(shape.width, Transform::kOut);
+    const int64_t floats = std::max(kOwnFloats, kSharedFloats / ThreadCount());
+    const int64_t fit = floats / (Transform::kPoints * (depth + out));
+    return {InRows(std::min(fit, (all + ThreadCount() - 1) / ThreadCount()), kMostTiles), out};
+  }
+
+ private:
+  static int InRows(int64_t tiles, int64_t most) {
+    return static_cast<int>(std::clamp<int64_t>(tiles / kRows * kRows, kRows, most));
+  }
+};
+
+template <typename Transform, typename Factor>
 void Correlate(const Shape &shape, const float *image, const float *filters, const Ending &ending,
                bool backward, float *result) {
+  constexpr int kPoints = Transform::kPoints;
   const int in = backward ? shape.out : shape.in, out = backward ? shape.in : shape.out;
   const int64_t depth = in / kDeep<Factor>;
-  const Room<Factor> prepared(kPoints * depth * out);
-  TransformFilters(filters, in, out, backward, prepared.get());
-
-  const Blocks<Grid> blocks(shape.batch,
-                            [&](int n) { return Grid(shape.extent(n), TilesFor(kPoints, depth)); });
+  const Filters<Transform, Factor> prepared(filters, in, out, backward);
+  const auto [most_tiles, wide] = Cut::Of<Transform, Factor>(shape, in, out);
+  const Blocks<Grid> blocks(
+      shape.batch, [&](int n) { return Grid(shape.extent(n), Transform::kOut, most_tiles); });
   const int64_t area = shape.area();
   Share(blocks.count(), [&](int64_t item, int thread) {
     const auto [grid, n, number] = blocks.place(item);
-    const Block block(grid, number);
-    const int64_t patch_size = int64_t{kIn} * grid.line() * kLanes;
-    const int64_t lifted_size = kPoints * (grid.most_tiles() * depth + kGap);
-    const int64_t sums_size = kPoints * (int64_t{grid.most_tiles()} * kColumns + kGap);
-    float *patch = Scratch(thread, patch_size + sums_size + lifted_size);
-    float *sums = patch + patch_size;
-    Factor *lifted = reinterpret_cast<Factor *>(sums + sums_size);  // [point][tile][channel]
+    const Block<Transform> block(grid, number);
     const int64_t point = block.tiles * depth + kGap;
-    const int64_t sums_point = int64_t{block.tiles} * kColumns + kGap;
+    const int64_t columns_size = int64_t{block.tiles} * kColumns;
+    const int64_t sums_point = columns_size * (wide / kColumns) + kGap;
+    float *patch = Scratch(thread, block.patch() + kPoints * (sums_point + point));
+    float *sums = patch + block.patch();  // [point][block of columns][tile][kColumns]
+    // [point][tile][channel]
+    Factor *lifted = reinterpret_cast<Factor *>(sums + kPoints * sums_point);
     block.TransformInput(image + n * in * area, in, patch,
                          [&](int64_t p, int64_t t, int64_t c, Vector numbers) {
                            StoreAlong(lifted + p * point + t * depth + c / kDeep<Factor>, numbers);
                          });
-    for (int k = 0; k < out; k += kColumns) {
+    for (int first = 0; first < out; first += wide) {
+      const int end = std::min(first + wide, out);
       for (int64_t p = 0; p < kPoints; ++p)
-        Multiply(Product<Factor>{lifted + p * point, depth, 1,
-                                 prepared.get() +
-                                     (p * (out / kColumns) + k / kColumns) * depth * kColumns,
-                                 kColumns, sums + p * sums_point, kColumns, depth, false},
-                 block.tiles);
-      block.TransformOutput(sums, sums_point, ending.bias ? ending.bias + k : nullptr,
-                            ending.positive, patch, result + (n * out + k) * area);
+        for (int k = first; k < end; k += kColumns)
+          Multiply(Product<Factor>{lifted + p * point, depth, 1, prepared.at(p, k), kColumns,
+                                   sums + p * sums_point + (k - first) / kColumns * columns_size,
+                                   kColumns, depth, false},
+                   block.tiles);
+      for (int k = first; k < end; k += kColumns)
+        block.TransformOutput(sums + (k - first) / kColumns * columns_size, sums_point,
+                              ending.bias ? ending.bias + k : nullptr, ending.positive, patch,
+                              result + (n * out + k) * area);
     }
     if (number == 0) ClearRest(result + n * out * area, out, grid.extent);
   });
 }
 
-// Bytes of transformed tiles that are multiplied together: they fit the cache that threads share.
-constexpr int64_t kBatchBytes = 12 << 20;
+// Factors of transformed tiles, `bytes` each, that are multiplied together: they fit the cache that
+// threads share. In float, more of them are worth their room where sums are many, but no more of
+// them than that.
+template <typename Factor>
+int64_t BatchFactors(int64_t bytes) {
+  if (kDeep<Factor> > 1) return (12 << 20) / bytes;
+  return std::min<int64_t>((20 << 20) / bytes, 512);
+}
+
+// Factors that are summed up by themselves before they are added to the others: sums of few are
+// rounded less than one that goes through all of an image.
+constexpr int64_t kTogether = 256;
 
 // Transformed tiles of several blocks as [point][block of kColumns channels][tile][channel], in
 // factors along the tiles: what a product reads lies together.
@@ -288,15 +185,17 @@ struct Lifted {
   }
 };
 
-template <typename Factor>
+template <typename Transform, typename Factor>
 void FilterGradients(const Shape &shape, const float *image, const float *gradient, float *result) {
+  constexpr int kPoints = Transform::kPoints;
   const int in = shape.in, out = shape.out;
-  const Blocks<Grid> blocks(shape.batch, [&](int n) { return Grid(shape.extent(n), 4 * kRows); });
+  const Blocks<Grid> blocks(
+      shape.batch, [&](int n) { return Grid(shape.extent(n), Transform::kOut, 4 * kRows); });
   const int64_t area = shape.area(), items = blocks.count();
   int64_t most = 1;  // factors of a block
   for (const Grid &grid : blocks.cuts()) most = std::max(most, Factors<Factor>(grid.most_tiles()));
   const int64_t tile_bytes = static_cast<int64_t>(kPoints) * (in + out) * sizeof(Factor);
-  const int64_t at_once = std::max<int64_t>(1, kBatchBytes / (tile_bytes * most));
+  const int64_t at_once = std::max<int64_t>(1, BatchFactors<Factor>(tile_bytes) / most);
   const int64_t stride = at_once * most;
   const Room<Factor> images(kPoints * Lifted<Factor>::Point(stride, in));
   const Room<Factor> gradients(kPoints * Lifted<Factor>::Point(stride, out));
@@ -308,36 +207,62 @@ void FilterGradients(const Shape &shape, const float *image, const float *gradie
     std::vector<int64_t> first(count + 1, 0);
     for (int64_t i = 0; i < count; ++i) {
       const auto [grid, n, number] = blocks.place(done + i);
-      first[i + 1] = first[i] + Factors<Factor>(Block(grid, number).tiles);
+      first[i + 1] = first[i] + Factors<Factor>(Block<Transform>(grid, number).tiles);
     }
     Share(count, [&](int64_t i, int thread) {
       const auto [grid, n, number] = blocks.place(done + i);
-      const Block block(grid, number);
-      float *patch = Scratch(thread, int64_t{kIn} * grid.line() * kLanes);
+      const Block<Transform> block(grid, number);
+      float *patch = Scratch(thread, block.patch());
       block.TransformInput(image + n * in * area, in, patch, lifted.From(first[i]));
       block.TransformOutputGradient(gradient + n * out * area, out, patch,
                                     lifted_gradient.From(first[i]));
     });
     Share(kPoints * (in / kColumns), [&](int64_t i, int) {
       const int64_t p = i / (in / kColumns), c = i % (in / kColumns) * kColumns;
-      for (int k = 0; k < out; k += kColumns)
-        Multiply(Product<Factor>{lifted_gradient.at(p, k), 1, kColumns, lifted.at(p, c), kColumns,
-                                 sums.get() + (p * out + k) * in + c, in, first[count], done > 0},
-                 kColumns);
+      for (int k = 0; k < out; k += kColumns) {
+        float *sum = sums.get() + (p * out + k) * in + c;
+        for (int64_t t = 0; t < first[count]; t += kTogether)
+          Multiply(Product<Factor>{lifted_gradient.at(p, k) + t * kColumns, 1, kColumns,
+                                   lifted.at(p, c) + t * kColumns, kColumns, sum, in,
+                                   std::min(kTogether, first[count] - t), false, nullptr,
+                                   done + t > 0 ? sum : nullptr},
+                   kColumns);
+      }
     });
   }
   Share(out, [&](int64_t k, int) {
     for (int c = 0; c < in; c += kLanes) {
-      Vector points[kPoints];
-      for (int64_t p = 0; p < kPoints; ++p) {
-        points[p] = Load(sums.get() + (p * out + k) * in + c);
-      }
       Vector taps[9];
-      BothWays<kIn, 3>(Transform::FilterGradient, points, taps);
+      BothWays(
+          Transform::FilterGradient,
+          [&](int64_t y, int64_t x) {
+            return Load(sums.get() + ((y * Transform::kIn + x) * out + k) * in + c);
+          },
+          [&](int i, Vector numbers) { taps[i] = numbers; });
       for (int l = 0; l < kLanes; ++l)
         for (int i = 0; i < 9; ++i) result[(k * in + c + l) * 9 + i] = taps[i][l];
     }
   });
+}
+
+// What a map's tiles, of a batch of two, and the filters cost: these as much as so many tiles.
+template <typename Transform>
+int64_t Cost(const Shape &shape) {
+  constexpr int64_t kFilters = 80;
+  const int64_t tiles =
+      int64_t{Tiles(shape.height, Transform::kOut)} * Tiles(shape.width, Transform::kOut);
+  return Transform::kPoints * (2 * tiles + kFilters);
+}
+
+// Calls run(transform) with the one that takes less time for maps of this size: a map has the same
+// result in every batch, and whatever of it is there. Products in bfloat16 keep to the one whose
+// sums lose least.
+template <typename Factor, typename Run>
+void WithTransform(const Shape &shape, Run run) {
+  if (kDeep<Factor> == 1 && Cost<FourByFour>(shape) < Cost<TwoByTwo>(shape))
+    run(FourByFour());
+  else
+    run(TwoByTwo());
 }
 
 }  // namespace
@@ -345,19 +270,25 @@ void FilterGradients(const Shape &shape, const float *image, const float *gradie
 template <typename Factor>
 void Filter<Factor>::Forward(const Shape &shape, const float *image, const float *weights,
                              const Ending &ending, float *result) {
-  Correlate<Factor>(shape, image, weights, ending, false, result);
+  WithTransform<Factor>(shape, [&](auto transform) {
+    Correlate<decltype(transform), Factor>(shape, image, weights, ending, false, result);
+  });
 }
 
 template <typename Factor>
 void Filter<Factor>::InputGradient(const Shape &shape, const float *gradient, const float *weights,
                                    float *result) {
-  Correlate<Factor>(shape, gradient, weights, {}, true, result);
+  WithTransform<Factor>(shape, [&](auto transform) {
+    Correlate<decltype(transform), Factor>(shape, gradient, weights, {}, true, result);
+  });
 }
 
 template <typename Factor>
 void Filter<Factor>::WeightGradient(const Shape &shape, const float *image, const float *gradient,
                                     float *result) {
-  FilterGradients<Factor>(shape, image, gradient, result);
+  WithTransform<Factor>(shape, [&](auto transform) {
+    FilterGradients<decltype(transform), Factor>(shape, image, gradient, result);
+  });
 }
 
 template struct Filter<float>;
