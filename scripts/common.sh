@@ -17,10 +17,10 @@ die() {
 }
 
 # say FORMAT ARGS...: a line to the user; one that cannot be written (disk full, nobody there) is
-# no reason to end.
+# no reason to end. A shell of its own takes the SIGPIPE.
 say() {
     # shellcheck disable=SC2059
-    printf "$@" 2>/dev/null || true
+    (printf "$@") 2>/dev/null || true
 }
 
 # wrong_arguments MESSAGE: what is wrong and where it is told how it is meant, exit code 2.

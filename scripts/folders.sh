@@ -98,7 +98,6 @@ run_logged() {
     done
     trap - INT TERM HUP
     wait "$writer" 2>/dev/null || true
-    trap '' PIPE # whoever read the output may be gone: the exit code counts
     if ((status == 0)); then
         say 'finished, see %s\n' "$folder"
     elif ((status == 2 && FOLDER_IS_NEW)) && [[ $folder == "$RUN_FOLDER" ]] &&
@@ -107,6 +106,5 @@ run_logged() {
     else
         say 'failed with exit code %d, see %s\n' "$status" "$log" >&2
     fi
-    trap - PIPE
     return "$status"
 }
