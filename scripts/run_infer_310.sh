@@ -88,4 +88,4 @@ step "scoring" "$RUN_FOLDER/acc.log" "$python" "$REPO_ROOT/postprocess.py" \
     --ann_file "$annotations" --result_path "$RUN_FOLDER/result_Files" \
     --output_dir "$RUN_FOLDER"
 cat -- "$RUN_FOLDER/time_Result/test_perform_static.txt" "$RUN_FOLDER/acc.log"
-printf 'finished, see %s\n' "$RUN_FOLDER"
+say 'finished, see %s\n' "$RUN_FOLDER"

@@ -3,6 +3,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from benchmarks.peers.inputs import count_found, make_model_inputs
 from benchmarks.peers.protocol import memory, seconds_of, serve
@@ -12,8 +13,6 @@ class Inference:
     """Images to boxes."""
 
     def __init__(self, job):
-        from pathlib import Path
-
         from src.runtimes.onnx_runtime import OnnxRuntimeSession
 
         started = time.perf_counter()

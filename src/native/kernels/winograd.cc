@@ -28,17 +28,16 @@ class Filters {
         room_(Transform::kPoints * point_) {
     Share(out / kColumns, [&](int64_t block, int) {
       for (int64_t c = 0; c < in; c += kLanes) {
-        const int64_t channels = std::min<int64_t>(in - c, kLanes);
         for (int64_t lane = 0; lane < kColumns; lane += kLanes) {
           const int64_t k = block * kColumns + lane;
           float taps[kLanes * kTaps * kLanes];  // [channel][tap][lane]
           if (backward)
-            for (int i = 0; i < channels; ++i)
+            for (int i = 0; i < kLanes; ++i)
               Transpose(filters + ((c + i) * out + k) * kTaps, kTaps, taps + i * kTaps * kLanes,
                         kLanes, kLanes, kTaps);
           else
             Transpose(filters + (k * in + c) * kTaps, in * kTaps, taps, kLanes, kLanes,
-                      channels * kTaps);
+                      kLanes * kTaps);
           PutChannels(taps, backward, room_.get() + Place(block * kColumns, c) + lane);
         }
       }
