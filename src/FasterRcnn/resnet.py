@@ -226,8 +226,7 @@ class ResNetFea(nn.Cell):
         plan: how many blocks a stage has, and how wide they are.
         norm, eps: see `norm_layer`.
         frozen_stages: how many of stem, layer1, ... layer4 keep their weights.
-        stem_pool: where the stem's 3x3 max pooling has its padding. "same": right and bottom
-            (the model zoo); "symmetric": all around (torchvision, detectron2, mmdetection).
+        stem_pool: see `StemPool`.
         fold: see `Bottleneck`.
     """
 
@@ -243,13 +242,9 @@ class ResNetFea(nn.Cell):
     ) -> None:
         super().__init__()
         self.folds = fold and norm == "frozen_bn"
-        if stem_pool not in STEM_POOLS:
-            raise ValueError(f"stem pool {stem_pool!r} is none of {', '.join(STEM_POOLS)}")
         self.conv1 = conv2d(3, STEM_CHANNELS, 7, 2)
         self.bn1 = norm_layer(norm, STEM_CHANNELS, eps)
-        self.symmetric_pool = stem_pool == "symmetric"
-        self.zero_behind = ZeroBehind()
-        self.maxpool = ops.MaxPool(3, 2, "valid" if self.symmetric_pool else "same")
+        self.pool = StemPool(stem_pool)
         channels = STEM_CHANNELS
         stages: list[nn.Cell] = []
         for out_channels, width, count in zip(plan.channels, plan.widths, plan.blocks):
@@ -285,13 +280,9 @@ class ResNetFea(nn.Cell):
             x: (B, 3, H, W), the normalised image; H and W are multiples of 32.
             own: (B, 2) float32, the pictures' own canvases, px; None: all of `x`.
         """
-        halves = halved(own)
         c2_cells, c3_cells, c4_cells, _, _ = pyramid_cells(own)
-        x = conv_norm_relu(self.conv1, self.bn1, x, self.folds, own)
-        x = self.zero_behind(x, halves)
-        if self.symmetric_pool:
-            x = _pad_top_left(x)
-        x = self._detach_frozen(self.maxpool(x), 1)
+        x = conv_norm(self.conv1, self.bn1, x, self.folds, own)
+        x = self._detach_frozen(self.pool(x, halved(own)), 1)
         c2 = self._detach_frozen(self.layer1(x, c2_cells), 2)
         c3 = self._detach_frozen(self.layer2(c2, c2_cells), 3)
         c4 = self._detach_frozen(self.layer3(c3, c3_cells), 4)
@@ -301,6 +292,41 @@ class ResNetFea(nn.Cell):
     def _detach_frozen(self, x: Tensor, stage: int) -> Tensor:
         """Stop the gradient behind the last frozen stage: nothing there would use it."""
         return ops.stop_gradient(x) if stage == self.frozen_stages else x
+
+
+class StemPool(nn.Cell):
+    """ReLU and 3x3 max pooling with stride 2.
+
+    Args:
+        padding: where pooling has it. "same": right and bottom (the model zoo); "symmetric": all
+            around (torchvision, detectron2, mmdetection).
+
+    Attributes:
+        own: None, or a Cell that computes the same at once.
+    """
+
+    def __init__(self, padding: str) -> None:
+        super().__init__()
+        if padding not in STEM_POOLS:
+            raise ValueError(f"stem pool {padding!r} is none of {', '.join(STEM_POOLS)}")
+        self.is_symmetric = padding == "symmetric"
+        self.zero_behind = ZeroBehind()
+        self.maxpool = ops.MaxPool(3, 2, "valid" if self.is_symmetric else "same")
+        self.own = None
+
+    def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return (B, C, H / 2, W / 2).
+
+        Args:
+            x: (B, C, H, W); H and W are even.
+            cells: of `x`.
+        """
+        if self.own is not None:
+            return self.own(x, cells)
+        x = self.zero_behind(ops.relu(x), cells)
+        if self.is_symmetric:
+            x = _pad_top_left(x)
+        return self.maxpool(x)
 
 
 def _pad_top_left(x: Tensor) -> Tensor:

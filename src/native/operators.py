@@ -8,18 +8,20 @@ from ..FasterRcnn.bbox_assign_sample import BboxAssignSample
 from ..FasterRcnn.box_ops import shrink_to_legacy
 from ..FasterRcnn.fpn_neck import AddInterpolated, AddUpsampled, FeatPyramidNeck
 from ..FasterRcnn.layers import Conv2d, Dense
-from ..FasterRcnn.names import SOFT_GAUSSIAN
+from ..FasterRcnn.nms import KernelNms
 from ..FasterRcnn.norms import BatchNorm, FrozenBatchNorm, GroupNorm
 from ..FasterRcnn.own_canvas import LOWEST, Cells
-from ..FasterRcnn.resnet import ResNetFea
+from ..FasterRcnn.resnet import StemPool
 from ..FasterRcnn.roi_align import GatherRoiAlign
 from ..FasterRcnn.rpn import RpnRegClsBlock
-from ..FasterRcnn.soft_nms import SoftNms, SoftNmsRounds
+from ..FasterRcnn.soft_nms import SoftNms
 from .build import Library
 from .convolutions import NativeZeroBehind, native_conv
 from .custom import Shape, agree, given, no_gradient, operator
 from .dense import native_dense
 from .norms import NativeNormalise
+from .stem import NativeStemPool
+from .suppression import NativeNms, NativeSoftNms
 
 
 def use_native_operators(network: nn.Cell, library: Library, tight: bool = False) -> int:
@@ -225,31 +227,6 @@ class NativeAnchorOverlaps(nn.Cell):
         )
 
 
-class NativeSoftNms(nn.Cell):
-    """What `soft_nms.SoftNmsRounds` computes, without a table of all pairs.
-
-    Args:
-        library: our compiled operators, of `build.library()`.
-        rounds: the Cell that it takes the place of.
-    """
-
-    def __init__(self, library: Library, rounds: SoftNmsRounds) -> None:
-        super().__init__()
-        is_gaussian = float(rounds.kind == SOFT_GAUSSIAN)
-        rule = [is_gaussian, rounds.iou_threshold, rounds.sigma, rounds.min_score]
-        self.rule = Tensor(rule, mstype.float32)
-        self.most = Tensor([rounds.most], mstype.int32)
-        self.take = operator(library, "soft_nms", lambda *shapes: shapes[1])
-
-    def construct(self, boxes: Tensor, scores: Tensor, groups: Tensor) -> Tensor:
-        """Suppress, as `soft_nms.SoftNmsRounds.construct` does.
-
-        Args:
-            boxes, scores, groups: as there.
-        """
-        return self.take(boxes, scores, groups, self.rule, self.most)
-
-
 # Cells that use one of ours, its attribute there, and what makes it.
 _PLACES = (
     (Conv2d, "own", native_conv),
@@ -278,6 +255,8 @@ _PLACES = (
         "overlaps",
         lambda cell, library: NativeAnchorOverlaps(library, cell.offset, cell.matcher.min_pos_iou),
     ),
+    (KernelNms, "own", lambda cell, library: NativeNms(library, cell.iou_threshold)),
+    (StemPool, "own", lambda cell, library: NativeStemPool(library, cell.is_symmetric)),
     (SoftNms, "take", lambda cell, library: NativeSoftNms(library, cell.take)),
 )
 # Those of networks that know their pictures' own canvases.
@@ -289,7 +268,6 @@ _CANVAS_PLACES = (
             NativeZeroBehind(library) if cell.has_window and cell.own is None else None
         ),
     ),
-    (ResNetFea, "zero_behind", lambda cell, library: NativeZeroBehind(library)),
     (AddInterpolated, "zero_behind", lambda cell, library: NativeZeroBehind(library)),
 )
 

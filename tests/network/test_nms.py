@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both NMS Cells against a greedy loop in NumPy."""
+"""The NMS Cells, and the C++ operator, against a greedy loop in NumPy."""
 
 import numpy as np
 import pytest
@@ -8,18 +8,28 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from src.FasterRcnn import nms
-from src.FasterRcnn.nms import KernelNms, MatrixNms, build_nms
+from src.FasterRcnn.nms import build_nms
+from src.native.operators import use_native_operators
 from tests.helpers.plain_boxes import box_arrays, in_graph, plain_nms
+from tests.native.test_native import BUILT
 
 EXTENT, BATCH, NUMBER, GROUPS = 64, 3, 10, 4
 THRESHOLDS = (0.5, 0.7)  # on a quarter-pixel lattice overlaps of exactly 0.5 do occur
-CELLS = {
-    (kind, threshold): build_nms(kind, threshold)
-    for kind in ("kernel", "matrix")
-    for threshold in THRESHOLDS
-}
+KINDS = ("kernel", "matrix") + (("native",) if BUILT else ())
+
+
+def made(kind, threshold):
+    """An NMS Cell; of kind "native", one that uses the C++ operator."""
+    if kind != "native":
+        return build_nms(kind, threshold)
+    cell = build_nms("kernel", threshold)
+    assert use_native_operators(cell, BUILT) == 1
+    return cell
+
+
+CELLS = {(kind, threshold): made(kind, threshold) for kind in KINDS for threshold in THRESHOLDS}
 # Separate Cells where other arguments are given: one graph each.
-GROUPED = {key: build_nms(key[0], key[1]) for key in CELLS}
+GROUPED = {key: made(*key) for key in CELLS}
 FLAGS = hnp.arrays(np.bool_, (BATCH, NUMBER))
 
 
@@ -34,7 +44,7 @@ def _expected(boxes, valid, groups, threshold):
 @given(boxes=box_arrays((BATCH, NUMBER), high=32, longest=16, steps=2), valid=FLAGS)
 def test_one_group_agrees_with_the_loop(threshold, boxes, valid):
     expected = _expected(boxes, valid, np.zeros(valid.shape), threshold)
-    for kind in ("kernel", "matrix"):
+    for kind in KINDS:
         keep = in_graph(CELLS[kind, threshold], boxes, valid, EXTENT)
         assert keep.dtype == np.bool_
         np.testing.assert_array_equal(keep, expected, err_msg=kind)
@@ -49,12 +59,12 @@ def test_one_group_agrees_with_the_loop(threshold, boxes, valid):
 )
 def test_groups_never_meet(threshold, boxes, valid, groups):
     expected = _expected(boxes, valid, groups, threshold)
-    for kind in ("kernel", "matrix"):
+    for kind in KINDS:
         keep = in_graph(GROUPED[kind, threshold], boxes, valid, EXTENT, groups, GROUPS)
         np.testing.assert_array_equal(keep, expected, err_msg=kind)
 
 
-@pytest.mark.parametrize("kind", ["kernel", "matrix"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_equal_boxes_leave_the_first_valid_one_of_every_group(kind):
     boxes = np.tile(np.array([4, 4, 20, 20], np.float32), (BATCH, NUMBER, 1))
     valid = np.ones((BATCH, NUMBER), bool)
@@ -66,7 +76,7 @@ def test_equal_boxes_leave_the_first_valid_one_of_every_group(kind):
     assert keep[:, 1:4].all() and keep.sum() == 3 * BATCH
 
 
-@pytest.mark.parametrize("kind", ["kernel", "matrix"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_only_more_than_the_threshold_suppresses(kind):
     """Half of the first box's area, then one row of pixels more."""
     boxes = np.zeros((BATCH, NUMBER, 4), np.float32)
@@ -78,7 +88,7 @@ def test_only_more_than_the_threshold_suppresses(kind):
     assert in_graph(CELLS[kind, 0.7], boxes, valid, EXTENT)[0].tolist() == [True] * 3 + [False] * 7
 
 
-@pytest.mark.parametrize("kind", ["kernel", "matrix"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_chains_take_many_rounds(kind):
     """Each box overlaps its neighbour by more than half: greedy keeps every other one."""
     left = np.arange(NUMBER, dtype=np.float32) * 3
@@ -100,8 +110,8 @@ def test_many_groups_at_full_canvas_size_stay_apart():
     valid = rng.random((2, number)) < 0.9
     expected = _expected(boxes, valid, groups, 0.5)
     assert 0 < expected.sum() < valid.sum()
-    for cell in (KernelNms(0.5), MatrixNms(0.5)):
-        keep = in_graph(cell, boxes, valid, extent, groups, classes)
+    for kind in KINDS:
+        keep = in_graph(made(kind, 0.5), boxes, valid, extent, groups, classes)
         np.testing.assert_array_equal(keep, expected)
 
 
@@ -123,7 +133,7 @@ def test_unknown_kind():
         build_nms("soft", 0.5)
 
 
-@pytest.mark.parametrize("kind", ["kernel", "matrix"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_boxes_that_end_before_they_start_meet_nothing(kind):
     """Without clipping away, the model zoo's settings leave legacy boxes below a pixel."""
     row = [
@@ -135,5 +145,17 @@ def test_boxes_that_end_before_they_start_meet_nothing(kind):
         [11, 10, 20, 20],
     ]
     boxes = np.tile(np.array(row, np.float32), (BATCH, 1, 1))
-    keep = in_graph(build_nms(kind, 0.5), boxes, np.ones(boxes.shape[:2], bool), EXTENT)
+    keep = in_graph(made(kind, 0.5), boxes, np.ones(boxes.shape[:2], bool), EXTENT)
     np.testing.assert_array_equal(keep[0], [True, True, True, True, True, False])
+
+
+@pytest.mark.skipif(BUILT is None, reason="the C++ operators cannot be compiled")
+def test_the_operator_rounds_as_mindspores_does():
+    """Without a grid that moves boxes: one image, one group; thousands of overlaps near 0.7."""
+    rng = np.random.default_rng(5)
+    corner = rng.uniform(0, 90, (1, 3000, 2)).astype(np.float32)
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 60, corner.shape)], 2, dtype=np.float32)
+    valid = rng.random((1, 3000)) < 0.95
+    kernel, native = (in_graph(made(kind, 0.7), boxes, valid, 150) for kind in ("kernel", "native"))
+    np.testing.assert_array_equal(native, kernel)
+    assert 300 < kernel.sum() < 2500

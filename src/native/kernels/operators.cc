@@ -9,6 +9,7 @@
 #include "convolution.h"
 #include "dense.h"
 #include "exchange.h"
+#include "hard_nms.h"
 #include "matching.h"
 #include "normalisation.h"
 #include "operator.h"
@@ -17,6 +18,7 @@
 #include "pyramid.h"
 #include "scaling.h"
 #include "soft_nms.h"
+#include "stem_pool.h"
 #include "threads.h"
 #include "updating.h"
 #include "vector.h"
@@ -42,6 +44,12 @@ std::vector<kernels::Map<Number>> MapsOf(void **params, int64_t **shapes, int fi
 kernels::Norm NormOf(const int64_t *image, const void *settings, const void *cells) {
   return {ShapeOf(image, image, cells), static_cast<int>(image[1]),
           static_cast<int>(Input(settings)[0]), Input(settings)[1]};
+}
+
+// `before`: int32, see stem_pool.h.
+kernels::Pooled PooledOf(const int64_t *image, const void *before, const void *cells) {
+  return {image[0],    image[1], image[2], image[3], *static_cast<const int32_t *>(before),
+          Input(cells)};
 }
 
 int64_t LengthOf(const int64_t *shape, int axes) {
@@ -171,6 +179,22 @@ OPERATOR(pool_gradient) {
   });
 }
 
+// image, before[, cells] -> result
+OPERATOR(pool_stem) {
+  return Guarded([&] {
+    kernels::PoolStem(PooledOf(shapes[0], params[1], count > 3 ? params[2] : nullptr),
+                      Input(params[0]), Output(params[count - 1]));
+  });
+}
+
+// image, before, gradient of the result[, cells] -> gradient of the image
+OPERATOR(pool_stem_gradient) {
+  return Guarded([&] {
+    kernels::PoolStemGradient(PooledOf(shapes[0], params[1], count > 4 ? params[3] : nullptr),
+                              Input(params[0]), Input(params[2]), Output(params[count - 1]));
+  });
+}
+
 // fine, coarse -> sum
 OPERATOR(add_upsampled) {
   return Guarded([&] {
@@ -196,6 +220,15 @@ OPERATOR(match_anchors) {
     kernels::Match(boxes, *Input(params[5]),
                    {Output(params[6]), static_cast<int32_t *>(params[7]),
                     static_cast<int32_t *>(params[8]), Output(params[9])});
+  });
+}
+
+// boxes, valid, threshold[, groups] -> kept
+OPERATOR(hard_nms) {
+  return Guarded([&] {
+    const auto *groups = count > 4 ? static_cast<const int32_t *>(params[3]) : nullptr;
+    kernels::HardNms({Input(params[0]), Flags(params[1]), groups, shapes[1][0], shapes[1][1]},
+                     *Input(params[2]), static_cast<bool *>(params[count - 1]));
   });
 }
 
