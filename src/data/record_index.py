@@ -168,7 +168,9 @@ def _check_described(index: Mapping[str, Any]) -> None:
             raise ValueError(f"{INDEX}: {key} is not what was written")
 
     def all_are(values: Any, kind: Any) -> bool:
-        return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+        return isinstance(values, list) and all(
+            issubclass(found, kind) for found in set(map(type, values))
+        )
 
     settings = index.get("settings")
     require(isinstance(settings, dict) and all_are(settings.get("class_names"), str), "settings")

@@ -257,9 +257,12 @@ def stat_images(paths: Sequence[str]) -> np.ndarray:
     Returns:
         (N, 2) int64: size in bytes and modification time in ns; -1 for a missing file.
     """
-    result = np.full((len(paths), 2), -1, np.int64)
-    for row, path in enumerate(paths):
-        with contextlib.suppress(OSError, ValueError):
-            status = os.stat(path)
-            result[row] = status.st_size, status.st_mtime_ns
-    return result
+    return np.array([_stat(path) for path in paths], np.int64).reshape(-1, 2)
+
+
+def _stat(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

@@ -3,7 +3,6 @@
 
 import math
 import numbers
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,8 +227,9 @@ def _counting_note(arrays: CocoArrays, found: list[Entry], counted: int) -> str 
             f"note: up to {counted} detections of a class count in an image (test_max_per_img); "
             f"with COCO's own {COCO_MAX_DETECTIONS} AP is {ap:.3f}"
         )
-    pairs = Counter((item["image_id"], item["category_id"]) for item in found)
-    most = max(pairs.values(), default=0)
+    num_classes = arrays.recall.shape[1]
+    pairs = _inner_ids(found, "image_id") * num_classes + _inner_ids(found, "category_id")
+    most = int(np.unique(pairs, return_counts=True)[1].max(initial=0))
     if most <= counted:
         return None
     return (
@@ -248,15 +248,16 @@ def _index(
     """Return copies of the entries that take part, with inner ids and all keys COCO reads."""
     chosen: list[Entry] = []
     for entry in entries:
-        if entry["image_id"] not in position or entry["category_id"] not in category:
+        image, label = position.get(entry["image_id"]), category.get(entry["category_id"])
+        if image is None or label is None:
             continue
         bbox = _finite_box(entry["bbox"])
         if bbox is None:
             continue
         item: Entry = {
             "id": len(chosen) + 1,
-            "image_id": position[entry["image_id"]],
-            "category_id": category[entry["category_id"]],
+            "image_id": image,
+            "category_id": label,
             "bbox": bbox,
             "area": bbox[2] * bbox[3],
             "iscrowd": 0,
@@ -269,6 +270,11 @@ def _index(
             item["iscrowd"] = int(entry.get("iscrowd", 0))
         chosen.append(item)
     return chosen
+
+
+def _inner_ids(entries: list[Entry], key: str) -> np.ndarray:
+    """Return an id of all entries: (N,) int64, from 1."""
+    return np.fromiter((entry[key] for entry in entries), np.int64, len(entries))
 
 
 def _finite_box(values: Sequence[Any]) -> list[float] | None:
@@ -297,11 +303,13 @@ def _per_class(
     # (IoU, recall, class, area, most detections) -> all areas, most detections
     precision = arrays.precision[:, :, :, 0, -1]
 
-    boxes = Counter(item["category_id"] for item in truth if not item["iscrowd"])
-    detections = Counter(item["category_id"] for item in found)
+    num_boxes, num_detections = (
+        np.bincount(_inner_ids(entries, "category_id") - 1, minlength=len(class_names)).tolist()
+        for entries in ([item for item in truth if not item["iscrowd"]], found)
+    )
     rows = []
-    for label, name in enumerate(class_names, start=1):
-        of_class = precision[:, :, label - 1]
+    for index, name in enumerate(class_names):
+        of_class = precision[:, :, index]
         ap, ap50 = mean_of_known(of_class), mean_of_known(of_class[0])
-        rows.append(ClassResult(name, boxes[label], detections[label], ap, ap50))
+        rows.append(ClassResult(name, num_boxes[index], num_detections[index], ap, ap50))
     return tuple(rows)
