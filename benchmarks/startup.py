@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import common
+from benchmarks.compile_phases import PHASES, compile_phases
 from benchmarks.workload import ROOT, Workload, add_workload_options, open_workload
 from src.base.errors import UserError, run_entry
 
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     add = parser.add_argument
     add("--tasks", nargs="*", choices=_TASKS, default=list(_TASKS))
     add("--starts", type=common.positive, default=5, help="of imports and of --help")
+    add("--phases", action="store_true", help="where compiling takes its time, in a start more")
     options, rest = common.parse(parser, argv)
     common.limit_threads(options.threads)
     report: dict[str, Any] = {
@@ -48,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
         "imports": measure_imports(options),
         "help": measure_help(options.starts),
         "first_runs": [],
+        "phases": [],
     }
     product = common.MatrixProduct()
     with open_workload(options, rest) as work:
@@ -59,6 +62,8 @@ def main(argv: Sequence[str]) -> int:
                 normal = row["normal"]
                 print(f"{task}, {start}: first run {row['first']:.4g} s", flush=True)
                 report["first_runs"].append(row)
+            if options.phases:
+                report["phases"] += phases_of(work, task)
         product.measure()
     report["matrix_product_gflops"] = common.summary(product.speeds)
     print(f"matrix product {common.spread(report['matrix_product_gflops'], 'GFLOP/s')}")
@@ -85,6 +90,14 @@ def main(argv: Sequence[str]) -> int:
                     )
                     for row in report["first_runs"]
                 ],
+            )
+        )
+    if report["phases"]:
+        print("\nseconds of compiling, graph by graph:")
+        print(
+            common.table(
+                ("task", "graph", *PHASES),
+                [(row["task"], row["graph"], *map(row.get, PHASES)) for row in report["phases"]],
             )
         )
     common.write_report(options.json, "startup", options, report)
@@ -145,6 +158,15 @@ def first_run(work: Workload, task: str, start: str, normal: Any = None) -> dict
         "normal": normal,
         "beyond": first - normal["median"],
     }
+
+
+def phases_of(work: Workload, task: str) -> list[dict[str, Any]]:
+    """Start a process without a cache; return the seconds of `PHASES` of each of its graphs."""
+    work.use(work.config.replace(compile_cache="off"))
+    with work.mindspore(task, phases=True) as program:
+        program.ask("run", count=1)
+        graphs = compile_phases(program.said())
+    return [{"task": task, "graph": number, **graph} for number, graph in enumerate(graphs, 1)]
 
 
 def _finished(command: list[str]) -> subprocess.CompletedProcess:

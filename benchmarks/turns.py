@@ -112,9 +112,14 @@ class Program:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
+    def said(self) -> str:
+        """Return what it has written so far, beside its answers."""
+        # Its place is the program's too: a read at the start would let it write there.
+        size = os.fstat(self._errors.fileno()).st_size
+        return os.pread(self._errors.fileno(), size, 0).decode(errors="replace")
+
     def _fail(self, what: str) -> None:
-        self._errors.seek(0)
-        text = self._errors.read().decode(errors="replace").strip().splitlines()
+        text = self.said().strip().splitlines()
         said = f"; it said: {' | '.join(text[-_LAST_LINES:])}" if text else ""
         raise UserError(f"{self.name} {what}{said}")
 

@@ -104,7 +104,7 @@ def build_detector(config: Config) -> FasterRcnn:
     )
     kernels = cpu_library(config)
     if kernels:
-        use_native_operators(network, kernels, tight)
+        use_native_operators(network, kernels, tight, apart=bool(config.recompute))
     return network
 
 

@@ -33,44 +33,48 @@ class Conv2d(nn.Conv2d):
             x: (B, in, H, W).
             cells: of `x`.
         """
-        return self.convolve(x, self.weight, self.bias if self.has_bias else None, cells)
+        return convolve(self, x, self.weight, self.bias if self.has_bias else None, cells)
 
-    def activate(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        cells: Cells = None,
-        shortcut: Tensor | None = None,
-    ) -> Tensor:
-        """Return relu(convolve(...) + shortcut), in one pass over the memory where something can.
 
-        Args:
-            x, weight, bias, cells: as for `convolve`.
-            shortcut: of the result's shape; None: zeros.
-        """
-        own = self.own.with_relu if self.own is not None else None
-        if own is not None and (shortcut is None or own.adds_shortcut):
-            return own(x, weight, bias, cells, shortcut)
-        result = self.convolve(x, weight, bias, cells)
-        return ops.relu(result if shortcut is None else result + shortcut)
+# Functions and no methods: MindSpore reads a method's source again for every Cell.
+def activate(
+    conv: Conv2d,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    cells: Cells = None,
+    shortcut: Tensor | None = None,
+) -> Tensor:
+    """Return relu(convolve(...) + shortcut), in one pass over the memory where something can.
 
-    def convolve(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, cells: Cells = None
-    ) -> Tensor:
-        """Return the convolution with weight and bias in the place of its own.
+    Args:
+        conv, x, weight, bias, cells: as for `convolve`.
+        shortcut: of the result's shape; None: zeros.
+    """
+    own = conv.own.with_relu if conv.own is not None else None
+    if own is not None and (shortcut is None or own.adds_shortcut):
+        return own(x, weight, bias, cells, shortcut)
+    result = convolve(conv, x, weight, bias, cells)
+    return ops.relu(result if shortcut is None else result + shortcut)
 
-        Args:
-            x, cells: as for `construct`.
-            weight: of the shape of its own.
-            bias: (out,); None: zeros.
-        """
-        if self.own is not None:
-            return self.own(x, weight, bias, cells, None)
-        if cells is not None and self.has_window:
-            x = self.zero_behind(x, cells)
-        output = self.conv2d(x, weight)
-        return output if bias is None else self.bias_add(output, bias)
+
+def convolve(
+    conv: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None, cells: Cells = None
+) -> Tensor:
+    """Return a convolution with weight and bias in the place of its own.
+
+    Args:
+        conv: the convolution.
+        x, cells: as for `Conv2d.construct`.
+        weight: of the shape of its own.
+        bias: (out,); None: zeros.
+    """
+    if conv.own is not None:
+        return conv.own(x, weight, bias, cells, None)
+    if cells is not None and conv.has_window:
+        x = conv.zero_behind(x, cells)
+    output = conv.conv2d(x, weight)
+    return output if bias is None else conv.bias_add(output, bias)
 
 
 def conv2d(

@@ -8,7 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from .box_ops import row_starts, split_coordinates
+from .box_ops import row_starts, split_coordinates, split_pairs
 
 NMS_KINDS = ("kernel", "matrix")
 # Of one call of the kernel, which compares all pairs, of different images too: two images of the
@@ -122,6 +122,7 @@ class KernelNms(nn.Cell):
         extent: int,
         groups: Tensor | None = None,
         num_groups: int = 1,
+        parts: tuple[int, ...] = (),
     ) -> Tensor:
         """Suppress.
 
@@ -131,15 +132,21 @@ class KernelNms(nn.Cell):
             extent: upper bound of the coordinates, px.
             groups: (B, N) int32 below `num_groups`, or None: boxes of different groups never meet.
             num_groups: how many groups an image can have.
+            parts: so many boxes each, N together, that never meet those of other parts; best first
+                are then those of a part. (): one part.
 
         Returns:
             (B, N) bool: the boxes to keep.
         """
+        batch, number = valid.shape
+        parts = parts or (number,)
         if self.own is not None:
-            return self.own(boxes, valid, groups)
-        images = max(1, _MOST_BOXES // valid.shape[1])
+            return self.own(boxes, valid, groups, _counts(parts))
+        images = max(1, _MOST_BOXES // max(parts))
+        if images >= batch:
+            return self._suppress(boxes, valid, extent + 1.0, groups, num_groups, parts)
         kept: tuple[Tensor, ...] = ()
-        for start in range(0, valid.shape[0], images):
+        for start in range(0, batch, images):
             own = None if groups is None else groups[start : start + images]
             kept += (
                 self._suppress(
@@ -148,12 +155,19 @@ class KernelNms(nn.Cell):
                     extent + 1.0,
                     own,
                     num_groups,
+                    parts,
                 ),
             )
-        return kept[0] if len(kept) == 1 else ops.concat(kept, 0)
+        return ops.concat(kept, 0)
 
     def _suppress(
-        self, boxes: Tensor, valid: Tensor, cell: float, groups: Tensor | None, num_groups: int
+        self,
+        boxes: Tensor,
+        valid: Tensor,
+        cell: float,
+        groups: Tensor | None,
+        num_groups: int,
+        parts: tuple[int, ...],
     ) -> Tensor:
         batch, number = valid.shape
         boxes = ops.select(_to_boxes(valid), _without_negative_sides(boxes), ops.zeros_like(boxes))
@@ -161,7 +175,14 @@ class KernelNms(nn.Cell):
         # Rank-major order: the made-up scores then fall from row to row, so that the kernel's
         # own sorting leaves every row where it is.
         ranked = ops.reshape(ops.transpose(spread, (1, 0, 2)), (number * batch, 4))
-        _, _, keep = self.kernel(ops.concat((ranked, _falling_scores(number * batch)), 1))
+        ranked = ops.concat((ranked, _falling_scores(number * batch)), 1)
+        kept: tuple[Tensor, ...] = ()
+        start = 0
+        for count in parts:
+            rows = ops.Slice()(ranked, (start * batch, 0), (count * batch, 5))
+            kept += (self.kernel(rows)[2],)
+            start += count
+        keep = kept[0] if len(kept) == 1 else ops.concat(kept, 0)
         keep = ops.transpose(ops.reshape(keep, (number, batch)), (1, 0))
         return ops.logical_and(keep, valid)
 
@@ -188,13 +209,26 @@ class MatrixNms(nn.Cell):
         extent: int,
         groups: Tensor | None = None,
         num_groups: int = 1,
+        parts: tuple[int, ...] = (),
     ) -> Tensor:
         """Suppress, with the result of `KernelNms.construct`.
 
         Args:
-            boxes, valid, groups: as there.
+            boxes, valid, groups, parts: as there.
             extent, num_groups: of no use here.
         """
+        if len(parts) <= 1:
+            return self._suppress(boxes, valid, groups)
+        kept: tuple[Tensor, ...] = ()
+        start = 0
+        for count in parts:
+            end = start + count
+            own = None if groups is None else groups[:, start:end]
+            kept += (self._suppress(boxes[:, start:end], valid[:, start:end], own),)
+            start = end
+        return ops.concat(kept, 1)
+
+    def _suppress(self, boxes: Tensor, valid: Tensor, groups: Tensor | None) -> Tensor:
         suppresses = self._suppression(boxes, groups)
         candidates = ops.cast(valid, ms.float32)
         keep = candidates
@@ -224,8 +258,8 @@ def _without_negative_sides(boxes: Tensor) -> Tensor:
 
     (The kernel does the same with them, but an exported one may swap their corners.)
     """
-    start = boxes[..., :2]
-    return ops.concat((start, ops.maximum(boxes[..., 2:], start)), -1)
+    start, end = split_pairs(boxes)
+    return ops.concat((start, ops.maximum(end, start)), -1)
 
 
 def _pairs(operation: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
@@ -260,6 +294,11 @@ def _grid(count: int, side: int, cell: float) -> np.ndarray:
     """Return (count, 4) float32: what moves a box into each cell of a grid of `side` columns."""
     row, column = np.divmod(np.arange(count), side)
     return np.stack([column, row, column, row], -1).astype(np.float32) * np.float32(cell)
+
+
+@ops.constexpr
+def _counts(parts: tuple[int, ...]) -> Tensor:
+    return Tensor(np.array(parts, np.int32))
 
 
 @ops.constexpr

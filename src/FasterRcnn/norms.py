@@ -121,15 +121,14 @@ class FrozenBatchNorm(nn.BatchNorm2d):
         eps: added to the variance.
 
     Attributes:
-        scale_filters: multiplies filters by the scales of their channels, `ScaleFilters` or a Cell
-            with the same arguments.
+        fold: makes it part of a convolution, `FoldNorm` or a Cell with the same arguments.
     """
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__(channels, eps=eps, use_batch_statistics=False)
         self.gamma.requires_grad = False
         self.beta.requires_grad = False
-        self.scale_filters = ScaleFilters()
+        self.fold = FoldNorm(eps)
 
     def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
         """Return the normalised map, of the shape of `x`.
@@ -140,27 +139,29 @@ class FrozenBatchNorm(nn.BatchNorm2d):
         """
         return super().construct(x)
 
-    def fold_into(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights (O, I, h, w) and bias (O,) of the convolution that includes this norm.
+
+class FoldNorm(nn.Cell):
+    """The convolution that includes a frozen BatchNorm behind it.
+
+    Args:
+        eps: added to the variance.
+    """
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def construct(
+        self, weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return its weights (O, I, h, w) and bias (O,).
 
         Args:
-            weight: (O, I, h, w) float32, the filters of the convolution before this norm.
+            weight: (O, I, h, w) float32, the filters of the convolution before the norm.
+            gamma, beta, mean, variance: (O,) float32, of the norm.
         """
-        scale = self.gamma / ops.sqrt(self.moving_variance + self.eps)
-        return self.scale_filters(weight, scale), self.beta - self.moving_mean * scale
-
-
-class ScaleFilters(nn.Cell):
-    """Filters times a number for each output channel."""
-
-    def construct(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return (O, I, h, w).
-
-        Args:
-            weight: (O, I, h, w).
-            scale: (O,).
-        """
-        return weight * ops.reshape(scale, (-1, 1, 1, 1))
+        scale = gamma / ops.sqrt(variance + self.eps)
+        return weight * ops.reshape(scale, (-1, 1, 1, 1)), beta - mean * scale
 
 
 class GroupNorm(nn.Cell):

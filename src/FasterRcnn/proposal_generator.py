@@ -2,6 +2,7 @@
 """From RPN outputs to proposals (Faster R-CNN, section 3.3; FPN, section 4.1)."""
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .box_ops import BoxCoder, clip_to, gather_rows, is_sizeable
@@ -63,29 +64,55 @@ class Proposal(nn.Cell):
                 candidates in all, their number.
             valid: (B, N) bool.
         """
-        level_boxes: tuple[Tensor, ...] = ()
-        level_scores: tuple[Tensor, ...] = ()
-        for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors):
-            boxes, scores = self._of_level(
-                level_logits, level_deltas, level_anchors, height_width, extent
-            )
-            level_boxes += (boxes,)
-            level_scores += (scores,)
-        boxes, scores = ops.concat(level_boxes, 1), ops.concat(level_scores, 1)
-        scores, order = ops.topk(scores, min(self.max_num, scores.shape[1]))
-        return ops.stop_gradient(gather_rows(boxes, order)), ops.stop_gradient(scores > LOWEST)
-
-    def _of_level(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor, height_width: Tensor, extent: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return boxes (B, K, 4) and scores (B, K), `LOWEST` for those that went."""
-        scores, order = ops.topk(logits, min(self.nms_pre, logits.shape[1]))
-        boxes = self.coder.decode(ops.gather(anchors, order, 0), gather_rows(deltas, order))
+        scores, order, counts = self._best_of_levels(logits)
+        order = order + _starts(counts, tuple([level.shape[1] for level in logits]))
+        # All levels at once: every operator is compiled for itself.
+        boxes = self.coder.decode(
+            ops.gather(ops.concat(anchors, 0), order, 0), gather_rows(ops.concat(deltas, 1), order)
+        )
         boxes = clip_to(boxes, height_width)
         sizeable = is_sizeable(boxes, height_width, self.min_size, self.offset)
-        keep = self.nms(boxes, sizeable, extent)
+        keep = self.nms(boxes, sizeable, extent, parts=counts)
         scores = ops.select(keep, scores, ops.fill(ms.float32, scores.shape, LOWEST))
-        if self.nms_post < scores.shape[1]:  # not by CumSum, which the ONNX exporter lacks
-            scores, order = ops.topk(scores, self.nms_post)
+        if self.nms_post < max(counts):  # not by CumSum, which the ONNX exporter lacks
+            scores, order = self._left_of_levels(scores, counts)
             boxes = gather_rows(boxes, order)
-        return boxes, scores
+        scores, order = ops.TopK()(scores, min(self.max_num, scores.shape[1]))
+        return ops.stop_gradient(gather_rows(boxes, order)), ops.stop_gradient(scores > LOWEST)
+
+    def _best_of_levels(self, logits: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Return the best logits (B, K), their positions in their levels, and the levels' K."""
+        scores: tuple[Tensor, ...] = ()
+        orders: tuple[Tensor, ...] = ()
+        counts: tuple[int, ...] = ()
+        for level in logits:
+            count = min(self.nms_pre, level.shape[1])
+            best, order = ops.TopK()(level, count)
+            scores += (best,)
+            orders += (order,)
+            counts += (count,)
+        return ops.concat(scores, 1), ops.concat(orders, 1), counts
+
+    def _left_of_levels(self, scores: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return each level's `nms_post` best scores (B, N), and their positions among all."""
+        batch, start = scores.shape[0], 0
+        levels: tuple[Tensor, ...] = ()
+        for count in counts:
+            levels += (ops.Slice()(scores, (0, start), (batch, count)),)
+            start += count
+        best: tuple[Tensor, ...] = ()
+        orders: tuple[Tensor, ...] = ()
+        left: tuple[int, ...] = ()
+        for level, count in zip(levels, counts):
+            kept, order = ops.TopK()(level, min(self.nms_post, count))
+            best += (kept,)
+            orders += (order,)
+            left += (min(self.nms_post, count),)
+        return ops.concat(best, 1), ops.concat(orders, 1) + _starts(left, counts)
+
+
+@ops.constexpr
+def _starts(counts: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:
+    """Return (1, sum of counts) int32: what is added to positions in levels of these sizes."""
+    starts = np.cumsum((0,) + tuple(sizes[:-1]))
+    return Tensor(np.repeat(starts, counts).astype(np.int32)[None])

@@ -3,7 +3,7 @@
 
 from mindspore import Tensor, nn, ops
 
-from .layers import Conv2d, conv2d
+from .layers import Conv2d, activate, conv2d, convolve
 from .names import STEM_CHANNELS, Backbone
 from .norms import norm_layer
 from .own_canvas import Cells, ZeroBehind, halved, pyramid_cells
@@ -27,8 +27,8 @@ def conv_norm(conv: Conv2d, norm: nn.Cell, x: Tensor, folds: bool, cells: Cells 
     if not folds:
         x = conv(x, cells)
         return ops.cast(norm(x, strided(cells, conv.stride)), x.dtype)
-    weight, bias = norm.fold_into(conv.weight)
-    return conv.convolve(x, weight, bias, cells)
+    weight, bias = _folded(conv, norm)
+    return convolve(conv, x, weight, bias, cells)
 
 
 def conv_norm_relu(
@@ -46,10 +46,14 @@ def conv_norm_relu(
         shortcut: of the result's shape; None: zeros.
     """
     if folds:
-        weight, bias = norm.fold_into(conv.weight)
-        return conv.activate(x, weight, bias, cells, shortcut)
+        weight, bias = _folded(conv, norm)
+        return activate(conv, x, weight, bias, cells, shortcut)
     result = conv_norm(conv, norm, x, folds, cells)
     return ops.relu(result if shortcut is None else result + shortcut)
+
+
+def _folded(conv: Conv2d, norm: nn.Cell) -> tuple[Tensor, Tensor]:
+    return norm.fold(conv.weight, norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
 
 
 def strided(cells: Cells, stride: tuple[int, int]) -> Cells:

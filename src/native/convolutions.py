@@ -141,8 +141,10 @@ class NativeZeroBehind(nn.Cell):
         return self.zero_behind(gradient, cells), ops.zeros_like(cells)
 
 
-def native_conv(conv: nn.Conv2d, library: Library) -> NativeConv | None:
-    """Return what can compute a convolution; None for other kernels, strides or channels.
+def conv_settings(conv: nn.Conv2d, library: Library) -> tuple[str, int] | None:
+    """Return name and groups of the `NativeConv` that can compute a convolution.
+
+    None for other kernels, strides or channels.
 
     Args:
         conv: the convolution.
@@ -150,7 +152,7 @@ def native_conv(conv: nn.Conv2d, library: Library) -> NativeConv | None:
     """
     operators = _OPERATORS if conv.group == 1 else _GROUPED
     name = operators.get((conv.kernel_size, conv.stride))
-    return NativeConv(library, name, conv.group) if name and _fits(conv, library) else None
+    return (name, conv.group) if name and _fits(conv, library) else None
 
 
 # The operators, by kernel and stride.

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our C++ operators as Cells with gradients, and what they take the place of in a network."""
 
+from collections.abc import Callable, Hashable
+from typing import Any
+
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
@@ -16,32 +19,42 @@ from ..FasterRcnn.roi_align import GatherRoiAlign
 from ..FasterRcnn.rpn import RpnRegClsBlock
 from ..FasterRcnn.soft_nms import SoftNms
 from .build import Library
-from .convolutions import NativeZeroBehind, native_conv
+from .convolutions import NativeConv, NativeZeroBehind, conv_settings
 from .custom import Shape, agree, given, no_gradient, operator
-from .dense import native_dense
+from .dense import NativeDense, dense_settings
 from .norms import NativeNormalise
 from .stem import NativeStemPool
 from .suppression import NativeNms, NativeSoftNms
 
 
-def use_native_operators(network: nn.Cell, library: Library, tight: bool = False) -> int:
+def use_native_operators(
+    network: nn.Cell, library: Library, tight: bool = False, apart: bool = False
+) -> int:
     """Let a network use the Cells below wherever they fit; returns in how many places.
 
     Parameters, their names and the network's structure stay as they are.
 
     Args:
-        network: changed in place; Cells inside it get one of ours as an attribute.
+        network: changed in place; Cells inside it get one of ours as an attribute. Equal ones of a
+            part of the network are the same Cell: MindSpore reads, types and differentiates it
+            once.
         library: our compiled operators, of `build.library()`.
         tight: whether the network knows its pictures' own canvases.
+        apart: every place has a Cell of its own, as blocks must that are computed again for the
+            gradients.
     """
+    made: dict[Hashable, nn.Cell] = {}
     places = 0
-    for _, cell in network.cells_and_names():
-        for kind, name, make in _PLACES + _CANVAS_PLACES if tight else _PLACES:
-            if isinstance(cell, kind):
-                own = make(cell, library)
-                if own is not None:
-                    setattr(cell, name, own)
-                    places += 1
+    for path, cell in network.cells_and_names():
+        part = path if apart else path.partition(".")[0]
+        for kind, attribute, make, settings in _PLACES + _CANVAS_PLACES if tight else _PLACES:
+            values = settings(cell, library) if isinstance(cell, kind) else None
+            if values is not None:
+                key = part, make, values
+                if key not in made:
+                    made[key] = make(library, *values)
+                setattr(cell, attribute, made[key])
+                places += 1
     return places
 
 
@@ -163,36 +176,57 @@ class NativePerAnchor(nn.Cell):
         return of_logits, of_deltas, no_gradient(cells)
 
 
-class NativeScaleFilters(nn.Cell):
-    """What `norms.ScaleFilters` computes; MindSpore keeps a table four times as large for it.
+class NativeFoldNorm(nn.Cell):
+    """What `norms.FoldNorm` computes, in one operator; MindSpore takes six, and keeps tables.
 
     Args:
         library: our compiled operators, of `build.library()`.
+        eps: see `norms.FoldNorm`.
     """
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, eps: float) -> None:
         super().__init__()
-        self.scale = operator(library, "scale_filters", lambda weight, scale: weight)
+        self.eps = Tensor([eps], mstype.float32)
+        self.fold = operator(library, "fold_norm", _folded_shapes, _both_types)
+        self.weight_gradient = operator(
+            library, "fold_norm_gradient", lambda gradient, *norm: gradient
+        )
 
-    def construct(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return the scaled filters, as `norms.ScaleFilters.construct` does.
+    def construct(
+        self, weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return weights and bias, as `norms.FoldNorm.construct` does.
 
         Args:
-            weight, scale: as there.
+            weight, gamma, beta, mean, variance: as there.
         """
-        return self.scale(weight, scale)
+        return self.fold(weight, gamma, beta, mean, variance, self.eps)
 
     def bprop(
-        self, weight: Tensor, scale: Tensor, result: Tensor, gradient: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the gradient of the weights; the scale is fixed.
+        self,
+        weight: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        results: tuple[Tensor, Tensor],
+        gradients: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return the gradient of the weights; the norm is fixed.
 
         Args:
-            weight, scale: as for `construct`.
-            result: what it returned.
-            gradient: of the result, (O, I, h, w).
+            weight, gamma, beta, mean, variance: as for `construct`.
+            results: what it returned.
+            gradients: of both, of their shapes.
         """
-        return self.scale(gradient, scale), ops.zeros_like(scale)
+        none = ops.zeros_like(gamma)
+        return (
+            self.weight_gradient(gradients[0], gamma, variance, self.eps),
+            none,
+            none,
+            none,
+            none,
+        )
 
 
 class NativeAnchorOverlaps(nn.Cell):
@@ -227,48 +261,51 @@ class NativeAnchorOverlaps(nn.Cell):
         )
 
 
-# Cells that use one of ours, its attribute there, and what makes it.
-_PLACES = (
-    (Conv2d, "own", native_conv),
-    (Dense, "own", native_dense),
+# Kinds of Cells that use one of ours, its attribute there, its class, and what that takes beside
+# the library; None: nothing fits.
+_Place = tuple[Any, str, Callable[..., nn.Cell], Callable[[Any, Library], tuple[Any, ...] | None]]
+_PLACES: tuple[_Place, ...] = (
+    (Conv2d, "own", NativeConv, conv_settings),
+    (Dense, "own", NativeDense, dense_settings),
     (
         GatherRoiAlign,
         "pool",
-        lambda cell, library: NativePoolRegions(library, cell.out_size, cell.sample_num),
+        NativePoolRegions,
+        lambda cell, library: (cell.out_size, cell.sample_num),
     ),
     (
         FeatPyramidNeck,
         "merge",
-        lambda cell, library: (
-            NativeAddUpsampled(library) if isinstance(cell.merge, AddUpsampled) else None
-        ),
+        NativeAddUpsampled,
+        lambda cell, library: () if isinstance(cell.merge, AddUpsampled) else None,
     ),
-    (RpnRegClsBlock, "per_anchor", lambda cell, library: NativePerAnchor(library)),
+    (RpnRegClsBlock, "per_anchor", NativePerAnchor, lambda cell, library: ()),
     (
         (BatchNorm, GroupNorm),
         "normalise",
-        lambda cell, library: NativeNormalise(library, cell.normalise.groups, cell.normalise.eps),
+        NativeNormalise,
+        lambda cell, library: (cell.normalise.groups, cell.normalise.eps),
     ),
-    (FrozenBatchNorm, "scale_filters", lambda cell, library: NativeScaleFilters(library)),
+    (FrozenBatchNorm, "fold", NativeFoldNorm, lambda cell, library: (cell.eps,)),
     (
         BboxAssignSample,
         "overlaps",
-        lambda cell, library: NativeAnchorOverlaps(library, cell.offset, cell.matcher.min_pos_iou),
+        NativeAnchorOverlaps,
+        lambda cell, library: (cell.offset, cell.matcher.min_pos_iou),
     ),
-    (KernelNms, "own", lambda cell, library: NativeNms(library, cell.iou_threshold)),
-    (StemPool, "own", lambda cell, library: NativeStemPool(library, cell.is_symmetric)),
-    (SoftNms, "take", lambda cell, library: NativeSoftNms(library, cell.take)),
+    (KernelNms, "own", NativeNms, lambda cell, library: (cell.iou_threshold,)),
+    (StemPool, "own", NativeStemPool, lambda cell, library: (cell.is_symmetric,)),
+    (SoftNms, "take", NativeSoftNms, lambda cell, library: (cell.take,)),
 )
 # Those of networks that know their pictures' own canvases.
-_CANVAS_PLACES = (
+_CANVAS_PLACES: tuple[_Place, ...] = (
     (
         Conv2d,
         "zero_behind",
-        lambda cell, library: (
-            NativeZeroBehind(library) if cell.has_window and cell.own is None else None
-        ),
+        NativeZeroBehind,
+        lambda cell, library: () if cell.has_window and cell.own is None else None,
     ),
-    (AddInterpolated, "zero_behind", lambda cell, library: NativeZeroBehind(library)),
+    (AddInterpolated, "zero_behind", NativeZeroBehind, lambda cell, library: ()),
 )
 
 
@@ -299,6 +336,10 @@ def _head_shapes(logits: Shape, *others: Shape) -> tuple[Shape, Shape]:
 
 def _both_types(*types: mstype.Type) -> tuple[mstype.Type, mstype.Type]:
     return mstype.float32, mstype.float32
+
+
+def _folded_shapes(weight: Shape, gamma: Shape, *others: Shape) -> tuple[Shape, Shape]:
+    return weight, gamma
 
 
 def _half_shape(gradient: Shape) -> Shape:

@@ -50,25 +50,39 @@ class NativeNms(nn.Cell):
         self.threshold = Tensor([iou_threshold], mstype.float32)
         self.suppress = operator(library, "hard_nms", lambda *shapes: shapes[1], _second_type)
 
-    def construct(self, boxes: Tensor, valid: Tensor, groups: Tensor | None) -> Tensor:
+    def construct(
+        self, boxes: Tensor, valid: Tensor, groups: Tensor | None, parts: Tensor
+    ) -> Tensor:
         """Suppress, as `nms.KernelNms.construct` does.
 
         Args:
             boxes, valid, groups: as there.
+            parts: as there, (parts,) int32.
         """
-        return self.suppress(boxes, valid, self.threshold, *given(groups))
+        return self.suppress(boxes, valid, self.threshold, parts, *given(groups))
 
     def bprop(
-        self, boxes: Tensor, valid: Tensor, groups: Tensor | None, kept: Tensor, gradient: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self,
+        boxes: Tensor,
+        valid: Tensor,
+        groups: Tensor | None,
+        parts: Tensor,
+        kept: Tensor,
+        gradient: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """Return no gradients: which boxes stay has none.
 
         Args:
-            boxes, valid, groups: as for `construct`.
+            boxes, valid, groups, parts: as for `construct`.
             kept: what it returned.
             gradient: of no use.
         """
-        return ops.zeros_like(boxes), ops.zeros_like(valid), no_gradient(groups)
+        return (
+            ops.zeros_like(boxes),
+            ops.zeros_like(valid),
+            no_gradient(groups),
+            ops.zeros_like(parts),
+        )
 
 
 def _second_type(first: mstype.Type, second: mstype.Type, *others: mstype.Type) -> mstype.Type:

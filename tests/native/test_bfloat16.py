@@ -186,19 +186,20 @@ def test_what_is_no_number_stays_none(value):
 @needs_operators
 def test_convolutions_take_them_when_the_library_shall():
     from src.FasterRcnn.layers import Dense, conv2d
-    from src.native.convolutions import native_conv
-    from src.native.dense import native_dense
+    from src.native.convolutions import NativeConv, conv_settings
+    from src.native.dense import dense_settings
 
     rounds = BUILT._replace(bfloat16=True)
     for kernel, stride in ((3, 1), (3, 2), (1, 1), (1, 2)):
         conv = conv2d(32, 32, kernel, stride)
         for library, is_rounded in ((BUILT, False), (rounds, True)):
-            own = native_conv(conv, library)
+            own = NativeConv(library, *conv_settings(conv, library))
             for step in (own.forward, own.input_gradient, own.weight_gradient):
                 assert ("_bf16" in step.func) == is_rounded
-    assert "_bf16" not in native_conv(conv2d(32, 32, 3, groups=4), rounds).forward.func
-    assert native_dense(Dense(256, 256), rounds) is not None
-    assert native_dense(Dense(256, 256), BUILT) is native_dense(Dense(256, 96), rounds) is None
+    grouped = NativeConv(rounds, *conv_settings(conv2d(32, 32, 3, groups=4), rounds))
+    assert "_bf16" not in grouped.forward.func
+    assert dense_settings(Dense(256, 256), rounds) is not None
+    assert dense_settings(Dense(256, 256), BUILT) is dense_settings(Dense(256, 96), rounds) is None
 
 
 def bf16(**changes):

@@ -279,7 +279,7 @@ def test_zeros_behind_the_own_canvas():
 
 
 @needs_operators
-def test_add_upsampled_and_scale_filters():
+def test_add_upsampled():
     rng = np.random.default_rng(0)
     fine, coarse = numbers(rng, 2, 3, 6, 10), numbers(rng, 2, 3, 3, 5)
     result = np.empty_like(fine)
@@ -290,10 +290,20 @@ def test_add_upsampled_and_scale_filters():
     blocks = fine.reshape(2, 3, 3, 2, 5, 2).astype(np.float64)
     np.testing.assert_allclose(of_coarse, blocks.sum((3, 5)), rtol=1e-5, atol=1e-6)
 
-    weight, scale = numbers(rng, 5, 3, 3, 3), numbers(rng, 5)
-    result = np.empty_like(weight)
-    call("scale_filters", weight, scale, result)
-    np.testing.assert_array_equal(result, weight * scale[:, None, None, None])
+
+@needs_operators
+def test_a_folded_norm_has_the_bits_of_mindspores_operators():
+    rng = np.random.default_rng(0)
+    weight, gamma, beta, mean = (numbers(rng, 50, 3, 3, 3), *numbers(rng, 3, 50))
+    variance, eps = numbers(rng, 50) ** 2, np.float32([1e-5])
+    scale = gamma / np.sqrt(variance + eps)
+    folded, bias = np.empty_like(weight), np.empty_like(beta)
+    call("fold_norm", weight, gamma, beta, mean, variance, eps, folded, bias)
+    np.testing.assert_array_equal(folded, weight * scale[:, None, None, None])
+    np.testing.assert_array_equal(bias, beta - mean * scale)
+    of_weight = np.empty_like(weight)
+    call("fold_norm_gradient", weight, gamma, variance, eps, of_weight)
+    np.testing.assert_array_equal(of_weight, folded)
 
 
 def normalised(image, scale, shift, groups, shown):
@@ -501,11 +511,11 @@ def test_a_grouped_convolution_has_them_and_their_gradients(stride):
 @needs_operators
 def test_other_groups_are_left_to_mindspore():
     from src.FasterRcnn.layers import conv2d
-    from src.native.convolutions import native_conv
+    from src.native.convolutions import conv_settings
 
-    assert native_conv(conv2d(8, 8, 3, groups=2), BUILT) is not None
-    assert native_conv(conv2d(12, 12, 3, groups=6), BUILT) is None  # two channels of a group
-    assert native_conv(conv2d(8, 8, 1, groups=2), BUILT) is None
+    assert conv_settings(conv2d(8, 8, 3, groups=2), BUILT) is not None
+    assert conv_settings(conv2d(12, 12, 3, groups=6), BUILT) is None  # two channels of a group
+    assert conv_settings(conv2d(8, 8, 1, groups=2), BUILT) is None
 
 
 @needs_operators

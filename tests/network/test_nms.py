@@ -65,6 +65,20 @@ def test_groups_never_meet(threshold, boxes, valid, groups):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_parts_never_meet(kind):
+    """Those of the RPN are its levels."""
+    rng = np.random.default_rng(1)
+    corner = rng.integers(0, 20, (BATCH, 30, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(5, 30, corner.shape)], 2)
+    boxes, valid = boxes.astype(np.float32), rng.random((BATCH, 30)) < 0.9
+    parts = (11, 1, 18)
+    keep = in_graph(made(kind, 0.5), boxes, valid, EXTENT, None, 1, parts)
+    expected = _expected(boxes, valid, np.tile(np.repeat(range(3), parts), (BATCH, 1)), 0.5)
+    np.testing.assert_array_equal(keep, expected)
+    assert expected.sum() < valid.sum()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_equal_boxes_leave_the_first_valid_one_of_every_group(kind):
     boxes = np.tile(np.array([4, 4, 20, 20], np.float32), (BATCH, NUMBER, 1))
     valid = np.ones((BATCH, NUMBER), bool)

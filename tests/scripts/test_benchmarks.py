@@ -97,6 +97,13 @@ def run_script(name, *arguments):
     )
 
 
+def test_what_a_program_says_is_kept(stand_in):
+    program = stand_in()
+    assert "a library that prints" in program.said()
+    program.ask("run", count=1)
+    assert program.said().count("a library that prints") == 1
+
+
 # --------------------------------------------------------------------------- options
 
 

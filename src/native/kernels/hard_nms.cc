@@ -2,6 +2,7 @@
 #include "hard_nms.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "threads.h"
@@ -17,18 +18,18 @@ namespace {
 struct Columns {
   std::vector<float> x1, y1, x2, y2, area;
   std::vector<int32_t> group, gone;
-  std::vector<int64_t> place;  // among all boxes of the image
+  std::vector<int64_t> place;  // among all boxes of the batch
 
-  Columns(const RankedBoxes &ranked, int64_t start) {
-    for (int64_t i = 0; i < ranked.count; ++i) {
-      if (!ranked.valid[start + i]) continue;
-      const float *box = ranked.boxes + (start + i) * 4;
+  Columns(const RankedBoxes &ranked, int64_t start, int64_t count) {
+    for (int64_t i = start; i < start + count; ++i) {
+      if (!ranked.valid[i]) continue;
+      const float *box = ranked.boxes + i * 4;
       x1.push_back(box[0]);
       y1.push_back(box[1]);
       x2.push_back(std::max(box[2], box[0]));  // one that ends before it starts is empty
       y2.push_back(std::max(box[3], box[1]));
       area.push_back((x2.back() - x1.back()) * (y2.back() - y1.back()));
-      group.push_back(ranked.group == nullptr ? 0 : ranked.group[start + i]);
+      group.push_back(ranked.group == nullptr ? 0 : ranked.group[i]);
       place.push_back(i);
     }
     gone.assign(place.size(), 0);
@@ -49,13 +50,13 @@ struct Columns {
   }
 };
 
-void HardNmsOfImage(const RankedBoxes &ranked, float threshold, int64_t image, bool *kept) {
-  const int64_t start = image * ranked.count;
-  std::fill(kept + start, kept + start + ranked.count, false);
-  Columns columns(ranked, start);
+void HardNmsOfPart(const RankedBoxes &ranked, float threshold, int64_t start, int64_t count,
+                   bool *kept) {
+  std::fill(kept + start, kept + start + count, false);
+  Columns columns(ranked, start, count);
   for (size_t i = 0; i < columns.place.size(); ++i) {
     if (columns.gone[i]) continue;
-    kept[start + columns.place[i]] = true;
+    kept[columns.place[i]] = true;
     columns.Suppress(static_cast<int64_t>(i), threshold);
   }
 }
@@ -63,7 +64,12 @@ void HardNmsOfImage(const RankedBoxes &ranked, float threshold, int64_t image, b
 }  // namespace
 
 void HardNms(const RankedBoxes &ranked, float threshold, bool *kept) {
-  Share(ranked.batch, [&](int64_t image, int) { HardNmsOfImage(ranked, threshold, image, kept); });
+  Share(ranked.batch * ranked.parts, [&](int64_t item, int) {
+    const int64_t part = item % ranked.parts;
+    const int64_t before = std::accumulate(ranked.counts, ranked.counts + part, int64_t{0});
+    const int64_t start = item / ranked.parts * ranked.count + before;
+    HardNmsOfPart(ranked, threshold, start, ranked.counts[part], kept);
+  });
 }
 
 }  // namespace kernels

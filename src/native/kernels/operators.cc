@@ -149,11 +149,22 @@ OPERATOR(normalise_gradient) {
   });
 }
 
-// weights, scale of each output channel -> product
-OPERATOR(scale_filters) {
+// weights, gamma, beta, mean, variance, epsilon -> weights and bias of the convolution that
+// includes this norm
+OPERATOR(fold_norm) {
   return Guarded([&] {
-    kernels::ScaleRows(shapes[0][0], shapes[0][1] * shapes[0][2] * shapes[0][3], Input(params[0]),
-                       Input(params[1]), Output(params[2]));
+    const kernels::FrozenNorm norm = {Input(params[1]), Input(params[4]), *Input(params[5])};
+    kernels::ScaleRows(norm, shapes[0][0], LengthOf(shapes[0] + 1, 3), Input(params[0]),
+                       Output(params[6]));
+    kernels::FoldedBias(norm, shapes[0][0], Input(params[2]), Input(params[3]), Output(params[7]));
+  });
+}
+
+// gradient of the weights that fold_norm returns, gamma, variance, epsilon -> that of its weights
+OPERATOR(fold_norm_gradient) {
+  return Guarded([&] {
+    kernels::ScaleRows({Input(params[1]), Input(params[2]), *Input(params[3])}, shapes[0][0],
+                       LengthOf(shapes[0] + 1, 3), Input(params[0]), Output(params[4]));
   });
 }
 
@@ -223,11 +234,13 @@ OPERATOR(match_anchors) {
   });
 }
 
-// boxes, valid, threshold[, groups] -> kept
+// boxes, valid, threshold, parts[, groups] -> kept
 OPERATOR(hard_nms) {
   return Guarded([&] {
-    const auto *groups = count > 4 ? static_cast<const int32_t *>(params[3]) : nullptr;
-    kernels::HardNms({Input(params[0]), Flags(params[1]), groups, shapes[1][0], shapes[1][1]},
+    const auto *parts = static_cast<const int32_t *>(params[3]);
+    const auto *groups = count > 5 ? static_cast<const int32_t *>(params[4]) : nullptr;
+    kernels::HardNms({Input(params[0]), Flags(params[1]), groups, parts, shapes[3][0], shapes[1][0],
+                      shapes[1][1]},
                      *Input(params[2]), static_cast<bool *>(params[count - 1]));
   });
 }
