@@ -25,12 +25,14 @@ class Part(NamedTuple):
         cell: takes `inputs`.
         inputs: tensors.
         trained: whether gradients go through it.
+        kept: tensors whose addresses are among the inputs.
     """
 
     name: str
     cell: nn.Cell
     inputs: tuple
     trained: bool = False
+    kept: tuple = ()
 
 
 class _Grouped(nn.Cell):
@@ -189,8 +191,12 @@ def training_parts(step, batch):
         )
     )
     gradients = tuple(ops.zeros_like(weight) for weight in step.optimizer.parameters)
-    update = step.update if isinstance(step, StepInTwoGraphs) else _Update(step.update)
-    parts.append(Part("norm and update", update, (ops.ones((), ms.float32), *gradients)))
+    if isinstance(step, StepInTwoGraphs):
+        update, inputs = step.update, (step.update.places(gradients),)
+    else:
+        update, inputs = _Update(step.update), gradients
+    inputs = (ops.ones((), ms.float32), *inputs)
+    parts.append(Part("norm and update", update, inputs, kept=gradients))
     return parts
 
 

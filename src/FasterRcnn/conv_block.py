@@ -4,7 +4,7 @@
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Initializer
 
-from .layers import Conv2d, conv2d
+from .layers import Conv2d, conv2d, relu_of
 from .names import NO_NORM
 from .norms import norm_layer
 from .own_canvas import Cells
@@ -35,19 +35,25 @@ class ConvNorm(nn.Cell):
 
 
 class ConvStack(nn.SequentialCell):
-    """Convolutions with ReLU between them; what is behind the last one is the caller's."""
+    """Convolutions with ReLU behind each.
+
+    Args:
+        convs: of `conv_block`, all of one kind.
+    """
+
+    def __init__(self, convs: list[nn.Cell]) -> None:
+        super().__init__(convs)
+        self.are_plain = all(isinstance(conv, Conv2d) for conv in convs)
 
     def construct(self, x: Tensor, cells: Cells = None) -> Tensor:
-        """Return what the last convolution does, (B, out, H, W).
+        """Return what the last one does, (B, out, H, W).
 
         Args:
             x: (B, in, H, W).
             cells: of `x`.
         """
-        first = True
         for conv in self.cell_list:
-            x = conv(x if first else ops.relu(x), cells)
-            first = False
+            x = relu_of(conv, x, cells) if self.are_plain else ops.relu(conv(x, cells))
         return x
 
 

@@ -77,6 +77,19 @@ def convolve(
     return output if bias is None else conv.bias_add(output, bias)
 
 
+def relu_of(conv: Conv2d, x: Tensor, cells: Cells = None) -> Tensor:
+    """Return relu(conv(x, cells)), in one pass over the memory where something can.
+
+    Args:
+        conv: of `conv2d`.
+        x: (B, in, H, W).
+        cells: of `x`.
+    """
+    if conv.own is None:
+        return ops.relu(conv(x, cells))
+    return conv.activate(x, conv.weight, conv.bias if conv.has_bias else None, cells)
+
+
 def conv2d(
     in_channels: int,
     out_channels: int,

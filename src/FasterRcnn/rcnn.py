@@ -73,7 +73,7 @@ class Rcnn(nn.Cell):
         """
         x = roi_features
         if self.has_convs:
-            x = ops.relu(self.shared_convs(x, self._counted(x, chosen)))
+            x = self.shared_convs(x, self._counted(x, chosen))
         x = ops.reshape(x, (x.shape[0], -1))
         x = ops.relu(self.shared_fc_0(x))
         if self.has_second:

@@ -9,7 +9,7 @@ from mindspore.common.initializer import Normal
 
 from .box_ops import gather_rows
 from .conv_block import ConvStack, conv_block
-from .layers import at_least_one, conv2d, masked_sum
+from .layers import at_least_one, conv2d, masked_sum, relu_of
 from .own_canvas import EVERYWHERE, Cells, PyramidCells, hide_logits
 
 
@@ -29,7 +29,9 @@ class RpnRegClsBlock(nn.Cell):
         super().__init__()
         inputs = (in_channels,) + (feat_channels,) * (conv_depth - 1)
         convs = [conv_block(channels, feat_channels, 3, init=Normal(0.01)) for channels in inputs]
-        self.rpn_conv = ConvStack(convs) if conv_depth > 1 else convs[0]
+        self.has_stack = conv_depth > 1
+        self.rpn_conv = ConvStack(convs) if self.has_stack else convs[0]
+        self.num_anchors = num_anchors
         self.rpn_cls = conv2d(feat_channels, num_anchors, 1, has_bias=True, init=Normal(0.01))
         self.rpn_reg = conv2d(feat_channels, num_anchors * 4, 1, has_bias=True, init=Normal(0.01))
         self.per_anchor = PerAnchor()
@@ -41,8 +43,18 @@ class RpnRegClsBlock(nn.Cell):
             x: (B, in, H, W), one pyramid level.
             cells: of `x`; behind them all logits are `own_canvas.LOWEST`.
         """
-        x = ops.relu(self.rpn_conv(x, cells))
-        return self.per_anchor(self.rpn_cls(x), self.rpn_reg(x), cells)
+        x = self.rpn_conv(x, cells) if self.has_stack else relu_of(self.rpn_conv, x, cells)
+        return self.per_anchor(*self._of_cells(x), cells)
+
+    def _of_cells(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, anchors, H, W) and deltas (B, anchors * 4, H, W)."""
+        if self.rpn_cls.own is None:
+            return self.rpn_cls(x), self.rpn_reg(x)
+        # One convolution: the gradient is one map of the size of `x`, not two and their sum.
+        weight = ops.concat((self.rpn_cls.weight, self.rpn_reg.weight), 0)
+        bias = ops.concat((self.rpn_cls.bias, self.rpn_reg.bias), 0)
+        both = self.rpn_cls.convolve(x, weight, bias)
+        return both[:, : self.num_anchors], both[:, self.num_anchors :]
 
 
 class PerAnchor(nn.Cell):

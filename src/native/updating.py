@@ -8,7 +8,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn
 from mindspore import dtype as mstype
 
 from .build import Library
-from .custom import operator
+from .custom import given, operator
 
 SGD, ADAM, ADAMW = range(3)  # as updating.h has them
 
@@ -31,7 +31,7 @@ class NativeUpdate(nn.Cell):
         updates: its count of updates, which Adam's corrections depend on, (1,) int32.
         clip_norm: largest global L2 norm of the gradients; 0 leaves them as they are.
         sums: parameters that hold the gradients, added up over `batches`; they are set to 0
-            afterwards. Without them the gradients are inputs.
+            afterwards. Without them it is told where the gradients are.
         batches: so many have been added up.
     """
 
@@ -67,12 +67,32 @@ class NativeUpdate(nn.Cell):
         self.sums = ParameterTuple(sums)
         self.update = operator(library, "update_weights", lambda *shapes: [1])
 
-    def construct(self, loss_scale: Tensor, *gradients: Tensor) -> Tensor:
+    def places(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Return where the gradients are in memory, (weights,) int64.
+
+        MindSpore keeps the inputs of a graph until its next run: gradients would stay through the
+        whole next step. These addresses are of use as long as the caller has the gradients.
+
+        Args:
+            gradients: float32, in the order of the weights, and computed by now.
+
+        Raises:
+            ValueError: they are not those of the weights.
+        """
+        for gradient, weight in zip(gradients, self.weights, strict=True):
+            if gradient.shape != weight.shape or gradient.dtype != mstype.float32:
+                raise ValueError(
+                    f"the gradient of {weight.name} {weight.shape} cannot be {gradient.dtype} "
+                    f"{gradient.shape}"
+                )
+        return Tensor(np.array([gradient.data_ptr() for gradient in gradients], np.int64))
+
+    def construct(self, loss_scale: Tensor, places: Tensor | None = None) -> Tensor:
         """Update the weights.
 
         Args:
             loss_scale: () float32, what the gradients have been multiplied with.
-            gradients: float32, in the order of the weights; none where there are sums.
+            places: of `places`, of all gradients; None where there are sums.
 
         Returns:
             (1,) float32, their norm before clipping; when it is not finite, only the count of steps
@@ -86,7 +106,7 @@ class NativeUpdate(nn.Cell):
             self.steps,
             self.updates,
             *self.weights,
-            *gradients,
+            *given(places),
             *self.sums,
             *self.moments,
         )

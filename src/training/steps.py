@@ -79,8 +79,9 @@ class StepInTwoGraphs:
         """
         (batch,) = batches
         losses, gradients = call(self.gradients, loss_scale, *batch)
-        norm = call(self.update, loss_scale, *gradients)
-        return losses.asnumpy(), norm.asnumpy().item()
+        numbers = losses.asnumpy()  # the gradients are computed by now
+        norm = call(self.update, loss_scale, self.update.places(gradients))
+        return numbers, norm.asnumpy().item()
 
 
 class SumGradients(LossAndGradients):

@@ -272,10 +272,11 @@ OPERATOR(follow) {
 }
 
 // loss scale, settings (rule, beta1, beta2, eps, largest norm or 0, batches that the gradients are
-// sums of, whether they are cleared), members (tensors, 2: what the rate is multiplied with,
-// decay), rates of all steps, steps made, updates made, weights..., gradients..., first
-// moments...[, second moments...] -> the gradients' norm. Steps, updates, weights and moments are
-// changed in place; without a finite norm only the steps are.
+// sums of, whether they are such and are cleared), members (tensors, 2: what the rate is multiplied
+// with, decay), rates of all steps, steps made, updates made, weights..., sums of gradients..., or
+// the gradients' addresses (tensors,), first moments...[, second moments...] -> the gradients' norm.
+// Steps, updates, weights and moments are changed in place; without a finite norm only the steps
+// are.
 OPERATOR(update_weights) {
   return Guarded([&] {
     constexpr int kBefore = 6;
@@ -284,14 +285,17 @@ OPERATOR(update_weights) {
     int32_t *steps = static_cast<int32_t *>(params[4]);
     int32_t *updates = static_cast<int32_t *>(params[5]);
     const int tensors = static_cast<int>(shapes[2][0]);
+    const bool summed = settings[6] > 0.0f;
+    void **weights = params + kBefore, **gradients = weights + tensors;
+    void **moments = gradients + (summed ? tensors : 1);
+    if (!summed) gradients = static_cast<void **>(*gradients);
     const kernels::Method method = {static_cast<kernels::Rule>(static_cast<int>(settings[0])),
                                     settings[1], settings[2], settings[3]};
     const float rate = rates[std::min<int64_t>(*steps, shapes[3][0] - 1)];
     std::vector<kernels::Trained> trained;
     for (int i = 0; i < tensors; ++i) {
-      void **own = params + kBefore + i;
-      trained.push_back({Output(own[0]), Output(own[tensors]), Output(own[2 * tensors]),
-                         method.rule == kernels::Rule::kSgd ? nullptr : Output(own[3 * tensors]),
+      trained.push_back({Output(weights[i]), Output(gradients[i]), Output(moments[i]),
+                         method.rule == kernels::Rule::kSgd ? nullptr : Output(moments[tensors + i]),
                          LengthOf(shapes[kBefore + i], ndims[kBefore + i]), rate * members[2 * i],
                          members[2 * i + 1]});
     }
@@ -302,7 +306,7 @@ OPERATOR(update_weights) {
       const float clip = most > 0.0f ? std::min(most / (norm + 1e-6f), 1.0f) : 1.0f;
       kernels::Update(trained, method, unscale * clip, ++*updates);
     }
-    if (settings[6] > 0.0f) kernels::ClearGradients(trained);
+    if (summed) kernels::ClearGradients(trained);
     *Output(params[count - 1]) = norm;
   });
 }
