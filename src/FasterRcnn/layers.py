@@ -87,7 +87,7 @@ def relu_of(conv: Conv2d, x: Tensor, cells: Cells = None) -> Tensor:
     """
     if conv.own is None:
         return ops.relu(conv(x, cells))
-    return conv.activate(x, conv.weight, conv.bias if conv.has_bias else None, cells)
+    return activate(conv, x, conv.weight, conv.bias if conv.has_bias else None, cells)
 
 
 def conv2d(

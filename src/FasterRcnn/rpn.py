@@ -9,7 +9,7 @@ from mindspore.common.initializer import Normal
 
 from .box_ops import gather_rows
 from .conv_block import ConvStack, conv_block
-from .layers import at_least_one, conv2d, masked_sum, relu_of
+from .layers import at_least_one, conv2d, convolve, masked_sum, relu_of
 from .own_canvas import EVERYWHERE, Cells, PyramidCells, hide_logits
 
 
@@ -53,7 +53,7 @@ class RpnRegClsBlock(nn.Cell):
         # One convolution: the gradient is one map of the size of `x`, not two and their sum.
         weight = ops.concat((self.rpn_cls.weight, self.rpn_reg.weight), 0)
         bias = ops.concat((self.rpn_cls.bias, self.rpn_reg.bias), 0)
-        both = self.rpn_cls.convolve(x, weight, bias)
+        both = convolve(self.rpn_cls, x, weight, bias)
         return both[:, : self.num_anchors], both[:, self.num_anchors :]
 
 
