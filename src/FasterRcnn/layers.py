@@ -35,8 +35,20 @@ class Conv2d(nn.Conv2d):
         """
         return convolve(self, x, self.weight, self.bias if self.has_bias else None, cells)
 
+    def by_operators(self, x: Tensor, weight: Tensor, bias: Tensor | None, cells: Cells) -> Tensor:
+        """Return what `convolve` does, by MindSpore's operators, in the precision of this Cell.
 
-# Functions and no methods: MindSpore reads a method's source again for every Cell.
+        Args:
+            x, weight, bias, cells: as there.
+        """
+        if cells is not None and self.has_window:
+            x = self.zero_behind(x, cells)
+        output = self.conv2d(x, weight)
+        return output if bias is None else self.bias_add(output, bias)
+
+
+# Functions and no methods: MindSpore reads a method's source again for every Cell. (Only methods
+# know a Cell's precision.)
 def activate(
     conv: Conv2d,
     x: Tensor,
@@ -71,10 +83,7 @@ def convolve(
     """
     if conv.own is not None:
         return conv.own(x, weight, bias, cells, None)
-    if cells is not None and conv.has_window:
-        x = conv.zero_behind(x, cells)
-    output = conv.conv2d(x, weight)
-    return output if bias is None else conv.bias_add(output, bias)
+    return conv.by_operators(x, weight, bias, cells)
 
 
 def relu_of(conv: Conv2d, x: Tensor, cells: Cells = None) -> Tensor:
