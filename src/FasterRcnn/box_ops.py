@@ -81,8 +81,10 @@ def split_coordinates(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Args:
         boxes: (..., 4) xyxy.
     """
-    # Not by indices: each takes MindSpore 10 ms to compile.
-    return ops.Unstack(-1)(boxes)
+    # Not by indices: each takes MindSpore 10 ms to compile. Its ONNX exporter does not know Unstack.
+    flat = ops.Squeeze(-1)
+    x1, y1, x2, y2 = ops.Split(-1, 4)(boxes)
+    return flat(x1), flat(y1), flat(x2), flat(y2)
 
 
 def split_pairs(values: Tensor) -> tuple[Tensor, Tensor]:
