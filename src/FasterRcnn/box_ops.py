@@ -81,9 +81,10 @@ def split_coordinates(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Args:
         boxes: (..., 4) xyxy.
     """
-    # Not by indices: each takes MindSpore 10 ms to compile. Its ONNX exporter does not know Unstack.
+    # Not by indices: each takes MindSpore 10 ms to compile. Its ONNX exporter knows neither Unstack
+    # nor Split with a negative axis.
     flat = ops.Squeeze(-1)
-    x1, y1, x2, y2 = ops.Split(-1, 4)(boxes)
+    x1, y1, x2, y2 = ops.Split(boxes.ndim - 1, 4)(boxes)
     return flat(x1), flat(y1), flat(x2), flat(y2)
 
 
@@ -93,7 +94,7 @@ def split_pairs(values: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         values: (..., N), such as heights and widths, or the corners of boxes.
     """
-    return ops.Split(-1, 2)(values)
+    return ops.Split(values.ndim - 1, 2)(values)
 
 
 def shrink_to_legacy(boxes: Tensor, offset: float) -> Tensor:
