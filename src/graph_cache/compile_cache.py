@@ -242,7 +242,7 @@ class _ScratchFolder:
 def _little_garbage() -> Iterator[None]:
     """Keep Python's garbage collector away from what is there already.
 
-    MindSpore has it go through all objects before each graph: 0.2 s, most of them of its import.
+    MindSpore has it go through all objects before each graph: 0.1 s, most of them of its import.
     """
     enabled, freezes = gc.isenabled(), gc.get_freeze_count() == 0
     gc.disable()
