@@ -81,3 +81,40 @@ def test_gradients_go_through_relu_and_shortcut(kernel, past):
         results.append([out.asnumpy() for out in (total, *gradients)])
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-2)
+
+
+@needs_operators
+@pytest.mark.parametrize("depth", [1, 2])
+def test_an_rpn_head_computes_the_same_in_fewer_maps(depth):
+    """ReLU with the convolution, logits and deltas in one: the same results and gradients."""
+    from mindspore import ParameterTuple, Tensor, nn, ops
+
+    from src.FasterRcnn.rpn import RpnRegClsBlock
+    from src.native.operators import use_native_operators
+    from tests.helpers.network_helpers import fill_by_recipe
+
+    class Step(nn.Cell):
+        def __init__(self, head):
+            super().__init__(auto_prefix=False)
+            self.head = head
+            weights = ParameterTuple(head.trainable_params())
+            self.step = ops.value_and_grad(self.total, 0, weights, has_aux=True)
+
+        def total(self, x):
+            logits, deltas = self.head(x)
+            return (logits**2).sum() + (deltas**2).sum(), logits, deltas
+
+        def construct(self, x):
+            return self.step(x)
+
+    x = Tensor(numbers(np.random.default_rng(0), 2, 32, 5, 9))
+    results = []
+    for native in (True, False):
+        head = RpnRegClsBlock(32, 32, 3, depth)
+        fill_by_recipe(head)
+        if native:
+            assert use_native_operators(head, BUILT) > depth + 2
+        outputs, (of_x, of_weights) = Step(head)(x)
+        results.append([out.asnumpy() for out in (*outputs, of_x, *of_weights)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
