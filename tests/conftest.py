@@ -50,6 +50,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)), memory))
 
 
+def pytest_addoption(parser) -> None:
+    """Tests of the same kind as faster ones run when they are asked for."""
+    parser.addoption("--thorough", action="store_true", help="also run tests marked thorough")
+
+
 def pytest_sessionstart(session) -> None:
     """Undo `nohup`, whose programs leave SIGHUP alone; then choose the device."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -65,8 +70,12 @@ def _choose_device(session) -> None:
     mindspore.set_device("CPU", 0)
 
 
-def pytest_collection_modifyitems(items) -> None:
+def pytest_collection_modifyitems(config, items) -> None:
     """Files with slow tests first: at the end no worker waits for another's long file."""
+    if not config.getoption("thorough"):
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip(reason="runs with --thorough"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversions that are killed, that meet, and that wait for each other."""
 
+import json
 import os
 import signal
 import subprocess
@@ -30,36 +31,69 @@ def root(tmp_path):
     return make_coco_root(tmp_path / "my data")
 
 
-def start(root, code, **changes) -> subprocess.Popen:
-    """Run `code` and then the conversion of `root` in another process."""
-    program = """
-        import os, shutil, signal, sys, time
-        from tests.helpers.data_helpers import make_config
-        from src.data import mindrecord
-        from src.data import record_writer
-        from src.base.errors import UserError
+IMPORTS = """
+import json, os, shutil, signal, sys, time
+from tests.helpers.data_helpers import make_config
+from src.data import mindrecord
+from src.data import record_writer
+from src.base.errors import UserError
 
-        def die(*_, **__):
-            os.kill(os.getpid(), signal.SIGKILL)
-    """
-    program = (
-        textwrap.dedent(program)
-        + textwrap.dedent(code)
-        + textwrap.dedent(f"""
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def converting(root, code, **changes) -> str:
+    """The program, behind `IMPORTS`, that runs `code` and then the conversion of `root`."""
+    return textwrap.dedent(code) + textwrap.dedent(f"""
         try:
             found = mindrecord.ensure_mindrecord(make_config({str(root)!r}, **{changes!r}), "train")
             print("images", found.num_images)
         except UserError as error:
             print("error", error)
     """)
-    )
+
+
+def start(root, code, **changes) -> subprocess.Popen:
+    """Run `converting` in another process."""
     return subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", IMPORTS + converting(root, code, **changes)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=importing(ONEDNN_MAX_CPU_ISA="AVX2"),
     )
+
+
+FORKS = """
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        os.dup2(2, 1)
+        exec(json.loads(line))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def exit_code_of():
+    """Runs programs behind `IMPORTS`, each in a process of its own; they are imported once."""
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTS + FORKS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=importing(ONEDNN_MAX_CPU_ISA="AVX2", OPENBLAS_NUM_THREADS="1"),
+    ) as forking:
+
+        def run(program):
+            forking.stdin.write(json.dumps(program) + "\n")
+            forking.stdin.flush()
+            return int(forking.stdout.readline())
+
+        yield run
+        forking.stdin.close()
 
 
 KILLED = {
@@ -83,12 +117,10 @@ KILLED = {
 
 
 @pytest.mark.parametrize("moment", KILLED)
-def test_kill_9_during_a_rebuild(root, moment):
+def test_kill_9_during_a_rebuild(root, exit_code_of, moment):
     first = ensure_mindrecord(make_config(root), "train")
     change_annotation(root)
-    process = start(root, KILLED[moment])
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    assert exit_code_of(converting(root, KILLED[moment])) == -signal.SIGKILL
     record_set = ensure_mindrecord(make_config(root, convert_timeout=5.0), "train")
     assert record_set.fingerprint != first.fingerprint
     assert record_set.report.num_boxes == first.report.num_boxes - 1

@@ -23,7 +23,7 @@ from src.export.plan import plan_export
 from src.FasterRcnn.norms import norm_layer
 from src.FasterRcnn.soft_nms import SoftNms
 from src.images.ops import InputFormat, preprocess_image
-from tests.helpers.network_helpers import fill_by_recipe, small_batch, small_config
+from tests.helpers.network_helpers import fill_by_recipe, small_batch, small_config, tiny_backbone
 from tests.helpers.odd_images import picture
 from tests.helpers.stand_ins import CLASS_NAMES, SmallDetector, stand_in_config
 
@@ -269,15 +269,22 @@ class _SmallWithSoftNms(SmallDetector):
         )
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """The real network's configuration and checkpoint, on a small canvas."""
-    path = tmp_path_factory.mktemp("real") / "real.ckpt"
-    config = small_config(ckpt_file=str(path), rpn_nms_post=40, test_batch_size=2)
+@pytest.fixture
+def real(tmp_path, monkeypatch):
+    """The real network's configuration, on a small canvas, with each kind of block once."""
+    monkeypatch.setattr("src.detector.build_backbone", tiny_backbone)
+    path = str(tmp_path / "real.ckpt")
+    return small_config(
+        ckpt_file=path, file_name=str(tmp_path / "real"), rpn_nms_post=40, test_batch_size=2
+    )
+
+
+def _export_real(config):
+    """Export the network of a configuration, with weights of the recipe."""
     network = build_detector(config)
     fill_by_recipe(network)
-    save_checkpoint(path, network, meta=describe_model(config))
-    return config
+    save_checkpoint(config.ckpt_file, network, meta=describe_model(config))
+    _export(config)
 
 
 @pytest.mark.slow
@@ -302,16 +309,12 @@ def real(tmp_path_factory):
     ],
     ids=["torch", "adaptive_v2"],
 )
-def test_the_real_network_in_onnx(real, tmp_path, capsys, changes):
+def test_the_real_network_in_onnx(real, capsys, changes):
     """Its other forms, with few channels, are in test_onnx_graph.py."""
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    own = {"ckpt_file": str(tmp_path / "real.ckpt"), "file_name": str(tmp_path / "real")}
-    config = real.replace(file_format="ONNX", **own, **changes)
-    network = build_detector(config)
-    fill_by_recipe(network)
-    save_checkpoint(config.ckpt_file, network, meta=describe_model(config))
-    _export(config)
+    config = real.replace(file_format="ONNX", **changes)
+    _export_real(config)
     printed = capsys.readouterr().out
     found = [int(count) for count in re.findall(r"checked: (\d+) detections", printed)]
     assert len(found) == printed.count(", 0 without a partner") == len(config.canvas_sizes)
@@ -320,7 +323,7 @@ def test_the_real_network_in_onnx(real, tmp_path, capsys, changes):
 
 @pytest.mark.slow
 def test_the_real_network_for_ascend_on_a_machine_without_one(real, tmp_path, capsys):
-    _export(real.replace(export_target="Ascend", file_name=str(tmp_path / "real")))
+    _export_real(real.replace(export_target="Ascend"))
     assert "equal to the network bit for bit (40 detections)" in capsys.readouterr().out
     card = json.loads((tmp_path / "real.mindir.json").read_text())
     assert card["target"] == "Ascend"

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from src.base.errors import UserError
-from src.detector import build_detector
 from src.export.checking import after_nms, make_reference, run_file, verdict
 from src.export.exported_model import kept
 from src.export.onnx_form import OnnxForm
 from src.export.plan import plan_export
 from src.images.ops import InputFormat, normalize_and_pad, preprocess_image
 from src.images.reading import read_image
-from tests.helpers.network_helpers import fill_by_recipe, small_config
+from tests.helpers.network_helpers import detector_of_few_blocks, fill_by_recipe, small_config
 from tests.helpers.odd_images import picture
 
 onnx = pytest.importorskip("onnx")
@@ -36,7 +35,7 @@ def made():
         test_batch_size=2,
         test_score_thr=0.3,
     )
-    network = build_detector(config)
+    network = detector_of_few_blocks(config)
     fill_by_recipe(network)
     network.set_train(False)
     return network, config, make_reference(network, config, CANVAS)

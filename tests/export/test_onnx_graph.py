@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from src.detector import build_detector
 from src.export.exported_model import compare, open_onnx
 from src.runtimes.openvino_runtime import OpenVinoSession
-from tests.helpers.network_helpers import fill_by_recipe, small_batch, small_config
+from tests.helpers.network_helpers import (
+    detector_of_few_blocks,
+    fill_by_recipe,
+    small_batch,
+    small_config,
+)
 from tests.helpers.onnx_operators import EVERYWHERE
 
 onnx = pytest.importorskip("onnx")
@@ -57,7 +61,7 @@ def written(request, tmp_path_factory):
     from src.export.onnx_graph.detector import detector_model
 
     changes = {**SMALL, "test_max_per_img": 12, **FORMS[request.param]}
-    network = build_detector(small_config(*CANVAS, CLASSES, **changes))
+    network = detector_of_few_blocks(small_config(*CANVAS, CLASSES, **changes))
     fill_by_recipe(network)
     network.set_train(False)
     model = detector_model(network, CANVAS, "batch")

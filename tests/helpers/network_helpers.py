@@ -3,8 +3,10 @@
 
 import mindspore as ms
 import numpy as np
+import pytest
 from mindspore import Tensor
 
+from src import detector
 from src.FasterRcnn.backbones import block_of
 from src.FasterRcnn.names import BACKBONES
 from src.FasterRcnn.resnet import ResNetFea
@@ -49,6 +51,13 @@ def tiny_backbone(name, *, norm, eps, frozen_stages, stem_pool, fold):
     plan = BACKBONES[name]
     plan = plan._replace(blocks=(2, 1, 1, 1), base_width=min(plan.base_width, 32))
     return ResNetFea(block_of(plan), plan, norm, eps, frozen_stages, stem_pool, fold)
+
+
+def detector_of_few_blocks(config):
+    """The detector of a configuration with `tiny_backbone`: equal blocks only take compiling."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector, "build_backbone", tiny_backbone)
+        return detector.build_detector(config)
 
 
 def small_batch(height, width, num_classes, images=(0, 1), gts=4):

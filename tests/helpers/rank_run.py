@@ -19,11 +19,18 @@ from src.model_utils.device_adapter import choose_device
 def main(argv):
     config = choose_device(load_config(argv))
     from src.training.assembly import assemble_run
+    from tests.helpers.tiny_training import assemble_tiny
+
+    return train(config, assemble_tiny if os.environ.get("TINY") else assemble_run)
+
+
+def train(config, assemble_run):
+    """Train what `assemble_run` puts together, in this process."""
     from src.training.loop import run_training
-    from tests.helpers.tiny_training import WatchedGuard, assemble_tiny
+    from tests.helpers.tiny_training import WatchedGuard
 
     def assemble(config):
-        run = assemble_tiny(config) if os.environ.get("TINY") else assemble_run(config)
+        run = assemble_run(config)
         run.guard = WatchedGuard(run.guard, functools.partial(note, run.ranks.rank))
         return run
 

@@ -300,6 +300,7 @@ def train(server, tmp_path, processes=1, script="train", **changes):
         **server.environment,
         "PYTHONPATH": str(REPO),
         "OMP_NUM_THREADS": "1",
+        "LEAVE_SECONDS": "0.5",
     }
     return subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400

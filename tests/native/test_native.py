@@ -3,6 +3,7 @@
 
 import ctypes
 import os
+import shlex
 import subprocess
 import sys
 
@@ -560,8 +561,32 @@ def _library_elsewhere(monkeypatch, folder, **environment):
     return build.library()
 
 
+def _compiler(folder, command):
+    """A program that compiles as this shell command does."""
+    path = folder / "compiler"
+    path.write_text(f'#!/bin/sh\n[ "$2" = --version ] && echo 1 && exit\n{command}\n')
+    path.chmod(0o755)
+    return f"{path} --verbose"
+
+
+@pytest.fixture
+def copying(monkeypatch, tmp_path_factory):
+    """In the compiler's place: a program that hands out the library that is there already."""
+    unsealed = f"head -c -{build._SEAL} {shlex.quote(str(BUILT.path))}"
+    command = f'while [ $# -gt 1 ]; do shift; done\n{unsealed} >"$1"'
+    monkeypatch.setenv("CXX", _compiler(tmp_path_factory.mktemp("copying"), command))
+
+
 @needs_operators
-def test_compiled_once_then_found(monkeypatch, tmp_path):
+def test_the_sources_are_compiled(monkeypatch, tmp_path):
+    """Not optimised, which the other tests' library is."""
+    command = _compiler(tmp_path, 'shift\nexec g++ "$@" -O0')
+    found = _library_elsewhere(monkeypatch, tmp_path / "cache", CXX=command)
+    assert found.path != BUILT.path and found._replace(path=BUILT.path) == BUILT
+
+
+@needs_operators
+def test_compiled_once_then_found(monkeypatch, tmp_path, copying):
     first = _library_elsewhere(monkeypatch, tmp_path)
     stamp = first.path.stat().st_mtime_ns
     assert _library_elsewhere(monkeypatch, tmp_path) == first
@@ -570,7 +595,7 @@ def test_compiled_once_then_found(monkeypatch, tmp_path):
 
 
 @needs_operators
-def test_a_library_of_root_is_taken(monkeypatch, tmp_path):
+def test_a_library_of_root_is_taken(monkeypatch, tmp_path, copying):
     first = _library_elsewhere(monkeypatch, tmp_path)
 
     def refuse(*_):
@@ -589,7 +614,7 @@ def test_without_a_home_folder_nothing_is_kept(monkeypatch, tmp_path):
 
 
 @needs_operators
-def test_a_damaged_library_is_compiled_anew(monkeypatch, tmp_path):
+def test_a_damaged_library_is_compiled_anew(monkeypatch, tmp_path, copying):
     path = _library_elsewhere(monkeypatch, tmp_path / "whole").path
     damaged = tmp_path / "damaged" / path.relative_to(tmp_path / "whole")
     damaged.parent.mkdir(parents=True)
@@ -661,14 +686,10 @@ def test_without_a_compiler_the_reason_is_said(monkeypatch, tmp_path):
 
 
 def test_a_compiler_that_fails_is_no_error(monkeypatch, tmp_path):
-    compiler = tmp_path / "broken"
-    compiler.write_text(
-        "#!/bin/sh\n[ \"$2\" = --version ] && echo 1 && exit\necho 'out of luck' >&2\nexit 1\n"
-    )
-    compiler.chmod(0o755)
+    broken = _compiler(tmp_path, "echo 'out of luck' >&2\nexit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(build.NotBuilt, match="out of luck"):
-        _library_elsewhere(monkeypatch, tmp_path, CXX=f"{compiler} --verbose")
+        _library_elsewhere(monkeypatch, tmp_path, CXX=broken)
     assert not list(tmp_path.rglob("*.so"))
 
 

@@ -5,13 +5,15 @@ What torchvision 0.29 computes in float64 of some boxes, losses and their gradie
 tests/resources/torch_losses.npz.
 """
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore import nn, ops
 
-from src.detector import build_detector, build_loss
+from src.detector import build_loss
 from src.FasterRcnn.box_losses import (
     L1Loss,
     SmoothL1Loss,
@@ -25,7 +27,7 @@ from src.FasterRcnn.class_loss import ClassLoss
 from src.FasterRcnn.nms import build_suppression
 from src.FasterRcnn.rcnn import RcnnLoss
 from src.FasterRcnn.rpn import RpnLoss
-from tests.helpers.network_helpers import small_config
+from tests.helpers.network_helpers import detector_of_few_blocks, small_config
 from tests.helpers.paths import RESOURCES
 from tests.helpers.plain_boxes import in_graph
 
@@ -74,7 +76,7 @@ def test_unknown_names_are_refused():
 
 def test_each_stage_has_the_loss_that_its_key_names():
     config = small_config(rpn_loss_beta=0.5, rcnn_box_loss="l1")
-    loss = build_loss(build_detector(config), config)
+    loss = build_loss(detector_of_few_blocks(config), config)
     assert isinstance(loss.rpn_loss.box_loss, SmoothL1Loss) and loss.rpn_loss.box_loss.beta == 0.5
     assert isinstance(loss.rcnn_loss.box_loss, L1Loss)
 
@@ -111,17 +113,23 @@ def test_boxes_without_an_area_have_finite_gradients(name, rows):
     assert (loss[proper] >= -1e-5).all() and (loss[proper] <= 3.0).all()
 
 
+@functools.cache
+def _coder(offset):
+    return BoxCoder((0.1, 0.0, 0.0, -0.1), (0.1, 0.1, 0.2, 0.2), offset)
+
+
 @pytest.mark.parametrize("offset", [0.0, 1.0])
 @pytest.mark.parametrize("name", OVERLAP_LOSSES)
 def test_overlap_losses_are_of_the_decoded_boxes(name, offset):
     """In the legacy convention a box from 3 to 5 is 3 wide, so it ends at 6."""
-    coder = BoxCoder((0.1, 0.0, 0.0, -0.1), (0.1, 0.1, 0.2, 0.2), offset)
+    coder = _coder(offset)
+    box_loss = build_box_loss(name, coder, 1.0)
     references = REFERENCES + RNG.uniform(-5, 5, REFERENCES.shape).astype(np.float32)
     ends = np.array([0, 0, offset, offset], np.float32)
     boxes, targets = (in_graph(coder.decode, references, d) + ends for d in (DELTAS, TARGETS))
-    found = in_graph(build_box_loss(name, coder, 1.0), DELTAS, TARGETS, references)
+    found = in_graph(box_loss, DELTAS, TARGETS, references)
     np.testing.assert_allclose(found, in_graph(OVERLAP_LOSSES[name], boxes, targets), rtol=1e-5)
-    same = in_graph(build_box_loss(name, coder, 1.0), DELTAS, DELTAS, references)
+    same = in_graph(box_loss, DELTAS, DELTAS, references)
     np.testing.assert_allclose(same, 0, atol=1e-5)
 
 

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label smoothing and class weights, against torch's cross_entropy (tests/resources)."""
 
+import functools
+
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
 from src.base.errors import UserError
-from src.detector import build_detector, build_loss
+from src.detector import build_loss
 from src.FasterRcnn.class_loss import ClassLoss
 from src.model_utils.configuration.class_weights import class_weights
-from tests.helpers.network_helpers import small_config
+from tests.helpers.network_helpers import detector_of_few_blocks, small_config
 from tests.helpers.paths import RESOURCES
 from tests.helpers.plain_boxes import in_graph
 
@@ -34,8 +36,13 @@ class _WithGradient(nn.Cell):
         return self.loss(*arguments), self.gradient(self.loss)(*arguments)
 
 
+@functools.cache
+def _cell(smoothing, weights):
+    return _WithGradient(ClassLoss(smoothing, weights))
+
+
 def _loss(smoothing=0.0, weights=(), logits=LOGITS, labels=LABELS, chosen=ALL):
-    cell = _WithGradient(ClassLoss(smoothing, weights))
+    cell = _cell(smoothing, weights)
     return in_graph(cell, logits, labels, chosen, np.array(chosen.sum(), np.float32))
 
 
@@ -83,11 +90,11 @@ def test_rois_whose_weights_are_all_zero_cost_nothing():
 
 def test_the_keys_are_those_of_the_loss():
     config = small_config(rcnn_label_smoothing=0.1, rcnn_class_weights={"class 1": 4.0})
-    loss = build_loss(build_detector(config), config).rcnn_loss.class_loss
+    loss = build_loss(detector_of_few_blocks(config), config).rcnn_loss.class_loss
     assert loss.label_smoothing == 0.1
     assert isinstance(loss.class_weights, Tensor)
     np.testing.assert_array_equal(loss.class_weights.asnumpy(), [1, 1, 4])
-    plain = build_loss(build_detector(small_config()), small_config()).rcnn_loss.class_loss
+    plain = build_loss(detector_of_few_blocks(small_config()), small_config()).rcnn_loss.class_loss
     assert plain.class_weights is None and not plain.label_smoothing
 
 

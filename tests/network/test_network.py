@@ -16,7 +16,14 @@ from src.FasterRcnn.layers import compute_in
 from src.FasterRcnn.names import BACKBONES, Backbone
 from src.FasterRcnn.norms import BatchNorm, norm_layer
 from src.FasterRcnn.resnet import Bottleneck, ResNetFea
-from tests.helpers.network_helpers import LOSSES, fill_by_recipe, small_batch, small_config, tensors
+from tests.helpers.network_helpers import (
+    LOSSES,
+    detector_of_few_blocks,
+    fill_by_recipe,
+    small_batch,
+    small_config,
+    tensors,
+)
 from tests.helpers.paths import RESOURCES
 from tests.helpers.stages import LossAndGradients
 
@@ -250,7 +257,8 @@ CLASSES = 200
 @pytest.fixture(scope="module")
 def detect():
     """Inference of pairs of images in one graph, in the legacy convention with 200 classes."""
-    network = build_detector(small_config(HEIGHT, WIDTH, CLASSES, test_score_thr=0.02))
+    config = small_config(HEIGHT, WIDTH, CLASSES, test_score_thr=0.02)
+    network = detector_of_few_blocks(config)
     fill_by_recipe(network)
     network.set_train(False)
 
@@ -314,7 +322,7 @@ def train():
         anchor_filter="centred",
         num_expected_neg=1000,  # enough for some of every level
     )
-    network = build_detector(config)
+    network = detector_of_few_blocks(config)
     fill_by_recipe(network)
     cell = LossAndGradients(build_loss(network, config))
     cell.set_train(True)

@@ -11,10 +11,17 @@ pytestmark = pytest.mark.slow
 
 # A batch of two and batches of one both meet torchvision's numbers: they need no comparison here.
 COMPARISONS = [c for c in parity.COMPARISONS if c is not parity.batch_of_two]
+# Always compared: version 1's parts and gradients, and version 2's detections.
+THOROUGH = {parity.torchvision_v2_stages, parity.torchvision_v2_training}
 
 
-@pytest.mark.parametrize("comparison", COMPARISONS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "comparison",
+    [pytest.param(c, marks=[pytest.mark.thorough] * (c in THOROUGH)) for c in COMPARISONS],
+    ids=lambda c: c.__name__,
+)
 def test_agreement(comparison):
+    """With `--thorough` also version 2's parts and gradients."""
     rows = comparison()
     assert rows and not [row for row in rows if not row.met]
 

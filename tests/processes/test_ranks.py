@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training in two processes: equal to one with their batches together, stopped, killed, resumed."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -16,6 +18,7 @@ from mindspore import Parameter, Tensor
 
 from src.base.errors import UserError
 from src.checkpoints.file import read_checkpoint
+from src.evaluation.run import run_evaluation
 from src.model_utils.config import load_config
 from src.model_utils.moxing_adapter import modelarts
 from src.processes.life_signs import LifeSigns
@@ -27,7 +30,8 @@ from tests.helpers import rank_run
 from tests.helpers.checkpoint_files import arrays_of
 from tests.helpers.paths import REPO, importing
 from tests.helpers.recipe import make_weight
-from tests.helpers.tiny_run import NUM_TRAIN, arguments, make_data
+from tests.helpers.tiny_run import NUM_TRAIN, arguments, make_data, use_tiny_detector
+from tests.helpers.tiny_training import assemble_tiny
 
 pytestmark = pytest.mark.skipif(
     not Path(sys.executable).with_name("msrun").exists(), reason="msrun is not beside this Python"
@@ -164,8 +168,11 @@ def test_a_rank_that_leaves_hands_back_what_it_has(tmp_path, monkeypatch):
 # ------------------------------------------------------------------ two processes
 
 
-def start(output, processes, argv, **environment):
-    """Start a run; one process without the launcher. A variable that is None is not set."""
+def start(output, processes, argv, code=0, **environment):
+    """Start a run that ends with `code`; one process without the launcher.
+
+    A variable that is None is not set.
+    """
     output.mkdir(exist_ok=True)
     command = [sys.executable, rank_run.__file__, *argv]
     if processes > 1:
@@ -173,7 +180,8 @@ def start(output, processes, argv, **environment):
         launch += ["--processes", str(processes), "--"]
         command = [sys.executable, *launch, *command]
     env = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(REPO), **environment}
-    env["LEAVE_SECONDS"] = "4"
+    # As long a run that ends well waits for msrun's scheduler, which then is ended.
+    env["LEAVE_SECONDS"] = "0.5" if code == 0 else "4"
     env = {name: value for name, value in env.items() if value is not None}
     return subprocess.Popen(
         command, env=env, cwd=output, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -181,10 +189,19 @@ def start(output, processes, argv, **environment):
 
 
 def run(output, processes, argv, code=0, **environment):
-    process = start(output, processes, argv, **environment)
+    process = start(output, processes, argv, code, **environment)
     text = process.communicate(timeout=400)[0]
     assert process.returncode == code, text
     return text
+
+
+def run_tiny_alone(output, argv):
+    """Train the tiny detector in this process, which has MindSpore already; what was printed."""
+    output.mkdir(exist_ok=True)
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        assert rank_run.train(load_config(argv), assemble_tiny) == 0, text.getvalue()
+    return text.getvalue()
 
 
 def steps_of(output, rank=0):
@@ -239,7 +256,7 @@ def test_a_run_in_two_processes(root, tiny_two):
 
 
 @pytest.mark.slow
-def test_a_sharded_evaluation_is_that_of_one_process(root, tiny_two, tmp_path):
+def test_a_sharded_evaluation_is_that_of_one_process(root, tiny_two, tmp_path, monkeypatch, capfd):
     output, _ = tiny_two
     checkpoint = output / "ckpt_0" / "faster_rcnn-3_5.ckpt"
     script = tmp_path / "evaluate.py"
@@ -249,20 +266,24 @@ def test_a_sharded_evaluation_is_that_of_one_process(root, tiny_two, tmp_path):
         "from src.evaluation.run import run_evaluation\n"
         "sys.exit(run_evaluation(load_config(sys.argv[1:])))\n"
     )
+    use_tiny_detector(monkeypatch.setattr)
     results = {}
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         folder.mkdir()
         argv = tiny_arguments(root, folder, checkpoint_path=checkpoint, test_score_thr=0)
-        command = [sys.executable, str(script), *argv]
-        if processes > 1:
+        if processes == 1:
+            assert run_evaluation(load_config(argv)) == 0
+            printed = capfd.readouterr().out
+        else:
             launch = ["-m", "src.processes.launch", "msrun", str(folder), "--processes", "2", "--"]
-            command = [sys.executable, *launch, *command]
-        env = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stdout + done.stderr
+            command = [sys.executable, *launch, sys.executable, str(script), *argv]
+            env = importing(OMP_NUM_THREADS="1", LEAVE_SECONDS="0.5")
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
+            assert done.returncode == 0, done.stdout + done.stderr
+            printed = done.stdout
         results[processes] = json.loads((folder / "results.json").read_text())
-        assert "5 images, 25 detections" in done.stdout
+        assert "5 images, 25 detections" in printed
     assert [r["image_id"] for r in results[1]] == [r["image_id"] for r in results[2]]
     for one, two in zip(results[1], results[2], strict=True):
         assert one["category_id"] == two["category_id"]
@@ -297,7 +318,7 @@ def test_stopped_and_resumed_in_two_processes(root, tiny_two, tmp_path):
 
     # ... and by one process with the same batches: one epoch more.
     more = tiny_arguments(root, tmp_path, resume="auto", epoch_size=4)
-    text = run(tmp_path, 1, more, TINY="1")
+    text = run_tiny_alone(tmp_path, more)
     assert "its run had 2 processes, this one has 1: that is epoch 3 step 10 here" in text
     assert (tmp_path / "ckpt_0" / "faster_rcnn-4_10.ckpt").is_file()
     assert len(steps_of(tmp_path)) == 10
@@ -315,13 +336,13 @@ def test_canvases_in_two_processes(tmp_path):
     root = make_data(tmp_path / "data", portraits=4)
     canvases = {"canvases": "[64x96, 96x64]", "epoch_size": 1}
     one = tiny_arguments(root, tmp_path / "one", **canvases, batch_size=2)
-    run(tmp_path / "one", 1, one, TINY="1")
+    run_tiny_alone(tmp_path / "one", one)
     two = tiny_arguments(root, tmp_path / "two", **canvases)
     run(tmp_path / "two", 2, two, 143, TINY="1", STOP_AT="0 1 3")
     ranks = [steps_of(tmp_path / "two", rank) for rank in (0, 1)]
     seen = [[i for _, _, _, _, ids in step for i in ids] for step in zip(*ranks, strict=True)]
     assert seen == [ids for _, _, _, _, ids in steps_of(tmp_path / "one")[:3]]
-    text = run(tmp_path / "two", 1, [*two, "--resume", "auto"], TINY="1")
+    text = run_tiny_alone(tmp_path / "two", [*two, "--resume", "auto"])
     assert "that is epoch 1 step 6 here" in text
     rest = [ids for _, _, _, _, ids in steps_of(tmp_path / "two")]
     assert sorted(sum(seen + rest, [])) == [100 + 3 * i for i in range(NUM_TRAIN)]
@@ -336,7 +357,10 @@ def test_two_processes_with_two_batches_each_are_one_with_four(root, tmp_path):
     for processes, batches in ((2, 2), (1, 4)):
         output = outputs[processes] = tmp_path / str(processes)
         argv = tiny_arguments(root, output, accumulate_steps=batches, **recipe)
-        run(output, processes, argv, TINY="1")
+        if processes == 1:
+            run_tiny_alone(output, argv)
+        else:
+            run(output, processes, argv, TINY="1")
     ranks = [steps_of(outputs[2], rank) for rank in (0, 1)]
     whole = steps_of(outputs[1])
     assert len(whole) == 4  # updates, of 10 images in each epoch
@@ -356,7 +380,7 @@ def test_two_processes_with_two_batches_each_are_one_with_four(root, tmp_path):
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_run(root, tmp_path):
     started = time.monotonic()
-    process = start(tmp_path, 2, tiny_arguments(root, tmp_path), TINY="1", DIE_AT="1 2 1")
+    process = start(tmp_path, 2, tiny_arguments(root, tmp_path), 137, TINY="1", DIE_AT="1 2 1")
     text = process.communicate(timeout=200)[0]
     died = json.loads((tmp_path / "train_parallel1" / "process.json").read_text())["ended"]
     assert time.time() - died < 30 and time.monotonic() - started < 200
@@ -439,7 +463,9 @@ def real_arguments(setting, output, batch_size, weights):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_equal_one_with_the_double_batch(setting, weights, tmp_path):
+    """With `--thorough`; of the tiny detector, the same is compared always, see above."""
     two, one = tmp_path / "two", tmp_path / "one"
     run(two, 2, real_arguments(setting, two, 1, weights))
     run(one, 1, real_arguments(setting, one, 2, weights))

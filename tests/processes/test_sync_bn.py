@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """BatchNorm whose statistics are of the batches of all processes: equal to one with all of them."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import sync_bn_run
-from tests.helpers.paths import REPO
+from tests.helpers.paths import importing
 
 pytestmark = pytest.mark.skipif(
     not Path(sys.executable).with_name("msrun").exists(), reason="msrun is not beside this Python"
@@ -23,7 +22,7 @@ def two_ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sync_bn")
     launch = ["-m", "src.processes.launch", "msrun", str(folder), "--processes", "2", "--"]
     command = [sys.executable, sync_bn_run.__file__, "--output_dir", str(folder)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
+    env = importing(OMP_NUM_THREADS="1", LEAVE_SECONDS="0.5")
     done = subprocess.run(
         [sys.executable, *launch, *command], env=env, capture_output=True, text=True, timeout=300
     )

@@ -399,12 +399,19 @@ FEW = ("--rpn_proposal_max_num", 50, "--num_expected_pos_stage2", 4)
 FEW = (*FEW, "--num_expected_neg_stage2", 16)
 
 
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory):
+    """A cache of compiled graphs: the same training step is measured twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MS_COMPILER_CACHE_ENABLE")
+        yield "--compile_cache", tmp_path_factory.mktemp("graphs")
+
+
 @pytest.mark.slow
-def test_a_training_step_is_measured(tmp_path):
+def test_a_training_step_is_measured(tmp_path, graphs):
     path = tmp_path / "report.json"
-    done = run_script(
-        "training_step", *SMALL, "--json", path, "--profile", tmp_path / "profile", *FEW
-    )
+    more = ("--json", path, "--profile", tmp_path / "profile")
+    done = run_script("training_step", *SMALL, *more, *FEW, *graphs)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(path.read_text())
     program = report["programs"]["MindSpore"]
@@ -416,22 +423,10 @@ def test_a_training_step_is_measured(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_data_pipeline_is_measured(tmp_path):
+def test_the_data_pipeline_is_measured(tmp_path, graphs):
     path = tmp_path / "report.json"
-    done = run_script(
-        "data_pipeline",
-        *SMALL,
-        "--images",
-        3,
-        "--workers",
-        1,
-        "--json",
-        path,
-        "--with_training",
-        "--steps",
-        3,
-        *FEW,
-    )
+    more = ("--images", 3, "--workers", 1, "--json", path, "--with_training", "--steps", 3)
+    done = run_script("data_pipeline", *SMALL, *more, *FEW, *graphs)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(path.read_text())
     assert [row["workers"] for row in report["rows"]] == [1]

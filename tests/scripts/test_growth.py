@@ -92,7 +92,9 @@ def test_a_failed_training_is_one_line():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_small_growth_is_measured(tmp_path):
+    """A whole run; `_measured`, above, has stand-ins, and test_benchmarks.py runs its programs."""
     path = tmp_path / "report.json"
     command = [sys.executable, "-m", "benchmarks.growth", "--of", "classes", "--tasks", "inference"]
     command += ["--backbone", "resnet_v1.5_18", "--height", "64", "--width", "96", "--batch", "1"]

@@ -155,7 +155,7 @@ def test_the_installed_package_trains_predicts_and_exports(bin_folder, tmp_path)
     picture = next((tmp_path / "data" / "val2017").iterdir())
     code = (
         "from faster_rcnn import Detector\n"
-        f"detector = Detector({str(checkpoint)!r}, device_target='CPU')\n"
+        "detector = Detector('model.mindir', device_target='CPU')\n"
         f"print(type(detector.detect({str(picture)!r})).__name__)\n"
     )
     printed = run(bin_folder / "python", "-c", code, cwd=tmp_path, timeout=600)
