@@ -67,6 +67,12 @@ def main(argv: Sequence[str]) -> int:
         product.measure()
     report["matrix_product_gflops"] = common.summary(product.speeds)
     print(f"matrix product {common.spread(report['matrix_product_gflops'], 'GFLOP/s')}")
+    _print_tables(report)
+    common.write_report(options.json, "startup", options, report)
+    return 0
+
+
+def _print_tables(report: dict[str, Any]) -> None:
     if report["first_runs"]:
         print("\nthe first run of a process, which compiles the graph:")
         print(
@@ -100,8 +106,6 @@ def main(argv: Sequence[str]) -> int:
                 [(row["task"], row["graph"], *map(row.get, PHASES)) for row in report["phases"]],
             )
         )
-    common.write_report(options.json, "startup", options, report)
-    return 0
 
 
 def measure_imports(options: Any) -> dict[str, Any]:

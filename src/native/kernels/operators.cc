@@ -274,9 +274,9 @@ OPERATOR(follow) {
 // loss scale, settings (rule, beta1, beta2, eps, largest norm or 0, batches that the gradients are
 // sums of, whether they are such and are cleared), members (tensors, 2: what the rate is multiplied
 // with, decay), rates of all steps, steps made, updates made, weights..., sums of gradients..., or
-// the gradients' addresses (tensors,), first moments...[, second moments...] -> the gradients' norm.
-// Steps, updates, weights and moments are changed in place; without a finite norm only the steps
-// are.
+// the gradients' addresses (tensors,), first moments...[, second moments...] -> the gradients'
+// norm. Steps, updates, weights and moments are changed in place; without a finite norm only the
+// steps are.
 OPERATOR(update_weights) {
   return Guarded([&] {
     constexpr int kBefore = 6;
@@ -294,10 +294,11 @@ OPERATOR(update_weights) {
     const float rate = rates[std::min<int64_t>(*steps, shapes[3][0] - 1)];
     std::vector<kernels::Trained> trained;
     for (int i = 0; i < tensors; ++i) {
-      trained.push_back({Output(weights[i]), Output(gradients[i]), Output(moments[i]),
-                         method.rule == kernels::Rule::kSgd ? nullptr : Output(moments[tensors + i]),
-                         LengthOf(shapes[kBefore + i], ndims[kBefore + i]), rate * members[2 * i],
-                         members[2 * i + 1]});
+      trained.push_back(
+          {Output(weights[i]), Output(gradients[i]), Output(moments[i]),
+           method.rule == kernels::Rule::kSgd ? nullptr : Output(moments[tensors + i]),
+           LengthOf(shapes[kBefore + i], ndims[kBefore + i]), rate * members[2 * i],
+           members[2 * i + 1]});
     }
     const float unscale = 1.0f / (*Input(params[0]) * settings[5]);
     const float norm = static_cast<float>(kernels::GradientNorm(trained)) * unscale;
