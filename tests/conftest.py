@@ -56,8 +56,13 @@ def pytest_addoption(parser) -> None:
 
 
 def pytest_sessionstart(session) -> None:
-    """Undo `nohup`, whose programs leave SIGHUP alone; then choose the device."""
+    """Choose the device; first undo what `nohup` and a script's `&` do.
+
+    Their programs leave SIGHUP and SIGINT alone, and so would what the tests start.
+    """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _choose_device(session)
 
 
