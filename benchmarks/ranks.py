@@ -81,6 +81,7 @@ def measure_ranks(work: Workload, ranks: int) -> dict[str, Any]:
     config.replace(
         batch_size=own.batch // ranks,
         lr_base_batch=own.batch,
+        base_lr=1e-6,  # drawn weights need not learn, and would diverge
         epoch_size=1,
         steps_per_epoch_limit=steps,
         log_interval=1,
