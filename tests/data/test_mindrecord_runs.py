@@ -70,6 +70,7 @@ for line in sys.stdin:
     child = os.fork()
     if not child:
         os.dup2(2, 1)
+        signal.alarm(60)
         exec(json.loads(line))
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

@@ -46,12 +46,6 @@ kernels::Norm NormOf(const int64_t *image, const void *settings, const void *cel
           static_cast<int>(Input(settings)[0]), Input(settings)[1]};
 }
 
-// `before`: int32, see stem_pool.h.
-kernels::Pooled PooledOf(const int64_t *image, const void *before, const void *cells) {
-  return {image[0],    image[1], image[2], image[3], *static_cast<const int32_t *>(before),
-          Input(cells)};
-}
-
 int64_t LengthOf(const int64_t *shape, int axes) {
   int64_t length = 1;
   for (int axis = 0; axis < axes; ++axis) length *= shape[axis];
@@ -193,15 +187,17 @@ OPERATOR(pool_gradient) {
 // image, before[, cells] -> result
 OPERATOR(pool_stem) {
   return Guarded([&] {
-    kernels::PoolStem(PooledOf(shapes[0], params[1], count > 3 ? params[2] : nullptr),
-                      Input(params[0]), Output(params[count - 1]));
+    kernels::PoolStem(ShapeOf(shapes[0], shapes[0], count > 3 ? params[2] : nullptr), shapes[0][1],
+                      *static_cast<const int32_t *>(params[1]), Input(params[0]),
+                      Output(params[count - 1]));
   });
 }
 
 // image, before, gradient of the result[, cells] -> gradient of the image
 OPERATOR(pool_stem_gradient) {
   return Guarded([&] {
-    kernels::PoolStemGradient(PooledOf(shapes[0], params[1], count > 4 ? params[3] : nullptr),
+    kernels::PoolStemGradient(ShapeOf(shapes[0], shapes[0], count > 4 ? params[3] : nullptr),
+                              shapes[0][1], *static_cast<const int32_t *>(params[1]),
                               Input(params[0]), Input(params[2]), Output(params[count - 1]));
   });
 }

@@ -3,23 +3,12 @@
 
 #include <algorithm>
 
-#include "patch.h"
 #include "threads.h"
 
 namespace kernels {
 namespace {
 
 constexpr int kSide = 3;  // of a window
-
-Extent ExtentOf(const Pooled &pooled, int64_t image) {
-  Extent extent = {static_cast<int>(pooled.height), static_cast<int>(pooled.width),
-                   static_cast<int>(pooled.height), static_cast<int>(pooled.width)};
-  if (pooled.cells != nullptr) {
-    extent.rows = std::clamp(static_cast<int>(pooled.cells[2 * image]), 1, extent.height);
-    extent.columns = std::clamp(static_cast<int>(pooled.cells[2 * image + 1]), 1, extent.width);
-  }
-  return extent;
-}
 
 // Not a number, where one of them is none: what went wrong shall be seen.
 inline float Larger(float a, float b) { return a >= b || a != a ? a : b; }
@@ -43,16 +32,16 @@ void TallestOf(const float *plane, const Extent &extent, const Span &rows, float
 
 }  // namespace
 
-void PoolStem(const Pooled &pooled, const float *image, float *result) {
-  Share(pooled.batch * pooled.channels, [&](int64_t plane, int thread) {
-    const Extent extent = ExtentOf(pooled, plane / pooled.channels), half = extent.Halved();
+void PoolStem(const Shape &shape, int64_t channels, int before, const float *image, float *result) {
+  Share(shape.batch * channels, [&](int64_t plane, int thread) {
+    const Extent extent = shape.extent(plane / channels), half = extent.Halved();
     const float *from = image + plane * extent.area();
     float *to = result + plane * half.area();
     float *line = Scratch(thread, extent.width + 2 * kSide);
-    float *tallest = line + pooled.before;
+    float *tallest = line + before;
     line[0] = 0.0f;
     for (int y = 0; y < half.rows; ++y) {
-      TallestOf(from, extent, Span(y, pooled.before, extent.rows), tallest);
+      TallestOf(from, extent, Span(y, before, extent.rows), tallest);
       float *__restrict out = to + static_cast<int64_t>(y) * half.width;
       for (int x = 0; x < half.columns; ++x)
         out[x] = Larger(Larger(line[2 * x], line[2 * x + 1]), line[2 * x + 2]);
@@ -61,18 +50,18 @@ void PoolStem(const Pooled &pooled, const float *image, float *result) {
   });
 }
 
-void PoolStemGradient(const Pooled &pooled, const float *image, const float *gradient,
-                      float *image_gradient) {
-  Share(pooled.batch * pooled.channels, [&](int64_t plane, int) {
-    const Extent extent = ExtentOf(pooled, plane / pooled.channels), half = extent.Halved();
+void PoolStemGradient(const Shape &shape, int64_t channels, int before, const float *image,
+                      const float *gradient, float *image_gradient) {
+  Share(shape.batch * channels, [&](int64_t plane, int) {
+    const Extent extent = shape.extent(plane / channels), half = extent.Halved();
     const float *from = image + plane * extent.area();
     const float *of_result = gradient + plane * half.area();
     float *to = image_gradient + plane * extent.area();
     std::fill(to, to + extent.area(), 0.0f);
     for (int y = 0; y < half.rows; ++y) {
-      const Span rows(y, pooled.before, extent.rows);
+      const Span rows(y, before, extent.rows);
       for (int x = 0; x < half.columns; ++x) {
-        const Span columns(x, pooled.before, extent.columns);
+        const Span columns(x, before, extent.columns);
         float largest = 0.0f;
         int64_t place = -1;
         for (int row = rows.start; row < rows.end; ++row) {
